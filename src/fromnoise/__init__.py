@@ -1,0 +1,12 @@
+"""fromnoise: text-to-image latent diffusion, whole. `from fromnoise import load` gives an engine that draws."""
+
+__version__ = "0.1.0"
+__all__ = ["__version__", "load"]
+
+
+def __getattr__(name: str):  # PEP 562: `import fromnoise` must not cost the seconds that importing torch costs
+    if name == "load":
+        from fromnoise.api import load
+
+        return load
+    raise AttributeError(f"module 'fromnoise' has no attribute {name!r}")
