@@ -1,0 +1,58 @@
+"""The Python interface: `load(…)` → Engine, which draws."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from PIL import Image
+from torch import Tensor
+
+from fromnoise.checkpoints.hub import load_parts
+from fromnoise.latent_diffusion import LatentDiffusion
+from fromnoise.pipeline import generate as drawing
+from fromnoise.pipeline import images
+from fromnoise.pipeline.request import GenerationRequest
+from fromnoise.runtime.prepare import prepare
+
+
+class Engine:
+    """A model made ready to draw. `model` holds its parts, `unet` the network as it runs."""
+
+    def __init__(self, model: LatentDiffusion, device: str = "cpu", dtype: str = "fp32"):
+        self.model = model
+        self.unet = prepare(model.unet, device, dtype)
+        model.vae.to(self.unet.device)  # these two stay in fp32: they run once a picture
+        model.text_encoder.to(self.unet.device)
+
+    def generate(
+        self,
+        prompt: str,
+        *,
+        latents: Tensor | None = None,
+        watch: Callable[[drawing.Step], None] | None = None,
+        **settings,
+    ) -> Image.Image | list[Image.Image]:
+        """Draws: one Pillow picture, or a list of them when count > 1. `settings` are fields of GenerationRequest.
+
+        latents: unit noise to start from, (C, h, w) or (count, C, h, w). watch: told of every step.
+        Raises BadInput or UnknownName for a setting that cannot be used.
+        """
+        request = GenerationRequest.of(prompt=prompt, **settings)
+        pictures = drawing.generate(self.model, self.unet, request, latents, watch)
+        return pictures if request.count > 1 else pictures[0]
+
+    def steps(self, prompt: str, *, latents: Tensor | None = None, **settings) -> Iterator[drawing.Step]:
+        """The same run, step by step: `for step in engine.steps("a cat"): engine.pictures(step.x0)`."""
+        request = GenerationRequest.of(prompt=prompt, **settings)
+        return drawing.steps(self.model, self.unet, request, latents)
+
+    def pictures(self, latents: Tensor) -> list[Image.Image]:
+        """Latents (B, C, h, w) → pictures."""
+        return images.pictures(self.model.vae, latents)
+
+
+def load(name: str | Path | None = None, device: str = "cpu", dtype: str = "fp32") -> Engine:
+    """The bundled model (None), a folder, or a hub id "owner/name", ready to draw on `device` in `dtype`.
+
+    Raises NotFound, BadCheckpoint, or BadInput and UnknownName for device and dtype; each says the remedy.
+    """
+    return Engine(load_parts(name), device, dtype)

@@ -1,0 +1,53 @@
+"""A name, a path or a hub id → the parts of a model."""
+
+from importlib import import_module
+from pathlib import Path
+
+from fromnoise.checkpoints.formats import FORMATS
+from fromnoise.errors import NotFound
+from fromnoise.latent_diffusion import LatentDiffusion
+
+BUNDLED = Path(__file__).parent.parent / "weights"
+# what a pipeline folder needs: a repository may hold pickles, single files and other precisions beside it
+PATTERNS = ["model_index.json", "fromnoise.json", "clip_head.safetensors", "*/*.json", "*/*.txt"]
+PATTERNS += ["*/model.safetensors", "*/diffusion_pytorch_model.safetensors"]
+
+
+def load_parts(name_path_or_id: str | Path | None = None) -> LatentDiffusion:
+    """None → the bundled model; a folder; or "owner/name" on the Hugging Face hub (downloaded once, then cached).
+
+    Raises NotFound saying what was looked for, BadCheckpoint when what is there does not fit.
+    """
+    name = str(name_path_or_id or "fromnoise")
+    folder = BUNDLED if name_path_or_id is None else Path(name_path_or_id).expanduser()
+    if not folder.is_dir():
+        if name_path_or_id is None:
+            raise NotFound(f"the bundled model is not at {BUNDLED}", "install fromnoise again, or give --model")
+        if folder.is_file() or name.count("/") != 1 or name.startswith((".", "~", "/")):
+            what = "is a file, not a folder" if folder.is_file() else "does not exist"
+            raise NotFound(
+                f"no model {name!r}: {folder.absolute()} {what}",
+                "give a folder with a model_index.json, a hub id 'owner/name', or nothing for the bundled model",
+            )
+        folder = download(name)
+    if not (folder / "model_index.json").is_file():
+        raise NotFound(f"no model in {folder}: it has no model_index.json", "give the folder of a whole pipeline")
+    model = import_module(FORMATS["diffusers_folder"]).load(folder)
+    model.source = name if "/" not in name else name.rstrip("/").rsplit("/", 1)[1]
+    return model
+
+
+def download(name: str) -> Path:
+    """A hub id "owner/name" → the local folder of its pipeline."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    from requests.exceptions import RequestException
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=PATTERNS))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, RequestException, OSError) as error:
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise NotFound(
+            f"no model {name!r}: no folder {Path(name).absolute()}, and the Hugging Face hub gave none ({reason[0]})",
+            "check the spelling, the connection and, for a gated model, `hf auth login`",
+        ) from error

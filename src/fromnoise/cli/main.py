@@ -1,0 +1,73 @@
+"""The command line: which commands there are, and how their errors are told."""
+
+import gc
+import sys
+from importlib import import_module
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from fromnoise import __version__
+from fromnoise.errors import BadInput, FromnoiseError, UnknownName
+
+# name → (what the help says, the module that holds a function of that name); a module is imported when it runs
+COMMANDS = {
+    "generate": ("Draw pictures from words.", "fromnoise.cli.generate"),
+    "samplers": ("List the samplers, with what each costs.", "fromnoise.cli.samplers"),
+    "train": ("Train a model from nothing, as a recipe says.", "fromnoise.cli.train"),
+    "evaluate": ("Measure a model: does it draw what it is told?", "fromnoise.cli.evaluate"),
+}
+
+
+class LazyCommand(TyperCommand):
+    """Stands for a command in the list of commands; becomes the real one when it is called."""
+
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        app = typer.Typer(add_completion=False, rich_markup_mode=None)
+        name = self.name or ""
+        app.command(name)(getattr(import_module(COMMANDS[name][1]), name))
+        return typer.main.get_command(app).make_context(info_name, args, parent, **extra)
+
+
+class Commands(TyperGroup):
+    """The commands in the order of COMMANDS."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in COMMANDS:
+            return None
+        return LazyCommand(cmd_name, callback=lambda: None, help=COMMANDS[cmd_name][0], rich_markup_mode=None)
+
+
+app = typer.Typer(
+    cls=Commands, add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True, rich_markup_mode=None
+)
+
+
+def show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"fromnoise {__version__}")
+        raise typer.Exit
+
+
+@app.callback(help="Text-to-image latent diffusion: draw, train, measure.")
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """The options of no command."""
+
+
+def main() -> None:
+    """The `fromnoise` command. Exit codes: 0 done, 2 a value that cannot be used, 1 any other error."""
+    # imports make hundreds of thousands of objects that stay: looking through them again and again costs 0.2 s
+    gc.set_threshold(100_000, 20, 20)
+    try:
+        app(prog_name="fromnoise")
+    except FromnoiseError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2 if isinstance(error, BadInput | UnknownName) else 1) from None

@@ -1,0 +1,46 @@
+"""What a source of captioned pictures is: `Sample` and the `Source` protocol."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+SPLITS = ("train", "held_out")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One captioned picture with its exact labels.
+
+    image: uint8 (H, W, 3), None when it was not drawn. attributes: only those that the scene has.
+    stated: the attributes that the caption states. mask: bool (H, W), True on the objects, None where unknown.
+    """
+
+    image: np.ndarray | None
+    caption: str
+    attributes: dict[str, str]
+    stated: frozenset[str]
+    mask: np.ndarray | None = None
+
+
+class Source(Protocol):
+    """Captioned pictures by seed: the same seed and split give the same sample, in any process."""
+
+    @property
+    def size(self) -> int:
+        """Pixels a side; pictures are square."""
+        ...
+
+    @property
+    def schema(self) -> dict[str, tuple[str, ...]]:
+        """Attribute → its values, in order."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes whenever a sample may change; a key for caches."""
+        ...
+
+    def sample(self, seed: int, split: str = "train", draw: bool = True) -> Sample:
+        """Sample of a seed ≥ 0. "train" never yields a held-out combination, "held_out" only those."""
+        ...

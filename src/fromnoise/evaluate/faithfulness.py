@@ -1,0 +1,241 @@
+"""Prompt-following, measured: what captions state against what the judge reads in the pictures drawn from them."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import count, islice
+from math import sqrt
+
+import numpy as np
+import torch
+
+from fromnoise.api import Engine
+from fromnoise.data.source import Sample, Source
+from fromnoise.diffusion import guidance, samplers
+from fromnoise.diffusion.noise import Noise
+from fromnoise.diffusion.parameterization import coefficients
+from fromnoise.diffusion.samplers.base import Answer, Query, drive
+from fromnoise.diffusion.spacing import sigmas as spaced
+from fromnoise.evaluate.judge import Judge
+from fromnoise.evaluate.reconstruction import to_pictures
+from fromnoise.models.conditioning import Conditioning
+from fromnoise.pipeline.conditioning import encode
+from fromnoise.pipeline.request import GenerationRequest
+
+SEEDS = 7_000_000_000  # captions (and seeds of the pictures) for this measurement and nothing else
+HELD_OUT_SEEDS = 7_500_000_000
+
+Draw = Callable[[list[str], list[int]], np.ndarray]  # prompts and seeds → uint8 pictures (B, H, W, 3)
+
+
+@dataclass(frozen=True)
+class Score:
+    """`right` of `n`."""
+
+    right: int
+    n: int
+
+    @property
+    def accuracy(self) -> float:
+        return self.right / self.n if self.n else float("nan")
+
+    @property
+    def error(self) -> float:
+        """Standard error of the accuracy, with Agresti and Coull's two added successes and failures: never 0."""
+        p, n = (self.right + 2) / (self.n + 4), self.n + 4
+        return sqrt(p * (1 - p) / n)
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """An accuracy as a fraction of another, with its standard error (of independent accuracies: an upper bound for
+    accuracies on the same scenes, which go together)."""
+
+    value: float
+    error: float
+
+    @classmethod
+    def of(cls, a: Score, b: Score) -> "Ratio":
+        if not a.n or not b.right:
+            return cls(float("nan"), float("nan"))
+        value = a.accuracy / b.accuracy
+        return cls(value, sqrt((a.error / b.accuracy) ** 2 + (value * b.error / b.accuracy) ** 2))
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A caption to draw, and which of the attributes it states are counted."""
+
+    seed: int
+    sample: Sample  # without its picture
+    counted: tuple[str, ...]
+
+
+@dataclass
+class Tally:
+    """Right and wrong of one kind of pictures (drawn, real or reconstructed)."""
+
+    right: Counter[str] = field(default_factory=Counter)
+    n: Counter[str] = field(default_factory=Counter)
+    pairs: Counter[tuple[str, str, str]] = field(default_factory=Counter)  # (attribute, stated, read)
+    whole: list[int] = field(default_factory=lambda: [0, 0])  # pictures with everything stated right, of how many
+
+    def add(self, scene: Scene, read: Mapping[str, str]) -> None:
+        wanted = scene.sample.attributes
+        for name in scene.counted:
+            self.n[name] += 1
+            self.right[name] += wanted[name] == read[name]
+            self.pairs[name, wanted[name], read[name]] += 1
+        if set(scene.counted) == set(scene.sample.stated):
+            self.whole[0] += all(wanted[name] == read[name] for name in scene.counted)
+            self.whole[1] += 1
+
+    def scores(self) -> dict[str, Score]:
+        return {name: Score(self.right[name], self.n[name]) for name in self.n}
+
+    def confusions(self, name: str, most: int = 5) -> list[tuple[str, str, int]]:
+        """The commonest mistakes of an attribute: (stated, read, how often)."""
+        wrong = [(wanted, read, k) for (a, wanted, read), k in self.pairs.items() if a == name and wanted != read]
+        return sorted(wrong, key=lambda row: -row[2])[:most]
+
+    def by_value(self, name: str) -> dict[str, Score]:
+        """Scores of every value of an attribute, worst first."""
+        right, n = Counter[str](), Counter[str]()
+        for (a, wanted, read), k in self.pairs.items():
+            if a == name:
+                n[wanted] += k
+                right[wanted] += k * (wanted == read)
+        return {v: Score(right[v], n[v]) for v in sorted(n, key=lambda v: right[v] / n[v])}
+
+    def balanced(self, name: str) -> float:
+        """Mean over the attribute's values of their accuracies: every value weighs the same, however frequent."""
+        return float(np.mean([score.accuracy for score in self.by_value(name).values()]))
+
+
+@dataclass
+class Faithfulness:
+    """One split's tallies, and the first pictures of each kind for contact sheets."""
+
+    split: str
+    drawn: Tally = field(default_factory=Tally)
+    real: Tally = field(default_factory=Tally)
+    reconstructed: Tally | None = None
+    shown: list[tuple[Scene, dict[str, str], np.ndarray, np.ndarray]] = field(default_factory=list)
+    # (scene, what was read in the drawn picture, drawn, real)
+
+    @property
+    def attributes(self) -> list[str]:
+        return list(self.drawn.n)
+
+    def ratio(self, name: str) -> Ratio:
+        """Accuracy on drawn pictures as a fraction of the judge's own on real pictures of the same captions."""
+        return Ratio.of(self.drawn.scores()[name], self.real.scores()[name])
+
+
+def scenes(source: Source, n: int, split: str = "seen", minimum: int = 0, seed: int | None = None) -> Iterator[Scene]:
+    """The first `n` captions from a seed on, then only such as state an attribute still counted fewer than `minimum`
+    times; those count for the short attributes alone, so that every attribute keeps its own distribution.
+
+    An attribute that captions state too rarely (fewer than `minimum` in 50·(n + minimum) captions) stays short.
+    """
+    start = seed if seed is not None else {"seen": SEEDS, "held_out": HELD_OUT_SEEDS}[split]
+    counted = Counter[str]()
+    for i in islice(count(), 50 * (n + minimum)):
+        sample = source.sample(start + i, "train" if split == "seen" else split, draw=False)
+        stated = [name for name in source.schema if name in sample.stated]
+        if i >= n:
+            stated = [name for name in stated if counted[name] < minimum]
+            if not stated and all(counted[name] >= minimum for name in source.schema):
+                return
+        if stated:
+            counted.update(stated)
+            yield Scene(start + i, sample, tuple(stated))
+
+
+def evaluate(draw: Draw, source: Source, judge: Judge, n: int = 300, split: str = "seen", minimum: int = 0,
+             seed: int | None = None, reconstruct: Callable[[np.ndarray], np.ndarray] | None = None, batch: int = 32,
+             shown: int = 24, progress: Callable[[int, int], None] | None = None) -> Faithfulness:
+    """Draws the captions of `scenes` and reads them back; the same scenes' real pictures (and, with `reconstruct`,
+    what an autoencoder makes of those: uint8 → uint8) are read as the ceilings.
+
+    Args:
+        split: "seen" (combinations that training may show) or "held_out" (those it never shows).
+        minimum: go on until every attribute was stated so often.
+        seed: first of the captions' seeds; a picture's seed is its caption's. Equal seeds pair two runs.
+    """
+    result = Faithfulness(split, reconstructed=Tally() if reconstruct else None)
+    todo = list(scenes(source, n, split, minimum, seed))
+    for some in (todo[i : i + batch] for i in range(0, len(todo), batch)):
+        drawn = draw([s.sample.caption for s in some], [s.seed for s in some])  # (B, H, W, 3)
+        real = pictures(source, some, split)
+        found = judge.read(drawn)
+        for scene, in_drawn, in_real, a, b in zip(some, found, judge.read(real), drawn, real, strict=True):
+            result.drawn.add(scene, in_drawn)
+            result.real.add(scene, in_real)
+            if len(result.shown) < shown:
+                result.shown.append((scene, in_drawn, a, b))
+        if reconstruct and result.reconstructed is not None:
+            for scene, read in zip(some, judge.read(reconstruct(real)), strict=True):
+                result.reconstructed.add(scene, read)
+        if progress:
+            progress(min(len(todo), todo.index(some[-1]) + 1), len(todo))
+    return result
+
+
+def request_of(engine: Engine, **settings) -> GenerationRequest:
+    """The request that `drawer` draws every caption with, its model's preferences filled in."""
+    return GenerationRequest.of(**settings).resolved(engine.model)
+
+
+def drawer(engine: Engine, **settings) -> Draw:
+    """The engine with one setting for all, many captions at once: a fast batch plan, whose pictures may differ from
+    `Engine.generate`'s in their last bits. `settings` are fields of GenerationRequest (steps, cfg, sampler, …)."""
+    model, unet = engine.model, engine.unet
+    request = request_of(engine, **settings)
+    cfg, phi, factor = request.cfg or 0.0, request.cfg_rescale, model.vae.config.factor
+    shape = (model.unet.config.out_channels, (request.height or 0) // factor, (request.width or 0) // factor)
+    offset = model.configs.get("scheduler", {}).get("steps_offset", 0)
+    options = {"steps_offset": offset} if request.spacing == "leading" else {}
+    sigmas = spaced(model.schedule, request.steps or 0, request.spacing or "", **options)
+    sampler = samplers.load(request.sampler or "")
+    extra = {} if request.eta is None else {"eta": request.eta}
+    nothing = encode(model, [request.negative_prompt])[0].context
+
+    def draw(prompts: list[str], seeds: list[int]) -> np.ndarray:
+        context = encode(model, prompts)[0].context  # (B, N, dim)
+        if cfg != 1:
+            context = torch.cat([context, nothing.expand(len(prompts), -1, -1)])
+        step, noise = unet.bind(Conditioning(context)), Noise(seeds, shape)
+
+        def answer(query: Query) -> Answer:
+            c_skip, c_out, c_in = coefficients(model.prediction, query.sigma)
+            t = model.schedule.t(query.sigma).float()
+            x = query.x.repeat(len(context) // len(query.x), 1, 1, 1)  # (B or 2B, C, h, w)
+            x0 = c_skip * x + c_out * step(c_in * x, t).to(x.device)
+            if cfg == 1:
+                return Answer(x0)
+            x0, uncond = x0.chunk(2)
+            guided = guidance.cfg(x0, uncond, cfg)
+            return Answer(guidance.rescale(guided, x0, phi) if phi else guided, uncond)
+
+        start = noise.initial / coefficients(model.prediction, float(sigmas[0]))[2]
+        return to_pictures(model.vae, drive(sampler(start, sigmas, noise, **extra), answer))
+
+    return draw
+
+
+def measure(judge: Judge, source: Source, n: int, seed: int, batch: int = 100) -> Tally:
+    """How a judge reads real pictures: every attribute that a scene has, of `n` pictures that training may show."""
+    tally = Tally()
+    for first in range(seed, seed + n, batch):
+        samples = [source.sample(s) for s in range(first, min(first + batch, seed + n))]
+        images = np.stack([s.image for s in samples if s.image is not None])
+        for i, (sample, read) in enumerate(zip(samples, judge.read(images), strict=True)):
+            tally.add(Scene(first + i, sample, tuple(sample.attributes)), read)
+    return tally
+
+
+def pictures(source: Source, some: Sequence[Scene], split: str) -> np.ndarray:
+    """The source's own pictures of the scenes: uint8 (B, H, W, 3)."""
+    samples = [source.sample(s.seed, "train" if split == "seen" else split) for s in some]
+    return np.stack([s.image for s in samples if s.image is not None])

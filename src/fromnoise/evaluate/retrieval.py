@@ -1,0 +1,87 @@
+"""CLIP's retrieval: which of 256 captions belongs to a picture, and which of 256 pictures to a caption."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from fromnoise.data.loader import to_tensor
+from fromnoise.data.source import Sample, Source
+from fromnoise.errors import BadInput
+from fromnoise.evaluate.faithfulness import Score
+from fromnoise.latent_diffusion import LatentDiffusion
+
+SEEDS = 8_000_000_000  # captions and pictures that no training sees
+SET = 256
+
+
+@dataclass(frozen=True)
+class Retrieval:
+    """Top-1 over every set of 256: of captions for a picture, of pictures for a caption."""
+
+    image_to_text: Score
+    text_to_image: Score
+
+
+def candidates(source: Source, n: int, seed: int = SEEDS) -> list[Sample]:
+    """`n` drawn scenes whose captions state all there is to state, no two alike in attributes or in caption.
+
+    BadInput when the source has not so many in 100·n seeds.
+    """
+    found: dict[frozenset[tuple[str, str]], Sample] = {}
+    captions: set[str] = set()
+    for s in range(seed, seed + 100 * n):
+        sample = source.sample(s, draw=False)
+        scene = frozenset(sample.attributes.items())
+        if sample.stated >= sample.attributes.keys() and scene not in found and sample.caption not in captions:
+            captions.add(sample.caption)
+            found[scene] = source.sample(s)
+            if len(found) == n:
+                return list(found.values())
+    raise BadInput(f"only {len(found)} full and distinct captions, {n} needed", "ask for fewer sets")
+
+
+def towers(model: LatentDiffusion) -> tuple[Callable[[np.ndarray], Tensor], Callable[[list[str]], Tensor]]:
+    """The model's CLIP as (pictures → embeddings, captions → embeddings). BadInput if it has no image tower."""
+    vision, head, text = model.vision, model.text_projection, model.text_encoder
+    if vision is None or head is None:
+        raise BadInput("this model has no CLIP image tower", "retrieval can be measured on models trained by fromnoise")
+    side = vision.config.image_size
+
+    def embed_images(images: np.ndarray) -> Tensor:
+        x = to_tensor(images).to(next(vision.parameters()))
+        if x.shape[-2:] != (side, side):
+            x = F.interpolate(x, (side, side), mode="bilinear", antialias=True, align_corners=False)
+        return torch.cat([vision(some).embeds for some in x.split(64)]).float()
+
+    def embed_texts(texts: list[str]) -> Tensor:
+        ids = torch.tensor([model.tokenizer.encode(t)[0] for t in texts], device=next(text.parameters()).device)
+        pooled = text(ids).pooled
+        return (pooled @ head.to(pooled).T).float()
+
+    return embed_images, embed_texts
+
+
+@torch.inference_mode()
+def evaluate(embed_images: Callable[[np.ndarray], Tensor], embed_texts: Callable[[list[str]], Tensor], source: Source,
+             sets: int = 1, seed: int = SEEDS) -> Retrieval:
+    """Top-1 of 256 by cosine, over `sets` fixed disjoint sets.
+
+    Args:
+        embed_images: uint8 (B, H, W, 3) → (B, D).
+        embed_texts: captions → (B, D).
+    """
+    samples = candidates(source, SET * sets, seed)
+    right = torch.zeros(2, dtype=torch.int64)
+    for k in range(sets):
+        some = samples[k * SET : (k + 1) * SET]
+        images = F.normalize(embed_images(np.stack([s.image for s in some if s.image is not None])), dim=1)
+        texts = F.normalize(embed_texts([s.caption for s in some]), dim=1)
+        likeness = images @ texts.T  # (256 pictures, 256 captions)
+        own = torch.arange(SET, device=likeness.device)
+        right += torch.stack([(likeness.argmax(d) == own).sum() for d in (1, 0)]).cpu()
+    n = SET * sets
+    return Retrieval(Score(int(right[0]), n), Score(int(right[1]), n))

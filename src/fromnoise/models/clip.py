@@ -1,0 +1,191 @@
+"""CLIP's two towers: captions → states the U-Net attends to; captions and images → one shared space (Radford 2021)."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fromnoise.errors import BadInput, UnknownName
+from fromnoise.models.attention import merge_heads, split_heads
+from fromnoise.models.config import CLIPTextConfig, CLIPVisionConfig
+from fromnoise.models.layers import ACTIVATIONS
+
+
+class TextOutput(NamedTuple):
+    """What a caption becomes."""
+
+    last_hidden: Tensor  # (B, N, dim) after the final norm: the usual context
+    pooled: Tensor  # (B, dim) of it, at the first end-of-text token
+    hidden_states: tuple[Tensor, ...]  # embeddings, then each layer's output, all (B, N, dim) before the final norm
+    embeds: Tensor | None  # (B, projection_dim), not normalized; None without a projection
+
+
+class VisionOutput(NamedTuple):
+    """What an image becomes."""
+
+    last_hidden: Tensor  # (B, 1 + patches, dim), before the final norm
+    pooled: Tensor  # (B, dim) class token after the final norm
+    hidden_states: tuple[Tensor, ...]  # what enters the first layer, then each layer's output
+    embeds: Tensor  # (B, projection_dim), not normalized
+
+
+class SelfAttention(nn.Module):
+    """(B, N, dim) → (B, N, dim); causal: a token sees itself and those before it."""
+
+    def __init__(self, dim: int, heads: int, causal: bool):
+        super().__init__()
+        self.heads, self.causal = heads, causal
+        self.q_proj, self.k_proj = nn.Linear(dim, dim), nn.Linear(dim, dim)
+        self.v_proj, self.out_proj = nn.Linear(dim, dim), nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = (split_heads(project(x), self.heads) for project in (self.q_proj, self.k_proj, self.v_proj))
+        return self.out_proj(merge_heads(F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)))
+
+
+class MLP(nn.Module):
+    """(B, N, dim) → (B, N, dim) through mlp_dim."""
+
+    def __init__(self, dim: int, inner: int, activation: str):
+        super().__init__()
+        if activation not in ACTIVATIONS:
+            raise UnknownName("activation", activation, ACTIVATIONS)
+        self.activation = ACTIVATIONS[activation]
+        self.fc1, self.fc2 = nn.Linear(dim, inner), nn.Linear(inner, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(self.activation(self.fc1(x)))
+
+
+class Layer(nn.Module):
+    """Pre-norm transformer layer."""
+
+    def __init__(self, config: CLIPTextConfig | CLIPVisionConfig, causal: bool):
+        super().__init__()
+        self.self_attn = SelfAttention(config.dim, config.heads, causal)
+        self.layer_norm1 = nn.LayerNorm(config.dim)
+        self.mlp = MLP(config.dim, config.mlp_dim, config.activation)
+        self.layer_norm2 = nn.LayerNorm(config.dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.self_attn(self.layer_norm1(x))
+        return x + self.mlp(self.layer_norm2(x))
+
+
+class LayerStack(nn.Module):
+    """The layers; gives the input and every layer's output."""
+
+    def __init__(self, config: CLIPTextConfig | CLIPVisionConfig, causal: bool):
+        super().__init__()
+        self.layers = nn.ModuleList(Layer(config, causal) for _ in range(config.layers))
+        # Radford 2021 §2.5 and its code: residual branches shrink with depth, so that their sum keeps its size
+        attention, branch = config.dim**-0.5, (2 * config.layers) ** -0.5
+        scales = {"q_proj": attention, "k_proj": attention, "v_proj": attention, "out_proj": attention * branch}
+        scales |= {"fc1": (2 * config.dim) ** -0.5, "fc2": attention * branch}
+        for name, module in self.named_modules():
+            if isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=scales[name.rsplit(".", 1)[-1]])
+                nn.init.zeros_(module.bias)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        states = [x]
+        for layer in self.layers:
+            states.append(layer(states[-1]))
+        return tuple(states)
+
+
+class TextEmbeddings(nn.Module):
+    """Token ids (B, N) → token + position embeddings (B, N, dim)."""
+
+    def __init__(self, config: CLIPTextConfig):
+        super().__init__()
+        self.token_embedding = nn.Embedding(config.vocab_size, config.dim)
+        self.position_embedding = nn.Embedding(config.max_length, config.dim)
+        nn.init.normal_(self.token_embedding.weight, std=0.02)
+        nn.init.normal_(self.position_embedding.weight, std=0.01)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.token_embedding(ids) + self.position_embedding.weight[: ids.shape[1]]
+
+
+class TextTower(nn.Module):
+    """The text transformer: causal, so a state knows only the words before it."""
+
+    def __init__(self, config: CLIPTextConfig):
+        super().__init__()
+        self.embeddings = TextEmbeddings(config)
+        self.encoder = LayerStack(config, causal=True)
+        self.final_layer_norm = nn.LayerNorm(config.dim)
+
+
+class CLIPText(nn.Module):
+    """CLIP's text encoder, with a projection into the shared space if `projection_dim` is given."""
+
+    def __init__(self, config: CLIPTextConfig):
+        super().__init__()
+        self.config = config
+        self.text_model = TextTower(config)
+        self.text_projection = None
+        if config.projection_dim:
+            self.text_projection = nn.Linear(config.dim, config.projection_dim, bias=False)
+            nn.init.normal_(self.text_projection.weight, std=config.dim**-0.5)
+
+    def forward(self, ids: Tensor) -> TextOutput:
+        """ids (B, N) int64, N ≤ max_length, each row with at least one eos_id. Raises BadInput if N is too long."""
+        if ids.shape[1] > self.config.max_length:
+            limit = self.config.max_length
+            raise BadInput(f"{ids.shape[1]} tokens, the encoder reads {limit}", f"shorten the text to {limit} tokens")
+        states = self.text_model.encoder(self.text_model.embeddings(ids))
+        last = self.text_model.final_layer_norm(states[-1])
+        end = (ids == self.config.eos_id).int().argmax(1)  # the first one: padding may be the same id
+        pooled = last[torch.arange(len(ids), device=ids.device), end]
+        return TextOutput(last, pooled, states, None if self.text_projection is None else self.text_projection(pooled))
+
+
+class VisionEmbeddings(nn.Module):
+    """Image (B, 3, S, S) → class token and patches, with positions (B, 1 + (S/patch)², dim)."""
+
+    def __init__(self, config: CLIPVisionConfig):
+        super().__init__()
+        self.class_embedding = nn.Parameter(torch.randn(config.dim) * config.dim**-0.5)
+        self.patch_embedding = nn.Conv2d(3, config.dim, config.patch_size, stride=config.patch_size, bias=False)
+        self.position_embedding = nn.Embedding(1 + (config.image_size // config.patch_size) ** 2, config.dim)
+        nn.init.normal_(self.position_embedding.weight, std=config.dim**-0.5)
+
+    def forward(self, image: Tensor) -> Tensor:
+        patches = self.patch_embedding(image).flatten(2).transpose(1, 2)
+        first = self.class_embedding.expand(len(image), 1, -1)
+        return torch.cat((first, patches), 1) + self.position_embedding.weight
+
+
+class VisionTower(nn.Module):
+    """The vision transformer (Dosovitskiy 2021)."""
+
+    def __init__(self, config: CLIPVisionConfig):
+        super().__init__()
+        self.embeddings = VisionEmbeddings(config)
+        self.pre_layrnorm = nn.LayerNorm(config.dim)  # spelled so in every published file
+        self.encoder = LayerStack(config, causal=False)
+        self.post_layernorm = nn.LayerNorm(config.dim)
+
+
+class CLIPVision(nn.Module):
+    """CLIP's image encoder with its projection into the shared space."""
+
+    def __init__(self, config: CLIPVisionConfig):
+        super().__init__()
+        self.config = config
+        self.vision_model = VisionTower(config)
+        self.visual_projection = nn.Linear(config.dim, config.projection_dim, bias=False)
+        nn.init.normal_(self.visual_projection.weight, std=config.dim**-0.5)
+
+    def forward(self, image: Tensor) -> VisionOutput:
+        """image (B, 3, image_size, image_size), normalized as in training. Raises BadInput for another size."""
+        size = self.config.image_size
+        if image.shape[-2:] != (size, size):
+            raise BadInput(f"an image of {tuple(image.shape[-2:])}, the encoder sees {size}×{size}", f"scale to {size}")
+        tower = self.vision_model
+        states = tower.encoder(tower.pre_layrnorm(tower.embeddings(image)))
+        pooled = tower.post_layernorm(states[-1][:, 0])
+        return VisionOutput(states[-1], pooled, states, self.visual_projection(pooled))

@@ -1,0 +1,161 @@
+"""The conditional U-Net: a noisy picture, a time and a text → what the schedule's prediction type asks for.
+
+Ronneberger 2015, Ho 2020, Rombach 2022 §3.3.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fromnoise.errors import BadInput
+from fromnoise.models.attention import Attention, KeyValue, Record, Transformer
+from fromnoise.models.conditioning import Conditioning
+from fromnoise.models.config import UNetConfig
+from fromnoise.models.layers import Downsample, ResnetBlock, TimeEmbedding, Upsample, timestep_embedding, zeroed
+
+
+def _resnet(config: UNetConfig, inp: int, out: int) -> ResnetBlock:
+    block = ResnetBlock(inp, out, config.norm_groups, emb_dim=4 * config.block_out_channels[0])
+    zeroed(block.conv2)
+    return block
+
+
+def _transformers(config: UNetConfig, level: int, count: int) -> nn.ModuleList:
+    width, heads, depth = config.block_out_channels[level], config.heads[level], config.transformer_depth
+    groups, linear = config.norm_groups, config.linear_projection
+    return nn.ModuleList(Transformer(width, heads, config.context_dim, depth, groups, linear) for _ in range(count))
+
+
+class DownBlock(nn.Module):
+    """One level on the way down; appends what the way up will need to `skips`."""
+
+    def __init__(self, config: UNetConfig, level: int):
+        super().__init__()
+        out, n = config.block_out_channels[level], config.layers_per_block
+        inp = config.block_out_channels[max(level - 1, 0)]
+        last = level == len(config.block_out_channels) - 1
+        self.resnets = nn.ModuleList(_resnet(config, out if i else inp, out) for i in range(n))
+        self.attentions = _transformers(config, level, n if config.attention[level] else 0)
+        self.downsamplers = nn.ModuleList([] if last else [Downsample(out, symmetric=True)])
+
+    def forward(
+        self, x: Tensor, emb: Tensor, skips: list[Tensor], projected: dict[str, KeyValue], record: Record | None
+    ) -> Tensor:
+        for i, resnet in enumerate(self.resnets):
+            x = resnet(x, emb)
+            if self.attentions:
+                x = self.attentions[i](x, projected, record)
+            skips.append(x)
+        for downsample in self.downsamplers:
+            x = downsample(x)
+            skips.append(x)
+        return x
+
+
+class MiddleBlock(nn.Module):
+    """resnet, transformer, resnet at the coarsest level; one resnet alone without attention."""
+
+    def __init__(self, config: UNetConfig):
+        super().__init__()
+        width, attention = config.block_out_channels[-1], config.mid_attention
+        self.resnets = nn.ModuleList(_resnet(config, width, width) for _ in range(2 if attention else 1))
+        self.attentions = _transformers(config, -1, 1 if attention else 0)
+
+    def forward(self, x: Tensor, emb: Tensor, projected: dict[str, KeyValue], record: Record | None) -> Tensor:
+        x = self.resnets[0](x, emb)
+        for transformer, resnet in zip(self.attentions, self.resnets[1:], strict=True):
+            x = resnet(transformer(x, projected, record), emb)
+        return x
+
+
+class UpBlock(nn.Module):
+    """One level on the way up; `inputs` are the widths that its resnets see, skips included."""
+
+    def __init__(self, config: UNetConfig, level: int, inputs: list[int]):
+        super().__init__()
+        out = config.block_out_channels[level]
+        self.resnets = nn.ModuleList(_resnet(config, inp, out) for inp in inputs)
+        self.attentions = _transformers(config, level, len(inputs) if config.attention[level] else 0)
+        self.upsamplers = nn.ModuleList([Upsample(out)] if level else [])
+
+    def forward(
+        self, x: Tensor, emb: Tensor, skips: list[Tensor], projected: dict[str, KeyValue], record: Record | None
+    ) -> Tensor:
+        for i, resnet in enumerate(self.resnets):
+            x = resnet(torch.cat((x, skips.pop()), 1), emb)
+            if self.attentions:
+                x = self.attentions[i](x, projected, record)
+        for upsample in self.upsamplers:
+            x = upsample(x, skips[-1].shape[-2:])
+        return x
+
+
+class UNet(nn.Module):
+    """The network of diffusion. Fresh, its residual branches and its output are zero (Dhariwal 2021)."""
+
+    def __init__(self, config: UNetConfig):
+        super().__init__()
+        self.config = config
+        widths, levels, n = config.block_out_channels, range(len(config.block_out_channels)), config.layers_per_block
+        self.conv_in = nn.Conv2d(config.in_channels, widths[0], 3, padding=1)
+        self.time_embedding = TimeEmbedding(widths[0], 4 * widths[0])
+        self.down_blocks = nn.ModuleList(DownBlock(config, level) for level in levels)
+        self.mid_block = MiddleBlock(config)
+        # widths of the skips in the order they are made: conv_in's, then each level's, then its downsampled one
+        skips = [widths[0]] + [widths[i] for i in levels for _ in range(n + (i < levels[-1]))]
+        x, blocks = widths[-1], []
+        for level in reversed(levels):
+            inputs = [(widths[level] if i else x) + skips.pop() for i in range(n + 1)]
+            blocks.append(UpBlock(config, level, inputs))
+            x = widths[level]
+        self.up_blocks = nn.ModuleList(blocks)
+        self.conv_norm_out = nn.GroupNorm(config.norm_groups, widths[0], eps=1e-5)
+        self.conv_out = zeroed(nn.Conv2d(widths[0], config.out_channels, 3, padding=1))
+        for name, module in self.named_modules():
+            if isinstance(module, Attention):
+                module.name = name
+
+    def project(self, context: Tensor) -> dict[str, KeyValue]:
+        """Keys and values of the context (B, N, context_dim) for every cross-attention, by layer name.
+
+        They hold for a whole run: give them to `forward` as `projected`.
+        """
+        layers = (m for m in self.modules() if isinstance(m, Attention) and m.name.endswith("attn2"))
+        return {layer.name: layer.project(context) for layer in layers}
+
+    def forward(
+        self,
+        x: Tensor,
+        t: Tensor,
+        conditioning: Conditioning,
+        record: Record | None = None,
+        projected: dict[str, KeyValue] | None = None,
+    ) -> Tensor:
+        """x (B, C, H, W), t (B,) or () in [0, T), fractions allowed → (B, out_channels, H, W).
+
+        record: a dict to fill with, or a function (name, map) called with, each cross-attention's map
+        (B, heads, H'·W', N), recomputed beside the fast path so that the output keeps its bits.
+        projected: `self.project(conditioning.context)`, if there already. Raises BadInput for a condition that
+        this network has no input for.
+        """
+        for slot in ("pooled", "time_ids", "image_tokens"):
+            if getattr(conditioning, slot) is not None:
+                raise BadInput(f"this U-Net has no input for `{slot}`", "leave that slot of the Conditioning None")
+        c, residuals = self.config, conditioning.residuals
+        if projected is None:
+            projected = self.project(conditioning.context)
+        emb = timestep_embedding(t.expand(len(x)), c.block_out_channels[0], c.flip_sin_to_cos, c.freq_shift)
+        emb = F.silu(self.time_embedding(emb.to(x.dtype)))  # (B, 4·width); every resnet would apply this SiLU itself
+        if conditioning.concat is not None:
+            x = torch.cat((x, conditioning.concat), 1)
+        x = self.conv_in(x)
+        skips = [x]
+        for block in self.down_blocks:
+            x = block(x, emb, skips, projected, record)
+        x = self.mid_block(x, emb, projected, record)
+        if residuals is not None:
+            skips = [s + r for s, r in zip(skips, residuals.skips, strict=True)]
+            x = x + residuals.middle
+        for block in self.up_blocks:
+            x = block(x, emb, skips, projected, record)
+        return self.conv_out(F.silu(self.conv_norm_out(x)))

@@ -1,0 +1,23 @@
+"""Words → what the U-Net attends to, through the tokenizer and CLIP's text encoder."""
+
+import torch
+from torch import Tensor
+
+from fromnoise.latent_diffusion import LatentDiffusion
+from fromnoise.models.conditioning import Conditioning
+
+
+@torch.inference_mode()
+def encode(model: LatentDiffusion, texts: list[str]) -> tuple[Conditioning, list[str]]:
+    """Texts → (their Conditioning, context (B, N, dim) in fp32; of each text the end that did not fit, or "").
+
+    Each text is encoded alone: its states do not depend, in any bit, on the texts beside it.
+    """
+    device = next(model.text_encoder.parameters()).device
+    states: list[Tensor] = []
+    dropped = []
+    for text in texts:
+        ids, rest = model.tokenizer.encode(text)
+        states.append(model.text_encoder(torch.tensor([ids], device=device)).last_hidden)  # (1, N, dim)
+        dropped.append(rest)
+    return Conditioning(torch.cat(states)), dropped

@@ -1,0 +1,61 @@
+"""Latents → pictures → PNG files that carry their settings."""
+
+import re
+from pathlib import Path
+
+import torch
+from PIL import Image, PngImagePlugin
+from torch import Tensor
+
+from fromnoise import __version__
+from fromnoise.diffusion.samplers import SAMPLERS
+from fromnoise.errors import BadInput
+from fromnoise.latent_diffusion import LatentDiffusion
+from fromnoise.models.vae import VAE
+from fromnoise.pipeline.request import GenerationRequest
+
+
+@torch.inference_mode()
+def pictures(vae: VAE, latents: Tensor) -> list[Image.Image]:
+    """Latents (B, C, h, w) → B pictures, RGB; decoded one by one, so that each has the bits it would have alone."""
+    device = next(vae.parameters()).device
+    return [picture(vae.to_image(one.to(device))[0]) for one in latents.split(1)]
+
+
+def picture(image: Tensor) -> Image.Image:
+    """An image (3, H, W) in [−1, 1], clipped to it, → an RGB picture, rounded to 8 bits."""
+    pixels = (image.float() * 127.5 + 127.5).round().clamp(0, 255).to("cpu", torch.uint8)
+    return Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
+
+
+def parameters(model: LatentDiffusion, request: GenerationRequest, index: int, plan: str) -> str:
+    """What picture `index` of a resolved request was drawn with, in the text format of AUTOMATIC1111's web UI."""
+    settings = {
+        "Steps": request.steps,
+        "Sampler": SAMPLERS[request.sampler or ""].label,
+        "Schedule type": (request.spacing or "").capitalize(),
+        "CFG scale": f"{request.cfg:g}",
+        "Seed": (request.seed or 0) + index,
+        "Size": f"{request.width}x{request.height}",
+        "Model hash": model.digest or None,
+        "Model": model.source or None,
+        "Eta": None if request.eta is None else f"{request.eta:g}",
+        "CFG Rescale phi": f"{request.cfg_rescale:g}" if request.cfg_rescale else None,
+        "Plan": plan,
+        "Version": f"fromnoise {__version__}",
+    }
+    lines = [request.prompt, *([f"Negative prompt: {request.negative_prompt}"] if request.negative_prompt else [])]
+    quoted = {k: f'"{v}"' if re.search('[,:"\n]', str(v)) else v for k, v in settings.items() if v is not None}
+    return "\n".join([*lines, ", ".join(f"{k}: {v}" for k, v in quoted.items())])
+
+
+def save(picture: Image.Image, path: Path) -> None:
+    """Writes a PNG with the picture's `info["parameters"]` as a text chunk. Raises BadInput if it cannot."""
+    text = PngImagePlugin.PngInfo()
+    if "parameters" in picture.info:
+        text.add_text("parameters", picture.info["parameters"])  # Latin-1 where it can be, else UTF-8 (iTXt)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture.save(path, "PNG", pnginfo=text)
+    except OSError as error:
+        raise BadInput(f"cannot write {path}: {error.strerror or error}", "choose another place with --out") from error

@@ -1,0 +1,73 @@
+"""A built network → the way to run it on this device, by a named plan."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from fromnoise.errors import BadInput, UnknownName
+from fromnoise.models.attention import Record
+from fromnoise.models.conditioning import Conditioning, Residuals
+from fromnoise.models.unet import UNet
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+Step = Callable[..., Tensor]  # (x (B, C, H, W), t, record: Record | None = None) → (B, C, H, W) in fp32
+
+
+def device_of(name: str) -> torch.device:
+    """ "cpu", "cuda", "cuda:1", "mps" → the device. Raises BadInput for one that this machine does not have."""
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise BadInput(f"unknown device {name!r}", "choose one of: cpu, cuda, cuda:0, mps") from None
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    absent = device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()
+    if absent or not there.get(device.type, False):
+        have = [kind for kind, yes in there.items() if yes]
+        raise BadInput(f"this machine has no device {name!r}", f"choose one of: {', '.join(have)}")
+    return device
+
+
+class Prepared:
+    """A network on its device. `plan` names how it computes: part of what a picture's bits depend on."""
+
+    def __init__(self, network: UNet, device: torch.device, dtype: str):
+        self.device, self.dtype = device, DTYPES[dtype]
+        # channels last: convolutions need no reordering of the picture, and attention reads it as a view
+        for p in network.parameters():
+            if p.ndim == 4:
+                p.data = p.data.contiguous(memory_format=torch.channels_last)
+        self.network = network.to(device, self.dtype).eval()
+        self.plan = f"exact-{device.type}-{dtype}"
+
+    @torch.inference_mode()
+    def bind(self, conditioning: Conditioning) -> Step:
+        """Fixes what is constant over a run, the projected text keys and values; gives one step of the network."""
+
+        def move(value: Tensor | None) -> Tensor | None:
+            return None if value is None else value.to(self.device, self.dtype)
+
+        c, residuals = conditioning, conditioning.residuals
+        if residuals is not None:
+            to = {"device": self.device, "dtype": self.dtype}
+            residuals = Residuals(tuple(s.to(**to) for s in residuals.skips), residuals.middle.to(**to))
+        context = c.context.to(self.device, self.dtype)
+        moved = Conditioning(context, move(c.pooled), move(c.time_ids), move(c.concat), residuals, move(c.image_tokens))
+        projected = self.network.project(context)
+
+        @torch.inference_mode()
+        def step(x: Tensor, t: Tensor, record: Record | None = None) -> Tensor:
+            x = x.to(self.device, self.dtype, memory_format=torch.channels_last)
+            return self.network(x, t.to(self.device), moved, record, projected).float()
+
+        return step
+
+
+def prepare(network: UNet, device: str = "cpu", dtype: str = "fp32") -> Prepared:
+    """The exact plan: each call computes only its own pictures, in `dtype` ("fp32", "bf16" or "fp16").
+
+    Moves and casts the network itself. Raises BadInput for a device that is not there, UnknownName for a dtype.
+    """
+    if dtype not in DTYPES:
+        raise UnknownName("dtype", dtype, DTYPES)
+    return Prepared(network, device_of(device), dtype)

@@ -1,0 +1,117 @@
+"""Building a stage's network from its recipe, and reading what an earlier stage left."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from fromnoise.errors import BadInput, NotFound
+from fromnoise.models.clip import CLIPText, CLIPVision
+from fromnoise.models.config import CLIPTextConfig, CLIPVisionConfig, UNetConfig, VAEConfig
+from fromnoise.models.unet import UNet
+from fromnoise.models.vae import VAE
+from fromnoise.prompt.tokenizer import Tokenizer
+from fromnoise.train.recipe import Recipe, Stage
+
+
+def configure(kind: type, values: dict[str, Any], **more: Any) -> Any:
+    """A config dataclass from a TOML table; lists become tuples, unknown fields are an error."""
+    try:
+        return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in {**values, **more}.items()})
+    except TypeError as error:
+        raise BadInput(f"{kind.__name__}: {error}", f"its fields are {', '.join(kind.__dataclass_fields__)}") from error
+
+
+def needs(recipe: Recipe, name: str) -> Stage:
+    """A stage that must be finished before the one that asks."""
+    stage = recipe.stage(name)
+    if not stage.done:
+        raise NotFound(
+            f"stage {name!r} is not finished: no {stage.folder / 'done.json'}", f"train it first: --stage {name}"
+        )
+    return stage
+
+
+def write(module: nn.Module, path: Path) -> None:
+    save_file({k: v.detach().cpu().contiguous() for k, v in module.state_dict().items()}, path)
+
+
+def tokenizer(recipe: Recipe) -> Tokenizer:
+    return Tokenizer.load(needs(recipe, "tokenizer").folder)
+
+
+def build_clip(recipe: Recipe, words: Tokenizer) -> tuple[CLIPText, CLIPVision]:
+    stage = recipe.stage("clip")
+    size = int(recipe.source_options.get("size", 128))
+    shared = {"projection_dim": stage["projection_dim"]}
+    text = configure(CLIPTextConfig, stage["text"], vocab_size=words.vocab_size, max_length=words.max_length,
+                     eos_id=words.eos_id, **shared)  # fmt: skip
+    return CLIPText(text), CLIPVision(configure(CLIPVisionConfig, stage["vision"], image_size=size, **shared))
+
+
+def clip(recipe: Recipe, image_tower: bool = True) -> tuple[CLIPText, CLIPVision, Tokenizer, torch.Tensor]:
+    """The finished CLIP: (text tower with projection, image tower, tokenizer, logit_scale), frozen; with the
+    longer-trained image tower if that stage is in the recipe and done (its text tower is the same)."""
+    words = tokenizer(recipe)
+    text, vision = build_clip(recipe, words)
+    folder = needs(recipe, "clip").folder
+    if image_tower and "image_tower" in recipe.stages and recipe.stage("image_tower").done:
+        folder = recipe.stage("image_tower").folder
+    weights = load_file(folder / "clip.safetensors")
+    for module, prefix in ((text, "text."), (vision, "vision.")):
+        module.load_state_dict({k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)})
+        module.requires_grad_(False).eval()
+    return text, vision, words, weights["logit_scale"]
+
+
+def pass_through(network: VAE) -> None:
+    """Starts the autoencoder as an almost linear one: what lies on the way from picture to latents and back gets a
+    semi-orthogonal centre tap (after the delta-orthogonal start of Xiao et al. 2018, §3) beside faint random taps, a
+    halving averages 2×2 pixels, and residual branches begin at zero. Without it the network finds light first and
+    takes thousands of pictures to find the second and third colour."""
+    for name, conv in network.named_modules():
+        if not isinstance(conv, nn.Conv2d):
+            continue
+        with torch.no_grad():
+            if name.endswith("conv2"):
+                conv.weight.zero_()
+            elif not name.endswith("conv1"):
+                straight = nn.init.orthogonal_(torch.empty(conv.weight.shape[:2]))
+                middle = conv.kernel_size[0] // 2
+                conv.weight.mul_(0.3)
+                if conv.stride[0] == 2:
+                    conv.weight[:, :, :2, :2] += straight[..., None, None] / 4
+                else:
+                    conv.weight[:, :, middle, middle] += straight
+
+
+def build_vae(recipe: Recipe, **more: Any) -> VAE:
+    config = configure(
+        VAEConfig, recipe.stage("vae")["network"], sample_size=recipe.source_options.get("size", 128), **more
+    )
+    network = VAE(config)
+    pass_through(network)
+    return network
+
+
+def vae(recipe: Recipe, decoder: bool = True) -> VAE:
+    """The finished autoencoder, frozen; with the longer-trained decoder if that stage is in the recipe and done."""
+    stage = needs(recipe, "vae")
+    done = json.loads((stage.folder / "done.json").read_text())
+    network = build_vae(recipe, scaling_factor=done["scaling_factor"])
+    path = stage.folder / "vae.safetensors"
+    if decoder and "decoder" in recipe.stages and recipe.stage("decoder").done:
+        path = recipe.stage("decoder").folder / "vae.safetensors"
+    network.load_state_dict(load_file(path))
+    return network.requires_grad_(False).eval()
+
+
+def build_unet(recipe: Recipe) -> UNet:
+    network, text = recipe.stage("vae")["network"], recipe.stage("clip")["text"]
+    channels = network["latent_channels"]
+    side = recipe.source_options.get("size", 128) // 2 ** (len(network["block_out_channels"]) - 1)
+    return UNet(configure(UNetConfig, recipe.stage("unet")["network"], in_channels=channels, out_channels=channels,
+                          context_dim=text["dim"], sample_size=side))  # fmt: skip

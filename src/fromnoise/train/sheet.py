@@ -1,0 +1,21 @@
+"""Contact sheets: many small pictures in one PNG."""
+
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+
+def write_sheet(images: Tensor, path: Path, columns: int = 8, gap: int = 2) -> None:
+    """images (N, 3, H, W) in [−1, 1] → one PNG, row by row."""
+    from PIL import Image
+
+    pixels = images.float().clamp(-1, 1).add(1).mul(127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    n, h, w, _ = pixels.shape
+    rows = -(-n // columns)
+    sheet = np.full((rows * (h + gap) - gap, columns * (w + gap) - gap, 3), 255, np.uint8)
+    for i, picture in enumerate(pixels):
+        y, x = i // columns * (h + gap), i % columns * (w + gap)
+        sheet[y : y + h, x : x + w] = picture
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(sheet).save(path)

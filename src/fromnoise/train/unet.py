@@ -1,0 +1,149 @@
+"""Trains the U-Net to undo noise on cached latents, conditioned on CLIP's token states (Rombach 2022, eq. 3)."""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fromnoise.data.latents import LatentCache
+from fromnoise.diffusion import forward, losses
+from fromnoise.diffusion.guidance import cfg
+from fromnoise.diffusion.noise import Noise
+from fromnoise.diffusion.parameterization import coefficients
+from fromnoise.diffusion.samplers import load as load_sampler
+from fromnoise.diffusion.samplers.base import Answer, Query, drive
+from fromnoise.diffusion.schedule import NoiseSchedule
+from fromnoise.diffusion.spacing import sigmas
+from fromnoise.errors import UnknownName
+from fromnoise.models.conditioning import Conditioning
+from fromnoise.train import parts
+from fromnoise.train.loop import fit
+from fromnoise.train.recipe import Recipe, Stage
+from fromnoise.train.sheet import write_sheet
+
+PREVIEW_SEED = 4_200_000_000
+WEIGHTINGS = ("uniform", "min_snr", "truncated")
+
+
+def schedule(values: dict[str, Any]) -> NoiseSchedule:
+    """The recipe's `schedule = { kind = …, … }`."""
+    kinds = {"linear": NoiseSchedule.linear, "scaled_linear": NoiseSchedule.scaled_linear,
+             "cosine": NoiseSchedule.cosine, "flow": NoiseSchedule.flow}  # fmt: skip
+    values = dict(values)
+    kind, zero = values.pop("kind"), values.pop("zero_terminal_snr", False)
+    if kind not in kinds:
+        raise UnknownName("schedule", kind, kinds)
+    made = kinds[kind](**values)
+    return made.zero_terminal_snr() if zero else made
+
+
+def weight(name: str, snr: Tensor, prediction: str, gamma: float) -> Tensor:
+    """Weight of the squared error at `snr`. "min_snr" leaves the noisiest steps, where the caption decides what is in
+    the picture, almost untrained (its weight on v falls with the SNR); "truncated" keeps them whole and lowers only
+    the nearly clean ones: in terms of x0 it is min(SNR + 1, γ)."""
+    if name not in WEIGHTINGS:
+        raise UnknownName("weighting", name, WEIGHTINGS)
+    if name == "min_snr":
+        return losses.min_snr(snr, prediction, gamma)
+    return torch.ones_like(snr) if name == "uniform" else (gamma / (snr + 1)).clamp(max=1)
+
+
+class UNetTask:
+    """MSE of the prediction at a uniform timestep; a caption is dropped with probability `caption_drop`, which is what
+    guidance later subtracts (Ho & Salimans 2022, Alg. 1). With several times a step drawn in equal strata."""
+
+    def __init__(self, stage: Stage, recipe: Recipe):
+        self.stage, self.recipe, self.source = stage, recipe, recipe.open_source()
+        text, _, self.words, _ = parts.clip(recipe)
+        self.text, self.vae = text, parts.vae(recipe, decoder=False)
+        self.schedule, self.prediction = schedule(stage["schedule"]), str(stage["prediction"])
+        self.unet = parts.build_unet(recipe)
+        self.module: nn.Module = nn.ModuleDict({"unet": self.unet})
+        self.weights = weight(str(stage.get("weighting", "min_snr")), self.schedule.snr, self.prediction,
+                              float(stage.get("gamma", 5.0))).float()  # fmt: skip
+        self.empty = torch.tensor(self.words.encode("")[0])
+
+    def cache(self) -> LatentCache:
+        from rich.progress import Progress
+
+        made_by = (("vae", "vae.safetensors"), ("tokenizer", "merges.txt"))
+        files = [(parts.needs(self.recipe, stage).folder / name).read_bytes() for stage, name in made_by]
+        key = "-".join((self.source.fingerprint, *(hashlib.sha256(content).hexdigest()[:16] for content in files)))
+        config, side = self.vae.config, self.source.size // self.vae.config.factor
+        shape = (config.latent_channels, side, side)
+        folder, count = self.stage.folder / "latents", int(self.stage["cached"])
+        cache = LatentCache(folder, key, shape, self.words.max_length, count)
+        device = next(self.module.parameters()).device
+        self.vae.to(device)
+        with Progress() as bar:
+            line = bar.add_task("encoding latents", total=cache.count, completed=cache.filled)
+            cache.fill(
+                self.source,
+                lambda image: self.vae.to_latents(image.to(device)),
+                lambda caption: self.words.encode(caption)[0],
+                workers=self.stage.get("workers", 0),
+                progress=lambda done: bar.update(line, completed=done),
+            )
+        self.vae.cpu()
+        return cache
+
+    def batches(self, step: int, size: int, rank: int, world: int) -> Iterator[tuple[Tensor, Tensor]]:
+        return self.cache().batches(size, step, self.recipe.seed, rank, world)
+
+    def context(self, ids: Tensor) -> Tensor:
+        with torch.no_grad():
+            return self.text(ids).last_hidden
+
+    def loss(
+        self, batch: tuple[Tensor, Tensor], progress: float, noise: torch.Generator
+    ) -> tuple[Tensor, dict[str, float]]:
+        latents, ids = batch
+        b, device = len(latents), next(self.module.parameters()).device
+        self.text.to(device)
+        dropped = torch.rand(b, generator=noise) < self.stage.get("caption_drop", 0.1)
+        ids = torch.where(dropped[:, None], self.empty, ids)
+        strata = (torch.randperm(b, generator=noise) + torch.rand(b, generator=noise)) / b
+        t = (strata * len(self.schedule)).long().clamp(max=len(self.schedule) - 1)
+        eps = torch.randn(latents.shape, generator=noise)
+        x = forward.add_noise(self.schedule, latents, eps, t)
+        goal = forward.target(self.prediction, self.schedule, latents, eps, t)
+        x, goal = x.to(device), goal.to(device)
+        out = self.unet(x, t.to(device).float(), Conditioning(self.context(ids.to(device))))
+        error = (out.float() - goal).square().mean((1, 2, 3))
+        return (error * self.weights[t].to(device)).mean(), {"mse": error.mean().item()}
+
+    def preview(self, path: Path) -> None:
+        """32 fixed captions, DPM++ 2M, 20 steps, guidance 4."""
+        samples = [self.source.sample(PREVIEW_SEED + i, draw=False) for i in range(32)]
+        write_sheet(self.draw([s.caption for s in samples], list(range(32))), path)
+        path.with_suffix(".txt").write_text("\n".join(s.caption for s in samples) + "\n")
+
+    def draw(self, captions: list[str], seeds: list[int], steps: int = 20, scale: float = 4.0) -> Tensor:
+        """Images (N, 3, H, W) of captions, drawn by the network as it is now."""
+        unet, device = self.unet, next(self.module.parameters()).device
+        b, side = len(captions), self.source.size // self.vae.config.factor
+        ids = torch.tensor([self.words.encode(c)[0] for c in captions] + [self.empty.tolist()] * b)
+        context = Conditioning(self.context(ids.to(device)))
+
+        def answer(query: Query) -> Answer:
+            skip, out, scale_in = coefficients(self.prediction, query.sigma)
+            t = float(self.schedule.t(torch.tensor(query.sigma, dtype=torch.float64)))
+            x = (query.x * scale_in).repeat(2, 1, 1, 1).to(device)
+            cond, uncond = (skip * query.x + out * f for f in unet(x, torch.full((2 * b,), t), context).cpu().chunk(2))
+            return Answer(cfg(cond, uncond, scale), uncond)
+
+        grid = sigmas(self.schedule, steps, "karras")
+        noise = Noise(seeds, (self.vae.config.latent_channels, side, side))
+        latents = drive(load_sampler("dpmpp_2m")(noise.initial * float(grid[0]), grid, noise), answer)
+        return self.vae.to(device).to_image(latents.to(device)).cpu()
+
+    def export(self, folder: Path) -> dict[str, Any]:
+        parts.write(self.unet, folder / "unet.safetensors")
+        return {}
+
+
+def run(stage: Stage, recipe: Recipe) -> dict[str, Any]:
+    return fit(UNetTask(stage, recipe), stage, recipe)

@@ -1,0 +1,200 @@
+"""The folder format: save∘load is the identity, diffusers opens it and draws the same picture, faults are named."""
+
+import json
+import logging
+
+import fakes
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from fromnoise.api import Engine, load
+from fromnoise.checkpoints import hub
+from fromnoise.checkpoints.formats import diffusers_folder as folders
+from fromnoise.diffusion.schedule import NoiseSchedule
+from fromnoise.errors import BadCheckpoint, BadInput, NotFound
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    folders.save(fakes.model(folder / "words", steps=20, spacing="trailing"), folder / "m")
+    return folder / "m"
+
+
+@pytest.fixture
+def copied(saved, tmp_path):
+    import shutil
+
+    return shutil.copytree(saved, tmp_path / "copy")
+
+
+def test_save_of_load_is_the_identity_on_every_byte(saved, tmp_path):
+    folders.save(folders.load(saved), tmp_path)
+    names = sorted(p.relative_to(saved) for p in saved.rglob("*") if p.is_file())
+    assert names == sorted(p.relative_to(tmp_path) for p in tmp_path.rglob("*") if p.is_file())
+    for name in names:
+        assert (saved / name).read_bytes() == (tmp_path / name).read_bytes(), name
+
+
+def test_weights_are_loaded_as_fp32_and_nothing_is_left_on_meta(saved):
+    model = folders.load(saved)
+    for network in (model.unet, model.vae, model.text_encoder, model.vision):
+        for name, tensor in network.state_dict().items():
+            assert tensor.dtype == torch.float32, name
+            assert tensor.device.type == "cpu", name
+    assert model.text_projection.shape == (12, 16)
+    assert float(model.logit_scale) == 2.5
+    assert model.defaults == {"steps": 20, "spacing": "trailing"}
+    assert (model.size, model.multiple) == (32, 8)
+
+
+# The U-Net of a random model is smooth, so rounding stays rounding: 20 steps of fp32 differ by about 1e-5 from
+# another order of sums. A schedule with zero terminal SNR is floored at sigma 4096 here and is not in diffusers:
+# x0 / 4096 of difference, 2e-4. The bar is 1e-3.
+@pytest.mark.parametrize(
+    ("prediction", "schedule", "spacing", "tolerance"),
+    [
+        ("v", NoiseSchedule.scaled_linear(), "trailing", 5e-5),
+        ("eps", NoiseSchedule.scaled_linear(), "leading", 5e-5),
+        ("v", NoiseSchedule.cosine(), "leading", 5e-5),
+        ("x0", NoiseSchedule.linear(1e-4, 0.03), "trailing", 1e-4),
+        ("v", NoiseSchedule.scaled_linear().zero_terminal_snr(), "trailing", 1e-3),
+        ("v", NoiseSchedule.from_betas(torch.linspace(0.001, 0.02, 1000) ** 1.1), "trailing", 5e-5),
+    ],
+)
+def test_diffusers_opens_the_folder_and_draws_the_same_picture(tmp_path, prediction, schedule, spacing, tolerance):
+    from diffusers import StableDiffusionPipeline
+
+    logging.disable(logging.WARNING)
+    folders.save(fakes.model(tmp_path / "w", prediction, schedule, spacing=spacing), tmp_path / "m")
+    pipeline = StableDiffusionPipeline.from_pretrained(tmp_path / "m")
+    pipeline.set_progress_bar_config(disable=True)
+    latents = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(1))
+    expected = pipeline(
+        "a neon cat in space", negative_prompt="a dog", latents=latents, guidance_scale=5.0, num_inference_steps=20,
+        width=32, height=32, output_type="np",
+    ).images[0]  # fmt: skip
+    engine = load(tmp_path / "m")
+    settings = {"negative_prompt": "a dog", "cfg": 5, "steps": 20, "sampler": "ddim", "spacing": spacing}
+    *_, last = engine.steps("a neon cat in space", latents=latents, **settings)
+    with torch.inference_mode():
+        image = engine.model.vae.to_image(last.x)[0].permute(1, 2, 0).numpy()
+    assert expected.std() > 0.1  # a picture, not a flat field in which anything agrees
+    assert np.abs((image / 2 + 0.5).clip(0, 1) - expected).max() < tolerance
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        NoiseSchedule.scaled_linear(0.00085, 0.02),
+        NoiseSchedule.scaled_linear().zero_terminal_snr(),
+        NoiseSchedule.linear(),
+        NoiseSchedule.cosine(),
+        NoiseSchedule.cosine().zero_terminal_snr(),
+    ],
+)
+def test_a_schedule_that_has_a_name_is_written_by_it(schedule):
+    config = folders.write_scheduler(schedule, "v", {})
+    assert config["trained_betas"] is None
+    assert torch.equal(folders.read_scheduler(config)[0].alpha_bar, schedule.alpha_bar)
+
+
+def rewrite(path, **changes):
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_missing_and_unexpected_keys_are_named(copied):
+    path = copied / "unet" / "diffusion_pytorch_model.safetensors"
+    tensors = load_file(path)
+    tensors["conv_out.wait"] = tensors.pop("conv_out.weight")
+    save_file(tensors, path)
+    with pytest.raises(BadCheckpoint, match=r"missing conv_out\.weight.*unexpected conv_out\.wait"):
+        folders.load(copied)
+
+
+def test_a_wrong_shape_is_named(copied):
+    rewrite(copied / "unet" / "config.json", cross_attention_dim=24)
+    with pytest.raises(BadCheckpoint, match=r"attn2\.to_k\.weight is \(16, 16\), not \(16, 24\)"):
+        folders.load(copied)
+
+
+@pytest.mark.parametrize("key", ["class_embed_type", "something_new"])
+def test_a_setting_that_the_network_lacks_is_refused(copied, key):
+    rewrite(copied / "unet" / "config.json", **{key: "timestep"})
+    with pytest.raises(BadCheckpoint, match=key):
+        folders.load(copied)
+
+
+def test_an_unknown_prediction_type_is_refused(copied):
+    rewrite(copied / "scheduler" / "scheduler_config.json", prediction_type="score")
+    with pytest.raises(BadCheckpoint, match="score"):
+        folders.load(copied)
+
+
+def test_a_pickle_is_refused(copied):
+    path = copied / "vae" / "diffusion_pytorch_model.safetensors"
+    path.rename(path.with_suffix(".bin"))
+    with pytest.raises(BadCheckpoint, match="pickle"):
+        folders.load(copied)
+
+
+def test_a_file_cut_short_is_explained(copied):
+    path = copied / "vae" / "diffusion_pytorch_model.safetensors"
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(BadCheckpoint, match="cut short"):
+        folders.load(copied)
+
+
+def test_old_files_mean_the_highest_id_by_eos_2(copied):
+    rewrite(copied / "text_encoder" / "config.json", eos_token_id=2)
+    model = folders.load(copied)
+    assert model.text_encoder.config.eos_id == model.tokenizer.eos_id
+
+
+def test_what_a_pipeline_folder_cannot_hold_is_refused(tmp_path):
+    with pytest.raises(BadInput, match="flow"):
+        folders.save(fakes.model(tmp_path / "w", "flow", NoiseSchedule.flow()), tmp_path / "m")
+
+
+def test_stable_diffusion_1_configurations_are_understood():
+    """The config.json files of Stable Diffusion 1.5, by their values."""
+    unet = {"attention_head_dim": 8, "cross_attention_dim": 768, "block_out_channels": [320, 640, 1280, 1280]}
+    assert (
+        folders.unet_config(unet | {"act_fn": "silu", "norm_eps": 1e-05, "center_input_sample": False}).heads
+        == (8,) * 4
+    )
+    text = {"hidden_size": 768, "num_attention_heads": 12, "intermediate_size": 3072, "eos_token_id": 2}
+    assert folders.text_config(text | {"projection_dim": 768, "architectures": ["CLIPTextModel"]}) == (
+        folders.CLIPTextConfig()
+    )
+
+
+def test_what_was_looked_for_is_said(tmp_path, monkeypatch):
+    with pytest.raises(NotFound, match="nowhere does not exist"):
+        hub.load_parts("nowhere")
+    with pytest.raises(NotFound, match=r"model_index\.json"):
+        hub.load_parts(tmp_path)
+    monkeypatch.setattr(hub, "BUNDLED", tmp_path / "absent")
+    with pytest.raises(NotFound, match="absent"):
+        hub.load_parts()
+
+
+def test_a_hub_id_is_downloaded_and_its_failure_told(saved, monkeypatch):
+    import huggingface_hub
+
+    def found(name, allow_patterns):
+        assert name == "someone/stickers"
+        assert not any("bin" in pattern for pattern in allow_patterns)
+        return str(saved)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", found)
+    assert Engine(hub.load_parts("someone/stickers")).model.source == "stickers"
+
+    def absent(name, allow_patterns):
+        raise huggingface_hub.errors.LocalEntryNotFoundError("no connection")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", absent)
+    with pytest.raises(NotFound, match=r"someone/stickers.*no connection"):
+        hub.load_parts("someone/stickers")

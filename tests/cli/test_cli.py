@@ -1,0 +1,134 @@
+"""The command line as a user meets it: whole processes, what they print, and what they import."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import fakes
+import pytest
+from PIL import Image
+
+from fromnoise.checkpoints.formats import diffusers_folder
+from fromnoise.cli import main as command
+
+ROOT = Path(__file__).parents[2] / "src"
+# runs the command line, then says which modules it executed
+PROBE = """
+import sys
+sys.path.insert(0, {root!r})
+from fromnoise.cli.main import main
+try:
+    main()
+except SystemExit as end:
+    code = end.code
+own = [m.__file__ for name, m in sys.modules.items() if name.startswith("fromnoise") and getattr(m, "__file__", None)]
+print("PROBE", code, *sorted(m for m in sys.modules if "." not in m), "|", *own, sep="\\n", file=sys.stderr)
+"""
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cli")
+    diffusers_folder.save(fakes.model(folder / "w", steps=3, cfg=3.0), folder / "tiny")
+    return str(folder / "tiny")
+
+
+def probe(*args, cwd=None):
+    """(exit code, stdout, stderr, top-level modules, own files) of `fromnoise ARGS` in a fresh process."""
+    code = PROBE.format(root=str(ROOT))
+    done = subprocess.run([sys.executable, "-c", code, *args], capture_output=True, text=True, cwd=cwd, timeout=120)
+    said, _, tail = done.stderr.partition("PROBE\n")
+    names, _, own = tail.partition("\n|\n")
+    exit_code, *modules = names.split("\n")
+    return int(exit_code), done.stdout, said, set(modules), own.split()
+
+
+def run(monkeypatch, capsys, *args):
+    """(exit code, stdout, stderr) of the same in this process, where torch is loaded already."""
+    monkeypatch.setattr(sys, "argv", ["fromnoise", *args])
+    with pytest.raises(SystemExit) as end:
+        command.main()
+    return end.value.code or 0, *capsys.readouterr()
+
+
+@pytest.mark.parametrize("args", [("--help",), ("samplers",), ("--version",), ("generate", "--help")])
+def test_help_and_lists_load_no_torch(args):
+    code, out, _, modules, _ = probe(*args)
+    assert code == 0
+    assert out
+    assert not modules & {"torch", "numpy", "huggingface_hub", "PIL", "safetensors", "tokenizers", "accelerate"}
+
+
+def test_generate_executes_few_lines_and_few_libraries(model, tmp_path):
+    code, out, said, modules, own = probe("generate", "a neon cat in space", "--model", model, cwd=tmp_path)
+    assert code == 0, said
+    assert Path(tmp_path / out.strip()).is_file()
+    lines = sum(len(Path(file).read_text(encoding="utf-8").splitlines()) for file in own)
+    filled = [file for file in own if Path(file).stat().st_size]  # an empty __init__.py says nothing to read
+    assert len(filled) <= 28, filled
+    assert lines <= 3000
+    assert not modules & {"huggingface_hub", "accelerate", "diffusers", "transformers", "matplotlib", "sympy"}
+
+
+def test_generate_writes_png_files_and_json(model, tmp_path, monkeypatch, capsys):
+    args = ["a neon cat", "--model", model, "--seed", "3", "--count", "2", "--out", str(tmp_path / "x.png"), "--json"]
+    code, out, said = run(monkeypatch, capsys, "generate", *args, "--negative", "dog", "--size", "48x32")
+    assert (code, said) == (0, "")
+    report = json.loads(out)
+    assert [p["seed"] for p in report["pictures"]] == [3, 4]
+    assert report["request"]["sampler"] == "dpmpp_2m"
+    for picture in report["pictures"]:
+        with Image.open(picture["path"]) as image:
+            assert image.size == (48, 32)
+            assert f"Seed: {picture['seed']}" in image.info["parameters"]
+            assert "Model: tiny" in image.info["parameters"]
+
+
+@pytest.mark.parametrize(("args", "code", "said"), [
+    (["--sampler", "eulr"], 2, "did you mean 'euler'"),
+    (["--size", "33"], 2, "multiple of 8"),
+    (["--size", "wide"], 2, "192x128"),
+    (["--steps", "0"], 2, "steps"),
+    (["--steps", "many"], 2, "--steps"),
+    (["--device", "abacus"], 2, "cpu"),
+    (["--dtype", "fp12"], 2, "bf16"),
+    (["--out", "x.jpg"], 2, ".png"),
+    (["--model", "nowhere"], 1, "nowhere does not exist"),
+])  # fmt: skip
+def test_errors_say_the_remedy_and_set_the_exit_code(model, monkeypatch, capsys, args, code, said):
+    found, out, error = run(
+        monkeypatch, capsys, "generate", "a cat", *(["--model", model] if "--model" not in args else []), *args
+    )
+    assert found == code
+    assert said in error
+    assert "Traceback" not in error
+    assert not out
+
+
+def test_words_that_do_not_fit_are_named(model, monkeypatch, capsys, tmp_path):
+    args = ["neon cat " * 10, "--model", model, "--seed", "1", "--out", str(tmp_path)]
+    code, out, said = run(monkeypatch, capsys, "generate", *args)
+    assert code == 0
+    assert "the prompt is too long, dropped: neon cat" in said
+    assert Path(out.strip()).parent == tmp_path
+
+
+def test_preview_draws_half_blocks(model):
+    import io
+
+    import torch
+    from rich.console import Console
+
+    from fromnoise.cli.preview import Preview, blocks, rgb
+    from fromnoise.pipeline.generate import Step
+
+    screen = io.StringIO()
+    latents = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    with Preview(None, Console(file=screen, force_terminal=True, color_system="truecolor")) as show:
+        show(Step(0, 3, 1.5, latents, latents))
+    assert "▀" in screen.getvalue()
+    assert "1/3" in screen.getvalue()
+    fitted = [[1.0, 0, 0], [0, 1, 0], [0, 0, 1], [0, 0, 0], [0, 0, 0]]
+    assert rgb(torch.ones(4, 2, 2), fitted).unique().tolist() == [255]
+    assert blocks(torch.zeros(5, 4, 3, dtype=torch.uint8)).plain == "▀▀▀▀\n" * 3  # an odd last line is doubled

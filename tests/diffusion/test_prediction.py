@@ -1,0 +1,125 @@
+"""Predictions as one affine form, their training targets, loss weights, guidance and noise."""
+
+import pytest
+import torch
+
+from fromnoise.diffusion.forward import add_noise, target
+from fromnoise.diffusion.guidance import cfg, in_interval, rescale
+from fromnoise.diffusion.losses import min_snr
+from fromnoise.diffusion.noise import Noise, initial
+from fromnoise.diffusion.parameterization import PREDICTIONS, check, coefficients
+from fromnoise.diffusion.schedule import NoiseSchedule
+from fromnoise.errors import BadInput, UnknownName
+
+T = torch.tensor([0, 3, 250, 700, 999])
+
+
+def pair():
+    return torch.randn(2, len(T), 3, 4, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+
+
+def schedule_of(prediction):
+    if prediction == "flow":
+        return NoiseSchedule.flow(shift=2.0)
+    plain = NoiseSchedule.scaled_linear()
+    return plain if prediction == "eps" else plain.zero_terminal_snr()
+
+
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+def test_a_perfect_network_gives_back_x0(prediction):
+    schedule, (x0, n) = schedule_of(prediction), pair()
+    shown, answer = add_noise(schedule, x0, n, T), target(prediction, schedule, x0, n, T)
+    for i, t in enumerate(T):
+        if schedule.infinite and t == 999:
+            continue  # floored, see below
+        sigma = float(schedule.sigmas[t])
+        skip, out, scale = coefficients(prediction, sigma)
+        x = x0[i] + sigma * n[i]
+        assert torch.allclose(scale * x, shown[i], atol=1e-10)  # the network sees what it was trained on
+        assert torch.allclose(skip * x + out * answer[i], x0[i], atol=1e-10)  # float64, sums of terms up to sigma
+
+
+@pytest.mark.parametrize("prediction", ["v", "x0", "flow"])
+def test_the_floor_of_an_infinite_sigma_hides_the_picture(prediction):
+    """At the floored sigma a network trained on pure noise sees pure noise, to half precision (2⁻¹¹), and x0 comes
+    out as far."""
+    schedule, (x0, n) = schedule_of(prediction), pair()
+    sigma = float(schedule.sigmas[-1])
+    skip, out, scale = coefficients(prediction, sigma)
+    x = x0[-1] + sigma * n[-1]
+    shown, answer = add_noise(schedule, x0, n, T)[-1], target(prediction, schedule, x0, n, T)[-1]
+    assert (scale * x - shown).abs().max() < 4 * 2**-11  # x0 and n up to 4 here
+    assert (skip * x + out * answer - x0[-1]).abs().max() < 4 * 2**-11
+
+
+def test_predictions_that_cannot_be():
+    for sigma in (float("inf"), float("nan"), -1.0):
+        with pytest.raises(BadInput, match="eps"):
+            coefficients("eps", sigma)
+    zero, flow, plain = NoiseSchedule.linear().zero_terminal_snr(), NoiseSchedule.flow(), NoiseSchedule.linear()
+    for prediction, schedule in (("eps", zero), ("eps", flow), ("v", flow), ("flow", plain)):
+        with pytest.raises(BadInput) as error:
+            target(prediction, schedule, *pair(), T)
+        assert error.value.remedy
+    for call in (lambda: coefficients("epsilon", 1.0), lambda: check("epsilon", plain), lambda: min_snr(T, "epsilon")):
+        with pytest.raises(UnknownName, match="choose one of: eps, v, x0, flow"):
+            call()
+
+
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+def test_min_snr_is_the_x0_weight_times_c_out_squared(prediction):
+    snr = torch.tensor([0.001, 0.5, 4.999, 5.001, 300.0], dtype=torch.float64)
+    exact = [min(s, 5.0) * coefficients(prediction, s**-0.5)[1] ** 2 for s in snr.tolist()]
+    assert min_snr(snr, prediction).tolist() == pytest.approx(exact, rel=1e-12)
+    assert float(min_snr(torch.zeros(1), prediction)) == (1 if prediction == "eps" else 0)
+
+
+def test_guidance_on_x0_is_guidance_on_eps():
+    cond, uncond = pair()
+    x, sigma = pair().sum(0), 3.0
+    guided_eps = (x - uncond) / sigma + 7.5 * ((x - cond) / sigma - (x - uncond) / sigma)
+    assert torch.allclose(cfg(cond, uncond, 7.5), x - sigma * guided_eps, atol=1e-12)
+    assert torch.equal(cfg(cond, uncond, 1.0), cond)
+    assert torch.equal(cfg(cond, uncond, 0.0), uncond)
+
+
+def test_rescale_restores_the_deviation_of_each_image():
+    x0, other = pair()
+    guided = cfg(x0, other, 7.5) * torch.arange(1, len(T) + 1).view(-1, 1, 1, 1)
+    dims = (1, 2, 3)
+    assert torch.allclose(rescale(guided, x0, 1.0).std(dims), x0.std(dims), rtol=1e-12)
+    assert torch.allclose(rescale(guided, x0, 0.0), guided, rtol=1e-12)
+    halfway = (guided.std(dims) + x0.std(dims)) / 2
+    assert torch.allclose(rescale(guided, x0, 0.5).std(dims), halfway, rtol=1e-12)
+    flat = torch.full((1, 3, 4, 4), 0.5)
+    assert torch.equal(rescale(flat, flat, 0.7), flat)
+
+
+def test_interval():
+    assert [in_interval(s, 0.3, 5.0) for s in (0.3, 0.31, 5.0, 5.1)] == [False, True, True, False]
+    assert in_interval(1e-9)
+
+
+def test_noise_of_an_image_is_that_of_its_seed_alone():
+    batch = Noise([7, 8, 9], (4, 8, 8))
+    draws = [batch.initial, batch(2.0, 1.0), batch(1.0, 0.5)]
+    alone = Noise([8], (4, 8, 8))
+    for ours, single in zip(draws, [alone.initial, alone(9.0, 3.0), alone(3.0, 0.0)], strict=True):
+        assert ours.shape == (3, 4, 8, 8)
+        assert torch.equal(ours[1:2], single)
+    assert torch.equal(initial([7, 8, 9], (4, 8, 8)), draws[0])
+    assert not torch.equal(draws[0], draws[1])
+    # 256 values of unit variance: their mean square is 1 ± 6 × √(2/256)
+    assert all(abs(float(d[i].square().mean()) - 1) < 0.53 for d in draws for i in range(3))
+
+
+def test_noise_leaves_the_global_generator_alone():
+    before = torch.get_rng_state()
+    Noise([1], (4, 8, 8))(1.0, 0.5)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("seeds", [[], [-1], [2**64], [1.5], [True], [float("nan")]])
+def test_bad_seeds(seeds):
+    with pytest.raises(BadInput, match="seeds"):
+        Noise(seeds, (4, 8, 8))

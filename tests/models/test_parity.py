@@ -1,0 +1,353 @@
+"""Tiny random networks equal those of diffusers and transformers, and every known trap is caught when it is planted."""
+
+from collections.abc import Callable
+from functools import partial
+from types import SimpleNamespace
+from typing import TypeVar
+
+import pytest
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from torch import nn
+from torch.nn import functional as F
+from transformers import CLIPTextConfig as TheirTextConfig
+from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPVisionModelWithProjection
+from transformers import CLIPVisionConfig as TheirVisionConfig
+
+from fromnoise.models import attention, layers
+from fromnoise.models.clip import MLP, CLIPText, CLIPVision
+from fromnoise.models.conditioning import Conditioning, Residuals
+from fromnoise.models.config import CLIPTextConfig, CLIPVisionConfig, UNetConfig, VAEConfig
+from fromnoise.models.unet import UNet
+from fromnoise.models.vae import VAE
+
+# Largest deviation over the output's RMS. fp64: rounding is about 1e-15 a layer, 1e-9 leaves room for depth and for
+# other kernels, yet no formula that differs survives it. fp32: 1e-7 a layer over some 30 layers, in another order of
+# sums; the autoencoder is deeper. A planted fault must exceed the coarse ones, though it is measured in fp64.
+EXACT, COARSE, COARSE_VAE = 1e-9, 2e-5, 5e-5
+M = TypeVar("M", bound=nn.Module)
+DTYPES = pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["fp64", "fp32"])
+
+
+def randomized(module: M, dtype: torch.dtype, seed: int = 0) -> M:
+    """Every parameter random, norms and biases too. Weights of half the usual size keep activations small enough
+    for an epsilon of 1e-5 under a variance to show."""
+    generator = torch.Generator().manual_seed(seed)
+    scales = {id(m.weight) for m in module.modules() if isinstance(m, nn.GroupNorm | nn.LayerNorm)}
+    for p in module.parameters():
+        noise = torch.randn(p.shape, generator=generator, dtype=torch.float64)
+        with torch.no_grad():
+            if id(p) in scales:
+                p.copy_(1 + 0.3 * noise)
+            elif p.ndim > 1:
+                p.copy_(0.5 * noise / p[0].numel() ** 0.5)
+            else:
+                p.copy_(0.1 * noise)
+    return module.to(dtype).eval()
+
+
+def randn(*shape: int, dtype: torch.dtype = torch.float64, seed: int = 1) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
+
+
+def deviation(ours: torch.Tensor, theirs: torch.Tensor) -> float:
+    assert ours.shape == theirs.shape
+    assert ours.dtype == theirs.dtype
+    return ((ours - theirs).abs().max() / theirs.square().mean().sqrt()).item()
+
+
+def twins(ours: nn.Module, theirs: nn.Module, prefix: str = "") -> None:
+    """Give ours the weights of theirs: the same names and shapes, none left over."""
+    ours.to(next(theirs.parameters()).dtype).eval()
+    ours.load_state_dict({prefix + k: v for k, v in theirs.state_dict().items()}, strict=True)
+
+
+# ---------------------------------------------------------------------------------------------------------- U-Net
+
+CROSS, PLAIN = "CrossAttnDownBlock2D", "DownBlock2D"
+UNETS = {
+    # like SD 1.5 in small: convolutional projection, attention on all levels but the last, one head count
+    "sd1": UNetConfig(
+        block_out_channels=(16, 32, 32), attention=(True, True, False), heads=(4, 4, 4), context_dim=24, norm_groups=8
+    ),
+    # like SD 2: linear projection, heads per level; and a deeper transformer
+    "sd2": UNetConfig(
+        block_out_channels=(16, 32), layers_per_block=1, attention=(True, True), heads=(2, 4), context_dim=24,
+        norm_groups=4, linear_projection=True, transformer_depth=2,
+    ),
+    # a small one of our own: attention below the finest level only
+    "small": UNetConfig(
+        in_channels=8, out_channels=8, block_out_channels=(16, 24, 32), layers_per_block=1,
+        attention=(False, True, True), heads=(1, 2, 4), context_dim=24, norm_groups=8, linear_projection=True,
+        flip_sin_to_cos=False, freq_shift=1,
+    ),
+    # no attention in the middle, which leaves one resnet there
+    "bare middle": UNetConfig(
+        block_out_channels=(16, 32), layers_per_block=1, attention=(False, True), heads=(4, 4), context_dim=24,
+        norm_groups=8, mid_attention=False,
+    ),
+}  # fmt: skip
+
+
+def their_unet(c: UNetConfig) -> UNet2DConditionModel:
+    down = tuple(CROSS if a else PLAIN for a in c.attention)
+    return UNet2DConditionModel(
+        sample_size=c.sample_size, in_channels=c.in_channels, out_channels=c.out_channels,
+        block_out_channels=c.block_out_channels, layers_per_block=c.layers_per_block, down_block_types=down,
+        up_block_types=tuple(d.replace("Down", "Up") for d in reversed(down)),
+        mid_block_type="UNetMidBlock2DCrossAttn" if c.mid_attention else "UNetMidBlock2D",
+        attention_head_dim=c.heads, cross_attention_dim=c.context_dim, norm_num_groups=c.norm_groups,
+        transformer_layers_per_block=c.transformer_depth, use_linear_projection=c.linear_projection,
+        flip_sin_to_cos=c.flip_sin_to_cos, freq_shift=c.freq_shift,
+    )  # fmt: skip
+
+
+def unets(name: str, dtype: torch.dtype = torch.float64) -> tuple[UNet, UNet2DConditionModel]:
+    theirs = randomized(their_unet(UNETS[name]), dtype)
+    ours = UNet(UNETS[name])
+    twins(ours, theirs)
+    return ours, theirs
+
+
+def unet_deviation(ours: UNet, theirs: UNet2DConditionModel, side: tuple[int, int] = (8, 12)) -> float:
+    dtype = ours.conv_in.weight.dtype
+    x, context = randn(2, ours.config.in_channels, *side, dtype=dtype), randn(2, 7, 24, dtype=dtype, seed=2)
+    t = torch.tensor([17.25, 901.0])  # a fraction, and both ends of the schedule
+    with torch.no_grad():
+        return deviation(ours(x, t, Conditioning(context)), theirs(x, t, context).sample)
+
+
+@DTYPES
+@pytest.mark.parametrize("name", UNETS)
+def test_unet(name: str, dtype: torch.dtype):
+    assert unet_deviation(*unets(name, dtype)) <= (EXACT if dtype == torch.float64 else COARSE)
+
+
+def test_unet_of_odd_sides():
+    assert unet_deviation(*unets("sd1"), side=(9, 7)) <= EXACT
+
+
+def test_unet_in_channels_last():
+    ours, theirs = unets("sd1", torch.float32)
+    assert unet_deviation(ours.to(memory_format=torch.channels_last), theirs) <= COARSE
+
+
+def test_unet_takes_the_residuals_of_a_controlnet():
+    ours, theirs = unets("sd1")
+    x, context, t = randn(2, 4, 8, 8), randn(2, 7, 24, seed=2), torch.tensor([3.0, 4.0])
+    sides, widths = (8, 8, 8, 4, 4, 4, 2, 2, 2), (16, 16, 16, 16, 32, 32, 32, 32, 32)
+    skips = tuple(randn(2, c, s, s, seed=i) for i, (c, s) in enumerate(zip(widths, sides, strict=True)))
+    middle = randn(2, 32, 2, 2, seed=99)
+    with torch.no_grad():
+        a = ours(x, t, Conditioning(context, residuals=Residuals(skips, middle)))
+        b = theirs(
+            x, t, context, down_block_additional_residuals=skips, mid_block_additional_residual=middle
+        ).sample  # fmt: skip
+    assert deviation(a, b) <= EXACT
+
+
+def test_unet_takes_concatenated_channels():
+    ours, theirs = unets("small")
+    x, context, t = randn(2, 8, 8, 8), randn(2, 7, 24, seed=2), torch.tensor([3.0, 4.0])
+    with torch.no_grad():
+        a = ours(x[:, :3], t, Conditioning(context, concat=x[:, 3:]))
+        assert deviation(a, theirs(x, t, context).sample) <= EXACT
+
+
+def set_eps(kind: type[nn.Module], eps: float) -> Callable[[nn.Module, pytest.MonkeyPatch], None]:
+    def plant(network: nn.Module, _: pytest.MonkeyPatch) -> None:
+        for m in network.modules():
+            for norm in m.children() if isinstance(m, kind) else ():
+                if isinstance(norm, nn.GroupNorm):
+                    norm.eps = eps
+
+    return plant
+
+
+def heads_are_a_width(network: nn.Module, _: pytest.MonkeyPatch) -> None:
+    for m in network.modules():
+        if isinstance(m, attention.Attention):
+            m.heads = m.to_q.in_features // m.heads
+
+
+def gelu_by_tanh(_: nn.Module, patch: pytest.MonkeyPatch) -> None:
+    ours = SimpleNamespace(**vars(F))  # a copy: theirs must keep its own
+    ours.gelu = partial(F.gelu, approximate="tanh")
+    patch.setattr(attention, "F", ours)
+
+
+def other_pad(network: nn.Module, _: pytest.MonkeyPatch) -> None:
+    for m in network.modules():
+        if isinstance(m, layers.Downsample):
+            m.symmetric = not m.symmetric
+            m.conv.padding = (1, 1) if m.symmetric else (0, 0)
+
+
+def set_time(flip: bool, shift: int) -> Callable[[nn.Module, pytest.MonkeyPatch], None]:
+    def plant(_: nn.Module, patch: pytest.MonkeyPatch) -> None:
+        plain = layers.timestep_embedding
+        patch.setattr("fromnoise.models.unet.timestep_embedding", lambda t, dim, *_: plain(t, dim, flip, shift))
+
+    return plant
+
+
+UNET_FAULTS = {
+    "transformer norm eps 1e-5": set_eps(attention.Transformer, 1e-5),
+    "resnet norm eps 1e-6": set_eps(layers.ResnetBlock, 1e-6),
+    "attention_head_dim taken for a width": heads_are_a_width,
+    "GEGLU by tanh": gelu_by_tanh,
+    "asymmetric downsample pad": other_pad,
+    "sin before cos": set_time(False, 0),
+    "freq_shift 1": set_time(True, 1),
+}
+
+
+@pytest.mark.parametrize("fault", UNET_FAULTS)
+def test_unet_fault_shows(fault: str, monkeypatch: pytest.MonkeyPatch):
+    # sd2 has 8 channels a head at both levels and another count at each, so a mix-up changes both
+    ours, theirs = unets("sd2")
+    UNET_FAULTS[fault](ours, monkeypatch)
+    assert unet_deviation(ours, theirs) > COARSE
+
+
+# ----------------------------------------------------------------------------------------------------- autoencoder
+
+VAES = {
+    "sd1": VAEConfig(block_out_channels=(16, 32, 32), norm_groups=8),
+    "small": VAEConfig(
+        latent_channels=8, block_out_channels=(8, 16), layers_per_block=1, norm_groups=4, mid_attention=False,
+        quant_conv=False,
+    ),
+}  # fmt: skip
+
+
+def vaes(name: str, dtype: torch.dtype = torch.float64) -> tuple[VAE, AutoencoderKL]:
+    c = VAES[name]
+    n = len(c.block_out_channels)
+    theirs = AutoencoderKL(
+        block_out_channels=c.block_out_channels, down_block_types=("DownEncoderBlock2D",) * n,
+        up_block_types=("UpDecoderBlock2D",) * n, layers_per_block=c.layers_per_block,
+        latent_channels=c.latent_channels, norm_num_groups=c.norm_groups, mid_block_add_attention=c.mid_attention,
+        use_quant_conv=c.quant_conv, use_post_quant_conv=c.quant_conv,
+    )  # fmt: skip
+    ours = VAE(c)
+    twins(ours, randomized(theirs, dtype))
+    return ours, theirs
+
+
+def vae_deviation(ours: VAE, theirs: AutoencoderKL) -> float:
+    dtype = ours.encoder.conv_in.weight.dtype
+    image, z = randn(2, 3, 16, 24, dtype=dtype), randn(2, ours.config.latent_channels, 6, 4, dtype=dtype, seed=2)
+    noise = randn(2, ours.config.latent_channels, *(n // ours.config.factor for n in (16, 24)), dtype=dtype, seed=3)
+    with torch.no_grad():
+        a, b = ours.encode(image), theirs.encode(image).latent_dist
+        pairs = [
+            (a.mean, b.mean),
+            (a.logvar, b.logvar),
+            (a.sample(noise), b.mean + b.std * noise),
+            (a.kl(), b.kl()),
+            (ours.decode(z), theirs.decode(z).sample),
+        ]
+        return max(deviation(x, y) for x, y in pairs)
+
+
+@DTYPES
+@pytest.mark.parametrize("name", VAES)
+def test_vae(name: str, dtype: torch.dtype):
+    assert vae_deviation(*vaes(name, dtype)) <= (EXACT if dtype == torch.float64 else COARSE_VAE)
+
+
+def test_vae_clamps_the_log_variance_as_theirs():
+    ours, theirs = vaes("small")
+    for network in (ours, theirs):
+        nn.init.constant_(network.encoder.conv_out.bias, 25.0)
+        nn.init.constant_(network.encoder.conv_out.bias[8 + 4 :], -40.0)
+    assert vae_deviation(ours, theirs) <= EXACT
+    logvar = ours.encode(randn(1, 3, 16, 16)).logvar
+    assert (logvar.min(), logvar.max()) == (-30, 20)
+
+
+VAE_FAULTS = {
+    "symmetric downsample pad": other_pad,
+    "resnet norm eps 1e-5": set_eps(layers.ResnetBlock, 1e-5),
+    "attention norm eps 1e-5": set_eps(attention.PixelAttention, 1e-5),
+}
+
+
+@pytest.mark.parametrize("fault", VAE_FAULTS)
+def test_vae_fault_shows(fault: str, monkeypatch: pytest.MonkeyPatch):
+    ours, theirs = vaes("sd1")
+    VAE_FAULTS[fault](ours, monkeypatch)
+    assert vae_deviation(ours, theirs) > COARSE_VAE
+
+
+# ------------------------------------------------------------------------------------------------------------ CLIP
+
+TEXT = {"vocab_size": 50, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4}
+TEXT |= {"max_position_embeddings": 10, "projection_dim": 16, "bos_token_id": 48, "eos_token_id": 49, "pad_token_id": 0}
+IDS = torch.tensor([[48, 3, 7, 49, 49, 49, 49, 49, 49, 49], [48, 1, 2, 4, 8, 9, 20, 31, 49, 0]])
+ACTIVATIONS = pytest.mark.parametrize("activation", ["quick_gelu", "gelu"])
+
+
+def texts(dtype: torch.dtype, activation: str, projection: bool = True) -> tuple[CLIPText, nn.Module]:
+    theirs = (CLIPTextModelWithProjection if projection else CLIPTextModel)(
+        TheirTextConfig(**TEXT, hidden_act=activation)  # pyright: ignore
+    )
+    ours = CLIPText(CLIPTextConfig(50, 32, 3, 4, 64, 10, activation, 16 if projection else None, 49))
+    twins(ours, randomized(theirs, dtype), "" if projection else "text_model.")
+    return ours, theirs
+
+
+def text_deviation(ours: CLIPText, theirs: nn.Module) -> float:
+    with torch.no_grad():
+        a, b = ours(IDS), theirs(IDS, output_hidden_states=True)
+    pairs = [(a.last_hidden, b.last_hidden_state), *zip(a.hidden_states, b.hidden_states, strict=True)]
+    pairs.append((a.pooled, b.pooler_output) if a.embeds is None else (a.embeds, b.text_embeds))
+    return max(deviation(x, y) for x, y in pairs)
+
+
+@DTYPES
+@ACTIVATIONS
+@pytest.mark.parametrize("projection", [True, False], ids=["projected", "plain"])
+def test_clip_text(dtype: torch.dtype, activation: str, projection: bool):
+    tolerance = EXACT if dtype == torch.float64 else COARSE
+    assert text_deviation(*texts(dtype, activation, projection)) <= tolerance
+
+
+def visions(dtype: torch.dtype, activation: str) -> tuple[CLIPVision, CLIPVisionModelWithProjection]:
+    theirs = CLIPVisionModelWithProjection(
+        TheirVisionConfig(
+            hidden_size=32, intermediate_size=64, num_hidden_layers=3, num_attention_heads=4, image_size=16,
+            patch_size=4, projection_dim=12, hidden_act=activation,
+        )
+    )  # fmt: skip
+    ours = CLIPVision(CLIPVisionConfig(16, 4, 32, 3, 4, 64, activation, 12))
+    twins(ours, randomized(theirs, dtype))
+    return ours, theirs
+
+
+def vision_deviation(ours: CLIPVision, theirs: CLIPVisionModelWithProjection) -> float:
+    image = randn(2, 3, 16, 16, dtype=ours.visual_projection.weight.dtype)
+    with torch.no_grad():
+        a, b = ours(image), theirs(image, output_hidden_states=True)
+    pairs = [(a.embeds, b.image_embeds), (a.last_hidden, b.last_hidden_state)]
+    return max(deviation(x, y) for x, y in pairs + list(zip(a.hidden_states, b.hidden_states, strict=True)))
+
+
+@DTYPES
+@ACTIVATIONS
+def test_clip_vision(dtype: torch.dtype, activation: str):
+    assert vision_deviation(*visions(dtype, activation)) <= (EXACT if dtype == torch.float64 else COARSE)
+
+
+@ACTIVATIONS
+def test_clip_fault_of_the_other_gelu_shows(activation: str):
+    other = layers.ACTIVATIONS["gelu" if activation == "quick_gelu" else "quick_gelu"]
+    for (ours, theirs), measure in (
+        (texts(torch.float64, activation), text_deviation),
+        (visions(torch.float64, activation), vision_deviation),
+    ):
+        for m in ours.modules():
+            if isinstance(m, MLP):
+                m.activation = other
+        assert measure(ours, theirs) > COARSE  # pyright: ignore[reportArgumentType]

@@ -1,0 +1,199 @@
+"""The recipe from end to end, resume to the bit, and the pieces of the loop."""
+
+import importlib
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from fromnoise.checkpoints import training_state
+from fromnoise.checkpoints.hub import load_parts
+from fromnoise.data.latents import LatentCache
+from fromnoise.data.sources import open_source
+from fromnoise.errors import BadCheckpoint, BadInput, NotFound, UnknownName
+from fromnoise.train.ema import Ema
+from fromnoise.train.loop import learning_rate
+from fromnoise.train.recipe import STAGES, read
+from fromnoise.train.unet import schedule, weight
+from fromnoise.train.vae import crops
+
+
+def run(recipe, *names: str):
+    for name in names:
+        module, function = STAGES[name].split(":")
+        result = getattr(importlib.import_module(module), function)(recipe.stage(name), recipe)
+    return result
+
+
+def test_every_stage_in_order_gives_a_model_that_draws(recipe):
+    names = [n for n in recipe.stages]
+    run(recipe, *names)
+    model = load_parts(recipe.runs / "model")
+    assert model.prediction == "v"
+    assert model.defaults["sampler"] == "euler"
+    assert model.vision is not None
+    assert model.text_projection is not None
+    from fromnoise.api import load
+
+    picture = load(recipe.runs / "model").generate("a neon cat in space", seed=1)
+    assert picture.size == (32, 32)
+    # the later decoder is the one that is shipped, on the encoder of the first
+    first, later = (load_file(recipe.runs / s / "vae.safetensors") for s in ("vae", "decoder"))
+    assert all(torch.equal(first[k], later[k]) for k in first if k.startswith("encoder."))
+    assert not torch.equal(first["decoder.conv_out.weight"], later["decoder.conv_out.weight"])
+    one, two = (load_file(recipe.runs / s / "clip.safetensors") for s in ("clip", "image_tower"))
+    assert all(torch.equal(one[k], two[k]) for k in one if k.startswith("text.text_model."))
+    assert not torch.equal(one["vision.visual_projection.weight"], two["vision.visual_projection.weight"])
+
+
+@pytest.mark.parametrize("stage", ["clip", "vae", "unet"])
+def test_resume_is_exact(recipe, recipe_file, tmp_path, stage):
+    """A run stopped half-way and taken up by a new process ends at the same bits. The rate's schedule depends on the
+    stage's length, so it is made constant for the comparison."""
+    for name in STAGES:
+        if name in ("tokenizer", "clip", "vae"):
+            run(recipe, name)
+        if name == stage:
+            break
+    halves = read(recipe_file, "half", tmp_path / "halves")
+    wholes = read(recipe_file, "whole", tmp_path / "halves")
+    straight = read(recipe_file, "whole", tmp_path / "straight")
+    for plan in (halves, wholes, straight):
+        plan.stage(stage).values |= {"decay": 0, "crop_share": 0, "critic_from": 0}
+        plan.stage(stage).values.pop("critic", None)  # its state is saved every 500 steps: see CriticTrainer
+    for other in ("tokenizer", "clip", "vae"):
+        if other != stage and (recipe.runs / other).exists():
+            for plan in (halves, straight):
+                plan.runs.mkdir(parents=True, exist_ok=True)
+                (plan.runs / other).symlink_to(recipe.runs / other)
+    run(halves, stage)
+    run(wholes, stage)
+    run(straight, stage)
+    a, b = (training_state.load(p.stage(stage).folder) for p in (wholes, straight))
+    assert a
+    assert b
+    assert a[1]["step"] == b[1]["step"]
+    for tree in ("weights", "ema"):
+        assert all(torch.equal(v, b[0][tree][k]) for k, v in a[0][tree].items())
+
+
+def test_learning_rate_rises_stays_and_falls():
+    rates = [learning_rate(s / 100, s, 10, 0.3) for s in range(101)]
+    assert rates[0] == pytest.approx(0.1)
+    assert rates[9:70] == [1.0] * 61
+    assert rates[85] == pytest.approx(0.5)
+    assert rates[100] == 0
+
+
+def test_ema_follows_and_warms_up():
+    module = nn.Linear(1, 1, bias=False)
+    module.weight.data.fill_(0.0)
+    ema = Ema(module, 0.9)
+    module.weight.data.fill_(1.0)
+    ema.update(module)
+    assert ema.shadow["weight"].item() == pytest.approx(0.9)  # first update: d = 1/10
+    for _ in range(300):
+        ema.update(module)
+    assert ema.shadow["weight"].item() == pytest.approx(1.0)
+    module.weight.data.fill_(2.0)
+    ema.update(module)
+    assert ema.shadow["weight"].item() == pytest.approx(1.1)  # warm: d = 0.9
+
+
+def test_crops_lie_on_the_grid_and_hold_the_object():
+    images, masks = torch.zeros(200, 3, 64, 64), torch.zeros(200, 1, 64, 64)
+    masks[:, :, 40:44, 50:54] = 1
+    images[:, 0, 40:44, 50:54] = 1
+    image = torch.arange(64.0)[None, :, None].expand(3, 64, 64)
+    images[:, 1:] = image[1:]
+    found = crops(images, masks, 16, 8, torch.Generator().manual_seed(0))
+    assert found.shape == (200, 3, 16, 16)
+    assert {int(y) % 8 for y in found[:, 1, 0, 0]} == {0}
+    # 3 in 4 are centred on the object, and a few of the others meet it too: 0.75 + 0.25·(2·2/49 …) ± 3 standard errors
+    assert 0.66 < (found[:, 0].amax((1, 2)) == 1).float().mean() < 0.88
+
+
+def test_latent_cache_resumes_and_shuffles(tmp_path):
+    source = open_source("stickers", size=32)
+    calls = []
+
+    def encode(image):
+        calls.append(len(image))
+        return image[:, :, ::16, ::16]
+
+    def make(key="a"):
+        return LatentCache(tmp_path, key, (3, 2, 2), 4, 100)
+
+    cache = make()
+    with pytest.raises(ZeroDivisionError):  # a crash in the middle
+        cache.fill(source, encode, lambda c: [len(c)] * 4, progress=lambda n: 1 // (n - 64))
+    make().fill(source, encode, lambda c: [len(c)] * 4)
+    full = make()
+    assert full.filled == 100
+    assert make("b").filled == 0  # another autoencoder: made anew
+    make().fill(source, encode, lambda c: [len(c)] * 4)
+    stream = make().batches(10, 0, 0)
+    epoch = torch.cat([next(stream)[0] for _ in range(10)])
+    assert len({tuple(x.flatten().tolist()) for x in epoch}) == 100  # every one once
+    skipped = make().batches(10, 3, 0)
+    assert torch.equal(next(skipped)[0], epoch[30:40])
+    shares = [next(make().batches(5, 3, 0, rank, 2))[0] for rank in (0, 1)]
+    assert torch.equal(torch.cat(shares), epoch[30:40])
+
+
+def test_training_state_round_trip_and_damage(tmp_path):
+    trees = {"weights": {"a.b": torch.randn(3)}, "optimizer": {"0": {"step": torch.tensor(4.0), "n": 7}}}
+    training_state.save(tmp_path, trees, {"step": 4})
+    back, counters = training_state.load(tmp_path)
+    assert torch.equal(back["weights"]["a.b"], trees["weights"]["a.b"])
+    assert back["optimizer"]["0"]["n"] == 7
+    assert counters == {"step": 4}
+    path = tmp_path / training_state.FILE
+    path.write_bytes(path.read_bytes()[:50])
+    with pytest.raises(BadCheckpoint, match="delete it"):
+        training_state.load(tmp_path)
+
+
+def test_weights_of_the_loss():
+    snr = torch.tensor([0.0, 0.01, 1.0, 100.0])
+    assert weight("truncated", snr, "v", 5.0).tolist() == pytest.approx([1, 1, 1, 5 / 101])
+    assert weight("uniform", snr, "v", 5.0).tolist() == [1] * 4
+    assert weight("min_snr", snr, "v", 5.0)[1].item() == pytest.approx(0.01 / 1.01)
+    with pytest.raises(UnknownName, match="truncated"):
+        weight("nope", snr, "v", 5.0)
+
+
+def test_bad_recipes_say_the_remedy(recipe, recipe_file, tmp_path):
+    with pytest.raises(NotFound, match="train it first"):
+        run(recipe, "vae", "unet")
+    with pytest.raises(UnknownName, match="whole"):
+        read(recipe_file, "huge")
+    with pytest.raises(NotFound, match="recipes/stickers.toml"):
+        read(tmp_path / "none.toml")
+    for text, match in (("a = [", "TOML"), ("[vae]\nlr = 1", "data source")):
+        (tmp_path / "bad.toml").write_text(text)
+        with pytest.raises(BadInput, match=match):
+            read(tmp_path / "bad.toml")
+    (tmp_path / "bad.toml").write_text('[source]\nname = "stickers"\n[vea]\nlr = 1')
+    with pytest.raises(UnknownName, match="vae"):
+        read(tmp_path / "bad.toml")
+    with pytest.raises(UnknownName, match="scaled_linear"):
+        schedule({"kind": "bent"})
+    recipe.stage("tokenizer").values.pop("captions")
+    with pytest.raises(BadInput, match="captions"):
+        run(recipe, "tokenizer")
+
+
+def test_finished_stages_are_skipped(recipe, recipe_file):
+    from typer.testing import CliRunner
+
+    from fromnoise.cli.main import app
+
+    args = ["train", str(recipe_file), "--runs", str(recipe.runs), "--stage", "tokenizer"]
+    assert "vocab_size" in CliRunner().invoke(app, args).output
+    assert "finished, skipped" in CliRunner().invoke(app, args).output
+    assert json.loads((recipe.runs / "tokenizer" / "done.json").read_text())["vocab_size"] <= 700
+    assert np.isfinite(recipe.seed)
