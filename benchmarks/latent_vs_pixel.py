@@ -2,15 +2,16 @@
 
     python benchmarks/latent_vs_pixel.py [--model FOLDER] [--sizes 64 128 256 512] [--steps 20] [--plot docs/…png]
 
-Three networks are compared on pictures of each size:
-  latent  the model's own U-Net on its latents, with its autoencoder (its encoder in training, its decoder in drawing)
-  pixel+  a U-Net on pixels with the same levels, below one level more for each halving that the autoencoder does, so
-          that attention works at the same resolution: what one would build
-  pixel   the very same U-Net on pixels, attention at full resolution included: what latents save one from
-Operations are counted (multiply and add are two), times and memory are measured, each in a process of its own, for one
-picture with and without its prompt (drawing: a batch of 2) and one picture (training). A picture costs steps × a step
-+ the decoder; only one step is run and multiplied. A step that would take too long or too much memory here is counted
-and not run ("–").
+Four networks are compared on pictures of each size:
+  latent        the model's own U-Net on its latents, with its autoencoder (encoder in training, decoder in drawing)
+  pixel narrow  a U-Net on pixels with the same levels below further ones, one for each halving that the autoencoder
+                does and as narrow as the autoencoder's: the least that a U-Net on pixels can cost
+  pixel         the same, the further levels as wide as the model's first one: what one would build
+  pixel same    the very same U-Net on pixels, attention at full resolution included
+Operations are counted (multiply and add are two). Times and memory are measured, each in a process of its own on one
+thread: CPU seconds, so that other programs disturb little. Drawing is a batch of 2 (with and without the prompt),
+training one picture. A picture costs steps × a step + the decoder; one step is run and multiplied. A step that would
+take too long or too much memory here is counted and not run ("–").
 """
 
 import argparse
@@ -27,12 +28,11 @@ from pathlib import Path
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from fromnoise.models.conditioning import Conditioning
 from fromnoise.models.config import UNetConfig, VAEConfig
-from fromnoise.models.unet import UNet
+from fromnoise.models.unet import Conditioning, UNet
 from fromnoise.models.vae import VAE
 
-NETWORKS = ("latent", "pixel+", "pixel")
+NETWORKS = ("latent", "pixel narrow", "pixel", "pixel same")
 TOKENS = 32  # states of the text encoder that cross-attention sees
 
 
@@ -48,14 +48,14 @@ def variant(kind: str, unet: UNetConfig, vae: VAEConfig) -> UNetConfig:
     if kind == "latent":
         return unet
     pixels = replace(unet, in_channels=3, out_channels=3)
-    if kind == "pixel":
+    if kind == "pixel same":
         return pixels
-    more = len(vae.block_out_channels) - 1
-    narrow = [max(unet.norm_groups, unet.block_out_channels[0] // 2 ** (more - i)) for i in range(more)]
-    narrow = [c - c % unet.norm_groups for c in narrow]
+    more, groups = len(vae.block_out_channels) - 1, unet.norm_groups
+    widths = vae.block_out_channels[:more] if kind == "pixel narrow" else [unet.block_out_channels[0]] * more
+    widths = [-(-width // groups) * groups for width in widths]
     return replace(
         pixels,
-        block_out_channels=(*narrow, *unet.block_out_channels),
+        block_out_channels=(*widths, *unet.block_out_channels),
         attention=(*[False] * more, *unet.attention),
         heads=(*[1] * more, *unet.heads),
     )
@@ -97,20 +97,28 @@ def flops(kind: str, size: int, unet: UNetConfig, vae: VAEConfig) -> dict[str, i
 
 
 def measure(kind: str, size: int, name: str, unet: UNetConfig, vae: VAEConfig, budget: float) -> dict[str, float]:
-    """Seconds of one piece of work (the best of several within `budget` seconds, the first aside if there is time for
-    a second) and the memory in bytes that it adds to the process at its peak."""
+    """CPU seconds of one piece of work (the best of several within `budget` seconds) and the memory in bytes that it
+    adds at its peak to a process that already holds the weights."""
     torch.set_num_threads(1)
     work = parts(kind, size, unet, vae, "cpu")[name]
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    times, end = [], time.perf_counter() + budget
-    while len(times) < 2 or (time.perf_counter() < end and len(times) < 20):
-        start = time.perf_counter()
+    before = resident()
+    times, end = [], time.process_time() + budget
+    while not times or (time.process_time() < end and len(times) < 20):
+        start = time.process_time()
         work()
-        times.append(time.perf_counter() - start)
-        if times[0] > budget:
-            break
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return {"seconds": min(times), "bytes": 1024.0 * (peak - before)}
+        times.append(time.process_time() - start)
+    return {"seconds": min(times), "bytes": resident(peak=True) - before}
+
+
+def resident(peak: bool = False) -> float:
+    """Bytes that this process holds; or its peak since the last call without `peak`, where Linux tells it."""
+    status = Path("/proc/self/status")
+    if not status.exists():  # elsewhere: the peak since the start
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1.0 if sys.platform == "darwin" else 1024.0)
+    if not peak:
+        Path("/proc/self/clear_refs").write_text("5")  # forgets the peak so far (proc(5))
+    lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
+    return 1024.0 * int(lines["VmHWM" if peak else "VmRSS"].split()[0])
 
 
 def run(kind: str, size: int, name: str, unet: UNetConfig, vae: VAEConfig, budget: float) -> dict[str, float] | None:
@@ -176,7 +184,7 @@ def main() -> None:
             row["step"] = {k: row["train"][k] + row.get("encode", {k: 0})[k] for k in ("flops", "seconds")}
             row["step"]["bytes"] = max(row[n]["bytes"] for n in ("train", "encode") if n in row)
             found.append(row)
-            say.print(f"  {size:>4} px  {kind:7} a picture: {amount(row['picture']['flops'], 'FLOP'):>11} "
+            say.print(f"  {size:>4} px  {kind:12} a picture: {amount(row['picture']['flops'], 'FLOP'):>11} "
                       f"{amount(row['picture']['seconds'], 's'):>9}   a training step: "
                       f"{amount(row['step']['flops'], 'FLOP'):>11} {amount(row['step']['seconds'], 's'):>9}")
 
@@ -193,7 +201,7 @@ def main() -> None:
                 value = row[what][key]
                 ratio = value / base[key] if base[key] and not math.isnan(value) else math.nan
                 cells += [amount(value, unit), "–" if math.isnan(ratio) else f"{ratio:.1f}"]
-            table.add_row(*cells, end_section=row["network"] == "pixel")
+            table.add_row(*cells, end_section=row["network"] == NETWORKS[-1])
         say.print(table)
     if options.json:
         options.json.write_text(json.dumps({"model": title, "steps": options.steps, "rows": found}, indent=1) + "\n")
@@ -206,12 +214,13 @@ def plot(found: list[dict], steps: int, path: Path) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 6.4), layout="constrained")
-    colours = {"latent": "#2a9d8f", "pixel+": "#e9a23b", "pixel": "#c8553d"}
-    labels = {"latent": "on latents", "pixel+": "on pixels, attention as deep", "pixel": "on pixels, same network"}
+    colours = dict(zip(NETWORKS, ("#2a9d8f", "#8a8d91", "#e9a23b", "#c8553d"), strict=True))
+    words = ("on latents", "on pixels, as narrow as the VAE", "on pixels", "on pixels, the very same network")
+    labels = dict(zip(NETWORKS, words, strict=True))
     cells = figure.subplots(2, 3, sharex=True)
-    for line, (what, words) in enumerate((("picture", f"a picture, {steps} steps"), ("step", "a training step"))):
-        for axes, (key, unit, scale) in zip(cells[line], (("flops", "TFLOP", 1e12), ("seconds", "seconds", 1),
-                                                          ("bytes", "peak memory, GB", 1e9)), strict=True):
+    units = (("flops", "TFLOP", 1e12), ("seconds", "CPU seconds, one thread", 1), ("bytes", "peak memory, GB", 1e9))
+    for line, (what, title) in enumerate((("picture", f"a picture, {steps} steps"), ("step", "a training step"))):
+        for axes, (key, unit, scale) in zip(cells[line], units, strict=True):
             base = {r["size"]: r[what][key] for r in found if r["network"] == "latent"}
             for kind in NETWORKS:
                 points = [(r["size"], r[what][key]) for r in found if r["network"] == kind
@@ -224,7 +233,7 @@ def plot(found: list[dict], steps: int, path: Path) -> None:
                                       f"{value / base[size]:.1f}×", (size, value / scale), (0, 5),
                                       textcoords="offset points", ha="center", fontsize=8, color=colours[kind])
             sizes = sorted({r["size"] for r in found})
-            axes.set(xscale="log", yscale="log", title=f"{words}: {unit}", xlim=(sizes[0] / 1.3, sizes[-1] * 1.3))
+            axes.set(xscale="log", yscale="log", title=f"{title}: {unit}", xlim=(sizes[0] / 1.3, sizes[-1] * 1.3))
             axes.set_xticks(sizes, [f"{s}" for s in sizes], minor=False)
             axes.minorticks_off()
             axes.grid(alpha=0.25)

@@ -11,7 +11,7 @@ from fromnoise.latent_diffusion import LatentDiffusion
 from fromnoise.pipeline import generate as drawing
 from fromnoise.pipeline import images
 from fromnoise.pipeline.request import GenerationRequest
-from fromnoise.runtime.prepare import prepare
+from fromnoise.runtime.prepare import prepare_model
 
 
 class Engine:
@@ -19,9 +19,7 @@ class Engine:
 
     def __init__(self, model: LatentDiffusion, device: str = "cpu", dtype: str = "fp32"):
         self.model = model
-        self.unet = prepare(model.unet, device, dtype)
-        model.vae.to(self.unet.device)  # these two stay in fp32: they run once a picture
-        model.text_encoder.to(self.unet.device)
+        self.unet = prepare_model(model, device, dtype)
 
     def generate(
         self,

@@ -54,21 +54,26 @@ def test_weights_are_loaded_as_fp32_and_nothing_is_left_on_meta(saved):
 # another order of sums. A schedule with zero terminal SNR is floored at sigma 4096 here and is not in diffusers:
 # x0 / 4096 of difference, 2e-4. The bar is 1e-3.
 @pytest.mark.parametrize(
-    ("prediction", "schedule", "spacing", "tolerance"),
+    ("prediction", "schedule", "spacing", "tolerance", "ends_at_first"),
     [
-        ("v", NoiseSchedule.scaled_linear(), "trailing", 5e-5),
-        ("eps", NoiseSchedule.scaled_linear(), "leading", 5e-5),
-        ("v", NoiseSchedule.cosine(), "leading", 5e-5),
-        ("x0", NoiseSchedule.linear(1e-4, 0.03), "trailing", 1e-4),
-        ("v", NoiseSchedule.scaled_linear().zero_terminal_snr(), "trailing", 1e-3),
-        ("v", NoiseSchedule.from_betas(torch.linspace(0.001, 0.02, 1000) ** 1.1), "trailing", 5e-5),
+        ("eps", NoiseSchedule.scaled_linear(), "leading", 5e-5, True),  # as Stable Diffusion 1.5's own scheduler says
+        ("v", NoiseSchedule.scaled_linear(), "trailing", 5e-5, False),
+        ("eps", NoiseSchedule.scaled_linear(), "leading", 5e-5, False),
+        ("v", NoiseSchedule.cosine(), "leading", 5e-5, False),
+        ("x0", NoiseSchedule.linear(1e-4, 0.03), "trailing", 1e-4, False),
+        ("v", NoiseSchedule.scaled_linear().zero_terminal_snr(), "trailing", 1e-3, False),
+        ("v", NoiseSchedule.from_betas(torch.linspace(0.001, 0.02, 1000) ** 1.1), "trailing", 5e-5, False),
     ],
 )
-def test_diffusers_opens_the_folder_and_draws_the_same_picture(tmp_path, prediction, schedule, spacing, tolerance):
+def test_diffusers_opens_the_folder_and_draws_the_same_picture(
+    tmp_path, prediction, schedule, spacing, tolerance, ends_at_first
+):
     from diffusers import StableDiffusionPipeline
 
     logging.disable(logging.WARNING)
     folders.save(fakes.model(tmp_path / "w", prediction, schedule, spacing=spacing), tmp_path / "m")
+    if ends_at_first:
+        rewrite(tmp_path / "m" / "scheduler" / "scheduler_config.json", set_alpha_to_one=False)
     pipeline = StableDiffusionPipeline.from_pretrained(tmp_path / "m")
     pipeline.set_progress_bar_config(disable=True)
     latents = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(1))
@@ -103,6 +108,18 @@ def test_a_schedule_that_has_a_name_is_written_by_it(schedule):
 
 def rewrite(path, **changes):
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_names_of_older_files_are_understood(tmp_path):
+    """Old VAE attention, stored position ids, and transformers 5's text tower without its prefix."""
+    vae = {f"encoder.mid_block.attentions.0.{n}.weight": torch.ones(1) for n in ("query", "key", "value", "proj_attn")}
+    assert {k.split("attentions.0.")[1] for k in folders.native("vae", vae)} == {
+        "to_q.weight", "to_k.weight", "to_v.weight", "to_out.0.weight"
+    }  # fmt: skip
+    bare = {"encoder.layers.0.mlp.fc1.bias": torch.ones(1), "embeddings.position_ids": torch.arange(77)}
+    assert list(folders.native("text_encoder", bare)) == ["text_model.encoder.layers.0.mlp.fc1.bias"]
+    full = {"text_model.final_layer_norm.bias": torch.ones(1), "text_model.embeddings.position_ids": torch.arange(77)}
+    assert list(folders.native("text_encoder", full)) == ["text_model.final_layer_norm.bias"]
 
 
 def test_missing_and_unexpected_keys_are_named(copied):

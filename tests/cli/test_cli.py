@@ -97,9 +97,8 @@ def test_generate_writes_png_files_and_json(model, tmp_path, monkeypatch, capsys
     (["--model", "nowhere"], 1, "nowhere does not exist"),
 ])  # fmt: skip
 def test_errors_say_the_remedy_and_set_the_exit_code(model, monkeypatch, capsys, args, code, said):
-    found, out, error = run(
-        monkeypatch, capsys, "generate", "a cat", *(["--model", model] if "--model" not in args else []), *args
-    )
+    chosen = [] if "--model" in args else ["--model", model]
+    found, out, error = run(monkeypatch, capsys, "generate", "a cat", *(chosen), *args)
     assert found == code
     assert said in error
     assert "Traceback" not in error

@@ -2,9 +2,11 @@
 
 from collections import Counter
 
+import fakes
 import numpy as np
 import pytest
 
+from fromnoise.api import Engine
 from fromnoise.evaluate import faithfulness
 from fromnoise.evaluate.faithfulness import HELD_OUT_SEEDS, SEEDS, Ratio, Scene, Score, Tally, evaluate, scenes
 
@@ -101,9 +103,6 @@ def test_extra_scenes_do_not_enter_the_whole_score(source):
 
 
 def test_the_batch_plan_draws_what_the_engine_draws(tmp_path):
-    fakes = pytest.importorskip("fakes")
-    from fromnoise.api import Engine
-
     engine = Engine(fakes.model(tmp_path, sampler="euler_a", steps=4, cfg=3.0, spacing="karras"))
     draw = faithfulness.drawer(engine)
     prompts, seeds = ["neon cat", "space", "cat"], [3, 2**33, 5]

@@ -13,9 +13,8 @@ from transformers import CLIPTextModel
 
 from fromnoise.errors import BadInput, UnknownName
 from fromnoise.models.clip import CLIPText, CLIPVision
-from fromnoise.models.conditioning import Conditioning
 from fromnoise.models.config import CLIPTextConfig, CLIPVisionConfig, UNetConfig, VAEConfig
-from fromnoise.models.unet import UNet
+from fromnoise.models.unet import Conditioning, UNet
 from fromnoise.models.vae import VAE
 
 UNET = UNetConfig(

@@ -16,9 +16,8 @@ from transformers import CLIPVisionConfig as TheirVisionConfig
 
 from fromnoise.models import attention, layers
 from fromnoise.models.clip import MLP, CLIPText, CLIPVision
-from fromnoise.models.conditioning import Conditioning, Residuals
 from fromnoise.models.config import CLIPTextConfig, CLIPVisionConfig, UNetConfig, VAEConfig
-from fromnoise.models.unet import UNet
+from fromnoise.models.unet import Conditioning, Residuals, UNet
 from fromnoise.models.vae import VAE
 
 # Largest deviation over the output's RMS. fp64: rounding is about 1e-15 a layer, 1e-9 leaves room for depth and for

@@ -9,7 +9,7 @@ from PIL import Image
 from fromnoise.api import Engine
 from fromnoise.diffusion.samplers import SAMPLERS
 from fromnoise.errors import BadInput, UnknownName
-from fromnoise.models.conditioning import Conditioning
+from fromnoise.models.unet import Conditioning
 from fromnoise.pipeline import images
 from fromnoise.pipeline.request import GenerationRequest
 from fromnoise.runtime.prepare import prepare

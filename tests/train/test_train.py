@@ -1,6 +1,5 @@
 """The recipe from end to end, resume to the bit, and the pieces of the loop."""
 
-import importlib
 import json
 
 import numpy as np
@@ -14,23 +13,21 @@ from fromnoise.checkpoints.hub import load_parts
 from fromnoise.data.latents import LatentCache
 from fromnoise.data.sources import open_source
 from fromnoise.errors import BadCheckpoint, BadInput, NotFound, UnknownName
+from fromnoise.train.assemble import unpack
 from fromnoise.train.ema import Ema
 from fromnoise.train.loop import learning_rate
 from fromnoise.train.recipe import STAGES, read
+from fromnoise.train.recipe import run as run_stage
 from fromnoise.train.unet import schedule, weight
 from fromnoise.train.vae import crops
 
 
 def run(recipe, *names: str):
-    for name in names:
-        module, function = STAGES[name].split(":")
-        result = getattr(importlib.import_module(module), function)(recipe.stage(name), recipe)
-    return result
+    return [run_stage(recipe, name) for name in names]
 
 
-def test_every_stage_in_order_gives_a_model_that_draws(recipe):
-    names = [n for n in recipe.stages]
-    run(recipe, *names)
+def test_every_stage_in_order_gives_a_model_that_draws(recipe, recipe_file, tmp_path):
+    run(recipe, *recipe.stages)
     model = load_parts(recipe.runs / "model")
     assert model.prediction == "v"
     assert model.defaults["sampler"] == "euler"
@@ -40,6 +37,14 @@ def test_every_stage_in_order_gives_a_model_that_draws(recipe):
 
     picture = load(recipe.runs / "model").generate("a neon cat in space", seed=1)
     assert picture.size == (32, 32)
+    # and training can go on from it
+    onward = read(recipe_file, "half", tmp_path / "onward")
+    unpack(recipe.runs / "model", onward)
+    start = load_file(onward.runs / "unet" / "start.safetensors")
+    onward.stage("unet").values.update(lr=0)
+    run(onward, "unet")
+    after = load_file(onward.runs / "unet" / "unet.safetensors")
+    assert all(torch.equal(v, after[k]) for k, v in start.items())
     # the later decoder is the one that is shipped, on the encoder of the first
     first, later = (load_file(recipe.runs / s / "vae.safetensors") for s in ("vae", "decoder"))
     assert all(torch.equal(first[k], later[k]) for k in first if k.startswith("encoder."))
@@ -62,7 +67,7 @@ def test_resume_is_exact(recipe, recipe_file, tmp_path, stage):
     wholes = read(recipe_file, "whole", tmp_path / "halves")
     straight = read(recipe_file, "whole", tmp_path / "straight")
     for plan in (halves, wholes, straight):
-        plan.stage(stage).values |= {"decay": 0, "crop_share": 0, "critic_from": 0}
+        plan.stage(stage).values.update(decay=0, crop_share=0, critic_from=0)
         plan.stage(stage).values.pop("critic", None)  # its state is saved every 500 steps: see CriticTrainer
     for other in ("tokenizer", "clip", "vae"):
         if other != stage and (recipe.runs / other).exists():
@@ -171,7 +176,7 @@ def test_bad_recipes_say_the_remedy(recipe, recipe_file, tmp_path):
         run(recipe, "vae", "unet")
     with pytest.raises(UnknownName, match="whole"):
         read(recipe_file, "huge")
-    with pytest.raises(NotFound, match="recipes/stickers.toml"):
+    with pytest.raises(NotFound, match=r"recipes/stickers\.toml"):
         read(tmp_path / "none.toml")
     for text, match in (("a = [", "TOML"), ("[vae]\nlr = 1", "data source")):
         (tmp_path / "bad.toml").write_text(text)

@@ -3,10 +3,11 @@
 from importlib import import_module
 from pathlib import Path
 
-from fromnoise.checkpoints.formats import FORMATS
 from fromnoise.errors import NotFound
 from fromnoise.latent_diffusion import LatentDiffusion
 
+# name → the module in formats/ that has `load(folder)`, and `save(model, folder)`; imported when it is used
+FORMATS = {"diffusers_folder": "fromnoise.checkpoints.formats.diffusers_folder"}
 BUNDLED = Path(__file__).parent.parent / "weights"
 # what a pipeline folder needs: a repository may hold pickles, single files and other precisions beside it
 PATTERNS = ["model_index.json", "fromnoise.json", "clip_head.safetensors", "*/*.json", "*/*.txt"]
@@ -40,12 +41,10 @@ def load_parts(name_path_or_id: str | Path | None = None) -> LatentDiffusion:
 def download(name: str) -> Path:
     """A hub id "owner/name" → the local folder of its pipeline."""
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-    from requests.exceptions import RequestException
 
     try:
         return Path(snapshot_download(name, allow_patterns=PATTERNS))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, RequestException, OSError) as error:
+    except Exception as error:  # its classes, and those of the HTTP library under it, change from version to version
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise NotFound(
             f"no model {name!r}: no folder {Path(name).absolute()}, and the Hugging Face hub gave none ({reason[0]})",

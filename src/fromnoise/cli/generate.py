@@ -49,12 +49,14 @@ def generate(
     )
     if out is not None and out.suffix.lower() not in ("", ".png"):
         raise BadInput(f"cannot write {out.name}: pictures are PNG files", "end --out in .png, or name a folder")
-    from fromnoise.api import load
+    from fromnoise.checkpoints.hub import load_parts
     from fromnoise.pipeline import generate as drawing
     from fromnoise.pipeline import images
+    from fromnoise.runtime.prepare import prepare_model
 
-    engine = load(model, device, dtype)
-    request = request.resolved(engine.model)
+    parts = load_parts(model)
+    unet = prepare_model(parts, device, dtype)
+    request = request.resolved(parts)
     assert request.seed is not None
     warnings: list[str] = []
 
@@ -64,8 +66,8 @@ def generate(
             warnings.extend(f"the {text} is too long, dropped: {end}" for text, end in ends if end)
         show(step)
 
-    with display(engine.model.defaults.get("latent_rgb"), json) as show:
-        pictures = drawing.generate(engine.model, engine.unet, request, watch=watch)
+    with display(parts.defaults.get("latent_rgb"), json) as show:
+        pictures = drawing.generate(parts, unet, request, watch=watch)
     paths = []
     for i, picture in enumerate(pictures):
         paths.append(destination(out, request, i))
@@ -74,8 +76,8 @@ def generate(
         print(f"warning: {warning}", file=sys.stderr)
     if json:
         drawn = [{"path": str(path), "seed": request.seed + i} for i, path in enumerate(paths)]
-        report = {"pictures": drawn, "request": request.model_dump(), "model": engine.model.source}
-        report |= {"plan": engine.unet.plan, "warnings": warnings, "seconds": round(time.perf_counter() - started, 3)}
+        report = {"pictures": drawn, "request": request.model_dump(), "model": parts.source}
+        report |= {"plan": unet.plan, "warnings": warnings, "seconds": round(time.perf_counter() - started, 3)}
         print(jsonlib.dumps(report, ensure_ascii=False))
     else:
         for path in paths:

@@ -1,6 +1,5 @@
 """`fromnoise train RECIPE`: runs a recipe's stages in order, skips finished ones, resumes the one it was in."""
 
-import importlib
 from pathlib import Path
 from typing import Annotated
 
@@ -13,19 +12,23 @@ def train(
     stage: Annotated[list[str] | None, typer.Option(help="run only this stage (repeatable)")] = None,
     runs: Annotated[Path | None, typer.Option(help="folder for checkpoints, plots and results")] = None,
     minutes: Annotated[float | None, typer.Option(min=0.05, help="stop each training stage after this long")] = None,
+    start: Annotated[str | None, typer.Option(help="go on from this model's parts: a folder, or `bundled`")] = None,
     again: Annotated[bool, typer.Option(help="go on with finished stages if the recipe now asks for more")] = False,
 ) -> None:
     """Train every part of a model from nothing."""
-    from fromnoise.train.recipe import STAGES, read
+    from fromnoise.train.recipe import read, run
 
     plan = read(recipe, scale, runs, minutes)
+    if start is not None:
+        from fromnoise.train.assemble import unpack
+
+        unpack(None if start == "bundled" else start, plan)
     for name in stage or plan.stages:
         current = plan.stage(name)
         if current.done and not again:
             typer.echo(f"{name}: finished, skipped ({current.folder})")
             continue
-        module, function = STAGES[name].split(":")
-        result = getattr(importlib.import_module(module), function)(current, plan)
+        result = run(plan, name)
         typer.echo(
             f"{name}: " + ", ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in result.items())
         )

@@ -24,7 +24,9 @@ class LatentCache:
         folder.mkdir(parents=True, exist_ok=True)
         self.state, self.key, self.count = folder / "state.json", key, count
         old = json.loads(self.state.read_text()) if self.state.exists() else {}
-        self.filled = min(old.get("filled", 0), count) if old.get("key") == key and old.get("count") == count else 0
+        self.filled = min(old.get("filled", 0), count) if old.get("key") == key else 0
+        if not self.filled:
+            self.state.unlink(missing_ok=True)  # before its latents go, else a crash would leave a lie
         mode = "r+" if self.filled else "w+"
         self.latents = np.memmap(folder / "latents.f16", np.float16, mode, shape=(count, *shape))
         self.ids = np.memmap(folder / "ids.i32", np.int32, mode, shape=(count, length))

@@ -18,8 +18,8 @@ from fromnoise.diffusion.samplers.base import Answer, Query, drive
 from fromnoise.diffusion.spacing import sigmas as spaced
 from fromnoise.evaluate.judge import Judge
 from fromnoise.evaluate.reconstruction import to_pictures
-from fromnoise.models.conditioning import Conditioning
-from fromnoise.pipeline.conditioning import encode
+from fromnoise.models.unet import Conditioning
+from fromnoise.pipeline.generate import encode
 from fromnoise.pipeline.request import GenerationRequest
 
 SEEDS = 7_000_000_000  # captions (and seeds of the pictures) for this measurement and nothing else
@@ -117,6 +117,7 @@ class Faithfulness:
     """One split's tallies, and the first pictures of each kind for contact sheets."""
 
     split: str
+    schema: tuple[str, ...]  # the source's attributes, in order
     drawn: Tally = field(default_factory=Tally)
     real: Tally = field(default_factory=Tally)
     reconstructed: Tally | None = None
@@ -125,7 +126,8 @@ class Faithfulness:
 
     @property
     def attributes(self) -> list[str]:
-        return list(self.drawn.n)
+        """Those that were counted."""
+        return [name for name in self.schema if self.drawn.n[name]]
 
     def ratio(self, name: str) -> Ratio:
         """Accuracy on drawn pictures as a fraction of the judge's own on real pictures of the same captions."""
@@ -163,7 +165,7 @@ def evaluate(draw: Draw, source: Source, judge: Judge, n: int = 300, split: str 
         minimum: go on until every attribute was stated so often.
         seed: first of the captions' seeds; a picture's seed is its caption's. Equal seeds pair two runs.
     """
-    result = Faithfulness(split, reconstructed=Tally() if reconstruct else None)
+    result = Faithfulness(split, tuple(source.schema), reconstructed=Tally() if reconstruct else None)
     todo = list(scenes(source, n, split, minimum, seed))
     for some in (todo[i : i + batch] for i in range(0, len(todo), batch)):
         drawn = draw([s.sample.caption for s in some], [s.seed for s in some])  # (B, H, W, 3)

@@ -158,6 +158,11 @@ def _words(name: str) -> str:
     return name.replace("_", "-")
 
 
+def _value(attribute: str, value: str) -> str:
+    """A value that says what it is: "neon", but "count 2"."""
+    return f"{_words(attribute)} {value}" if value.isdigit() else value
+
+
 def _percent(score: Score) -> str:
     return f"{score.accuracy:.1%} ± {100 * score.error:.1f}"
 
@@ -222,10 +227,11 @@ def _sheet(split: Faithfulness) -> str:
     figures = []
     for scene, read, drawn, real in split.shown:
         wanted = scene.sample.attributes
-        marks = " ".join(
-            f'<span class="{"yes" if read[a] == wanted[a] else "no"}" title="{escape(a)}: the judge reads '
-            f'{escape(read[a], quote=True)}">{"✓" if read[a] == wanted[a] else "✗"} {escape(wanted[a])}</span>'
-            for a in wanted if a in scene.sample.stated)
+        marks = ""
+        for name in (a for a in wanted if a in scene.sample.stated):
+            kind, sign = ("yes", "✓") if read[name] == wanted[name] else ("no", "✗")
+            title = escape(f"{name}: the judge reads {read[name]}", quote=True)
+            marks += f'<span class={kind} title="{title}">{sign} {escape(_value(name, wanted[name]))}</span> '
         caption = escape(scene.sample.caption)
         figures.append(f"<figure><div class=pair>{_img(drawn, scene.sample.caption)}{_img(real, 'a real picture')}"
                        f"</div><figcaption>{caption}<p class=marks>{marks}</p></figcaption></figure>")
@@ -278,7 +284,7 @@ border-bottom:1px solid var(--line)}tr:first-child>*{color:var(--soft);font-weig
 th:first-child,.words *{text-align:left}.words td{white-space:normal}th[scope=row]{font-weight:500}
 td:nth-child(2){width:32%}.words td:nth-child(2){width:auto}
 .bar{position:relative;height:14px;min-width:140px;background:var(--line);border-radius:7px}
-.bar *{position:absolute;top:0;height:100%}.bar i{background:var(--fill);border-radius:7px}
+.bar *{position:absolute;top:0;height:100%}.bar i{left:0;background:var(--fill);border-radius:7px}
 .bar u{background:var(--ink);opacity:.28}.bar s{width:2px;margin-left:-2px;background:var(--ink);top:-4px;height:22px}
 .sheet{display:grid;grid-template-columns:repeat(auto-fill,minmax(256px,1fr));gap:1.1rem}figure{margin:0}
 .pair{display:flex;gap:3px}.pair img{width:50%;border-radius:8px;display:block;image-rendering:auto}

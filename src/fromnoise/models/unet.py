@@ -3,15 +3,36 @@
 Ronneberger 2015, Ho 2020, Rombach 2022 §3.3.
 """
 
+from dataclasses import dataclass
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fromnoise.errors import BadInput
 from fromnoise.models.attention import Attention, KeyValue, Record, Transformer
-from fromnoise.models.conditioning import Conditioning
 from fromnoise.models.config import UNetConfig
 from fromnoise.models.layers import Downsample, ResnetBlock, TimeEmbedding, Upsample, timestep_embedding, zeroed
+
+
+class Residuals(NamedTuple):
+    """What a ControlNet adds: to each skip connection in the order they are made, and to the middle."""
+
+    skips: tuple[Tensor, ...]
+    middle: Tensor
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """All that a U-Net is told beside x and t. A slot that the network has no use for must stay None."""
+
+    context: Tensor  # (B, N, context_dim) states of the text encoder, for cross-attention
+    pooled: Tensor | None = None  # (B, D) pooled text (SDXL)
+    time_ids: Tensor | None = None  # (B, 6) original size, crop, target size (SDXL)
+    concat: Tensor | None = None  # (B, C, H, W) channels put behind those of x (inpainting)
+    residuals: Residuals | None = None  # ControlNet
+    image_tokens: Tensor | None = None  # (B, M, context_dim) of an image prompt (IP-Adapter)
 
 
 def _resnet(config: UNetConfig, inp: int, out: int) -> ResnetBlock:

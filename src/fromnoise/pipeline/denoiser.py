@@ -8,7 +8,7 @@ from fromnoise.diffusion import guidance
 from fromnoise.diffusion.parameterization import check, coefficients
 from fromnoise.diffusion.samplers.base import Answer, Query
 from fromnoise.diffusion.schedule import NoiseSchedule
-from fromnoise.models.conditioning import Conditioning
+from fromnoise.models.unet import Conditioning
 from fromnoise.runtime.prepare import Prepared
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from PIL import Image
@@ -13,8 +14,8 @@ from fromnoise.diffusion.parameterization import coefficients
 from fromnoise.diffusion.spacing import sigmas as spaced
 from fromnoise.errors import BadInput
 from fromnoise.latent_diffusion import LatentDiffusion
+from fromnoise.models.unet import Conditioning
 from fromnoise.pipeline import images
-from fromnoise.pipeline.conditioning import encode
 from fromnoise.pipeline.denoiser import denoiser
 from fromnoise.pipeline.request import GenerationRequest
 from fromnoise.runtime.prepare import Prepared
@@ -30,6 +31,22 @@ class Step:
     x: Tensor  # the latents after the step; after the last one, the finished ones
     x0: Tensor  # the clean latents that the step headed for: a preview
     dropped: tuple[str, ...] = ()  # of prompt and negative prompt, the ends that did not fit the encoder
+
+
+@torch.inference_mode()
+def encode(model: LatentDiffusion, texts: list[str]) -> tuple[Conditioning, list[str]]:
+    """Texts → (their Conditioning, context (B, N, dim) in fp32; of each text the end that did not fit, or "").
+
+    Each text is encoded alone: its states do not depend, in any bit, on the texts beside it.
+    """
+    device = next(model.text_encoder.parameters()).device
+    states: list[Tensor] = []
+    dropped = []
+    for text in texts:
+        ids, rest = model.tokenizer.encode(text)
+        states.append(model.text_encoder(torch.tensor([ids], device=device)).last_hidden)  # (1, N, dim)
+        dropped.append(rest)
+    return Conditioning(torch.cat(states)), dropped
 
 
 def steps(
@@ -55,7 +72,7 @@ def steps(
         latents = latents.to("cpu", torch.float32).expand(request.count, *shape)
     offset = model.configs.get("scheduler", {}).get("steps_offset", 0)
     options = {"steps_offset": offset} if request.spacing == "leading" else {}
-    sigmas = spaced(model.schedule, request.steps, request.spacing, **options)
+    sigmas = spaced(model.schedule, request.steps, request.spacing, final_sigma(model, request), **options)
     guided = request.cfg != 1  # at 1 the negative prompt has no weight: half the work
     texts = [request.prompt, request.negative_prompt] if guided else [request.prompt]
     conditioning, dropped = encode(model, texts)
@@ -72,12 +89,21 @@ def steps(
         try:
             following = run.send(reply)
         except StopIteration as end:
-            yield Step(query.step, total, float(sigmas[-1]), end.value, reply.x0, tuple(dropped))
+            sigma = float(sigmas[-1])
+            x = end.value * coefficients(model.prediction, sigma)[2]  # 1 at σ = 0
+            yield Step(query.step, total, sigma, x, reply.x0, tuple(dropped))
             return
         if following.step != query.step:
             sigma = float(sigmas[following.step])
             yield Step(query.step, total, sigma, following.x, reply.x0, tuple(dropped))
         query = following
+
+
+def final_sigma(model: LatentDiffusion, request: GenerationRequest) -> Literal["zero", "first"]:
+    """Where a run ends: at σ = 0, but for DDIM on a model whose scheduler says `set_alpha_to_one: false` (Stable
+    Diffusion 1): there at the schedule's first σ, as diffusers' DDIMScheduler does, so that pictures agree."""
+    asked = model.configs.get("scheduler", {}).get("set_alpha_to_one", True) is False
+    return "first" if asked and request.sampler == "ddim" and request.spacing == "leading" else "zero"
 
 
 def generate(

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from fromnoise.errors import BadInput, UnknownName
+from fromnoise.latent_diffusion import LatentDiffusion
 from fromnoise.models.attention import Record
-from fromnoise.models.conditioning import Conditioning, Residuals
-from fromnoise.models.unet import UNet
+from fromnoise.models.unet import Conditioning, Residuals, UNet
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 Step = Callable[..., Tensor]  # (x (B, C, H, W), t, record: Record | None = None) → (B, C, H, W) in fp32
@@ -61,6 +61,14 @@ class Prepared:
             return self.network(x, t.to(self.device), moved, record, projected).float()
 
         return step
+
+
+def prepare_model(model: LatentDiffusion, device: str = "cpu", dtype: str = "fp32") -> Prepared:
+    """`prepare` of a model's U-Net; moves its other two parts along, in fp32, since they run once a picture."""
+    unet = prepare(model.unet, device, dtype)
+    model.vae.to(unet.device)
+    model.text_encoder.to(unet.device)
+    return unet
 
 
 def prepare(network: UNet, device: str = "cpu", dtype: str = "fp32") -> Prepared:

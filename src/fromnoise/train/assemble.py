@@ -6,9 +6,13 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file
+import torch
+from safetensors.torch import load_file, save_file
 
 from fromnoise.checkpoints.formats import diffusers_folder
+from fromnoise.checkpoints.hub import load_parts
+from fromnoise.data.loader import batches
+from fromnoise.errors import BadInput
 from fromnoise.latent_diffusion import LatentDiffusion
 from fromnoise.models.clip import CLIPText
 from fromnoise.train import parts
@@ -39,10 +43,49 @@ def model(recipe: Recipe) -> LatentDiffusion:
     )
 
 
+def latent_rgb(made: LatentDiffusion, recipe: Recipe, count: int = 64) -> list[list[float]]:
+    """(C + 1) × 3 numbers that make RGB in [−1, 1] of C latent channels and a 1: the least-squares fit to shrunken
+    pictures, for previews that cost nothing."""
+    images = next(batches(recipe.open_source(), count, first=4_300_000_000)).images
+    with torch.inference_mode():
+        latents = made.vae.to_latents(images)
+    small = torch.nn.functional.avg_pool2d(images, made.vae.config.factor)
+    known = torch.cat((latents, torch.ones_like(latents[:, :1])), 1).movedim(1, -1).flatten(0, 2)  # (N·h·w, C + 1)
+    fit = torch.linalg.lstsq(known.double(), small.movedim(1, -1).flatten(0, 2).double()).solution
+    return [[round(v, 4) for v in row] for row in fit.tolist()]
+
+
+def unpack(folder: str | Path | None, recipe: Recipe) -> None:
+    """The way back: a model (None: the bundled one) becomes finished stages of the recipe, so that training goes on
+    from it; its U-Net becomes the start of the stage `unet`. The recipe's networks must be the model's; strict loading
+    says so otherwise. Raises BadInput for a model without CLIP's image tower, or where the stages have begun."""
+    made = load_parts(folder)
+    if made.vision is None or made.text_projection is None or made.logit_scale is None:
+        raise BadInput(f"{made.source} lacks CLIP's image tower", "start from a model that `fromnoise train` made")
+    for name in ("tokenizer", "clip", "vae", "unet"):
+        if (recipe.stage(name).folder / "state.safetensors").exists():
+            raise BadInput(
+                f"stage {name!r} has begun in {recipe.stage(name).folder}", "name another folder with --runs"
+            )
+        recipe.stage(name).folder.mkdir(parents=True, exist_ok=True)
+    made.tokenizer.save(recipe.stage("tokenizer").folder)
+    clip = {f"text.{k}": v for k, v in made.text_encoder.state_dict().items()}
+    clip |= {f"vision.{k}": v for k, v in made.vision.state_dict().items()}
+    clip |= {"text.text_projection.weight": made.text_projection, "logit_scale": made.logit_scale}
+    save_file({k: v.contiguous() for k, v in clip.items()}, recipe.stage("clip").folder / "clip.safetensors")
+    parts.write(made.vae, recipe.stage("vae").folder / "vae.safetensors")
+    parts.write(made.unet, recipe.stage("unet").folder / "start.safetensors")
+    facts = {"from": made.source, "scaling_factor": made.vae.config.scaling_factor}
+    for name in ("tokenizer", "clip", "vae"):
+        (recipe.stage(name).folder / "done.json").write_text(json.dumps(facts))
+
+
 def run(stage: Stage, recipe: Recipe) -> dict[str, Any]:
     """Writes `<runs>/model` (fp16, with the judge in its folder `judge` if the recipe trained one)."""
     folder: Path = recipe.runs / "model"
-    diffusers_folder.save(model(recipe), folder)
+    made = model(recipe)
+    made.defaults["latent_rgb"] = latent_rgb(made, recipe)
+    diffusers_folder.save(made, folder)
     if "classifier" in recipe.stages and recipe.stage("classifier").done:
         (folder / "judge").mkdir(exist_ok=True)
         for path in recipe.stage("classifier").folder.glob("judge*"):

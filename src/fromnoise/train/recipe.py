@@ -1,5 +1,6 @@
 """A recipe: one TOML file that says how every part of a model is trained, and one dial that scales it."""
 
+import importlib
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -94,3 +95,13 @@ def read(
     if unknown:
         raise UnknownName("stage in the recipe", sorted(unknown)[0], STAGES)
     return Recipe(name, root, int(raw.get("seed", 0)), source.pop("name"), source, stages)
+
+
+def run(recipe: Recipe, name: str) -> dict[str, Any]:
+    """Runs one stage and gives its figures. First weights depend on the recipe's seed alone."""
+    import torch
+
+    stage = recipe.stage(name)
+    torch.manual_seed(recipe.seed)  # networks are initialised from torch's own generator; nothing else here uses it
+    module, function = STAGES[name].split(":")
+    return getattr(importlib.import_module(module), function)(stage, recipe)

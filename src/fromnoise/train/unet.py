@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from fromnoise.data.latents import LatentCache
@@ -18,7 +19,7 @@ from fromnoise.diffusion.samplers.base import Answer, Query, drive
 from fromnoise.diffusion.schedule import NoiseSchedule
 from fromnoise.diffusion.spacing import sigmas
 from fromnoise.errors import UnknownName
-from fromnoise.models.conditioning import Conditioning
+from fromnoise.models.unet import Conditioning
 from fromnoise.train import parts
 from fromnoise.train.loop import fit
 from fromnoise.train.recipe import Recipe, Stage
@@ -61,6 +62,8 @@ class UNetTask:
         self.text, self.vae = text, parts.vae(recipe, decoder=False)
         self.schedule, self.prediction = schedule(stage["schedule"]), str(stage["prediction"])
         self.unet = parts.build_unet(recipe)
+        if (start := stage.folder / "start.safetensors").exists():  # of another model: see assemble.unpack
+            self.unet.load_state_dict(load_file(start))
         self.module: nn.Module = nn.ModuleDict({"unet": self.unet})
         self.weights = weight(str(stage.get("weighting", "min_snr")), self.schedule.snr, self.prediction,
                               float(stage.get("gamma", 5.0))).float()  # fmt: skip

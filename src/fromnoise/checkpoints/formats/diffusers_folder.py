@@ -103,7 +103,7 @@ def load(folder: Path) -> LatentDiffusion:
     for part, network in (("unet", unet), ("vae", vae), ("text_encoder", text_encoder), ("image_encoder", vision)):
         if network is not None:
             path = folder / part / WEIGHTS[part]
-            tensors.fill(network, tensors.read(path), str(path))
+            tensors.fill(network, native(part, tensors.read(path)), str(path))
     head = folder / "clip_head.safetensors"
     head = tensors.read(head) if head.is_file() else {}
     extra = folder / "fromnoise.json"
@@ -164,6 +164,19 @@ def save(model: LatentDiffusion, folder: Path, dtype: torch.dtype = torch.float1
     }
     index = {"_class_name": "StableDiffusionPipeline", "_diffusers_version": "0.35.0", "requires_safety_checker": False}
     write_json(folder / "model_index.json", index | classes)
+
+
+def native(part: str, found: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Tensors under today's names: older files call the VAE's attention otherwise and store a table of positions
+    0, 1, 2 … that is no weight; transformers 5 leaves out the text tower's prefix."""
+    if part == "vae":
+        for old, new in (("query", "to_q"), ("key", "to_k"), ("value", "to_v"), ("proj_attn", "to_out.0")):
+            found = {k.replace(f"attentions.0.{old}.", f"attentions.0.{new}."): v for k, v in found.items()}
+    elif part == "text_encoder":
+        found = {k: v for k, v in found.items() if not k.endswith("embeddings.position_ids")}
+        outside = ("text_model.", "text_projection.")
+        found = {k if k.startswith(outside) else f"text_model.{k}": v for k, v in found.items()}
+    return found
 
 
 def read_json(path: Path) -> dict:
