@@ -160,7 +160,7 @@ def main() -> None:
         return
 
     unet, vae, title = configs(options.model)
-    say = Console()
+    say = Console(width=110, highlight=False)
     memory = 0.6 * (int(Path("/proc/meminfo").read_text().split()[1]) * 1024 if Path("/proc/meminfo").exists() else 8e9)
     say.print(f"[bold]latents against pixels[/]: {title}, 1/{vae.factor} of the side, {vae.latent_channels} channels; "
               f"{options.steps} steps with guidance; one CPU thread, fp32")
