@@ -239,7 +239,9 @@ def plot(found: list[dict], steps: int, path: Path) -> None:
             axes.grid(alpha=0.25)
             if line:
                 axes.set_xlabel("pixels a side")
-    cells[0][0].legend(frameon=False, fontsize=9)
+            axes.margins(y=0.12)
+    lines, names = cells[0][0].get_legend_handles_labels()
+    figure.legend(lines, names, loc="outside upper center", ncols=len(names), frameon=False)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=130)
 

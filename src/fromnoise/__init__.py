@@ -1,5 +1,10 @@
 """fromnoise: text-to-image latent diffusion, whole. `from fromnoise import load` gives an engine that draws."""
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fromnoise.api import load
+
 __version__ = "0.1.0"
 __all__ = ["__version__", "load"]
 

@@ -15,7 +15,7 @@ from fromnoise.data.loader import batches
 from fromnoise.errors import BadInput
 from fromnoise.latent_diffusion import LatentDiffusion
 from fromnoise.models.clip import CLIPText
-from fromnoise.train import parts
+from fromnoise.train import card, parts
 from fromnoise.train.recipe import Recipe, Stage
 from fromnoise.train.unet import schedule
 
@@ -93,6 +93,7 @@ def run(stage: Stage, recipe: Recipe) -> dict[str, Any]:
                 shutil.copy(path, folder / "judge" / path.name)
     facts = {name: json.loads((s.folder / "done.json").read_text()) for name, s in recipe.stages.items() if s.done}
     (folder / "training.json").write_text(json.dumps(facts, indent=2) + "\n")
+    card.write(folder, recipe, made, facts)
     size = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
     stage.folder.mkdir(parents=True, exist_ok=True)
     return {"folder": str(folder), "megabytes": round(size / 1e6, 2)}
