@@ -14,6 +14,7 @@ from fromnoise.data.latents import LatentCache
 from fromnoise.data.sources import open_source
 from fromnoise.errors import BadCheckpoint, BadInput, NotFound, UnknownName
 from fromnoise.train.assemble import unpack
+from fromnoise.train.card import measured
 from fromnoise.train.ema import Ema
 from fromnoise.train.loop import learning_rate
 from fromnoise.train.recipe import STAGES, read
@@ -33,6 +34,10 @@ def test_every_stage_in_order_gives_a_model_that_draws(recipe, recipe_file, tmp_
     assert model.defaults["sampler"] == "euler"
     assert model.vision is not None
     assert model.text_projection is not None
+    assert np.array(model.defaults["latent_rgb"]).shape == (model.vae.config.latent_channels + 1, 3)
+    card = (recipe.runs / "model" / "README.md").read_text()
+    assert "32 × 32 pixels" in card
+    assert f"| vae | {16} | {8} |" in card
     from fromnoise.api import load
 
     picture = load(recipe.runs / "model").generate("a neon cat in space", seed=1)
@@ -83,6 +88,23 @@ def test_resume_is_exact(recipe, recipe_file, tmp_path, stage):
     assert a[1]["step"] == b[1]["step"]
     for tree in ("weights", "ema"):
         assert all(torch.equal(v, b[0][tree][k]) for k, v in a[0][tree].items())
+
+
+def test_the_card_tells_what_was_measured():
+    row = {
+        "drawn": {"accuracy": 0.5, "error": 0.02},
+        "real": {"accuracy": 1.0},
+        "of_ceiling": {"ratio": 0.5, "error": 0.02},
+    }
+    report = {
+        "facts": {"seed": "0"},
+        "faithfulness": {"held_out": {"attributes": {"object": row | {"n": 600}}}},
+        "reconstruction": {"n": 5, "whole": {"psnr": 28.5}},
+        "retrieval": {"t": {"top1": 0.9, "error": 0.01, "n": 256}},
+    }
+    text = "\n".join(measured(report))
+    for said in ("| held-out | object | 0.500 ± 0.020 | 600 | 1.000 | 0.500 ± 0.020 |", "28.50 dB", "0.900 ± 0.010"):
+        assert said in text
 
 
 def test_learning_rate_rises_stays_and_falls():
