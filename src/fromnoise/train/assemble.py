@@ -90,22 +90,6 @@ def run(stage: Stage, recipe: Recipe) -> dict[str, Any]:
         (folder / "judge").mkdir(exist_ok=True)
         for name in ("config.json", "model.safetensors"):
             shutil.copy(recipe.stage("classifier").folder / name, folder / "judge" / name)
-    facts = {"from": made.source, "scaling_factor": made.vae.config.scaling_factor}
-    for name in ("tokenizer", "clip", "vae"):
-        (recipe.stage(name).folder / "done.json").write_text(json.dumps(facts))
-
-
-def run(stage: Stage, recipe: Recipe) -> dict[str, Any]:
-    """Writes `<runs>/model` (fp16, with the judge in its folder `judge` if the recipe trained one)."""
-    folder: Path = recipe.runs / "model"
-    made = model(recipe)
-    made.defaults["latent_rgb"] = latent_rgb(made, recipe)
-    diffusers_folder.save(made, folder)
-    if "classifier" in recipe.stages and recipe.stage("classifier").done:
-        (folder / "judge").mkdir(exist_ok=True)
-        for path in recipe.stage("classifier").folder.glob("judge*"):
-            if path.is_file():
-                shutil.copy(path, folder / "judge" / path.name)
     facts = {name: json.loads((s.folder / "done.json").read_text()) for name, s in recipe.stages.items() if s.done}
     (folder / "training.json").write_text(json.dumps(facts, indent=2) + "\n")
     card.write(folder, recipe, made, facts)
