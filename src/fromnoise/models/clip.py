@@ -148,7 +148,8 @@ class VisionEmbeddings(nn.Module):
 
     def __init__(self, config: CLIPVisionConfig):
         super().__init__()
-        self.class_embedding = nn.Parameter(torch.randn(config.dim) * config.dim**-0.5)
+        self.class_embedding = nn.Parameter(torch.empty(config.dim))
+        nn.init.normal_(self.class_embedding, std=config.dim**-0.5)
         self.patch_embedding = nn.Conv2d(3, config.dim, config.patch_size, stride=config.patch_size, bias=False)
         self.position_embedding = nn.Embedding(1 + (config.image_size // config.patch_size) ** 2, config.dim)
         nn.init.normal_(self.position_embedding.weight, std=config.dim**-0.5)
