@@ -14,8 +14,10 @@ PATTERNS = ["model_index.json", "fromnoise.json", "clip_head.safetensors", "*/*.
 PATTERNS += ["*/model.safetensors", "*/diffusion_pytorch_model.safetensors"]
 
 
-def load_parts(name_path_or_id: str | Path | None = None) -> LatentDiffusion:
+def load_parts(name_path_or_id: str | Path | None = None, image_tower: bool = True) -> LatentDiffusion:
     """None → the bundled model; a folder; or "owner/name" on the Hugging Face hub (downloaded once, then cached).
+
+    image_tower: False leaves CLIP's image tower unread, which drawing from words has no use for.
 
     Raises NotFound saying what was looked for, BadCheckpoint when what is there does not fit.
     """
@@ -33,7 +35,7 @@ def load_parts(name_path_or_id: str | Path | None = None) -> LatentDiffusion:
         folder = download(name)
     if not (folder / "model_index.json").is_file():
         raise NotFound(f"no model in {folder}: it has no model_index.json", "give the folder of a whole pipeline")
-    model = import_module(FORMATS["diffusers_folder"]).load(folder)
+    model = import_module(FORMATS["diffusers_folder"]).load(folder, image_tower)
     model.source = name if "/" not in name else name.rstrip("/").rsplit("/", 1)[1]
     return model
 

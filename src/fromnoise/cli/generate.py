@@ -54,7 +54,7 @@ def generate(
     from fromnoise.pipeline import images
     from fromnoise.runtime.prepare import prepare_model
 
-    parts = load_parts(model)
+    parts = load_parts(model, image_tower=False)
     unet = prepare_model(parts, device, dtype)
     request = request.resolved(parts)
     assert request.seed is not None

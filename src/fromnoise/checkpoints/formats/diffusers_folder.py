@@ -82,8 +82,11 @@ FREE = {
 }  # fmt: skip
 
 
-def load(folder: Path) -> LatentDiffusion:
-    """The folder → its parts, in fp32 on the CPU. Raises NotFound or BadCheckpoint, each naming file and key."""
+def load(folder: Path, image_tower: bool = True) -> LatentDiffusion:
+    """The folder → its parts, in fp32 on the CPU. Raises NotFound or BadCheckpoint, each naming file and key.
+
+    image_tower: False leaves CLIP's image tower where it is; drawing from words has no use for it.
+    """
     folder = Path(folder)
     index = read_json(folder / "model_index.json")
     if index.get("_class_name") != "StableDiffusionPipeline":
@@ -92,7 +95,7 @@ def load(folder: Path) -> LatentDiffusion:
         )
     configs = {"model_index": index, "scheduler": read_json(folder / "scheduler" / "scheduler_config.json")}
     for part in WEIGHTS:
-        if (index.get(part) or [None])[0] is not None:
+        if (index.get(part) or [None])[0] is not None and (image_tower or part != "image_encoder"):
             configs[part] = read_json(folder / part / "config.json")
     schedule, prediction = read_scheduler(configs["scheduler"])
     with tensors.Unfilled():
