@@ -1,6 +1,7 @@
 """LatentDiffusion: the parts of one model, held together and nothing more."""
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
@@ -9,6 +10,9 @@ from fromnoise.models.clip import CLIPText, CLIPVision
 from fromnoise.models.unet import UNet
 from fromnoise.models.vae import VAE
 from fromnoise.prompt.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from fromnoise.models.resnet import CLIPResNet
 
 
 @dataclass
@@ -27,7 +31,7 @@ class LatentDiffusion:
     tokenizer: Tokenizer
     schedule: NoiseSchedule
     prediction: str
-    vision: CLIPVision | None = None
+    vision: "CLIPVision | CLIPResNet | None" = None
     text_projection: Tensor | None = None
     logit_scale: Tensor | None = None
     configs: dict[str, dict] = field(default_factory=dict)

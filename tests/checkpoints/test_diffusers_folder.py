@@ -14,6 +14,8 @@ from fromnoise.checkpoints import hub
 from fromnoise.checkpoints.formats import diffusers_folder as folders
 from fromnoise.diffusion.schedule import NoiseSchedule
 from fromnoise.errors import BadCheckpoint, BadInput, NotFound
+from fromnoise.models.config import CLIPResNetConfig
+from fromnoise.models.resnet import CLIPResNet
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +38,24 @@ def test_save_of_load_is_the_identity_on_every_byte(saved, tmp_path):
     assert names == sorted(p.relative_to(tmp_path) for p in tmp_path.rglob("*") if p.is_file())
     for name in names:
         assert (saved / name).read_bytes() == (tmp_path / name).read_bytes(), name
+
+
+def test_a_residual_image_tower_lies_beside_diffusers_own_parts(tmp_path):
+    model = fakes.model(tmp_path / "w")
+    model.vision = CLIPResNet(CLIPResNetConfig(32, 4, (4, 8), (1, 1), 12)).eval()
+    folders.save(model, tmp_path / "a")
+    index = json.loads((tmp_path / "a" / "model_index.json").read_text())
+    assert index["image_encoder"] == [None, None]  # diffusers knows no such tower and need not
+    assert "image_tower" not in index
+    again = folders.load(tmp_path / "a")
+    assert isinstance(again.vision, CLIPResNet)
+    assert again.vision.config == model.vision.config
+    assert again.vision(torch.zeros(1, 3, 32, 32)).embeds.shape == (1, 12)
+    folders.save(again, tmp_path / "b")
+    for part in ("config.json", "model.safetensors"):
+        one, two = ((tmp_path / side / "image_tower" / part).read_bytes() for side in "ab")
+        assert one == two
+    assert folders.load(tmp_path / "a", image_tower=False).vision is None
 
 
 def test_weights_are_loaded_as_fp32_and_nothing_is_left_on_meta(saved):

@@ -1,6 +1,9 @@
 """The recipe from end to end, resume to the bit, and the pieces of the loop."""
 
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -15,6 +18,7 @@ from fromnoise.data.sources import open_source
 from fromnoise.errors import BadCheckpoint, BadInput, NotFound, UnknownName
 from fromnoise.train.assemble import unpack
 from fromnoise.train.card import measured
+from fromnoise.train.clip import ClipTask
 from fromnoise.train.ema import Ema
 from fromnoise.train.loop import learning_rate
 from fromnoise.train.recipe import STAGES, read
@@ -57,6 +61,58 @@ def test_every_stage_in_order_gives_a_model_that_draws(recipe, recipe_file, tmp_
     one, two = (load_file(recipe.runs / s / "clip.safetensors") for s in ("clip", "image_tower"))
     assert all(torch.equal(one[k], two[k]) for k in one if k.startswith("text.text_model."))
     assert not torch.equal(one["vision.visual_projection.weight"], two["vision.visual_projection.weight"])
+
+
+def test_two_processes_share_one_training(recipe_file, tmp_path):
+    """On a machine without a GPU too: else each trains all by itself and they overwrite each other's files."""
+    script = tmp_path / "work.py"
+    script.write_text(
+        "import sys\nfrom fromnoise.train.recipe import read, run\n"
+        "for stage in sys.argv[3:]: run(read(sys.argv[1], runs=sys.argv[2]), stage)\n"
+    )
+    runs = str(tmp_path / "runs")
+    read_by = read(recipe_file, runs=runs)
+    run(read_by, "tokenizer")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    subprocess.run([*command, str(recipe_file), runs, "clip"], check=True, env=environment, timeout=300)
+    done = json.loads((read_by.stage("clip").folder / "done.json").read_text())
+    assert done["pictures"] == 32
+    assert done["steps"] == 2  # of eight pictures in each of the two
+
+
+def test_the_words_loss_names_every_word_but_begin_and_end(recipe):
+    """Its least value is the entropy of the caption's words, weighted by rarity: reached by a reader that names them
+    all, and by no reader that leaves one out, says one more, or spends anything on begin and end."""
+    run(recipe, "tokenizer")
+    task = ClipTask(recipe.stage("clip"), recipe)
+    ids = task.ids(["a red cat on the left", "a neon dog in space"])
+    told = torch.zeros(2, len(task.rarity)).scatter_(1, ids, 1.0) * task.rarity
+    goal = told / told.sum(1, keepdim=True)
+    task.pair.words = nn.Identity()  # an "embedding" is the reading itself
+    least = torch.special.entr(goal).sum(1).mean().item()
+    assert task.naming(goal.clamp(min=1e-12).log(), ids).item() == pytest.approx(least, abs=1e-4)
+    assert goal[0, task.words.eos_id] == 0
+    word = int(ids[0, 2])
+    for change in (-2.0, 2.0):
+        off = goal.clamp(min=1e-12).log()
+        off[0, word] += change
+        assert task.naming(off, ids).item() > least + 0.01
+    other = goal.clamp(min=1e-12).log()
+    other[0, task.words.eos_id] = 0.0
+    assert task.naming(other, ids).item() > least + 0.1
+
+
+@pytest.mark.parametrize("tower", [{"kind": "resnet", "stem": 4, "widths": [4, 8], "blocks": [1, 1]}, {"kind": "cnn"}])
+def test_the_recipe_names_the_image_tower(recipe, tower):
+    recipe.stage("clip").values["vision"] = tower
+    run(recipe, "tokenizer")
+    if tower["kind"] == "cnn":
+        with pytest.raises(UnknownName, match="vit"):
+            run(recipe, "clip")
+        return
+    run(recipe, "clip", "vae")  # whose perceptual loss reads the tower's states
+    assert set(json.loads((recipe.stage("clip").folder / "done.json").read_text())["image_tells"]) >= {"style", "count"}
 
 
 @pytest.mark.parametrize("stage", ["clip", "vae", "unet"])

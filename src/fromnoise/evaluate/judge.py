@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from fromnoise.data.loader import to_tensor
 from fromnoise.data.source import Sample
 from fromnoise.errors import BadCheckpoint, NotFound
+from fromnoise.models.resnet import pool, trunk, with_coordinates
 
 ABSENT = -1  # label of an attribute that a scene lacks; cross_entropy ignores it
 
@@ -33,51 +34,22 @@ class JudgeConfig:
     blocks: tuple[int, ...] = (1, 1, 1, 1)  # residual blocks a level
 
 
-class Block(nn.Module):
-    """Basic residual block (He 2016, fig. 2), batch-normed."""
-
-    def __init__(self, channels: int):
-        super().__init__()
-        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-        self.norm1 = nn.BatchNorm2d(channels)
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-        self.norm2 = nn.BatchNorm2d(channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        h = F.relu(self.norm1(self.conv1(x)))
-        return F.relu(x + self.norm2(self.conv2(h)))
-
-
 class Judge(nn.Module):
     """Images (B, 3, H, W) in [−1, 1] → logits of every attribute, {name: (B, values)}.
 
-    Two coordinate channels (Liu 2018, CoordConv) let the pooled features say where a thing is; average pooling measures
-    how much, maximum pooling finds what is small.
+    Coordinates let the pooled features say where a thing is.
     """
 
     def __init__(self, config: JudgeConfig):
         super().__init__()
         self.config = config
 
-        def down(channels_in: int, channels_out: int) -> list[nn.Module]:
-            conv = nn.Conv2d(channels_in, channels_out, 3, stride=2, padding=1, bias=False)
-            return [conv, nn.BatchNorm2d(channels_out), nn.ReLU()]
-
-        layers, before = down(5, config.stem), config.stem
-        for width, blocks in zip(config.widths, config.blocks, strict=True):
-            layers += down(before, width) + [Block(width) for _ in range(blocks)]
-            before = width
-        self.body = nn.Sequential(*layers)
+        self.body, before = trunk(config.stem, config.widths, config.blocks), config.widths[-1]
         self.heads = nn.ModuleDict({name: nn.Linear(2 * before, len(of)) for name, of in config.schema.items()})
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a fifth faster on CPUs
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        lines = [torch.linspace(-1, 1, n, dtype=images.dtype, device=images.device) for n in images.shape[2:]]
-        rows, columns = torch.meshgrid(*lines, indexing="ij")
-        coordinates = torch.stack([rows, columns]).expand(len(images), -1, -1, -1)
-        x = torch.cat([images, coordinates], 1).contiguous(memory_format=torch.channels_last)  # (B, 5, H, W)
-        h = self.body(x)  # (B, C, H/32, W/32) with four levels
-        pooled = torch.cat([h.mean((2, 3)), h.amax((2, 3))], 1)  # (B, 2C)
+        pooled = pool(self.body(with_coordinates(images)))  # (B, 2C)
         return {name: head(pooled) for name, head in self.heads.items()}
 
     @torch.inference_mode()

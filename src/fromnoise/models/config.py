@@ -120,3 +120,18 @@ class CLIPVisionConfig:
 
     def __post_init__(self) -> None:
         _check_tower(self)
+
+
+@dataclass(frozen=True)
+class CLIPResNetConfig:
+    """CLIP's image tower as a residual network; one width and one count of blocks a level. Raises BadInput."""
+
+    image_size: int = 128  # it was trained at
+    stem: int = 16  # channels at half the resolution
+    widths: tuple[int, ...] = (32, 64, 128, 192)  # channels at 1/4, 1/8, 1/16, 1/32
+    blocks: tuple[int, ...] = (1, 1, 1, 1)
+    projection_dim: int = 192
+
+    def __post_init__(self) -> None:
+        same, remedy = len(self.widths) == len(self.blocks), "give one entry a level to each"
+        _check(self, (same, "widths and blocks differ in length", remedy))

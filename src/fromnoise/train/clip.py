@@ -1,20 +1,33 @@
-"""Trains CLIP from captioned pictures: symmetric contrastive loss, learned temperature (Radford 2021, §2.3)."""
+"""Trains CLIP from captioned pictures: symmetric contrastive loss, learned temperature (Radford 2021, §2.3), and a loss
+that has either side's embedding name the caption's words (Huang 2024, "Classification Done Right").
+
+The contrast alone is content with whatever tells a batch apart: background, colour and style were enough for 72 % of
+256 captions, while objects and positions stayed at chance on both sides, and a U-Net cannot draw what the text tower
+does not say. The words leave nothing out.
+"""
 
 import math
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fromnoise.data.loader import Batch, batches
+from fromnoise.data.source import Source
+from fromnoise.evaluate.probe import readable
+from fromnoise.models.clip import CLIPText
+from fromnoise.prompt.tokenizer import Tokenizer
 from fromnoise.train import parts
 from fromnoise.train.loop import fit
 from fromnoise.train.recipe import Recipe, Stage
 
 HELD_BACK = 4_000_000_000  # first seed of the pictures that only measure
+MEASURED = 4096
 MAX_SCALE = math.log(100)  # Radford 2021 clips the temperature so that logits are never scaled by more than 100
 
 
@@ -22,49 +35,79 @@ def normalize(embeds: Tensor) -> Tensor:
     return F.normalize(embeds.float(), dim=-1)
 
 
-class Pair(nn.Module):
-    """Both towers and the temperature."""
+def rarity(source: Source, words: Tokenizer, captions: int = 4096) -> Tensor:
+    """How much naming each token counts, (V,): its inverse document frequency. Begin and end are in all: nothing."""
+    counts = torch.zeros(words.vocab_size)
+    for i in range(captions):
+        counts[list(set(words.encode(source.sample(HELD_BACK + i, draw=False).caption)[0]))] += 1
+    return torch.log((captions + 1) / (counts + 1))
 
-    def __init__(self, text: nn.Module, vision: nn.Module):
+
+class Pair(nn.Module):
+    """Both towers, the temperature, and one reader of words for the embeddings of both."""
+
+    def __init__(self, text: CLIPText, vision: parts.ImageTower):
         super().__init__()
         self.text, self.vision = text, vision
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
+        self.words = nn.Linear(vision.config.projection_dim, text.config.vocab_size)
 
 
 class ClipTask:
-    """InfoNCE over a batch; in a run of several processes each contrasts within its own batch."""
+    """InfoNCE over a batch (in a run of several processes each contrasts within its own) plus `words` × the
+    cross-entropy between the tokens that a shared linear reader finds in an embedding and the caption's."""
 
     def __init__(self, stage: Stage, recipe: Recipe, module: Pair | None = None):
         self.stage, self.source, self.words = stage, recipe.open_source(), parts.tokenizer(recipe)
         self.pair = module or Pair(*parts.build_clip(recipe, self.words))
         self.module: nn.Module = self.pair
+        self.rarity = rarity(self.source, self.words)
 
     def batches(self, step: int, size: int, rank: int, world: int) -> Iterator[Batch]:
         first, workers = int(self.stage.get("first", 0)), self.stage.get("workers", 0)
         return batches(self.source, size, step, first, workers=workers, rank=rank, world=world)
 
-    def embed(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        device = self.pair.logit_scale.device
-        ids = torch.tensor([self.words.encode(c)[0] for c in batch.captions], device=device)
-        longest = int((ids == self.words.eos_id).int().argmax(1).max()) + 1
-        ids = ids[:, :longest]  # the tower is causal: padding after the end changes nothing and costs a third
-        return normalize(self.pair.text(ids).embeds), normalize(self.pair.vision(batch.images.to(device)).embeds)
+    def ids(self, captions: list[str]) -> Tensor:
+        """(B, N), cut after the longest caption's end: the tower is causal, padding changes nothing and costs time."""
+        ids = torch.tensor([self.words.encode(c)[0] for c in captions], device=self.pair.logit_scale.device)
+        return ids[:, : int((ids == self.words.eos_id).int().argmax(1).max()) + 1]
+
+    def naming(self, embeds: Tensor, ids: Tensor) -> Tensor:
+        """Cross-entropy from the caption's distinct tokens, weighted by rarity, to the words read off embeds (B, D)."""
+        told = torch.zeros(len(ids), len(self.rarity), device=ids.device).scatter_(1, ids, 1.0)
+        told *= self.rarity.to(ids.device)
+        return F.cross_entropy(self.pair.words(embeds).float(), told / told.sum(1, keepdim=True).clamp(min=1e-6))
 
     def loss(self, batch: Batch, progress: float, noise: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-        text, image = self.embed(batch)
-        logits = self.pair.logit_scale.clamp(max=MAX_SCALE).exp() * image @ text.T  # (B, B)
+        ids = self.ids(batch.captions)
+        text, image = self.pair.text(ids).embeds, self.pair.vision(batch.images.to(ids.device)).embeds
+        logits = self.pair.logit_scale.clamp(max=MAX_SCALE).exp() * normalize(image) @ normalize(text).T  # (B, B)
         right = torch.arange(len(logits), device=logits.device)
-        loss = (F.cross_entropy(logits, right) + F.cross_entropy(logits.T, right)) / 2
-        return loss, {"top1": (logits.argmax(1) == right).float().mean().item()}
+        contrast = (F.cross_entropy(logits, right) + F.cross_entropy(logits.T, right)) / 2
+        told, seen = self.naming(text, ids), self.naming(image, ids)
+        figures = {"top1": (logits.argmax(1) == right).float().mean(), "contrast": contrast, "told": told, "seen": seen}
+        loss = contrast + self.stage.get("words", 1.0) * (told + seen) / 2
+        return loss, {k: v.item() for k, v in figures.items()}
 
     def preview(self, path: Path) -> None:
         pass  # CLIP draws nothing; its curve says all
 
     def export(self, folder: Path) -> dict[str, Any]:
         parts.write(self.module, folder / "clip.safetensors")
-        text, image = self.embed(next(batches(self.source, 256, first=HELD_BACK)))
-        top1 = ((image @ text.T).argmax(1) == torch.arange(256, device=text.device)).float().mean().item()
-        return {"top1_of_256": top1}
+        device, stream = self.pair.logit_scale.device, batches(self.source, 256, first=HELD_BACK)
+        right, text, image, samples = [], [], [], []
+        for batch in islice(stream, MEASURED // 256):
+            told, seen = self.pair.text(self.ids(batch.captions)), self.pair.vision(batch.images.to(device))
+            best = (normalize(seen.embeds) @ normalize(told.embeds).T).argmax(1)
+            right.append((best == torch.arange(256, device=device)).float().mean().item())
+            text.append(told.pooled)
+            image.append(seen.pooled)
+            samples += batch.samples
+        return {
+            "top1_of_256": sum(right) / len(right),
+            "text_tells": readable(torch.cat(text), samples, self.source.schema),
+            "image_tells": readable(torch.cat(image), samples, self.source.schema),
+        }
 
 
 def run(stage: Stage, recipe: Recipe) -> dict[str, Any]:
@@ -77,5 +120,8 @@ def run_image_tower(stage: Stage, recipe: Recipe) -> dict[str, Any]:
     text, vision, _, scale = parts.clip(recipe, image_tower=False)
     module = Pair(text, vision).requires_grad_(True)
     module.logit_scale.data.copy_(scale)
+    found = load_file(parts.needs(recipe, "clip").folder / "clip.safetensors")
+    if "words.weight" in found:  # a model folder keeps none
+        module.words.load_state_dict({k: found[f"words.{k}"] for k in ("weight", "bias")})
     text.text_model.requires_grad_(False)
     return fit(ClipTask(stage, recipe, module), stage, recipe)

@@ -55,7 +55,9 @@ def fit(task: Task, stage: Stage, recipe: Recipe) -> dict[str, Any]:
         raise BadInput(
             f"[{stage.name}] trains {pictures} pictures in batches of {size}", "raise pictures or lower batch"
         )
-    accelerator = Accelerator(mixed_precision=stage.get("precision", "no"), cpu=stage.get("device") == "cpu")
+    # said outright, else several processes without a GPU would each believe themselves alone
+    cpu = stage.get("device") == "cpu" or not torch.accelerator.is_available()
+    accelerator = Accelerator(mixed_precision=stage.get("precision", "no"), cpu=cpu)
     rank, world = accelerator.process_index, accelerator.num_processes
     task.module.to(accelerator.device)
     ema = Ema(task.module, stage.get("ema", 0.999))

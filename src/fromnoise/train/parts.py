@@ -8,13 +8,17 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from fromnoise.errors import BadInput, NotFound
+from fromnoise.errors import BadInput, NotFound, UnknownName
 from fromnoise.models.clip import CLIPText, CLIPVision
-from fromnoise.models.config import CLIPTextConfig, CLIPVisionConfig, UNetConfig, VAEConfig
+from fromnoise.models.config import CLIPResNetConfig, CLIPTextConfig, CLIPVisionConfig, UNetConfig, VAEConfig
+from fromnoise.models.resnet import CLIPResNet
 from fromnoise.models.unet import UNet
 from fromnoise.models.vae import VAE
 from fromnoise.prompt.tokenizer import Tokenizer
 from fromnoise.train.recipe import Recipe, Stage
+
+ImageTower = CLIPVision | CLIPResNet
+IMAGE_TOWERS = {"vit": (CLIPVision, CLIPVisionConfig), "resnet": (CLIPResNet, CLIPResNetConfig)}
 
 
 def configure(kind: type, values: dict[str, Any], **more: Any) -> Any:
@@ -43,16 +47,21 @@ def tokenizer(recipe: Recipe) -> Tokenizer:
     return Tokenizer.load(needs(recipe, "tokenizer").folder)
 
 
-def build_clip(recipe: Recipe, words: Tokenizer) -> tuple[CLIPText, CLIPVision]:
+def build_clip(recipe: Recipe, words: Tokenizer) -> tuple[CLIPText, ImageTower]:
     stage = recipe.stage("clip")
     size = int(recipe.source_options.get("size", 128))
     shared = {"projection_dim": stage["projection_dim"]}
     text = configure(CLIPTextConfig, stage["text"], vocab_size=words.vocab_size, max_length=words.max_length,
                      eos_id=words.eos_id, **shared)  # fmt: skip
-    return CLIPText(text), CLIPVision(configure(CLIPVisionConfig, stage["vision"], image_size=size, **shared))
+    vision = dict(stage["vision"])
+    kind = vision.pop("kind", "vit")
+    if kind not in IMAGE_TOWERS:
+        raise UnknownName("kind of image tower", kind, IMAGE_TOWERS)
+    network, config = IMAGE_TOWERS[kind]
+    return CLIPText(text), network(configure(config, vision, image_size=size, **shared))
 
 
-def clip(recipe: Recipe, image_tower: bool = True) -> tuple[CLIPText, CLIPVision, Tokenizer, torch.Tensor]:
+def clip(recipe: Recipe, image_tower: bool = True) -> tuple[CLIPText, ImageTower, Tokenizer, torch.Tensor]:
     """The finished CLIP: (text tower with projection, image tower, tokenizer, logit_scale), frozen; with the
     longer-trained image tower if that stage is in the recipe and done (its text tower is the same)."""
     words = tokenizer(recipe)

@@ -11,7 +11,6 @@ from torch.nn import functional as F
 
 from fromnoise.data.loader import Batch, batches
 from fromnoise.errors import BadInput
-from fromnoise.models.clip import CLIPVision
 from fromnoise.models.vae import VAE
 from fromnoise.train import parts
 from fromnoise.train.loop import fit
@@ -36,7 +35,7 @@ def crops(images: Tensor, masks: Tensor, side: int, multiple: int, noise: torch.
     return torch.stack(picked)
 
 
-def features(vision: CLIPVision, image: Tensor) -> list[Tensor]:
+def features(vision: parts.ImageTower, image: Tensor) -> list[Tensor]:
     """CLIP's patch states after each layer, each normalized: the space of the perceptual loss (B, N, dim)."""
     return [F.normalize(h[:, 1:], dim=-1) for h in vision(image).hidden_states[1:]]
 

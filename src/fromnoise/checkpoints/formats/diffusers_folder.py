@@ -1,12 +1,13 @@
 """The folder of a diffusers `StableDiffusionPipeline`: parameter names are ours already, configurations are translated.
 
-Beside diffusers' own files it may hold two of ours, which diffusers ignores: `fromnoise.json` (what the model asks to
-be drawn with) and `clip_head.safetensors` (CLIP's text_projection.weight and logit_scale).
+Beside diffusers' own files it may hold some of ours, which diffusers ignores: `fromnoise.json` (what the model asks to
+be drawn with), `clip_head.safetensors` (CLIP's text_projection.weight and logit_scale) and `image_tower/` (CLIP's image
+tower where it is a residual network; a vision transformer lies in diffusers' own `image_encoder/`).
 """
 
 import json
 from contextlib import suppress
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -17,14 +18,15 @@ from fromnoise.diffusion.schedule import NoiseSchedule
 from fromnoise.errors import BadCheckpoint, BadInput, NotFound
 from fromnoise.latent_diffusion import LatentDiffusion
 from fromnoise.models.clip import CLIPText, CLIPVision
-from fromnoise.models.config import CLIPTextConfig, CLIPVisionConfig, UNetConfig, VAEConfig
+from fromnoise.models.config import CLIPResNetConfig, CLIPTextConfig, CLIPVisionConfig, UNetConfig, VAEConfig
 from fromnoise.models.unet import UNet
 from fromnoise.models.vae import VAE
 from fromnoise.prompt.tokenizer import Tokenizer
 
 PREDICTIONS = {"epsilon": "eps", "v_prediction": "v", "sample": "x0"}  # scheduler's word → ours
+PARTS = ("unet", "vae", "text_encoder", "image_encoder")  # those of diffusers that hold weights
 WEIGHTS: dict[str, str] = dict.fromkeys(("unet", "vae"), "diffusion_pytorch_model.safetensors")
-WEIGHTS |= dict.fromkeys(("text_encoder", "image_encoder"), "model.safetensors")
+WEIGHTS |= dict.fromkeys(("text_encoder", "image_encoder", "image_tower"), "model.safetensors")
 
 # our field → the key of config.json, where the value is the same
 UNET = {
@@ -94,16 +96,21 @@ def load(folder: Path, image_tower: bool = True) -> LatentDiffusion:
             f"{folder} is a {index.get('_class_name')}", "this reader opens folders of a StableDiffusionPipeline"
         )
     configs = {"model_index": index, "scheduler": read_json(folder / "scheduler" / "scheduler_config.json")}
-    for part in WEIGHTS:
+    for part in PARTS:
         if (index.get(part) or [None])[0] is not None and (image_tower or part != "image_encoder"):
             configs[part] = read_json(folder / part / "config.json")
+    if image_tower and (folder / "image_tower").is_dir():
+        configs["image_tower"] = read_json(folder / "image_tower" / "config.json")
     schedule, prediction = read_scheduler(configs["scheduler"])
     with tensors.Unfilled():
         unet = UNet(unet_config(configs["unet"]))
         vae = VAE(vae_config(configs["vae"]))
         text_encoder = CLIPText(text_config(configs["text_encoder"]))
         vision = CLIPVision(vision_config(configs["image_encoder"])) if "image_encoder" in configs else None
-    for part, network in (("unet", unet), ("vae", vae), ("text_encoder", text_encoder), ("image_encoder", vision)):
+        if "image_tower" in configs:
+            vision = resnet(resnet_config(configs["image_tower"]))
+    tower = "image_tower" if "image_tower" in configs else "image_encoder"
+    for part, network in (("unet", unet), ("vae", vae), ("text_encoder", text_encoder), (tower, vision)):
         if network is not None:
             path = folder / part / WEIGHTS[part]
             tensors.fill(network, native(part, tensors.read(path)), str(path))
@@ -139,7 +146,9 @@ def save(model: LatentDiffusion, folder: Path, dtype: torch.dtype = torch.float1
         "vae": (model.vae, write_vae(model.vae.config), vae_config),
         "text_encoder": (model.text_encoder, write_text(model.text_encoder.config, model.tokenizer), text_config),
     }
-    if model.vision is not None:
+    if model.vision is not None and not isinstance(model.vision, CLIPVision):
+        parts["image_tower"] = (model.vision, write_resnet(model.vision.config), resnet_config)
+    elif model.vision is not None:
         parts["image_encoder"] = (model.vision, write_vision(model.vision.config), vision_config)
     for part, (network, config, reading) in parts.items():
         tensors.write(folder / part / WEIGHTS[part], network.state_dict(), dtype)
@@ -155,13 +164,14 @@ def save(model: LatentDiffusion, folder: Path, dtype: torch.dtype = torch.float1
     write_json(folder / "scheduler" / "scheduler_config.json", scheduler)
     if model.defaults:
         write_json(folder / "fromnoise.json", model.defaults)
+    encoder = ["transformers", "CLIPVisionModelWithProjection"] if "image_encoder" in parts else [None, None]
     classes = {
         "unet": ["diffusers", "UNet2DConditionModel"],
         "vae": ["diffusers", "AutoencoderKL"],
         "text_encoder": ["transformers", "CLIPTextModel"],
         "tokenizer": ["transformers", "CLIPTokenizer"],
         "scheduler": ["diffusers", scheduler["_class_name"]],
-        "image_encoder": ["transformers", "CLIPVisionModelWithProjection"] if model.vision else [None, None],
+        "image_encoder": encoder,
         "feature_extractor": [None, None],
         "safety_checker": [None, None],
     }
@@ -286,6 +296,21 @@ def vision_config(config: dict) -> CLIPVisionConfig:
 def write_vision(config: CLIPVisionConfig) -> dict:
     head = {"architectures": ["CLIPVisionModelWithProjection"], "model_type": "clip_vision_model"}
     return head | LOADED | {key: getattr(config, name) for name, key in VISION.items()}
+
+
+def resnet(config: Any) -> Any:
+    from fromnoise.models.resnet import CLIPResNet  # only where one is met: drawing never is that place
+
+    return CLIPResNet(config)
+
+
+def resnet_config(config: dict) -> CLIPResNetConfig:
+    """config.json of `image_tower/`."""
+    return translated({f.name: f.name for f in fields(CLIPResNetConfig)}, config, CLIPResNetConfig)
+
+
+def write_resnet(config: CLIPResNetConfig) -> dict:
+    return {"_class_name": "fromnoise.CLIPResNet"} | asdict(config)
 
 
 def read_scheduler(config: dict) -> tuple[NoiseSchedule, str]:
