@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -23,7 +24,7 @@ from fromnoise.train.ema import Ema
 from fromnoise.train.loop import learning_rate
 from fromnoise.train.recipe import STAGES, read
 from fromnoise.train.recipe import run as run_stage
-from fromnoise.train.unet import schedule, weight
+from fromnoise.train.unet import schedule, timesteps, weight
 from fromnoise.train.vae import crops
 
 
@@ -113,6 +114,36 @@ def test_the_recipe_names_the_image_tower(recipe, tower):
         return
     run(recipe, "clip", "vae")  # whose perceptual loss reads the tower's states
     assert set(json.loads((recipe.stage("clip").folder / "done.json").read_text())["image_tells"]) >= {"style", "count"}
+
+
+def test_timesteps_lie_where_the_recipe_says_and_none_is_left_out():
+    made = schedule({"kind": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.02})
+    even = (torch.arange(4000) + 0.5) / 4000
+    assert torch.equal(timesteps(made, even, 0.0, 0.0, 1.0), (even * 1000).long())
+    t = timesteps(made, even, 0.75, 0.5, 1.0)
+    assert torch.equal(t[3000:], torch.arange(1000))  # a quarter is even: 1000 of 4000
+    log = made.sigmas[t[:3000]].log()
+    # 3000 quantiles of N(0.5, 1) in place of draws; a timestep is about 0.01 wide in ln sigma, and what lies outside
+    # the table (beyond 3.7 standard deviations) is moved to its end
+    assert log.mean().item() == pytest.approx(0.5, abs=0.01)
+    assert log.std().item() == pytest.approx(1.0, abs=0.01)
+
+
+def test_aligned_with_what_the_image_tower_sees_the_middle_learns_and_the_network_keeps_its_keys(recipe):
+    run(recipe, "tokenizer", "clip", "vae")
+    stage = recipe.stage("unet")
+    stage.values.update(align=1.0, focus=[0.7, 0.5, 1.0])
+    with pytest.raises(BadInput, match="align = 0"):  # a patch of 16 pixels at 32: 2 × 2 places, the middle has 8 × 8
+        run(recipe, "unet")
+    recipe.stage("clip").values["vision"]["patch_size"] = 4
+    for name in ("clip", "vae"):
+        shutil.rmtree(recipe.stage(name).folder)
+    run(recipe, "clip", "vae")
+    stage.values.update(pictures=400, lr=1e-2, log_every=1)
+    run(recipe, "unet")
+    rows = [json.loads(line)["apart"] for line in (stage.folder / "log.jsonl").read_text().splitlines()]
+    assert np.mean(rows[-10:]) < np.mean(rows[:10]) - 0.05
+    assert not any("aligner" in key for key in load_file(stage.folder / "unet.safetensors"))
 
 
 @pytest.mark.parametrize("stage", ["clip", "vae", "unet"])

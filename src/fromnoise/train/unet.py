@@ -1,7 +1,7 @@
 """Trains the U-Net to undo noise on cached latents, conditioned on CLIP's token states (Rombach 2022, eq. 3)."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from fromnoise.diffusion.spacing import sigmas
 from fromnoise.errors import UnknownName
 from fromnoise.models.unet import Conditioning
 from fromnoise.train import parts
+from fromnoise.train.align import Aligner, places
 from fromnoise.train.loop import fit
 from fromnoise.train.recipe import Recipe, Stage
 from fromnoise.train.sheet import write_sheet
@@ -52,9 +53,20 @@ def weight(name: str, snr: Tensor, prediction: str, gamma: float) -> Tensor:
     return torch.ones_like(snr) if name == "uniform" else (gamma / (snr + 1)).clamp(max=1)
 
 
+def timesteps(schedule: NoiseSchedule, uniform: Tensor, share: float, mean: float, std: float) -> Tensor:
+    """Numbers in [0, 1) → timesteps: the first `share` of [0, 1) covers ln σ ~ N(mean, std²) (Karras 2022, §5), the
+    rest all timesteps evenly, so that none is left untrained."""
+    last = len(schedule) - 1
+    log_sigma = mean + std * torch.special.ndtri((uniform.double() / max(share, 1e-6)).clamp(1e-6, 1 - 1e-6))
+    focused = schedule.t(log_sigma.exp()).round().long()
+    even = ((uniform - share) / max(1 - share, 1e-6) * len(schedule)).long().clamp(0, last)
+    return torch.where(uniform < share, focused, even)
+
+
 class UNetTask:
-    """MSE of the prediction at a uniform timestep; a caption is dropped with probability `caption_drop`, which is what
-    guidance later subtracts (Ho & Salimans 2022, Alg. 1). With several times a step drawn in equal strata."""
+    """MSE of the prediction at a random timestep, plus `align` × the Aligner's loss; a caption is dropped with
+    probability `caption_drop`, which is what guidance later subtracts (Ho & Salimans 2022, Alg. 1). Timesteps are drawn
+    in equal strata, `focus` (share, mean, std of ln σ) says where most of them lie."""
 
     def __init__(self, stage: Stage, recipe: Recipe):
         self.stage, self.recipe, self.source = stage, recipe, recipe.open_source()
@@ -62,61 +74,85 @@ class UNetTask:
         self.text, self.vae = text, parts.vae(recipe, decoder=False)
         self.schedule, self.prediction = schedule(stage["schedule"]), str(stage["prediction"])
         self.unet = parts.build_unet(recipe)
+        self.align, self.aligner = float(stage.get("align", 0)), None
+        self.middle: Tensor | None = None  # of the last call of the network
         if (start := stage.folder / "start.safetensors").exists():  # of another model: see assemble.unpack
             self.unet.load_state_dict(load_file(start))
         self.module: nn.Module = nn.ModuleDict({"unet": self.unet})
+        if self.align:
+            self.vision = parts.clip(recipe, image_tower=False)[1]
+            side = self.unet.config.sample_size // 2 ** (len(self.unet.config.block_out_channels) - 1)
+            self.seen = places(self.vision, torch.zeros(1, 3, self.source.size, self.source.size), side).shape[1:]
+            self.module["aligner"] = self.aligner = Aligner(self.unet.config.block_out_channels[-1], self.seen[0])
+
+            def remember(module: nn.Module, given: Any, middle: Tensor) -> None:
+                self.middle = middle
+
+            self.unet.mid_block.register_forward_hook(remember)
         self.weights = weight(str(stage.get("weighting", "min_snr")), self.schedule.snr, self.prediction,
                               float(stage.get("gamma", 5.0))).float()  # fmt: skip
         self.empty = torch.tensor(self.words.encode("")[0])
 
-    def cache(self) -> LatentCache:
+    def cache(
+        self, name: str, made_by: dict[str, str], shape: tuple[int, ...], network: nn.Module,
+        encode: Callable[[Tensor], Tensor],
+    ) -> LatentCache:  # fmt: skip
+        """Pictures and captions of the source, encoded; of the files that `made_by` names (stage → file)."""
         from rich.progress import Progress
 
-        made_by = (("vae", "vae.safetensors"), ("tokenizer", "merges.txt"))
-        files = [(parts.needs(self.recipe, stage).folder / name).read_bytes() for stage, name in made_by]
+        files = [(parts.needs(self.recipe, stage).folder / file).read_bytes() for stage, file in made_by.items()]
         key = "-".join((self.source.fingerprint, *(hashlib.sha256(content).hexdigest()[:16] for content in files)))
-        config, side = self.vae.config, self.source.size // self.vae.config.factor
-        shape = (config.latent_channels, side, side)
-        folder, count = self.stage.folder / "latents", int(self.stage["cached"])
-        cache = LatentCache(folder, key, shape, self.words.max_length, count)
+        found = LatentCache(self.stage.folder / name, key, shape, self.words.max_length, int(self.stage["cached"]))
         device = next(self.module.parameters()).device
-        self.vae.to(device)
+        network.to(device)
         with Progress() as bar:
-            line = bar.add_task("encoding latents", total=cache.count, completed=cache.filled)
-            cache.fill(
+            line = bar.add_task(f"encoding {name}", total=found.count, completed=found.filled)
+            found.fill(
                 self.source,
-                lambda image: self.vae.to_latents(image.to(device)),
+                lambda image: encode(image.to(device)),
                 lambda caption: self.words.encode(caption)[0],
                 workers=self.stage.get("workers", 0),
                 progress=lambda done: bar.update(line, completed=done),
             )
-        self.vae.cpu()
-        return cache
+        network.cpu()
+        return found
 
-    def batches(self, step: int, size: int, rank: int, world: int) -> Iterator[tuple[Tensor, Tensor]]:
-        return self.cache().batches(size, step, self.recipe.seed, rank, world)
+    def batches(self, step: int, size: int, rank: int, world: int) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
+        config, side = self.vae.config, self.source.size // self.vae.config.factor
+        made_by, shape = {"vae": "vae.safetensors", "tokenizer": "merges.txt"}, (config.latent_channels, side, side)
+        where = size, step, self.recipe.seed, rank, world
+        latents = self.cache("latents", made_by, shape, self.vae, self.vae.to_latents).batches(*where)
+        if not self.align:
+            return ((*batch, None) for batch in latents)
+        made_by, shape = {"clip": "clip.safetensors"}, tuple(self.seen)
+        seen = self.cache("seen", made_by, shape, self.vision, lambda image: places(self.vision, image, shape[-1]))
+        return ((*batch, also) for batch, (also, _) in zip(latents, seen.batches(*where), strict=True))
 
     def context(self, ids: Tensor) -> Tensor:
         with torch.no_grad():
             return self.text(ids).last_hidden
 
     def loss(
-        self, batch: tuple[Tensor, Tensor], progress: float, noise: torch.Generator
+        self, batch: tuple[Tensor, Tensor, Tensor | None], progress: float, noise: torch.Generator
     ) -> tuple[Tensor, dict[str, float]]:
-        latents, ids = batch
+        latents, ids, seen = batch
         b, device = len(latents), next(self.module.parameters()).device
         self.text.to(device)
         dropped = torch.rand(b, generator=noise) < self.stage.get("caption_drop", 0.1)
         ids = torch.where(dropped[:, None], self.empty, ids)
         strata = (torch.randperm(b, generator=noise) + torch.rand(b, generator=noise)) / b
-        t = (strata * len(self.schedule)).long().clamp(max=len(self.schedule) - 1)
+        t = timesteps(self.schedule, strata, *self.stage.get("focus", (0.0, 0.0, 1.0)))
         eps = torch.randn(latents.shape, generator=noise)
         x = forward.add_noise(self.schedule, latents, eps, t)
         goal = forward.target(self.prediction, self.schedule, latents, eps, t)
         x, goal = x.to(device), goal.to(device)
         out = self.unet(x, t.to(device).float(), Conditioning(self.context(ids.to(device))))
         error = (out.float() - goal).square().mean((1, 2, 3))
-        return (error * self.weights[t].to(device)).mean(), {"mse": error.mean().item()}
+        loss, figures = (error * self.weights[t].to(device)).mean(), {"mse": error.mean().item()}
+        if self.aligner is not None and seen is not None:
+            apart = self.aligner(self.middle, seen.to(device))
+            loss, figures["apart"] = loss + self.align * apart, apart.item()
+        return loss, figures
 
     def preview(self, path: Path) -> None:
         """32 fixed captions, DPM++ 2M, 20 steps, guidance 4."""
