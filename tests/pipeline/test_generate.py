@@ -12,7 +12,7 @@ from fromnoise.errors import BadInput, UnknownName
 from fromnoise.models.unet import Conditioning
 from fromnoise.pipeline import images
 from fromnoise.pipeline.request import GenerationRequest
-from fromnoise.runtime.prepare import PackedConv, prepare
+from fromnoise.runtime.prepare import prepare
 
 
 @pytest.fixture(scope="module")
@@ -28,27 +28,6 @@ def test_a_picture_has_the_same_bits_in_any_batch(engine, sampler):
         assert picture.tobytes() == alone.tobytes()
         assert picture.info["parameters"] == alone.info["parameters"]
     assert batch[0].tobytes() != batch[1].tobytes()
-
-
-def test_packed_convolutions_have_the_bits_of_plain_ones_and_training_sees_the_weights(tmp_path):
-    network = fakes.model(tmp_path / "words").unet
-    x, t = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(1)), torch.tensor(300.0)
-    context = Conditioning(torch.randn(2, 16, 16, generator=torch.Generator().manual_seed(2)))
-    network.eval().to(memory_format=torch.channels_last)
-    with torch.inference_mode():
-        plain = network(x.contiguous(memory_format=torch.channels_last), t, context)
-    step = prepare(network).bind(context)
-    assert torch.equal(step(x, t), plain)
-    assert any(isinstance(m.forward, PackedConv) and m.forward.packed is not None for m in network.modules())
-    for size in (16, 8):  # another size through the same packed weights
-        wide = torch.randn(2, 4, size, 8, generator=torch.Generator().manual_seed(3))
-        alone = [prepare(network).bind(context)(wide, t) for _ in range(2)]
-        assert torch.equal(step(wide, t), alone[0])
-    network(x, t, context).square().mean().backward()
-    assert network.conv_in.weight.grad is not None
-    with torch.no_grad():
-        network.conv_in.weight.mul_(0.5)
-    assert not torch.equal(prepare(network).bind(context)(x, t), plain)  # packed anew
 
 
 def test_latents_are_equal_bit_for_bit_too(engine):

@@ -1,6 +1,5 @@
 """The command line: which commands there are, and how their errors are told."""
 
-import gc
 import sys
 from importlib import import_module
 from typing import Annotated, Any
@@ -64,8 +63,6 @@ def options(
 
 def main() -> None:
     """The `fromnoise` command. Exit codes: 0 done, 2 a value that cannot be used, 1 any other error."""
-    # imports make hundreds of thousands of objects that stay: looking through them again and again costs 0.2 s
-    gc.set_threshold(100_000, 20, 20)
     try:
         app(prog_name="fromnoise")
     except FromnoiseError as error:

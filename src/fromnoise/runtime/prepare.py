@@ -1,10 +1,9 @@
 """A built network → the way to run it on this device, by a named plan."""
 
 from collections.abc import Callable
-from typing import cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fromnoise.errors import BadInput, UnknownName
 from fromnoise.latent_diffusion import LatentDiffusion
@@ -29,27 +28,6 @@ def device_of(name: str) -> torch.device:
     return device
 
 
-PACKED_UP_TO = 64_000_000  # parameters; packed weights are a second copy, and larger networks have little to gain
-
-
-class PackedConv:
-    """A convolution on the CPU in fp32 whose weights oneDNN has ordered for itself once, not at every call: the same
-    bits, and a quarter less time where pictures are small and weights large. Training still sees the plain weights."""
-
-    def __init__(self, conv: nn.Conv2d):
-        self.conv: nn.Conv2d = conv
-        self.packed: Tensor | None = None
-        self.how = (list(cast(tuple, conv.padding)), list(conv.stride), list(conv.dilation), conv.groups)
-
-    def __call__(self, input: Tensor) -> Tensor:  # named as the method it stands for
-        if not torch.is_inference_mode_enabled() or input.device.type != "cpu" or input.dtype != torch.float32:
-            return nn.Conv2d.forward(self.conv, input)
-        if self.packed is None:
-            weight = self.conv.weight.contiguous().to_mkldnn()
-            self.packed = torch._C._nn.mkldnn_reorder_conv2d_weight(weight, *self.how, list(input.shape))  # type: ignore
-        return torch.ops.mkldnn._convolution_pointwise(input, self.packed, self.conv.bias, *self.how, "none", [], "")
-
-
 class Prepared:
     """A network on its device. `plan` names how it computes: part of what a picture's bits depend on."""
 
@@ -60,11 +38,6 @@ class Prepared:
             if p.ndim == 4:
                 p.data = p.data.contiguous(memory_format=torch.channels_last)
         self.network = network.to(device, self.dtype).eval()
-        count = sum(p.numel() for p in network.parameters())
-        if device.type == "cpu" and dtype == "fp32" and torch.backends.mkldnn.is_available() and count < PACKED_UP_TO:
-            for module in network.modules():
-                if isinstance(module, nn.Conv2d):
-                    module.forward = PackedConv(module)
         self.plan = f"exact-{device.type}-{dtype}"
 
     @torch.inference_mode()

@@ -85,6 +85,7 @@ def run(stage: Stage, recipe: Recipe) -> dict[str, Any]:
     folder: Path = recipe.runs / "model"
     made = model(recipe)
     made.defaults["latent_rgb"] = latent_rgb(made, recipe)
+    shutil.rmtree(folder, ignore_errors=True)  # an earlier one may hold parts that this one has not
     diffusers_folder.save(made, folder)
     if "classifier" in recipe.stages and recipe.stage("classifier").done:
         (folder / "judge").mkdir(exist_ok=True)
