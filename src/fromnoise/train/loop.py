@@ -12,9 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from fromnoise.checkpoints import training_state
-from fromnoise.errors import BadInput
+from fromnoise.errors import BadInput, UnknownName
+from fromnoise.train import muon
 from fromnoise.train.ema import Ema
 from fromnoise.train.recipe import Recipe, Stage
+
+OPTIMIZERS = ("adamw", "muon")
 
 
 class Task(Protocol):
@@ -44,6 +47,20 @@ def learning_rate(progress: float, step: int, warmup: int, decay: float) -> floa
     return min(1.0, (step + 1) / max(warmup, 1)) * min(1.0, (1 - progress) / decay if decay else 1.0)
 
 
+def build_optimizer(module: nn.Module, stage: Stage) -> torch.optim.Optimizer:
+    """The stage's `optimizer`, "adamw" or "muon", over all trained weights of `module`."""
+    name, decay = stage.get("optimizer", "adamw"), stage.get("weight_decay", 0.01)
+    if name not in OPTIMIZERS:
+        raise UnknownName("optimizer", name, OPTIMIZERS)
+    options = {"lr": float(stage["lr"]), "betas": tuple(stage.get("betas", (0.9, 0.99))), "fused": True}
+    if name == "muon":
+        return muon.Muon(muon.groups(module, decay), **options)
+    weights = [p for p in module.parameters() if p.requires_grad]
+    groups = [{"params": [p for p in weights if p.ndim > 1], "weight_decay": decay},
+              {"params": [p for p in weights if p.ndim <= 1], "weight_decay": 0.0}]  # fmt: skip
+    return torch.optim.AdamW(groups, **options)
+
+
 def fit(task: Task, stage: Stage, recipe: Recipe) -> dict[str, Any]:
     """Trains `task` for `pictures` (or `minutes`, whichever ends first) and exports it; resumes what it finds."""
     from accelerate import Accelerator
@@ -62,15 +79,18 @@ def fit(task: Task, stage: Stage, recipe: Recipe) -> dict[str, Any]:
     task.module.to(accelerator.device)
     ema = Ema(task.module, stage.get("ema", 0.999))
     weights = [p for p in task.module.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(
-        [{"params": [p for p in weights if p.ndim > 1], "weight_decay": stage.get("weight_decay", 0.01)},
-         {"params": [p for p in weights if p.ndim <= 1], "weight_decay": 0.0}],
-        lr=float(stage["lr"]), betas=tuple(stage.get("betas", (0.9, 0.99))), fused=True)  # fmt: skip
+    optimizer = build_optimizer(task.module, stage)
     step, elapsed, log = 0, 0.0, []
     if found := training_state.load(stage.folder):
         trees, counters = found
         task.module.load_state_dict(trees["weights"])
-        training_state.load_optimizer(optimizer, trees.get("optimizer", {}))
+        moments = trees.get("optimizer", {})
+        before = "muon" if any("momentum" in state for state in moments.values()) else "adamw"
+        if moments and before != (now := stage.get("optimizer", "adamw")):
+            moments = {}
+            if rank == 0:
+                print(f"warning: [{stage.name}] goes on with {now} after {before}, whose moments are left behind")
+        training_state.load_optimizer(optimizer, moments)
         ema.load(trees["ema"], counters["ema_updates"])
         step, elapsed, log = counters["step"], counters["elapsed"], counters["log"]
     if world > 1:
