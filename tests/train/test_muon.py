@@ -82,7 +82,8 @@ def test_muon_resumes_exactly_and_a_change_of_optimizer_is_said(recipe, recipe_f
     run(whole := plan("halves", "whole"), "unet")
     run(straight := plan("straight", "whole"), "unet")
     a, b = (training_state.load(p.stage("unet").folder) for p in (whole, straight))
-    assert a and b
+    assert a
+    assert b
     assert any("momentum" in state for state in a[0]["optimizer"].values())
     assert all(torch.equal(v, b[0]["weights"][k]) for k, v in a[0]["weights"].items())
     assert "warning" not in capsys.readouterr().out
