@@ -42,19 +42,21 @@ def test_every_stage_in_order_gives_a_model_that_draws(recipe, recipe_file, tmp_
     assert np.array(model.defaults["latent_rgb"]).shape == (model.vae.config.latent_channels + 1, 3)
     card = (recipe.runs / "model" / "README.md").read_text()
     assert "32 × 32 pixels" in card
-    assert f"| vae | {16} | {8} |" in card
+    assert f"| vae |  | {16} | {8} |" in card
     from fromnoise.api import load
 
     picture = load(recipe.runs / "model").generate("a neon cat in space", seed=1)
     assert picture.size == (32, 32)
     # and training can go on from it
     onward = read(recipe_file, "half", tmp_path / "onward")
+    seen = json.loads((recipe.runs / "unet" / "done.json").read_text())
     unpack(recipe.runs / "model", onward)
     start = load_file(onward.runs / "unet" / "start.safetensors")
     onward.stage("unet").values.update(lr=0)
     run(onward, "unet")
     after = load_file(onward.runs / "unet" / "unet.safetensors")
     assert all(torch.equal(v, after[k]) for k, v in start.items())
+    assert json.loads((onward.runs / "unet" / "done.json").read_text())["pictures_before"] == seen["pictures"]
     # the later decoder is the one that is shipped, on the encoder of the first
     first, later = (load_file(recipe.runs / s / "vae.safetensors") for s in ("vae", "decoder"))
     assert all(torch.equal(first[k], later[k]) for k in first if k.startswith("encoder."))

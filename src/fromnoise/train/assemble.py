@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from fromnoise.checkpoints.formats import diffusers_folder
-from fromnoise.checkpoints.hub import load_parts
+from fromnoise.checkpoints.hub import BUNDLED, load_parts
 from fromnoise.data.loader import batches
 from fromnoise.errors import BadInput
 from fromnoise.latent_diffusion import LatentDiffusion
@@ -75,6 +75,10 @@ def unpack(folder: str | Path | None, recipe: Recipe) -> None:
     save_file({k: v.contiguous() for k, v in clip.items()}, recipe.stage("clip").folder / "clip.safetensors")
     parts.write(made.vae, recipe.stage("vae").folder / "vae.safetensors")
     parts.write(made.unet, recipe.stage("unet").folder / "start.safetensors")
+    if (told := Path(folder or BUNDLED).expanduser() / "training.json").exists():
+        before = json.loads(told.read_text()).get("unet", {})
+        seen = before.get("pictures", 0) + before.get("pictures_before", 0)
+        (recipe.stage("unet").folder / "start.json").write_text(json.dumps({"pictures_before": seen}))
     facts = {"from": made.source, "scaling_factor": made.vae.config.scaling_factor}
     for name in ("tokenizer", "clip", "vae"):
         (recipe.stage(name).folder / "done.json").write_text(json.dumps(facts))

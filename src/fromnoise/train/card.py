@@ -10,7 +10,7 @@ from typing import Any
 from fromnoise.latent_diffusion import LatentDiffusion
 from fromnoise.train.recipe import Recipe
 
-SHOWN = ("pictures", "steps", "seconds", "psnr", "psnr_inside", "top1_of_256", "vocab_size")
+SHOWN = ("pictures_before", "pictures", "steps", "seconds", "psnr", "psnr_inside", "top1_of_256", "vocab_size")
 
 
 def hardware() -> str:

@@ -56,9 +56,9 @@ def build_optimizer(module: nn.Module, stage: Stage) -> torch.optim.Optimizer:
     if name == "muon":
         return muon.Muon(muon.groups(module, decay), **options)
     weights = [p for p in module.parameters() if p.requires_grad]
-    groups = [{"params": [p for p in weights if p.ndim > 1], "weight_decay": decay},
-              {"params": [p for p in weights if p.ndim <= 1], "weight_decay": 0.0}]  # fmt: skip
-    return torch.optim.AdamW(groups, **options)
+    kinds = [{"params": [p for p in weights if p.ndim > 1], "weight_decay": decay},
+             {"params": [p for p in weights if p.ndim <= 1], "weight_decay": 0.0}]  # fmt: skip
+    return torch.optim.AdamW(kinds, **options)
 
 
 def fit(task: Task, stage: Stage, recipe: Recipe) -> dict[str, Any]:
@@ -67,10 +67,10 @@ def fit(task: Task, stage: Stage, recipe: Recipe) -> dict[str, Any]:
     from accelerate.utils import broadcast
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-    size, pictures, minutes = int(stage["batch"]), int(stage["pictures"]), stage.get("minutes")
-    if size < 1 or pictures < size:
+    size, goal, minutes = int(stage["batch"]), int(stage["pictures"]), stage.get("minutes")
+    if size < 1 or goal < size:
         raise BadInput(
-            f"[{stage.name}] trains {pictures} pictures in batches of {size}", "raise pictures or lower batch"
+            f"[{stage.name}] trains {goal} pictures in batches of {size}", "raise pictures or lower batch"
         )
     # said outright, else several processes without a GPU would each believe themselves alone
     cpu = stage.get("device") == "cpu" or not torch.accelerator.is_available()
@@ -80,7 +80,7 @@ def fit(task: Task, stage: Stage, recipe: Recipe) -> dict[str, Any]:
     ema = Ema(task.module, stage.get("ema", 0.999))
     weights = [p for p in task.module.parameters() if p.requires_grad]
     optimizer = build_optimizer(task.module, stage)
-    step, elapsed, log = 0, 0.0, []
+    step, pictures, elapsed, log = 0, 0, 0.0, []
     if found := training_state.load(stage.folder):
         trees, counters = found
         task.module.load_state_dict(trees["weights"])
@@ -93,21 +93,20 @@ def fit(task: Task, stage: Stage, recipe: Recipe) -> dict[str, Any]:
         training_state.load_optimizer(optimizer, moments)
         ema.load(trees["ema"], counters["ema_updates"])
         step, elapsed, log = counters["step"], counters["elapsed"], counters["log"]
+        pictures = counters.get("pictures", step * size * world)  # states before 0.1 had no such counter
     if world > 1:
         broadcast([p.data for p in task.module.parameters()])
     base = float(stage["lr"])
 
     def progress() -> float:
-        seen = step * size * world / pictures
-        return min(1.0, max(seen, elapsed / (60 * minutes) if minutes else 0.0))
+        return min(1.0, max(pictures / goal, elapsed / (60 * minutes) if minutes else 0.0))
 
     def save() -> None:
         if accelerator.is_main_process:
             trees = {"weights": task.module.state_dict(), "ema": ema.shadow}
             trees["optimizer"] = training_state.optimizer_tree(optimizer)
-            training_state.save(
-                stage.folder, trees, {"step": step, "elapsed": elapsed, "ema_updates": ema.updates, "log": log}
-            )
+            counters = {"step": step, "pictures": pictures, "elapsed": elapsed}
+            training_state.save(stage.folder, trees, counters | {"ema_updates": ema.updates, "log": log})
 
     def with_average(action):
         inner = task.module
@@ -152,7 +151,7 @@ def fit(task: Task, stage: Stage, recipe: Recipe) -> dict[str, Any]:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             ema.update(task.module)
-            step += 1
+            step, pictures = step + 1, pictures + size * world
             now = time.monotonic()
             elapsed, spent, tick = elapsed + now - tick, now - tick, now
             if world > 1 and minutes:  # all must agree when to stop
@@ -163,9 +162,7 @@ def fit(task: Task, stage: Stage, recipe: Recipe) -> dict[str, Any]:
             count += 1
             if step % int(stage.get("log_every", 50)) == 0:
                 means = {k: round(v / count, 6) for k, v in sums.items()}
-                log.append(
-                    {"pictures": step * size * world, "seconds": round(elapsed, 1), "rate": round(rate, 2), **means}
-                )
+                log.append({"pictures": pictures, "seconds": round(elapsed, 1), "rate": round(rate, 2), **means})
                 sums, count = {}, 0
                 if accelerator.is_main_process:
                     (stage.folder / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in log))
@@ -183,7 +180,7 @@ def fit(task: Task, stage: Stage, recipe: Recipe) -> dict[str, Any]:
     if accelerator.is_main_process:
         plot(log, stage.folder / "loss.png")
         result = with_average(lambda: (task.preview(stage.folder / "final.png"), task.export(stage.folder))[1])
-        result |= {"pictures": step * size * world, "steps": step, "seconds": round(elapsed)}
+        result |= {"pictures": pictures, "steps": step, "seconds": round(elapsed)}
         (stage.folder / "done.json").write_text(json.dumps(result, indent=2) + "\n")
     accelerator.wait_for_everyone()
     return result

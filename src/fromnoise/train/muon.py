@@ -15,14 +15,14 @@ def orthogonal(gradient: Tensor) -> Tensor:
     x = gradient.float()
     wide = x if len(x) <= x.shape[1] else x.T
     gram = wide @ wide.T
-    gram /= gram.trace().clamp(min=1e-20)  # its eigenvalues then lie in [0, 1]
-    scale = wide.norm().clamp(min=1e-10)
+    square = gram.trace().clamp(min=1e-20)
+    gram /= square  # its eigenvalues then lie in [0, 1]
     product = torch.eye(len(gram), dtype=x.dtype, device=x.device)
     for a, b, c in STEPS:
         factor = torch.addmm(gram, gram, gram, beta=b, alpha=c)
         factor.diagonal().add_(a)
         product, gram = factor @ product, factor @ gram @ factor  # all are polynomials of one matrix, so they commute
-    out = product @ (wide / scale)
+    out = product @ (wide / square.sqrt())
     return (out if wide is x else out.T).to(gradient.dtype)
 
 

@@ -1,6 +1,7 @@
 """Trains the U-Net to undo noise on cached latents, conditioned on CLIP's token states (Rombach 2022, eq. 3)."""
 
 import hashlib
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -181,7 +182,8 @@ class UNetTask:
 
     def export(self, folder: Path) -> dict[str, Any]:
         parts.write(self.unet, folder / "unet.safetensors")
-        return {}
+        told = folder / "start.json"
+        return json.loads(told.read_text()) if told.exists() else {}
 
 
 def run(stage: Stage, recipe: Recipe) -> dict[str, Any]:
