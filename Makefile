@@ -33,6 +33,7 @@ $(VENV)/.base: pyproject.toml constraints.txt
 
 $(VENV)/.test: $(VENV)/.base
 	$(PIP) -e '.[test]'
+	$(PIP) --no-deps k-diffusion  # a peer for the tests; its dependencies would bring torchvision
 	touch $@
 
 $(VENV)/.check: $(VENV)/.test

@@ -11,15 +11,19 @@ from fromnoise.latent_diffusion import LatentDiffusion
 from fromnoise.pipeline import generate as drawing
 from fromnoise.pipeline import images
 from fromnoise.pipeline.request import GenerationRequest
-from fromnoise.runtime.prepare import prepare_model
+from fromnoise.runtime.prepare import prepare_guide, prepare_model
 
 
 class Engine:
-    """A model made ready to draw. `model` holds its parts, `unet` the network as it runs."""
+    """A model made ready to draw. `model` holds its parts, `unet` the network as it runs, `guide` a weaker model's
+    network that guides it instead of the negative prompt."""
 
-    def __init__(self, model: LatentDiffusion, device: str = "cpu", dtype: str = "fp32"):
+    def __init__(
+        self, model: LatentDiffusion, device: str = "cpu", dtype: str = "fp32", guide: LatentDiffusion | None = None
+    ):
         self.model = model
         self.unet = prepare_model(model, device, dtype)
+        self.guide = None if guide is None else prepare_guide(model, guide, device, dtype)
 
     def generate(
         self,
@@ -35,22 +39,25 @@ class Engine:
         Raises BadInput or UnknownName for a setting that cannot be used.
         """
         request = GenerationRequest.of(prompt=prompt, **settings)
-        pictures = drawing.generate(self.model, self.unet, request, latents, watch)
+        pictures = drawing.generate(self.model, self.unet, request, latents, watch, self.guide)
         return pictures if request.count > 1 else pictures[0]
 
     def steps(self, prompt: str, *, latents: Tensor | None = None, **settings) -> Iterator[drawing.Step]:
         """The same run, step by step: `for step in engine.steps("a cat"): engine.pictures(step.x0)`."""
         request = GenerationRequest.of(prompt=prompt, **settings)
-        return drawing.steps(self.model, self.unet, request, latents)
+        return drawing.steps(self.model, self.unet, request, latents, self.guide)
 
     def pictures(self, latents: Tensor) -> list[Image.Image]:
         """Latents (B, C, h, w) → pictures."""
         return images.pictures(self.model.vae, latents)
 
 
-def load(name: str | Path | None = None, device: str = "cpu", dtype: str = "fp32") -> Engine:
-    """The bundled model (None), a folder, or a hub id "owner/name", ready to draw on `device` in `dtype`.
+def load(
+    name: str | Path | None = None, device: str = "cpu", dtype: str = "fp32", guide: str | Path | None = None
+) -> Engine:
+    """The bundled model (None), a folder, or a hub id "owner/name", ready to draw on `device` in `dtype`; `guide`: an
+    earlier or smaller model of the same kind, which then guides it in the negative prompt's place (autoguidance).
 
     Raises NotFound, BadCheckpoint, or BadInput and UnknownName for device and dtype; each says the remedy.
     """
-    return Engine(load_parts(name), device, dtype)
+    return Engine(load_parts(name), device, dtype, None if guide is None else load_parts(guide))

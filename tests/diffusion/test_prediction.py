@@ -1,4 +1,4 @@
-"""Predictions as one affine form, their training targets, loss weights, guidance and noise."""
+"""Predictions as one affine form, their training targets, loss weights, and guidance."""
 
 import pytest
 import torch
@@ -6,7 +6,6 @@ import torch
 from fromnoise.diffusion.forward import add_noise, target
 from fromnoise.diffusion.guidance import cfg, in_interval, rescale
 from fromnoise.diffusion.losses import min_snr
-from fromnoise.diffusion.noise import Noise, initial
 from fromnoise.diffusion.parameterization import PREDICTIONS, check, coefficients
 from fromnoise.diffusion.schedule import NoiseSchedule
 from fromnoise.errors import BadInput, UnknownName
@@ -98,28 +97,3 @@ def test_rescale_restores_the_deviation_of_each_image():
 def test_interval():
     assert [in_interval(s, 0.3, 5.0) for s in (0.3, 0.31, 5.0, 5.1)] == [False, True, True, False]
     assert in_interval(1e-9)
-
-
-def test_noise_of_an_image_is_that_of_its_seed_alone():
-    batch = Noise([7, 8, 9], (4, 8, 8))
-    draws = [batch.initial, batch(2.0, 1.0), batch(1.0, 0.5)]
-    alone = Noise([8], (4, 8, 8))
-    for ours, single in zip(draws, [alone.initial, alone(9.0, 3.0), alone(3.0, 0.0)], strict=True):
-        assert ours.shape == (3, 4, 8, 8)
-        assert torch.equal(ours[1:2], single)
-    assert torch.equal(initial([7, 8, 9], (4, 8, 8)), draws[0])
-    assert not torch.equal(draws[0], draws[1])
-    # 256 values of unit variance: their mean square is 1 ± 6 × √(2/256)
-    assert all(abs(float(d[i].square().mean()) - 1) < 0.53 for d in draws for i in range(3))
-
-
-def test_noise_leaves_the_global_generator_alone():
-    before = torch.get_rng_state()
-    Noise([1], (4, 8, 8))(1.0, 0.5)
-    assert torch.equal(torch.get_rng_state(), before)
-
-
-@pytest.mark.parametrize("seeds", [[], [-1], [2**64], [1.5], [True], [float("nan")]])
-def test_bad_seeds(seeds):
-    with pytest.raises(BadInput, match="seeds"):
-        Noise(seeds, (4, 8, 8))

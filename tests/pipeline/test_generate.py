@@ -8,6 +8,7 @@ from PIL import Image
 
 from fromnoise.api import Engine
 from fromnoise.diffusion.samplers import SAMPLERS
+from fromnoise.diffusion.spacing import SPACINGS
 from fromnoise.errors import BadInput, UnknownName
 from fromnoise.models.unet import Conditioning
 from fromnoise.pipeline import images
@@ -18,6 +19,15 @@ from fromnoise.runtime.prepare import prepare
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory):
     return Engine(fakes.model(tmp_path_factory.mktemp("words"), steps=4, cfg=3.0))
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("spacing", SPACINGS)
+def test_every_sampler_with_every_spacing(engine, sampler, spacing):
+    """To a finite picture: the table of pairs has no hole."""
+    *_, last = engine.steps("a cat", seed=1, steps=6, cfg=1.5, sampler=sampler, spacing=spacing)
+    assert torch.isfinite(last.x).all()
+    assert last.index == last.total - 1
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
@@ -65,6 +75,82 @@ def test_guidance(engine):
     assert draw("a cat", cfg=8, cfg_rescale=0.7) != draw("a cat", cfg=8)
 
 
+def test_guidance_at_some_levels_only(engine):
+    draw = lambda **settings: engine.generate("a cat", seed=1, **settings).tobytes()  # noqa: E731
+    assert draw(cfg=5, cfg_sigma_min=99) == draw(cfg=1)  # above every level
+    assert draw(cfg=5, cfg_sigma_min=0, cfg_sigma_max=99) == draw(cfg=5)
+    assert draw(cfg=5, cfg_sigma_max=2.0) not in (draw(cfg=5), draw(cfg=1))
+    assert draw(cfg=5, skip_uncond_below=99) not in (draw(cfg=5), draw(cfg=1))
+    assert draw(cfg=5, skip_uncond_below=1e-9) == draw(cfg=5)
+    assert draw(cfg=5, apg=True) != draw(cfg=5)
+    batch = engine.generate("a cat", seed=1, cfg=5, apg=True, apg_momentum=-0.5, count=2)
+    assert batch[1].tobytes() == engine.generate("a cat", seed=2, cfg=5, apg=True, apg_momentum=-0.5).tobytes()
+
+
+def test_a_weaker_model_guides(engine, tmp_path):
+    """Guided by itself, a network is not guided at all; the negative prompt has no say; another kind is refused."""
+    model = engine.model
+    own = Engine(fakes.model(tmp_path / "a", steps=4, cfg=3.0), guide=fakes.model(tmp_path / "b"))
+    assert own.generate("a cat", seed=1).tobytes() == engine.generate("a cat", seed=1, cfg=1).tobytes()
+    weaker = fakes.model(tmp_path / "c")
+    fakes.randomize(weaker.unet, 99)
+    guided = Engine(fakes.model(tmp_path / "d", steps=4, cfg=3.0), guide=weaker)
+    picture = guided.generate("a cat", seed=1).tobytes()
+    assert picture not in (own.generate("a cat", seed=1).tobytes(), engine.generate("a cat", seed=1).tobytes())
+    assert guided.generate("a cat", seed=1, negative_prompt="dog").tobytes() == picture
+    with pytest.raises(BadInput, match="another prediction"):
+        Engine(model, guide=fakes.model(tmp_path / "e", prediction="eps"))
+
+
+def test_states_of_unequal_length_are_repeated_not_padded(engine):
+    """Attention over states that are there twice is attention over the states, to rounding."""
+    context = torch.randn(1, 16, 16, generator=torch.Generator().manual_seed(1))
+    x, t = torch.ones(1, 4, 8, 8), torch.tensor(7.5)
+    once, twice = (engine.unet.bind(Conditioning(c))(x, t) for c in (context, context.repeat(1, 2, 1)))
+    padded = engine.unet.bind(Conditioning(torch.cat((context, context * 0), 1)))(x, t)
+    assert (once - twice).abs().max() < 1e-5
+    assert (once - padded).abs().max() > 1e-3
+
+
+def test_randomness(engine):
+    draw = lambda **settings: engine.generate("a cat", seed=1, **settings).tobytes()  # noqa: E731
+    assert draw(rng="nv") != draw()
+    assert draw(variation_seed=9, variation_strength=0) == draw()
+    some = {"variation_strength": 0.3}
+    assert draw(variation_seed=9, **some) not in (draw(), draw(variation_seed=8, **some))
+    assert draw(eta_noise_seed_delta=31337) == draw()  # DPM++ 2M draws nothing in its steps
+    assert draw(eta_noise_seed_delta=31337, sampler="euler_a") != draw(sampler="euler_a")
+    assert draw(noise_scaling="sigma_max") != draw()
+    varied = engine.generate("a cat", seed=1, variation_seed=9, variation_strength=0.5, count=2)
+    assert varied[1].tobytes() == draw(variation_seed=10, variation_strength=0.5)
+    assert "Seed: 1," in varied[1].info["parameters"]
+    assert "Variation seed: 10, Variation seed strength: 0.5" in varied[1].info["parameters"]
+
+
+def test_names_of_samplers_and_spacings(engine):
+    def settled(**settings):
+        request = GenerationRequest.of(prompt="a cat", **settings).resolved(engine.model)
+        return request.sampler, request.spacing
+
+    assert settled(sampler="DPM++ 2M SDE Exponential") == ("dpmpp_2m_sde", "exponential")
+    assert settled(sampler="DPM++ 2M Karras", spacing="trailing") == ("dpmpp_2m", "trailing")
+    assert settled(sampler="DPM++ 3M SDE", spacing="Automatic") == ("dpmpp_3m_sde", "exponential")
+    assert settled(sampler="euler_ancestral", spacing="SGM Uniform") == ("euler_a", "sgm_uniform")
+    label = engine.generate("a cat", seed=1, sampler="k_lms", spacing="sgm_uniform").info["parameters"]
+    assert "Sampler: LMS, Schedule type: SGM Uniform" in label
+
+
+def test_options_of_samplers_and_spacings(engine):
+    draw = lambda **settings: engine.generate("a cat", seed=1, **settings).tobytes()  # noqa: E731
+    assert draw(sampler="lms", sampler_options={"order": 1}) == draw(sampler="euler")
+    assert draw(sampler="dpmpp_2m_sde", sampler_options={"solver": "heun"}) == draw(sampler="dpmpp_2m_sde_heun")
+    assert draw(sampler="euler_a", sampler_options={"eta": 0}) == draw(sampler="euler_a", eta=0)
+    assert draw(spacing_options={"rho": 3.0}) != draw()
+    assert draw(sampler="heun", s_churn=5.0) != draw(sampler="heun")
+    assert draw(discard_penultimate=True) != draw()
+    assert draw(sampler="dpm2") == draw(sampler="dpm2", discard_penultimate=True)  # as A1111
+
+
 def test_size_and_clipping(engine):
     picture = engine.generate("a cat", seed=1, width=48, height=16)
     assert picture.size == (48, 16)
@@ -103,6 +189,18 @@ def test_bf16_is_near_fp32_and_named_in_the_plan(tmp_path):
     ({"seed": -1}, BadInput, "seed"),
     ({"eta": 1.0, "sampler": "euler"}, BadInput, "euler_a"),
     ({"stepz": 3}, UnknownName, "steps"),
+    ({"s_churn": 1.0, "sampler": "dpmpp_2m"}, BadInput, "euler, heun"),
+    ({"sampler": "lms", "sampler_options": {"order": "two"}}, BadInput, "order"),
+    ({"sampler": "lms", "sampler_options": {"order": 9}}, BadInput, "1, 2, 3 or 4"),
+    ({"sampler": "lms", "sampler_options": {"odrer": 2}}, BadInput, "its options: order"),
+    ({"sampler": "euler_a", "eta": 1.0, "sampler_options": {"eta": 1.0}}, BadInput, "twice"),
+    ({"spacing_options": {"rho": -1.0}}, BadInput, "rho"),
+    ({"spacing_options": {"alpha": 1.0}}, BadInput, "its options"),
+    ({"steps": 10**6}, BadInput, "1000"),
+    ({"steps": float("nan")}, BadInput, "steps"),
+    ({"cfg_sigma_min": 3.0, "cfg_sigma_max": 2.0}, BadInput, "interval"),
+    ({"rng": "amd"}, BadInput, "rng"),
+    ({"variation_strength": 1.5}, BadInput, "variation_strength"),
 ])  # fmt: skip
 def test_bad_settings_are_refused_with_a_remedy(engine, settings, error, said):
     with pytest.raises(error) as caught:

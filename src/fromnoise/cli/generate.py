@@ -34,10 +34,32 @@ def generate(
     sampler: Annotated[str | None, option("sampler", "--sampler")] = None,
     spacing: Annotated[str | None, option("spacing", "--spacing")] = None,
     eta: Annotated[float | None, option("eta", "--eta")] = None,
+    s_churn: Annotated[float | None, option("s_churn", "--s-churn")] = None,
+    s_tmin: Annotated[float | None, option("s_tmin", "--s-tmin")] = None,
+    s_tmax: Annotated[float | None, option("s_tmax", "--s-tmax")] = None,
+    s_noise: Annotated[float | None, option("s_noise", "--s-noise")] = None,
+    sampler_option: Annotated[list[str] | None, typer.Option(help="More of the sampler: order=2, solver=heun.")] = None,
+    spacing_option: Annotated[list[str] | None, typer.Option(help="Of the spacing: rho=5, sigma_min=0.1.")] = None,
+    discard_penultimate: Annotated[
+        bool | None, option("discard_penultimate", "--discard-penultimate/--keep-penultimate")
+    ] = None,
+    noise_scaling: Annotated[str, option("noise_scaling", "--noise-scaling")] = "unit",
+    cfg_sigma_min: Annotated[float | None, option("cfg_sigma_min", "--cfg-sigma-min")] = None,
+    cfg_sigma_max: Annotated[float | None, option("cfg_sigma_max", "--cfg-sigma-max")] = None,
+    skip_uncond_below: Annotated[float, option("skip_uncond_below", "--skip-uncond-below")] = 0.0,
+    apg: Annotated[bool, option("apg", "--apg")] = False,
+    apg_parallel: Annotated[float, option("apg_parallel", "--apg-parallel")] = 0.0,
+    apg_norm: Annotated[float | None, option("apg_norm", "--apg-norm")] = None,
+    apg_momentum: Annotated[float, option("apg_momentum", "--apg-momentum")] = 0.0,
     seed: Annotated[int | None, option("seed", "--seed")] = None,
+    rng: Annotated[str, option("rng", "--rng")] = "cpu",
+    ensd: Annotated[int, option("eta_noise_seed_delta", "--ensd")] = 0,
+    variation_seed: Annotated[int | None, option("variation_seed", "--variation-seed")] = None,
+    variation_strength: Annotated[float, option("variation_strength", "--variation-strength")] = 0.0,
     count: Annotated[int, option("count", "--count")] = 1,
     size: Annotated[str | None, typer.Option(help="Pixels: 128, or 192x128 (width x height).")] = None,
     model: Annotated[str | None, typer.Option(help="A folder or a hub id; the bundled model if left out.")] = None,
+    guide: Annotated[str | None, typer.Option(help="A weaker model of the same kind to guide by.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:0 or mps.")] = "cpu",
     dtype: Annotated[str, typer.Option(help="Precision of the network: fp32, bf16 or fp16.")] = "fp32",
     out: Annotated[Path | None, typer.Option(help="A .png, or a folder; the words and the seed if left out.")] = None,
@@ -45,10 +67,16 @@ def generate(
 ) -> None:
     """Draw pictures from words."""
     started = time.perf_counter()
-    given = {"steps": steps, "cfg": cfg, "sampler": sampler, "spacing": spacing, "eta": eta, "seed": seed}
     request = GenerationRequest.of(
-        prompt=prompt, negative_prompt=negative, cfg_rescale=cfg_rescale, count=count, **given, **sides(size)
-    )
+        prompt=prompt, negative_prompt=negative, steps=steps, cfg=cfg, cfg_rescale=cfg_rescale,
+        cfg_sigma_min=cfg_sigma_min, cfg_sigma_max=cfg_sigma_max, skip_uncond_below=skip_uncond_below,
+        apg=apg, apg_parallel=apg_parallel, apg_norm=apg_norm, apg_momentum=apg_momentum,
+        sampler=sampler, spacing=spacing, eta=eta, s_churn=s_churn, s_tmin=s_tmin, s_tmax=s_tmax, s_noise=s_noise,
+        sampler_options=named(sampler_option), spacing_options=named(spacing_option),
+        discard_penultimate=discard_penultimate, noise_scaling=noise_scaling, seed=seed, rng=rng,
+        eta_noise_seed_delta=ensd, variation_seed=variation_seed, variation_strength=variation_strength,
+        count=count, **sides(size),
+    )  # fmt: skip
     if out is not None and out.suffix.lower() not in ("", ".png"):
         raise BadInput(f"cannot write {out.name}: pictures are PNG files", "end --out in .png, or name a folder")
     # torch makes hundreds of thousands of objects that stay. Looking through them for rubbish takes 0.15 s while it is
@@ -57,7 +85,7 @@ def generate(
     from fromnoise.checkpoints.hub import load_parts
     from fromnoise.pipeline import generate as drawing
     from fromnoise.pipeline import images
-    from fromnoise.runtime.prepare import prepare_model
+    from fromnoise.runtime.prepare import prepare_guide, prepare_model
 
     gc.freeze()
     gc.enable()
@@ -65,6 +93,7 @@ def generate(
 
     parts = load_parts(model, image_tower=False)
     unet = prepare_model(parts, device, dtype)
+    weaker = prepare_guide(parts, load_parts(guide, image_tower=False), device, dtype) if guide else None
     request = request.resolved(parts)
     assert request.seed is not None
     warnings: list[str] = []
@@ -76,7 +105,7 @@ def generate(
         show(step)
 
     with display(parts.defaults.get("latent_rgb"), json) as show:
-        pictures = drawing.generate(parts, unet, request, watch=watch)
+        pictures = drawing.generate(parts, unet, request, watch=watch, guide=weaker)
     paths = []
     for i, picture in enumerate(pictures):
         paths.append(destination(out, request, i))
@@ -91,6 +120,20 @@ def generate(
     else:
         for path in paths:
             print(path)
+
+
+def named(options: list[str] | None) -> dict[str, bool | int | float | str]:
+    """["order=2", "exact=true", "solver=heun"] → {"order": 2, "exact": True, "solver": "heun"}. Raises BadInput."""
+    found = {}
+    for text in options or []:
+        name, equals, value = text.partition("=")
+        if not name or not equals or not value:
+            raise BadInput(f"cannot read the option {text!r}", "write it as name=value, such as order=2")
+        try:
+            found[name.strip()] = jsonlib.loads(value.lower() if value.lower() in ("true", "false") else value)
+        except ValueError:
+            found[name.strip()] = value
+    return found
 
 
 def sides(size: str | None) -> dict[str, int]:

@@ -1,16 +1,23 @@
-"""`fromnoise samplers`: the table of samplers."""
+"""`fromnoise samplers`: the tables of samplers and spacings."""
 
 from rich.console import Console
 from rich.table import Table
 
 from fromnoise.diffusion.samplers import SAMPLERS
+from fromnoise.diffusion.spacing import SPACINGS
 
 
 def samplers() -> None:
-    """List the samplers, with what each costs."""
+    """List the samplers, with what each costs, and the spacings."""
     table = Table("name", "label", "order", "calls a step", "draws noise", "options", box=None, pad_edge=False)
     for entry in SAMPLERS.values():
         order = "–" if entry.order is None else f"{entry.order:g}"
         noise = "yes" if entry.stochastic else "no"
-        table.add_row(entry.name, entry.label, order, str(entry.evaluations), noise, ", ".join(entry.options))
-    Console().print(table)
+        table.add_row(entry.name, entry.label, order, str(entry.evaluations or "any"), noise, ", ".join(entry.options))
+    spacings = Table("spacing", "label", "options", box=None, pad_edge=False)
+    for entry in SPACINGS.values():
+        spacings.add_row(entry.name, entry.label, ", ".join(entry.options))
+    console = Console()
+    console.print(table)
+    console.print()
+    console.print(spacings)

@@ -1,7 +1,58 @@
-"""Classifier-free guidance on x0, its rescaling, and the noise interval in which it acts."""
+"""Classifier-free guidance on x0, its rescaling and projection, and the noise levels at which it acts."""
+
+import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from fromnoise.errors import BadInput
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """How the conditional and the unconditional picture become one.
+
+    Raises BadInput for values out of their ranges.
+    """
+
+    scale: float = 1.0  # see `cfg`; 1: the conditional picture alone
+    rescale: float = 0.0  # φ of `rescale`, in [0, 1]
+    low: float = 0.0  # guidance acts where low < sigma ≤ high, see `in_interval`
+    high: float = math.inf
+    skip_below: float = 0.0  # below this sigma every second step goes without ("NGMS" in A1111, its s_min_uncond)
+    apg: bool = False  # adaptive projected guidance, see `project`
+    apg_parallel: float = 0.0  # η there: the share kept of what points along x0
+    apg_norm: float = math.inf  # r there: the most that the guidance may measure, an RMS over the image
+    apg_momentum: float = 0.0  # β there
+
+    def __post_init__(self):
+        fine = {"scale": 0 <= self.scale < math.inf, "rescale": 0 <= self.rescale <= 1,
+                "interval": 0 <= self.low < self.high, "skip_below": 0 <= self.skip_below < math.inf,
+                "apg_parallel": 0 <= self.apg_parallel <= 1, "apg_norm": self.apg_norm > 0,
+                "apg_momentum": -1 < self.apg_momentum < 1}  # fmt: skip
+        if wrong := [name for name, ok in fine.items() if not ok]:
+            raise BadInput(
+                f"guidance with {', '.join(wrong)} out of range cannot be used: {self}",
+                "scale from 0, rescale in [0, 1], 0 ≤ low < high, apg_norm above 0, apg_momentum in (−1, 1)",
+            )
+
+    def acts(self, sigma: float, step: int) -> bool:
+        """Whether the unconditional picture is needed at this level and step for `mix`."""
+        return (
+            self.scale != 1
+            and in_interval(sigma, self.low, self.high)
+            and not (step % 2 and sigma < self.skip_below)
+        )
+
+    def mix(self, x0: Tensor, x0_uncond: Tensor, last: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """(guided x0 of one image, what to hand in as `last` at the image's next question)."""
+        if self.apg:
+            difference = x0 - x0_uncond if last is None else x0 - x0_uncond + self.apg_momentum * last
+            guided = x0 + (self.scale - 1) * project(difference, x0, self.apg_parallel, self.apg_norm)
+        else:
+            difference, guided = None, cfg(x0, x0_uncond, self.scale)
+        return rescale(guided, x0, self.rescale) if self.rescale else guided, difference
 
 
 def cfg(x0: Tensor, x0_uncond: Tensor, scale: float) -> Tensor:
@@ -17,6 +68,18 @@ def rescale(guided: Tensor, x0: Tensor, phi: float) -> Tensor:
     std, std_guided = x0.std(dims, keepdim=True), guided.std(dims, keepdim=True)
     ratio = torch.where(std_guided > 0, std / std_guided, 1.0)
     return guided * (phi * ratio + (1 - phi))
+
+
+def project(difference: Tensor, x0: Tensor, parallel: float, norm: float) -> Tensor:
+    """x0 − x0_uncond of images (B, …), no longer than `norm` and with only the share `parallel` of its component along
+    x0, which is what makes colours glare (Sadat et al. 2024 "Eliminating oversaturation and artifacts of high guidance
+    scales", eq. 8 to 10, algorithm 1; their r is `norm` times the root of an image's size)."""
+    dims = tuple(range(1, x0.ndim))
+    length = difference.square().mean(dims, keepdim=True).sqrt()
+    difference = difference * (norm / length.clamp(min=1e-20)).clamp(max=1)
+    square = x0.square().sum(dims, keepdim=True).clamp(min=1e-20)
+    along = (difference * x0).sum(dims, keepdim=True) / square * x0
+    return difference - (1 - parallel) * along
 
 
 def in_interval(sigma: float, low: float = 0.0, high: float = float("inf")) -> bool:

@@ -1,34 +1,125 @@
-"""Noise as an argument: one CPU generator an image, so that a picture never depends on its batch."""
+"""Noise as an argument: one generator an image, on the CPU, so that a picture never depends on its batch."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import count
 
 import torch
 from torch import Tensor
 
-from fromnoise.errors import BadInput
+from fromnoise.diffusion import philox
+from fromnoise.errors import BadInput, UnknownName
+
+RNGS = {"cpu": 63, "nv": 64}  # where numbers come from, and the bits that a seed may have there
+Stream = Callable[[Sequence[int]], Tensor]  # shape → the next unit noise, float32
+
+
+def slerp(strength: float, a: Tensor, b: Tensor) -> Tensor:
+    """Of two noises of any one shape, the point `strength` ∈ [0, 1] of the way from a to b along the arc between them,
+    sin((1 − s)ω)/sin ω · a + sin(sω)/sin ω · b (Shoemake 1985, "Animating rotation with quaternion curves"), ω being
+    the angle between the whole tensors. Keeps a norm that a and b share, so unit noise stays unit noise.
+    Where they point the same way or opposite ways there is no one arc, and the straight line is taken.
+    Not to be confused with `slerp_columns`, which takes many small angles where this takes one."""
+    x, y = a.double().flatten(), b.double().flatten()
+    angle = math.acos(min(1.0, max(-1.0, float(x @ y / (x.norm() * y.norm())))))
+    if math.sin(angle) < 1e-6:
+        return (1 - strength) * a + strength * b
+    return (math.sin((1 - strength) * angle) * a + math.sin(strength * angle) * b) / math.sin(angle)
+
+
+def slerp_columns(strength: float, a: Tensor, b: Tensor) -> Tensor:
+    """The A1111 web UI's slerp of two noises (C, H, W), H ≥ 2, for its pictures' sake: every column of H values turns
+    by an angle of its own. It differs from `slerp`, since the angles of short columns scatter about the right one.
+    Where the columns' mean cosine is above 0.9995 it takes the straight line from b to a, not from a to b: a slip of
+    the original, harmless because the two are then nearly the same."""
+    cosine = (a / a.norm(dim=1, keepdim=True) * (b / b.norm(dim=1, keepdim=True))).sum(1, keepdim=True)
+    if cosine.mean() > 0.9995:
+        return a * strength + b * (1 - strength)
+    angle = cosine.acos()
+    return ((1 - strength) * angle).sin() / angle.sin() * a + (strength * angle).sin() / angle.sin() * b
+
+
+def stream(rng: str, seed: int) -> Stream:
+    """The unit noises that follow from a seed, one a call."""
+    if rng == "cpu":
+        return partial(torch.randn, generator=torch.Generator().manual_seed(seed))
+    calls = count()
+    return lambda shape: philox.randn(seed, next(calls), shape)
+
+
+def check_seeds(rng: str, seeds: Sequence[int], what: str = "seeds") -> None:
+    """Raises UnknownName for the rng, BadInput for no seeds or one that is no integer of RNGS[rng] bits."""
+    if rng not in RNGS:
+        raise UnknownName("random number generator", rng, RNGS)
+    if not seeds or not all(type(s) is int and 0 <= s < 2 ** RNGS[rng] for s in seeds):
+        raise BadInput(
+            f"{what} {list(seeds)} cannot be used", f"give an integer from 0 to 2^{RNGS[rng]} − 1 for each image"
+        )
 
 
 class Noise:
-    """`noise(sigma, sigma_next)` → unit Gaussian noise (B, *shape), float32 on the CPU, fresh at every call.
+    """`noise(sigma, sigma_next)` → unit Gaussian noise (B, *shape), float32 on the CPU, fresh at every call;
+    `noise(sigma, sigma_next, i)` → that of image i alone, (1, *shape), which leaves the others' generators alone.
 
     Image i has a generator of its own, seeded seeds[i], which first drew `initial` (B, *shape) and then draws one image
     a call: image i of a batch is the image of its seed alone, bit for bit. `shape` is that of one image, (C, H, W).
     The two noise levels are there for sources that need them, as a Brownian path does.
-    Raises BadInput for no seeds, or one that is no integer in [0, 2⁶⁴).
+
+    rng                   "cpu": PyTorch's Mersenne Twister, which looks at the low 32 bits of a seed only; "nv": the
+                          numbers of an NVIDIA GPU, see philox.randn
+    eta_noise_seed_delta  where it is not 0, the noises after `initial` come from new generators seeded seed + delta
+                          (A1111's "ENSD")
+    variation_seeds       one an image. `initial` is then blend(variation_strength, the seed's noise, the first noise of
+    variation_strength    the variation seed): at 0 the seed's noise bit for bit, at 1 the variation's, to rounding
+    blend                 slerp, or slerp_columns for A1111's pictures
+
+    Raises UnknownName for the rng; BadInput for no seeds, for one that is no integer in [0, 2⁶³) for "cpu" or [0, 2⁶⁴)
+    for "nv" (delta added or not), for variation seeds that are not as many, for a strength outside [0, 1] or, where
+    there are no variation seeds, other than 0.
     """
 
-    def __init__(self, seeds: Sequence[int], shape: Sequence[int]):
-        if not seeds or not all(type(s) is int and 0 <= s < 2**64 for s in seeds):
-            raise BadInput(f"seeds {list(seeds)} cannot be used", "give one integer from 0 to 2⁶⁴ − 1 for each image")
+    def __init__(
+        self,
+        seeds: Sequence[int],
+        shape: Sequence[int],
+        *,
+        rng: str = "cpu",
+        eta_noise_seed_delta: int = 0,
+        variation_seeds: Sequence[int] | None = None,
+        variation_strength: float = 0.0,
+        blend: Callable[[float, Tensor, Tensor], Tensor] = slerp,
+    ):
+        check_seeds(rng, seeds)
+        later = [s + eta_noise_seed_delta for s in seeds]
+        check_seeds(rng, later, f"seeds with eta_noise_seed_delta {eta_noise_seed_delta} added,")
+        if variation_seeds is not None:
+            check_seeds(rng, variation_seeds, "variation seeds")
+            if len(variation_seeds) != len(seeds):
+                raise BadInput(
+                    f"{len(variation_seeds)} variation seeds cannot vary {len(seeds)} images", "give one for each image"
+                )
+        if not 0 <= variation_strength <= (0 if variation_seeds is None else 1):
+            raise BadInput(
+                f"variation_strength {variation_strength} cannot be used",
+                "give a number from 0 (the seed's own noise) to 1 (the variation seed's), and variation seeds with it",
+            )
         self.shape = tuple(shape)
-        self.generators = [torch.Generator().manual_seed(s) for s in seeds]
+        self.streams = [stream(rng, s) for s in seeds]
         self.initial = self.draw()  # always drawn, else the first step's noise would repeat the starting latents
+        if variation_seeds is not None and variation_strength:
+            others = [stream(rng, s)(self.shape) for s in variation_seeds]
+            pairs = zip(self.initial, others, strict=True)
+            self.initial = torch.stack([blend(variation_strength, a, b) for a, b in pairs])
+        if eta_noise_seed_delta:
+            self.streams = [stream(rng, s) for s in later]
 
-    def draw(self) -> Tensor:
-        return torch.stack([torch.randn(self.shape, generator=g) for g in self.generators])
+    def draw(self, image: int | None = None) -> Tensor:
+        chosen = self.streams if image is None else [self.streams[image]]
+        return torch.stack([draw(self.shape) for draw in chosen])
 
-    def __call__(self, sigma: float, sigma_next: float) -> Tensor:
-        return self.draw()
+    def __call__(self, sigma: float, sigma_next: float, image: int | None = None, /) -> Tensor:
+        return self.draw(image)
 
 
 def initial(seeds: Sequence[int], shape: Sequence[int]) -> Tensor:

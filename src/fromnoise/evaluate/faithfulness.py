@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import count, islice
 from math import sqrt
 
@@ -11,15 +12,13 @@ import torch
 
 from fromnoise.api import Engine
 from fromnoise.data.source import Sample, Source
-from fromnoise.diffusion import guidance, samplers
-from fromnoise.diffusion.noise import Noise
+from fromnoise.diffusion import samplers
 from fromnoise.diffusion.parameterization import coefficients
 from fromnoise.diffusion.samplers.base import Answer, Query, drive
-from fromnoise.diffusion.spacing import sigmas as spaced
 from fromnoise.evaluate.judge import Judge
 from fromnoise.evaluate.reconstruction import to_pictures
 from fromnoise.models.unet import Conditioning
-from fromnoise.pipeline.generate import encode
+from fromnoise.pipeline.generate import encode, start
 from fromnoise.pipeline.request import GenerationRequest
 
 SEEDS = 7_000_000_000  # captions (and seeds of the pictures) for this measurement and nothing else
@@ -194,34 +193,32 @@ def drawer(engine: Engine, **settings) -> Draw:
     `Engine.generate`'s in their last bits. `settings` are fields of GenerationRequest (steps, cfg, sampler, …)."""
     model, unet = engine.model, engine.unet
     request = request_of(engine, **settings)
-    cfg, phi, factor = request.cfg or 0.0, request.cfg_rescale, model.vae.config.factor
-    shape = (model.unet.config.out_channels, (request.height or 0) // factor, (request.width or 0) // factor)
-    offset = model.configs.get("scheduler", {}).get("steps_offset", 0)
-    options = {"steps_offset": offset} if request.spacing == "leading" else {}
-    sigmas = spaced(model.schedule, request.steps or 0, request.spacing or "", **options)
-    sampler = samplers.load(request.sampler or "")
-    extra = {} if request.eta is None else {"eta": request.eta}
+    guidance, always = request.guidance, samplers.find(request.sampler or "").uncond
+    guided = guidance.scale != 1 or always
     nothing = encode(model, [request.negative_prompt])[0].context
 
     def draw(prompts: list[str], seeds: list[int]) -> np.ndarray:
         context = encode(model, prompts)[0].context  # (B, N, dim)
-        if cfg != 1:
-            context = torch.cat([context, nothing.expand(len(prompts), -1, -1)])
-        step, noise = unet.bind(Conditioning(context)), Noise(seeds, shape)
+
+        @cache
+        def bound(image: int | None):
+            own = context if image is None else context[image : image + 1]
+            return unet.bind(Conditioning(torch.cat([own, nothing.expand(len(own), -1, -1)]) if guided else own))
+
+        moving: dict[int | None, torch.Tensor | None] = {}
 
         def answer(query: Query) -> Answer:
             c_skip, c_out, c_in = coefficients(model.prediction, query.sigma)
             t = model.schedule.t(query.sigma).float()
-            x = query.x.repeat(len(context) // len(query.x), 1, 1, 1)  # (B or 2B, C, h, w)
-            x0 = c_skip * x + c_out * step(c_in * x, t).to(x.device)
-            if cfg == 1:
+            x = query.x.repeat(1 + guided, 1, 1, 1)  # (B or 2B, C, h, w)
+            x0 = c_skip * x + c_out * bound(query.image)(c_in * x, t).to(x.device)
+            if not guided:
                 return Answer(x0)
             x0, uncond = x0.chunk(2)
-            guided = guidance.cfg(x0, uncond, cfg)
-            return Answer(guidance.rescale(guided, x0, phi) if phi else guided, uncond)
+            mixed, moving[query.image] = guidance.mix(x0, uncond, moving.get(query.image))
+            return Answer(mixed if guidance.acts(query.sigma, query.step) else x0, uncond)
 
-        start = noise.initial / coefficients(model.prediction, float(sigmas[0]))[2]
-        return to_pictures(model.vae, drive(sampler(start, sigmas, noise, **extra), answer))
+        return to_pictures(model.vae, drive(start(model, request, seeds)[1], answer))
 
     return draw
 

@@ -1,5 +1,6 @@
 """A request → an iterator of steps → pictures."""
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -9,8 +10,10 @@ from PIL import Image
 from torch import Tensor
 
 from fromnoise.diffusion import samplers
+from fromnoise.diffusion.brownian import BrownianNoise
 from fromnoise.diffusion.noise import Noise
 from fromnoise.diffusion.parameterization import coefficients
+from fromnoise.diffusion.samplers.base import Sampling
 from fromnoise.diffusion.spacing import sigmas as spaced
 from fromnoise.errors import BadInput
 from fromnoise.latent_diffusion import LatentDiffusion
@@ -46,57 +49,92 @@ def encode(model: LatentDiffusion, texts: list[str]) -> tuple[Conditioning, list
         ids, rest = model.tokenizer.encode(text)
         states.append(model.text_encoder(torch.tensor([ids], device=device)).last_hidden)  # (1, N, dim)
         dropped.append(rest)
-    return Conditioning(torch.cat(states)), dropped
+    # states of unequal length are repeated to a common multiple, which leaves what is attended to as it is; zeros
+    # would be attended to as well
+    whole = math.lcm(*(s.shape[1] for s in states))
+    return Conditioning(torch.cat([s.repeat(1, whole // s.shape[1], 1) for s in states])), dropped
+
+
+def start(
+    model: LatentDiffusion, request: GenerationRequest, seeds: list[int], latents: Tensor | None = None
+) -> tuple[Tensor, Sampling]:
+    """(noise levels of a resolved request, its sampler ready to be asked), for as many pictures as there are seeds;
+    latents: unit noise to start from, (C, h, w) or (pictures, C, h, w), instead of the seeds'."""
+    assert request.steps and request.width and request.height and request.spacing and request.sampler  # noqa: PT018
+    factor, config = model.vae.config.factor, model.unet.config
+    shape = (config.out_channels, request.height // factor, request.width // factor)
+    entry, options = samplers.find(request.sampler), dict(request.spacing_options)
+    if request.spacing == "leading":
+        options = {"steps_offset": model.configs.get("scheduler", {}).get("steps_offset", 0)} | options
+    sigmas = spaced(model.schedule, request.steps, request.spacing, final_sigma(model, request),
+                    discard_penultimate=bool(request.discard_penultimate), **options)  # fmt: skip
+    randomness = {
+        "rng": request.rng,
+        "eta_noise_seed_delta": request.eta_noise_seed_delta,
+        "variation_seeds": request.variation_seeds(),
+        "variation_strength": request.variation_strength,
+    }
+    if entry.brownian:
+        noise = BrownianNoise(seeds, shape, float(sigmas[sigmas > 0].min()), float(sigmas[0]), **randomness)
+    else:
+        noise = Noise(seeds, shape, **randomness)
+    if latents is None:
+        latents = noise.initial
+    elif latents.ndim not in (3, 4) or latents.expand(len(seeds), *latents.shape[-3:]).shape[-3:] != shape:
+        raise BadInput(f"latents are {tuple(latents.shape)}", f"give (C, h, w) = {shape}, or {len(seeds)} of those")
+    else:
+        latents = latents.to("cpu", torch.float32).expand(len(seeds), *shape)
+    # what the network is first shown, c_in·x, is the noise itself ("unit"), or as k-diffusion starts ("sigma_max")
+    first = float(sigmas[0])
+    x = latents * first if request.noise_scaling == "sigma_max" else latents / coefficients(model.prediction, first)[2]
+    return sigmas, samplers.load(request.sampler)(x, sigmas, noise, **request.options)
 
 
 def steps(
-    model: LatentDiffusion, unet: Prepared, request: GenerationRequest, latents: Tensor | None = None
+    model: LatentDiffusion,
+    unet: Prepared,
+    request: GenerationRequest,
+    latents: Tensor | None = None,
+    guide: Prepared | None = None,
 ) -> Iterator[Step]:
-    """Runs the sampler, yielding after each step; `unet` is `prepare(model.unet)`.
+    """Runs the sampler, yielding after each step; `unet` is `prepare(model.unet)`, `guide` a weaker network that takes
+    the negative prompt's place, see `denoiser`.
 
     latents: unit Gaussian noise to start from, (C, h, w) or (count, C, h, w), instead of the seeds'.
     Raises BadInput or UnknownName before the first step.
     """
     request = request.resolved(model)
-    assert request.steps and request.width and request.height and request.spacing and request.sampler  # noqa: PT018
-    assert request.seed is not None
-    assert request.cfg is not None  # all are resolved
-    factor, config = model.vae.config.factor, model.unet.config
-    shape = (config.out_channels, request.height // factor, request.width // factor)
-    noise = Noise([request.seed + i for i in range(request.count)], shape)
-    if latents is None:
-        latents = noise.initial
-    elif latents.ndim not in (3, 4) or latents.expand(request.count, *latents.shape[-3:]).shape[-3:] != shape:
-        raise BadInput(f"latents are {tuple(latents.shape)}", f"give (C, h, w) = {shape}, or {request.count} of those")
-    else:
-        latents = latents.to("cpu", torch.float32).expand(request.count, *shape)
-    offset = model.configs.get("scheduler", {}).get("steps_offset", 0)
-    options = {"steps_offset": offset} if request.spacing == "leading" else {}
-    sigmas = spaced(model.schedule, request.steps, request.spacing, final_sigma(model, request), **options)
-    guided = request.cfg != 1  # at 1 the negative prompt has no weight: half the work
-    texts = [request.prompt, request.negative_prompt] if guided else [request.prompt]
+    sigmas, run = start(model, request, request.seeds(), latents)
+    # at 1 the negative prompt has no weight: half the work, unless the sampler itself steers by it
+    always = samplers.find(request.sampler or "").uncond
+    texts = [request.prompt, request.negative_prompt] if request.cfg != 1 or always else [request.prompt]
     conditioning, dropped = encode(model, texts)
-    answer = denoiser(
-        unet, model.schedule, model.prediction, conditioning, request.cfg, request.cfg_rescale if guided else 0.0
-    )
-    # what the network is first shown is the noise itself, so x starts as the noise divided by c_in
-    x = latents / coefficients(model.prediction, float(sigmas[0]))[2]
-    extra = {} if request.eta is None else {"eta": request.eta}
-    run = samplers.load(request.sampler)(x, sigmas, noise, **extra)
+    answer = denoiser(unet, model.schedule, model.prediction, conditioning, request.guidance, always, guide)
     query, total = next(run), len(sigmas) - 1
+    x = x0 = torch.empty(0)  # of all pictures, also where the sampler takes them one by one
     while True:
         reply = answer(query)
+        x0 = _put(x0, reply.x0, query.image, request.count)
         try:
             following = run.send(reply)
         except StopIteration as end:
             sigma = float(sigmas[-1])
-            x = end.value * coefficients(model.prediction, sigma)[2]  # 1 at σ = 0
-            yield Step(query.step, total, sigma, x, reply.x0, tuple(dropped))
+            yield Step(total - 1, total, sigma, end.value * coefficients(model.prediction, sigma)[2], x0,
+                       tuple(dropped))  # fmt: skip
             return
+        x = _put(x, following.x, following.image, request.count)
         if following.step != query.step:
-            sigma = float(sigmas[following.step])
-            yield Step(query.step, total, sigma, following.x, reply.x0, tuple(dropped))
+            yield Step(query.step, total, following.sigma, x, x0, tuple(dropped))
         query = following
+
+
+def _put(all_of_them: Tensor, new: Tensor, image: int | None, count: int) -> Tensor:
+    """`new` as (count, …), where it is of one image the others as they were, or the same before they were anything."""
+    if image is None:
+        return new
+    filled = all_of_them.clone() if len(all_of_them) == count else new.repeat(count, 1, 1, 1)
+    filled[image] = new[0]
+    return filled
 
 
 def final_sigma(model: LatentDiffusion, request: GenerationRequest) -> Literal["zero", "first"]:
@@ -112,11 +150,12 @@ def generate(
     request: GenerationRequest,
     latents: Tensor | None = None,
     watch: Callable[[Step], None] | None = None,
+    guide: Prepared | None = None,
 ) -> list[Image.Image]:
     """The pictures of a request, each with its settings in `info["parameters"]`; `watch` is told of every step."""
     request = request.resolved(model)
     last = None
-    for last in steps(model, unet, request, latents):
+    for last in steps(model, unet, request, latents, guide):
         if watch is not None:
             watch(last)
     assert last is not None  # there is at least one step

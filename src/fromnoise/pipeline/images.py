@@ -1,5 +1,7 @@
 """Latents → pictures → PNG files that carry their settings."""
 
+import json
+import math
 import re
 from pathlib import Path
 
@@ -8,6 +10,7 @@ from PIL import Image, PngImagePlugin
 from torch import Tensor
 
 from fromnoise import __version__
+from fromnoise.diffusion import spacing
 from fromnoise.diffusion.samplers import SAMPLERS
 from fromnoise.errors import BadInput
 from fromnoise.latent_diffusion import LatentDiffusion
@@ -30,22 +33,38 @@ def picture(image: Tensor) -> Image.Image:
 
 def parameters(model: LatentDiffusion, request: GenerationRequest, index: int, plan: str) -> str:
     """What picture `index` of a resolved request was drawn with, in the text format of AUTOMATIC1111's web UI."""
+    guidance = request.guidance
     settings = {
         "Steps": request.steps,
         "Sampler": SAMPLERS[request.sampler or ""].label,
-        "Schedule type": (request.spacing or "").capitalize(),
+        "Schedule type": spacing.find(request.spacing or "").label,
         "CFG scale": f"{request.cfg:g}",
-        "Seed": (request.seed or 0) + index,
+        "Seed": request.seeds()[index],
         "Size": f"{request.width}x{request.height}",
         "Model hash": model.digest or None,
         "Model": model.source or None,
+        "Variation seed": (varied := request.variation_seeds()) and varied[index],
+        "Variation seed strength": f"{request.variation_strength:g}" if request.variation_strength else None,
         "Eta": None if request.eta is None else f"{request.eta:g}",
+        "Sigma churn": None if request.s_churn is None else f"{request.s_churn:g}",
+        "Sigma tmin": None if request.s_tmin is None else f"{request.s_tmin:g}",
+        "Sigma tmax": None if request.s_tmax is None else f"{request.s_tmax:g}",
+        "Sigma noise": None if request.s_noise is None else f"{request.s_noise:g}",
+        "Sampler options": json.dumps(request.sampler_options) if request.sampler_options else None,
+        "Schedule options": json.dumps(request.spacing_options) if request.spacing_options else None,
+        "Discard penultimate sigma": True if request.discard_penultimate else None,
+        "Noise scaling": None if request.noise_scaling == "unit" else request.noise_scaling,
+        "RNG": None if request.rng == "cpu" else request.rng.upper(),
+        "ENSD": request.eta_noise_seed_delta or None,
         "CFG Rescale phi": f"{request.cfg_rescale:g}" if request.cfg_rescale else None,
+        "NGMS": f"{request.skip_uncond_below:g}" if request.skip_uncond_below else None,
+        "CFG interval": f"{guidance.low:g} {guidance.high:g}" if guidance.low or guidance.high < math.inf else None,
+        "APG": f"{guidance.apg_parallel:g} {guidance.apg_norm:g} {guidance.apg_momentum:g}" if guidance.apg else None,
         "Plan": plan,
         "Version": f"fromnoise {__version__}",
     }
     lines = [request.prompt, *([f"Negative prompt: {request.negative_prompt}"] if request.negative_prompt else [])]
-    quoted = {k: f'"{v}"' if re.search('[,:"\n]', str(v)) else v for k, v in settings.items() if v is not None}
+    quoted = {k: json.dumps(v) if re.search('[,:"\n]', str(v)) else v for k, v in settings.items() if v is not None}
     return "\n".join([*lines, ", ".join(f"{k}: {v}" for k, v in quoted.items())])
 
 

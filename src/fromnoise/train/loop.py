@@ -93,7 +93,7 @@ def fit(task: Task, stage: Stage, recipe: Recipe) -> dict[str, Any]:
         training_state.load_optimizer(optimizer, moments)
         ema.load(trees["ema"], counters["ema_updates"])
         step, elapsed, log = counters["step"], counters["elapsed"], counters["log"]
-        pictures = counters.get("pictures", step * size * world)  # states before 0.1 had no such counter
+        pictures = int(counters.get("pictures") or step * size * world)  # older states do not count them
     if world > 1:
         broadcast([p.data for p in task.module.parameters()])
     base = float(stage["lr"])

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
@@ -16,8 +17,9 @@ class Query:
 
     x: Tensor  # (B, C, H, W), variance exploding
     sigma: float
-    step: int  # 0 … steps − 1
+    step: int  # 0 … steps − 1, never falling; samplers that choose their own levels say here how far they have come
     stage: int = 0  # counts the questions inside a step
+    image: int | None = None  # x is this one image of the batch, (1, C, H, W); None: all of them
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +30,21 @@ class Answer:
     x0_uncond: Tensor | None = None
 
 
-NoiseSource = Callable[[float, float], Tensor]  # (sigma, sigma_next) → unit noise (B, C, H, W), see noise.Noise
+class Past(NamedTuple):
+    """An earlier question and its answer. Multistep samplers remember them, and can be given some to start with."""
+
+    sigma: float
+    x: Tensor
+    x0: Tensor
+
+
+class NoiseSource(Protocol):
+    """(sigma, sigma_next) → unit noise (B, C, H, W) for the way between two levels; of one image, (1, C, H, W), where
+    `image` says which. See noise.Noise."""
+
+    def __call__(self, sigma: float, sigma_next: float, image: int | None = None, /) -> Tensor: ...
+
+
 Sampling = Generator[Query, Answer, Tensor]
 
 
@@ -59,6 +75,19 @@ def at_least_0(**options: float) -> None:
     for name, value in options.items():
         if not 0 <= value < math.inf:
             raise BadInput(f"{name} {value} cannot be used", "give a finite number from 0 up; 1 is usual")
+
+
+def churned(
+    x: Tensor, sigma: float, steps: int, noise: NoiseSource,
+    s_churn: float, s_tmin: float, s_tmax: float, s_noise: float,
+) -> tuple[Tensor, float]:  # fmt: skip
+    """(x, sigma) with noise added up to sigma·(1 + min(s_churn / steps, √2 − 1)), where s_tmin ≤ sigma ≤ s_tmax
+    (Karras et al. 2022, algorithm 2, lines 4 to 6)."""
+    at_least_0(s_churn=s_churn, s_tmin=s_tmin, s_noise=s_noise)
+    if not s_churn or not s_tmin <= sigma <= s_tmax:
+        return x, sigma
+    raised = sigma * (1 + min(s_churn / steps, math.sqrt(2) - 1))
+    return x + noise(sigma, raised).to(x) * (s_noise * math.sqrt(raised**2 - sigma**2)), raised
 
 
 def ancestral(sigma: float, sigma_next: float, eta: float) -> tuple[float, float]:

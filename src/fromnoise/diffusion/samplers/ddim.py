@@ -1,4 +1,5 @@
-"""DDIM: the predicted picture, plus the predicted noise at the next level, plus as much fresh noise as eta says."""
+"""DDIM and DDPM: the predicted picture, plus the predicted noise at the next level, plus as much fresh noise as eta
+says."""
 
 from itertools import pairwise
 
@@ -7,14 +8,14 @@ from torch import Tensor
 from fromnoise.diffusion.samplers.base import NoiseSource, Query, Sampling, ancestral, at_least_0, levels
 
 
-def ddim(x: Tensor, sigmas: Tensor, noise: NoiseSource, eta: float = 0.0) -> Sampling:
-    """Song et al. 2021 "DDIM", eq. 12 and 16, divided by √ᾱ. eta 0 draws no noise and equals `euler`, eta 1 is DDPM and
-    equals `euler_a`."""
-    at_least_0(eta=eta)
+def ddim(x: Tensor, sigmas: Tensor, noise: NoiseSource, eta: float = 0.0, s_noise: float = 1.0) -> Sampling:
+    """Song et al. 2021 "DDIM", eq. 12 and 16, divided by √ᾱ. eta 0 draws no noise and equals `euler`, eta 1 is DDPM
+    (Ho et al. 2020, algorithm 2, with the variance of its posterior) and equals `euler_a`."""
+    at_least_0(eta=eta, s_noise=s_noise)
     for i, (s, t) in enumerate(pairwise(levels(sigmas))):
         x0 = (yield Query(x, s, i)).x0
         down, up = ancestral(s, t, eta)
         x = x0 + down * ((x - x0) / s)
         if up:
-            x = x + up * noise(s, t).to(x)
+            x = x + noise(s, t).to(x) * (up * s_noise)
     return x

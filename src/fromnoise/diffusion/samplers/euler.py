@@ -1,15 +1,22 @@
 """Euler and Euler ancestral: one straight step along the slope dx/dsigma."""
 
+import math
 from itertools import pairwise
 
 from torch import Tensor
 
-from fromnoise.diffusion.samplers.base import NoiseSource, Query, Sampling, ancestral, at_least_0, levels
+from fromnoise.diffusion.samplers.base import NoiseSource, Query, Sampling, ancestral, at_least_0, churned, levels
 
 
-def euler(x: Tensor, sigmas: Tensor, noise: NoiseSource) -> Sampling:
-    """The probability-flow ODE by Euler's rule (Karras et al. 2022, algorithm 1 without its correction)."""
-    for i, (s, t) in enumerate(pairwise(levels(sigmas))):
+def euler(
+    x: Tensor, sigmas: Tensor, noise: NoiseSource,
+    s_churn: float = 0.0, s_tmin: float = 0.0, s_tmax: float = math.inf, s_noise: float = 1.0,
+) -> Sampling:  # fmt: skip
+    """The probability-flow ODE by Euler's rule (Karras et al. 2022, algorithm 2 without its correction; s_churn 0 adds
+    no noise)."""
+    grid = levels(sigmas)
+    for i, (s, t) in enumerate(pairwise(grid)):
+        x, s = churned(x, s, len(grid) - 1, noise, s_churn, s_tmin, s_tmax, s_noise)
         d = (x - (yield Query(x, s, i)).x0) / s
         x = x + d * (t - s)
     return x

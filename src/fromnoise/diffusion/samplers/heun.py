@@ -1,15 +1,21 @@
-"""Heun: Euler's step, corrected by the mean of the slopes at both its ends."""
+"""Heun: Euler's step, corrected by the slopes at later levels."""
 
+import math
 from itertools import pairwise
 
 from torch import Tensor
 
-from fromnoise.diffusion.samplers.base import NoiseSource, Query, Sampling, levels
+from fromnoise.diffusion.samplers.base import NoiseSource, Query, Sampling, churned, levels
 
 
-def heun(x: Tensor, sigmas: Tensor, noise: NoiseSource) -> Sampling:
-    """Second order, two questions a step, one in a step to sigma 0 (Karras et al. 2022, algorithm 1)."""
-    for i, (s, t) in enumerate(pairwise(levels(sigmas))):
+def heun(
+    x: Tensor, sigmas: Tensor, noise: NoiseSource,
+    s_churn: float = 0.0, s_tmin: float = 0.0, s_tmax: float = math.inf, s_noise: float = 1.0,
+) -> Sampling:  # fmt: skip
+    """Second order, two questions a step, one in a step to sigma 0 (Karras et al. 2022, algorithm 2)."""
+    grid = levels(sigmas)
+    for i, (s, t) in enumerate(pairwise(grid)):
+        x, s = churned(x, s, len(grid) - 1, noise, s_churn, s_tmin, s_tmax, s_noise)
         d = (x - (yield Query(x, s, i)).x0) / s
         if t == 0:  # the slope at 0 is not defined
             x = x + d * (t - s)
@@ -17,4 +23,28 @@ def heun(x: Tensor, sigmas: Tensor, noise: NoiseSource) -> Sampling:
         x2 = x + d * (t - s)
         d2 = (x2 - (yield Query(x2, t, i, stage=1)).x0) / t
         x = x + (d + d2) / 2 * (t - s)
+    return x
+
+
+def heunpp2(
+    x: Tensor, sigmas: Tensor, noise: NoiseSource,
+    s_churn: float = 0.0, s_tmin: float = 0.0, s_tmax: float = math.inf, s_noise: float = 1.0,
+) -> Sampling:  # fmt: skip
+    """Heun++: slopes of this level and of up to two later ones, weighed by sigma / sigma_max, so that the later ones
+    count at high noise and hardly at all at low noise (Carzit, sd-webui-samplers-scheduler, 2023). These weights meet
+    no condition of second order: it converges with order 1. Three questions a step, fewer in the last two."""
+    grid = levels(sigmas)
+    for i, (s, t) in enumerate(pairwise(grid)):
+        x, s = churned(x, s, len(grid) - 1, noise, s_churn, s_tmin, s_tmax, s_noise)
+        d = (x - (yield Query(x, s, i)).x0) / s
+        slopes, ahead, before = [d], x, (s, d)
+        for k, later in enumerate(grid[i + 1 : min(i + 3, len(grid) - 1)], 1):
+            ahead = ahead + before[1] * (later - before[0])
+            before = later, (ahead - (yield Query(ahead, later, i, stage=k)).x0) / later
+            slopes.append(before[1])
+        weights = [grid[i + k] / (len(slopes) * grid[0]) for k in range(1, len(slopes))]
+        mean = d * (1 - sum(weights))
+        for w, slope in zip(weights, slopes[1:], strict=True):
+            mean = mean + slope * w
+        x = x + mean * (t - s)
     return x

@@ -1,0 +1,117 @@
+"""Noise from one Brownian path an image: refining a run's steps then refines its picture, instead of drawing another.
+
+The path is the virtual Brownian tree (Gaines and Lyons 1997; Li et al. 2020, "Scalable gradients for stochastic
+differential equations", section 4) of torchsde 0.2.6 to the bit, so that k-diffusion's SDE pictures can be drawn again.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from functools import reduce
+from operator import add
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fromnoise.diffusion.noise import Noise, stream
+from fromnoise.errors import BadInput
+
+DIGITS = 6  # times are whole multiples of 10⁻⁶
+SLACK = 1e-6  # how far, relatively, a level may lie outside: exp(log(sigma)) in float32 strays that far from sigma
+ROOT = 0, 0  # a node's number within its depth, and its depth
+
+
+def float32(x: float) -> float:
+    return float(torch.tensor(x, dtype=torch.float32))
+
+
+class BrownianNoise:
+    """`noise(sigma, sigma_next)` → (W(sigma_next) − W(sigma)) / √|sigma_next − sigma|, unit Gaussian noise (B, *shape),
+    float32 on the CPU: the same at every asking, and of steps that overlap, correlated as the steps do.
+    `noise(sigma, sigma_next, i)` → that of image i alone, (1, *shape).
+
+    Image i has a Brownian path W of its own over [sigma_min, sigma_max], of entropy seeds[i]: image i of a batch is the
+    image of its seed alone, bit for bit. `initial` (B, *shape) and the options are those of Noise. `rng` also draws the
+    paths; eta_noise_seed_delta and the variation leave them alone, as in the A1111 web UI.
+    Equals, bit for bit, k-diffusion's BrownianTreeNoiseSampler(x, sigma_min, sigma_max, seeds) fed float32 levels, as
+    A1111 feeds it: levels are rounded to float32 here first, and times to 10⁻⁶ as there. So a step of length h has
+    variance 1 to 10⁻⁶/h, and a level that differs by one float32 rounding of 14.6 (10⁻⁶) changes the noise of a step
+    of length 1 by a thousandth.
+
+    The path is refined by halving: a node [s, t] of increment w splits at its middle m into w₁ = w·(m − s)/(t − s) +
+    √((m − s)(t − m)/(t − s))·n on the left, the Brownian bridge, and w − w₁ on the right, n being a unit noise whose
+    seed follows from the entropy and the node's place. A query is the sum over the nodes that tile it, at most two a
+    depth. Only the increments that the last query met are kept (under 100 images' worth, whatever the number of steps),
+    because the next one mostly shares an end with it.
+    Raises what Noise raises, and BadInput for a range that is not 0 ≤ sigma_min ≤ sigma_max < ∞, for a level outside it
+    and for two levels that round to one time.
+    """
+
+    def __init__(
+        self,
+        seeds: Sequence[int],
+        shape: Sequence[int],
+        sigma_min: float,
+        sigma_max: float,
+        *,
+        rng: str = "cpu",
+        **options: Any,
+    ):
+        if not 0 <= sigma_min <= sigma_max < math.inf:
+            raise BadInput(
+                f"there is no Brownian path from {sigma_min} to {sigma_max}",
+                "give the smallest noise level of the run above 0 and the largest, both finite",
+            )
+        self.initial = Noise(seeds, shape, rng=rng, **options).initial
+        self.seeds, self.shape, self.rng = list(seeds), tuple(shape), rng
+        self.low, self.high = float32(sigma_min), float32(sigma_max)
+        self.whole = self.unit() * math.sqrt(self.high - self.low)
+        self.kept: dict[tuple[int, int], Tensor] = {}  # the left increment of each node that the last query split
+
+    def unit(self, *place: int) -> Tensor:
+        """The unit noise (B, *shape) of a node, or of the whole path where no place is given."""
+        from numpy.random import SeedSequence  # here, because it takes its time to load
+
+        seeds = [int(SeedSequence(s, spawn_key=place, pool_size=24).generate_state(1)[0]) for s in self.seeds]
+        return torch.stack([stream(self.rng, s)(self.shape) for s in seeds])
+
+    def __call__(self, sigma: float, sigma_next: float, image: int | None = None, /) -> Tensor:
+        levels = [float32(sigma), float32(sigma_next)]
+        if not all(self.low * (1 - SLACK) <= s <= self.high * (1 + SLACK) for s in levels):
+            raise BadInput(
+                f"the Brownian path from {self.low:g} to {self.high:g} knows no step from {sigma} to {sigma_next}",
+                "make it with the smallest noise level of the run above 0 and the largest",
+            )
+        start, end = round(self.low, DIGITS), round(self.high, DIGITS)
+        s, t = (min(max(round(level, DIGITS), start), end) for level in levels)
+        if s == t:
+            raise BadInput(
+                f"a Brownian path cannot tell the noise levels {sigma} and {sigma_next} apart",
+                f"use fewer steps, so that levels differ by more than 1e-{DIGITS}",
+            )
+        met: dict[tuple[int, int], Tensor] = {}
+        increment = reduce(add, self.pieces(ROOT, start, end, self.whole, min(s, t), max(s, t), met))
+        self.kept = met
+        length = torch.tensor(levels[1], dtype=torch.float32) - torch.tensor(levels[0], dtype=torch.float32)
+        noise = increment * length.sign() / length.abs().sqrt()
+        return noise if image is None else noise[image].unsqueeze(0)
+
+    def pieces(
+        self, place: tuple[int, int], start: float, end: float, w: Tensor, a: float, b: float, met: dict
+    ) -> Iterator[Tensor]:
+        """The increments (B, *shape) over the nodes that tile [a, b], from left to right, within the node [start, end]
+        of increment w."""
+        if (a, b) == (start, end):
+            yield w
+            return
+        middle = round(0.5 * (start + end), DIGITS)
+        w_left = self.kept.get(place)
+        if w_left is None:
+            left, right, inverse = middle - start, end - middle, 1 / (end - start)
+            w_left = left * w * inverse + math.sqrt(left * right * inverse) * self.unit(*place)
+        met[place] = w_left
+        number, depth = place
+        if a < middle:
+            yield from self.pieces((2 * number, depth + 1), start, middle, w_left, a, min(b, middle), met)
+        if b > middle:
+            yield from self.pieces((2 * number + 1, depth + 1), middle, end, w - w_left, max(a, middle), b, met)

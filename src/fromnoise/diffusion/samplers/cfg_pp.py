@@ -1,0 +1,108 @@
+"""CFG++: to the guided picture, but renoised with what the unconditional prediction says the noise is.
+
+Chung et al. 2024 "CFG++: manifold-constrained classifier free guidance", algorithm 2. x0 of an Answer is here
+x0_uncond + λ·(x0_cond − x0_uncond): the paper's λ lies in [0, 1]. A1111 divides its CFG scale by 12.5 to get λ; ComfyUI
+takes λ as its CFG scale, as we do. With x0 = x0_uncond each of these is the sampler that it is named after.
+"""
+
+import math
+from itertools import pairwise
+
+from torch import Tensor
+
+from fromnoise.diffusion.samplers.base import Answer, NoiseSource, Query, Sampling, ancestral, at_least_0, levels
+from fromnoise.diffusion.samplers.integrals import exponential
+from fromnoise.errors import BadInput
+
+
+def both(answer: Answer) -> tuple[Tensor, Tensor]:
+    """(x0, x0_uncond). Raises BadInput where there is no unconditional answer."""
+    if answer.x0_uncond is None:
+        raise BadInput("CFG++ needs the unconditional picture, and the run has none",
+                       "give a guidance scale; with CFG++ 0.6 is usual, 1 the most")  # fmt: skip
+    return answer.x0, answer.x0_uncond
+
+
+def euler_cfg_pp(x: Tensor, sigmas: Tensor, noise: NoiseSource, eta: float = 0.0, s_noise: float = 1.0) -> Sampling:
+    """`ddim`, hence with eta 0 `euler` and with eta 1 `euler_a`, renoised without guidance."""
+    at_least_0(eta=eta, s_noise=s_noise)
+    for i, (s, t) in enumerate(pairwise(levels(sigmas))):
+        x0, uncond = both((yield Query(x, s, i)))
+        down, up = ancestral(s, t, eta)
+        x = x0 + down * ((x - uncond) / s)
+        if up:
+            x = x + noise(s, t).to(x) * (up * s_noise)
+    return x
+
+
+def dpmpp_2m_cfg_pp(x: Tensor, sigmas: Tensor, noise: NoiseSource, exact: bool = False) -> Sampling:
+    """`dpmpp_2m` of the unconditional picture, plus the guidance at its full length, as ComfyUI published it: with the
+    slope of x0 taken from the guided picture now to the unconditional one before, which adds a part of the guidance
+    again. `exact` takes it between two unconditional ones."""
+    last, h_last = None, 0.0
+    for i, (s, t) in enumerate(pairwise(levels(sigmas))):
+        x0, uncond = both((yield Query(x, s, i)))
+        h = math.log(s / t) if t else math.inf
+        x = x0 + (x - uncond) * (t / s)
+        if last is not None and t > 0:
+            now = uncond if exact else x0
+            x = x + (now - last) * ((1 - t / s) * h / (2 * h_last))
+        last, h_last = uncond, h
+    return x
+
+
+def dpmpp_2s_a_cfg_pp(
+    x: Tensor, sigmas: Tensor, noise: NoiseSource, eta: float = 1.0, s_noise: float = 1.0
+) -> Sampling:
+    """`dpmpp_2s_a` of the unconditional picture, plus the first question's guidance at its full length."""
+    at_least_0(eta=eta, s_noise=s_noise)
+    for i, (s, t) in enumerate(pairwise(levels(sigmas))):
+        down, up = ancestral(s, t, eta)
+        x0, uncond = both((yield Query(x, s, i)))
+        guidance = x0 - uncond
+        if down > 0:
+            middle = math.sqrt(s * down)
+            x2 = x * (middle / s) + uncond * (1 - middle / s)
+            _, uncond = both((yield Query(x2, middle, i, stage=1)))
+        x = x * (down / s) + uncond * (1 - down / s) + guidance
+        if up:
+            x = x + noise(s, t).to(x) * (up * s_noise)
+    return x
+
+
+def res_multistep_cfg_pp(
+    x: Tensor, sigmas: Tensor, noise: NoiseSource, eta: float = 0.0, s_noise: float = 1.0
+) -> Sampling:
+    """`res_multistep` of the unconditional picture; the guidance is added to x before the step, which keeps e^−h of it,
+    but in the first step and in one to sigma 0, which add it whole (all as ComfyUI published it)."""
+    at_least_0(eta=eta, s_noise=s_noise)
+    last: tuple[float, Tensor] | None = None  # (length of its deterministic part in log sigma, x0_uncond)
+    for i, (s, t) in enumerate(pairwise(levels(sigmas))):
+        x0, uncond = both((yield Query(x, s, i)))
+        down, up = ancestral(s, t, eta)
+        if down == 0 or last is None:
+            x = x0 + (x - uncond) * (down / s)
+        else:
+            h = math.log(s / down)
+            now, then = exponential([0.0, -last[0] / h], h)
+            x = (x + (x0 - uncond)) * (down / s) + uncond * now + last[1] * then
+        if down > 0:
+            last = math.log(s / down), uncond
+        if up:
+            x = x + noise(s, t).to(x) * (up * s_noise)
+    return x
+
+
+def gradient_estimation_cfg_pp(x: Tensor, sigmas: Tensor, noise: NoiseSource, gamma: float = 2.0) -> Sampling:
+    """`gradient_estimation` with the slopes of the unconditional picture."""
+    if not 1 <= gamma <= 5:
+        raise BadInput(f"gamma {gamma} cannot be used", "give a number from 1 (Euler) to 5; 2 is usual")
+    last = None
+    for i, (s, t) in enumerate(pairwise(levels(sigmas))):
+        x0, uncond = both((yield Query(x, s, i)))
+        d = (x - uncond) / s
+        x = x0 + d * t
+        if last is not None and t > 0:
+            x = x + (d - last) * ((gamma - 1) * (t - s))
+        last = d
+    return x

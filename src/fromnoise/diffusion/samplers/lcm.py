@@ -1,0 +1,19 @@
+"""LCM: the predicted picture, and fresh noise up to the next level."""
+
+from itertools import pairwise
+
+from torch import Tensor
+
+from fromnoise.diffusion.samplers.base import NoiseSource, Query, Sampling, at_least_0, levels
+
+
+def lcm(x: Tensor, sigmas: Tensor, noise: NoiseSource, s_noise: float = 1.0) -> Sampling:
+    """Multistep consistency sampling (Song et al. 2023 "Consistency models", algorithm 1; Luo et al. 2023 "Latent
+    consistency models", algorithm 3): for networks that were distilled to name the picture at once. On others each
+    step forgets all but x0, so that no number of steps converges to the data."""
+    at_least_0(s_noise=s_noise)
+    for i, (s, t) in enumerate(pairwise(levels(sigmas))):
+        x = (yield Query(x, s, i)).x0
+        if t > 0:
+            x = x + noise(s, t).to(x) * (t * s_noise)
+    return x

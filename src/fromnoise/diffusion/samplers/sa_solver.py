@@ -1,0 +1,59 @@
+"""SA-Solver: stochastic Adams methods, predictor and corrector, for the reverse SDE with as much noise as tau says."""
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+from torch import Tensor
+
+from fromnoise.diffusion.samplers.base import NoiseSource, Past, Query, Sampling, at_least_0, levels
+from fromnoise.diffusion.samplers.integrals import exponential
+from fromnoise.errors import BadInput
+
+
+def sa_solver(
+    x: Tensor, sigmas: Tensor, noise: NoiseSource, tau: float = 1.0, tau_min: float = 0.45, tau_max: float = 4.94,
+    s_noise: float = 1.0, predictor: int = 3, corrector: int = 4, pece: bool = False, lower_order_final: bool = True,
+    past: Sequence[Past] = (),
+) -> Sampling:  # fmt: skip
+    """Xue et al. 2023 "SA-Solver", algorithm 1, eq. 14 to 18. The SDE has noise tau where the step ends inside
+    [tau_min, tau_max] and none elsewhere; the bounds are σ at 20 % and 80 % of Stable Diffusion's timesteps. predictor,
+    corrector: how many x0 their polynomials in log sigma pass through (corrector 0: none). pece: asks again at the
+    corrected x, two questions a step. lower_order_final: fewer x0 in the last steps of a run to sigma 0, whose last
+    step is x0."""
+    at_least_0(tau=tau, s_noise=s_noise, tau_min=tau_min)
+    if predictor not in (1, 2, 3, 4) or corrector not in (0, 1, 2, 3, 4):
+        raise BadInput(f"orders {predictor} and {corrector} cannot be used", "give 1 to 4, and 0 to 4")
+    grid, known = levels(sigmas), list(past)
+    before: tuple[Tensor, float, float, Tensor | float] | None = None  # (x, level, tau, noise) of the last step
+    for i, (s, t) in enumerate(pairwise(grid)):
+        left = len(grid) - 1 - i if lower_order_final and grid[-1] == 0 else len(grid)
+        x0 = (yield Query(x, s, i)).x0
+        known = [*known, Past(s, x, x0)][-4:]
+        used = min(corrector, len(known), left)
+        if before and used and (t > 0 or pece):
+            start, level, noisy, added = before
+            x = _adams(start, known[-used:], level, s, noisy) + added
+            if pece:
+                x0 = (yield Query(x, s, i, stage=1)).x0
+            known[-1] = Past(s, x, x0)
+        if t == 0:
+            return x0
+        noisy = tau if tau_min <= t <= tau_max else 0.0
+        added = 0.0
+        if noisy and s_noise:
+            share = math.sqrt(-math.expm1(-2 * noisy**2 * math.log(s / t)))
+            added = noise(s, t).to(x) * (t * share * s_noise)
+        before = x, s, noisy, added
+        x = _adams(x, known[-max(1, min(predictor, len(known), left - 1)) :], s, t, noisy) + added
+    return x
+
+
+def _adams(x: Tensor, known: Sequence[Past], s: float, t: float, tau: float) -> Tensor:
+    """x at s → x at t without its noise, x0 being the polynomial in log sigma through the known ones."""
+    h = math.log(s / t)
+    x = x * math.exp(-(1 + tau**2) * h)
+    weights = exponential([math.log(s / p.sigma) / h for p in known], (1 + tau**2) * h)
+    for p, w in zip(known, weights, strict=True):
+        x = x + p.x0 * w
+    return x

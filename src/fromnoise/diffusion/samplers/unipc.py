@@ -1,0 +1,63 @@
+"""UniPC: a multistep predictor whose result is corrected, for nothing, by the question that the next step asks."""
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from fromnoise.diffusion.samplers.base import NoiseSource, Past, Query, Sampling, levels
+from fromnoise.diffusion.samplers.integrals import moments
+from fromnoise.errors import BadInput, UnknownName
+
+VARIANTS = ("bh1", "bh2")
+
+
+def unipc(
+    x: Tensor, sigmas: Tensor, noise: NoiseSource, order: int = 3, variant: str = "bh1",
+    lower_order_final: bool = True, past: Sequence[Past] = (),
+) -> Sampling:  # fmt: skip
+    """UniPC-p (Zhao et al. 2023, algorithms 5 to 8, data prediction): the predictor of order p through x0 at the last p
+    levels, then the corrector, of order p + 1, through the one that the next question brings as well. A question is
+    never asked twice, so x0 belongs to the predicted x.
+
+    variant: B(h) = h ("bh1") or e^h − 1 ("bh2"), which matters where one x0 alone gives a slope (there both take its
+    weight to be ½·B(h)). lower_order_final: the last steps use no more x0 than steps are left, as A1111 and diffusers
+    do for few steps. The order of the first steps grows from 1."""
+    if order not in (1, 2, 3):
+        raise BadInput(f"order {order} cannot be used", "give 1, 2 or 3")
+    if variant not in VARIANTS:
+        raise UnknownName("variant", variant, VARIANTS)
+    grid, known, before = levels(sigmas), list(past)[-order:], None
+    for i, (s, t) in enumerate(pairwise(grid)):
+        x0 = (yield Query(x, s, i)).x0
+        if before:  # correct the step that led here
+            x = _update(*before, s, x0, variant)
+        known = [*known, Past(s, x, x0)][-order:]
+        if t == 0:
+            return x0
+        used = min(len(known), len(grid) - 1 - i) if lower_order_final else len(known)
+        before = x, known[-used:]
+        x = _update(*before, t, None, variant)
+    return x
+
+
+def _update(x: Tensor, known: Sequence[Past], t: float, x0_at_t: Tensor | None, variant: str) -> Tensor:
+    """x at the last known level → x at t, through the known x0 and, if given, that at t (eq. 5 and 9)."""
+    s, x0 = known[-1].sigma, known[-1].x0
+    h = math.log(s / t)
+    moment = moments(h, 4)  # of e^(−h·(1 − u)): what the paper's h·φ_k give without their signs
+    places = [math.log(s / p.sigma) / h for p in reversed(known[:-1])]
+    slopes = [(p.x0 - x0) / place for p, place in zip(reversed(known[:-1]), places, strict=True)]
+    if x0_at_t is not None:
+        places, slopes = [*places, 1.0], [*slopes, x0_at_t - x0]
+    x = x * (t / s) + x0 * moment[0]
+    if len(places) == 1:
+        return x + slopes[0] * ((h if variant == "bh1" else -math.expm1(-h)) / 2)
+    if places:
+        powers = torch.tensor([[p**k for p in places] for k in range(len(places))], dtype=torch.float64)
+        weights = torch.linalg.solve(powers, torch.tensor(moment[1 : 1 + len(places)], dtype=torch.float64))
+        for w, slope in zip(weights.tolist(), slopes, strict=True):
+            x = x + slope * w
+    return x

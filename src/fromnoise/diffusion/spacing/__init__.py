@@ -1,0 +1,137 @@
+"""SPACINGS: the registry of spacings (which sigmas a run visits), plain metadata that imports no torch; `sigmas`."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from fromnoise.diffusion.spacing.base import fits
+from fromnoise.errors import BadInput, UnknownName
+
+if TYPE_CHECKING:  # so that listing the names imports no torch
+    from torch import Tensor
+
+    from fromnoise.diffusion.schedule import NoiseSchedule
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What is known of a spacing before it is loaded."""
+
+    name: str
+    label: str  # as A1111's web UI calls it ("schedule type"), where it has it
+    module: str  # file in this folder
+    function: str
+    timesteps: bool = False  # whether it visits timesteps: then at most as many levels as the schedule has
+    options: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()  # what other tools call it: ComfyUI, diffusers, k-diffusion
+
+
+RANGE = ("sigma_min", "sigma_max")
+SPACINGS = {
+    entry.name: entry
+    for entry in (
+        Entry("karras", "Karras", "ramps", "karras", options=(*RANGE, "rho")),
+        Entry("exponential", "Exponential", "ramps", "exponential", options=RANGE),
+        Entry("polyexponential", "Polyexponential", "ramps", "polyexponential", options=(*RANGE, "rho")),
+        Entry("kl_optimal", "KL Optimal", "ramps", "kl_optimal", options=RANGE),
+        Entry("linear_quadratic", "Linear Quadratic", "ramps", "linear_quadratic", options=("threshold_noise",)),
+        Entry("beta", "Beta", "beta", "beta", options=("alpha", "beta", "of")),
+        Entry("align_your_steps", "Align Your Steps", "align_your_steps", "align_your_steps",
+              options=("family",), aliases=("ays",)),
+        Entry("linspace", "Uniform", "timesteps", "linspace", timesteps=True, aliases=("uniform", "normal")),
+        Entry("sgm_uniform", "SGM Uniform", "timesteps", "sgm_uniform", timesteps=True),
+        Entry("leading", "Leading", "timesteps", "leading", timesteps=True, options=("steps_offset",)),
+        Entry("trailing", "Trailing", "timesteps", "trailing", timesteps=True),
+        Entry("simple", "Simple", "timesteps", "simple", timesteps=True),
+        Entry("ddim", "DDIM", "timesteps", "ddim", timesteps=True, aliases=("ddim_uniform",)),
+    )
+}  # fmt: skip
+MOST = 10_000  # steps: no run has more
+
+
+def find(name: str) -> Entry:
+    """The entry of that name, label or alias, in any case and with or without spaces, underscores and hyphens.
+
+    Raises UnknownName, which lists the names.
+    """
+    for entry in SPACINGS.values():
+        if _key(name) in map(_key, (entry.name, entry.label, *entry.aliases)):
+            return entry
+    raise UnknownName("spacing", name, SPACINGS)
+
+
+def load(name: str) -> "Callable[..., list[float]]":
+    """The function `spacing(schedule, n, **options)` of that name, label or alias: the n positive levels that a run
+    visits, highest first. Raises UnknownName."""
+    entry = find(name)
+    return getattr(import_module(f"{__name__}.{entry.module}"), entry.function)
+
+
+def sigmas(
+    schedule: "NoiseSchedule",
+    steps: int,
+    spacing: str = "karras",
+    final: str = "zero",
+    *,
+    discard_penultimate: bool = False,
+    **options,
+) -> "Tensor":
+    """The noise levels of a run of `steps` steps, (steps + 1,) float64 on the CPU, strictly decreasing.
+
+    Two spacings follow tools that do not always give the number asked for, ddim and beta of="timestep": the run's
+    number of steps is len − 1.
+
+    spacing: a name, label or alias, see `find`.
+    final: what follows the `steps` levels of the spacing: "zero", or "first", the schedule's own smallest sigma (what
+    diffusers calls final_sigmas_type="sigma_min", and what its DDIM does with set_alpha_to_one=False); with "none"
+    nothing does, the spacing itself has steps + 1 levels.
+    discard_penultimate: one level more is made, then the next-to-last is removed (with final="zero" the smallest
+    positive one): A1111's "always discard next-to-last sigma", which it does in any case for its DPM2 samplers.
+    options: those of the spacing, see its entry and its function.
+    Raises UnknownName, and BadInput for steps or options that cannot be used, also where levels fall on each other.
+    """
+    import torch
+
+    entry = find(spacing)
+    if final not in ("zero", "first", "none"):
+        raise UnknownName("final", final, ("zero", "first", "none"))
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+        raise BadInput(f"steps {steps} cannot be used", "give a whole number from 1 up; 20 is usual")
+    if unknown := set(options) - set(entry.options):
+        raise BadInput(
+            f"spacing {entry.name!r} has no option {', '.join(sorted(unknown))}",
+            f"its options: {', '.join(entry.options) or 'none'}",
+        )
+    n = steps + (final == "none") + bool(discard_penultimate)
+    if entry.timesteps:
+        fits(schedule, n)
+    elif steps > MOST:
+        raise BadInput(f"{steps} steps are more than any run needs", f"ask for at most {MOST}; 20 is usual")
+    try:
+        levels = load(entry.name)(schedule, n, **options)
+    except OverflowError:
+        raise BadInput(f"options {options} lead the spacing {entry.name!r} to infinity", "leave them out") from None
+    if not (math.inf > levels[0] and levels[-1] > 0 and all(s > t for s, t in pairwise(levels))):
+        raise BadInput(
+            f"the {n} noise levels of spacing {entry.name!r} are not strictly decreasing and above 0",
+            f"ask for fewer steps{' or use its default options' if options else ''}",
+        )
+    if final != "none":
+        levels.append(0.0 if final == "zero" else float(schedule.sigmas[0]))
+    if discard_penultimate:
+        del levels[-2:-1]
+    if len(levels) < 2:
+        raise BadInput(f"the spacing {entry.name!r} leaves no step to go", "ask for another number of steps")
+    if levels[-1] >= levels[-2]:
+        raise BadInput(
+            f"final={final!r} ends the run where its last step begins (sigma {levels[-2]:.4g})",
+            "use final='zero', or leave room for it: steps_offset=1 for leading, a higher sigma_min for karras",
+        )
+    return torch.tensor(levels, dtype=torch.float64)
+
+
+def _key(name: str) -> str:
+    return name.lower().replace(" ", "").replace("_", "").replace("-", "")
