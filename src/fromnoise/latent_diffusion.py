@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from fromnoise.diffusion.schedule import NoiseSchedule
-from fromnoise.models.clip import CLIPText, CLIPVision
+from fromnoise.models.clip import CLIPText
 from fromnoise.models.unet import UNet
 from fromnoise.models.vae import VAE
 from fromnoise.prompt.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
+    from fromnoise.models.clip_vision import CLIPVision
     from fromnoise.models.resnet import CLIPResNet
 
 

@@ -10,7 +10,8 @@ from torchsde._brownian import brownian_interval
 
 from fromnoise.diffusion import philox
 from fromnoise.diffusion.brownian import BrownianNoise
-from fromnoise.diffusion.noise import Noise, initial, slerp, slerp_columns
+from fromnoise.diffusion.noise import Noise, initial
+from fromnoise.diffusion.variation import slerp, slerp_columns
 from fromnoise.errors import BadInput, UnknownName
 
 pytestmark = pytest.mark.filterwarnings("ignore:Should have")  # torchsde's, about levels a rounding outside

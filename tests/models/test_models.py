@@ -12,7 +12,8 @@ from transformers import CLIPTextConfig as TheirTextConfig
 from transformers import CLIPTextModel
 
 from fromnoise.errors import BadInput, UnknownName
-from fromnoise.models.clip import CLIPText, CLIPVision
+from fromnoise.models.clip import CLIPText
+from fromnoise.models.clip_vision import CLIPVision
 from fromnoise.models.config import CLIPTextConfig, CLIPVisionConfig, UNetConfig, VAEConfig
 from fromnoise.models.unet import Conditioning, UNet
 from fromnoise.models.vae import VAE

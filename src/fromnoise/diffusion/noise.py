@@ -1,6 +1,5 @@
 """Noise as an argument: one generator an image, on the CPU, so that a picture never depends on its batch."""
 
-import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import count
@@ -8,42 +7,18 @@ from itertools import count
 import torch
 from torch import Tensor
 
-from fromnoise.diffusion import philox
 from fromnoise.errors import BadInput, UnknownName
 
 RNGS = {"cpu": 63, "nv": 64}  # where numbers come from, and the bits that a seed may have there
 Stream = Callable[[Sequence[int]], Tensor]  # shape → the next unit noise, float32
 
 
-def slerp(strength: float, a: Tensor, b: Tensor) -> Tensor:
-    """Of two noises of any one shape, the point `strength` ∈ [0, 1] of the way from a to b along the arc between them,
-    sin((1 − s)ω)/sin ω · a + sin(sω)/sin ω · b (Shoemake 1985, "Animating rotation with quaternion curves"), ω being
-    the angle between the whole tensors. Keeps a norm that a and b share, so unit noise stays unit noise.
-    Where they point the same way or opposite ways there is no one arc, and the straight line is taken.
-    Not to be confused with `slerp_columns`, which takes many small angles where this takes one."""
-    x, y = a.double().flatten(), b.double().flatten()
-    angle = math.acos(min(1.0, max(-1.0, float(x @ y / (x.norm() * y.norm())))))
-    if math.sin(angle) < 1e-6:
-        return (1 - strength) * a + strength * b
-    return (math.sin((1 - strength) * angle) * a + math.sin(strength * angle) * b) / math.sin(angle)
-
-
-def slerp_columns(strength: float, a: Tensor, b: Tensor) -> Tensor:
-    """The A1111 web UI's slerp of two noises (C, H, W), H ≥ 2, for its pictures' sake: every column of H values turns
-    by an angle of its own. It differs from `slerp`, since the angles of short columns scatter about the right one.
-    Where the columns' mean cosine is above 0.9995 it takes the straight line from b to a, not from a to b: a slip of
-    the original, harmless because the two are then nearly the same."""
-    cosine = (a / a.norm(dim=1, keepdim=True) * (b / b.norm(dim=1, keepdim=True))).sum(1, keepdim=True)
-    if cosine.mean() > 0.9995:
-        return a * strength + b * (1 - strength)
-    angle = cosine.acos()
-    return ((1 - strength) * angle).sin() / angle.sin() * a + (strength * angle).sin() / angle.sin() * b
-
-
 def stream(rng: str, seed: int) -> Stream:
     """The unit noises that follow from a seed, one a call."""
     if rng == "cpu":
         return partial(torch.randn, generator=torch.Generator().manual_seed(seed))
+    from fromnoise.diffusion import philox  # only where it is asked for
+
     calls = count()
     return lambda shape: philox.randn(seed, next(calls), shape)
 
@@ -72,7 +47,7 @@ class Noise:
                           (A1111's "ENSD")
     variation_seeds       one an image. `initial` is then blend(variation_strength, the seed's noise, the first noise of
     variation_strength    the variation seed): at 0 the seed's noise bit for bit, at 1 the variation's, to rounding
-    blend                 slerp, or slerp_columns for A1111's pictures
+    blend                 variation.slerp (None), or variation.slerp_columns for A1111's pictures
 
     Raises UnknownName for the rng; BadInput for no seeds, for one that is no integer in [0, 2⁶³) for "cpu" or [0, 2⁶⁴)
     for "nv" (delta added or not), for variation seeds that are not as many, for a strength outside [0, 1] or, where
@@ -88,7 +63,7 @@ class Noise:
         eta_noise_seed_delta: int = 0,
         variation_seeds: Sequence[int] | None = None,
         variation_strength: float = 0.0,
-        blend: Callable[[float, Tensor, Tensor], Tensor] = slerp,
+        blend: Callable[[float, Tensor, Tensor], Tensor] | None = None,
     ):
         check_seeds(rng, seeds)
         later = [s + eta_noise_seed_delta for s in seeds]
@@ -108,6 +83,9 @@ class Noise:
         self.streams = [stream(rng, s) for s in seeds]
         self.initial = self.draw()  # always drawn, else the first step's noise would repeat the starting latents
         if variation_seeds is not None and variation_strength:
+            from fromnoise.diffusion.variation import slerp
+
+            blend = blend or slerp
             others = [stream(rng, s)(self.shape) for s in variation_seeds]
             pairs = zip(self.initial, others, strict=True)
             self.initial = torch.stack([blend(variation_strength, a, b) for a, b in pairs])

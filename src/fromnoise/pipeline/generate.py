@@ -10,7 +10,6 @@ from PIL import Image
 from torch import Tensor
 
 from fromnoise.diffusion import samplers
-from fromnoise.diffusion.brownian import BrownianNoise
 from fromnoise.diffusion.noise import Noise
 from fromnoise.diffusion.parameterization import coefficients
 from fromnoise.diffusion.samplers.base import Sampling
@@ -75,6 +74,8 @@ def start(
         "variation_strength": request.variation_strength,
     }
     if entry.brownian:
+        from fromnoise.diffusion.brownian import BrownianNoise
+
         noise = BrownianNoise(seeds, shape, float(sigmas[sigmas > 0].min()), float(sigmas[0]), **randomness)
     else:
         noise = Noise(seeds, shape, **randomness)

@@ -79,7 +79,7 @@ def prepare_guide(model: LatentDiffusion, guide: LatentDiffusion, device: str = 
         "prediction": model.prediction != guide.prediction,
         "noise schedule": not torch.equal(model.schedule.alpha_bar, guide.schedule.alpha_bar),
         "latent channels": (a.in_channels, a.out_channels) != (b.in_channels, b.out_channels),
-        "width of the text": a.context_dim != b.cross_attention_dim,
+        "width of the text": a.context_dim != b.context_dim,
     }
     if wrong := [name for name, differs in apart.items() if differs]:
         raise BadInput(f"the guide has another {', another '.join(wrong)}", "give an earlier checkpoint of the model")

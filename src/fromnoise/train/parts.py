@@ -9,7 +9,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from fromnoise.errors import BadInput, NotFound, UnknownName
-from fromnoise.models.clip import CLIPText, CLIPVision
+from fromnoise.models.clip import CLIPText
+from fromnoise.models.clip_vision import CLIPVision
 from fromnoise.models.config import CLIPResNetConfig, CLIPTextConfig, CLIPVisionConfig, UNetConfig, VAEConfig
 from fromnoise.models.resnet import CLIPResNet
 from fromnoise.models.unet import UNet

@@ -6,8 +6,7 @@ tower where it is a residual network; a vision transformer lies in diffusers' ow
 """
 
 import json
-from contextlib import suppress
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -15,9 +14,9 @@ import torch
 
 from fromnoise.checkpoints import tensors
 from fromnoise.diffusion.schedule import NoiseSchedule
-from fromnoise.errors import BadCheckpoint, BadInput, NotFound
+from fromnoise.errors import BadCheckpoint, NotFound
 from fromnoise.latent_diffusion import LatentDiffusion
-from fromnoise.models.clip import CLIPText, CLIPVision
+from fromnoise.models.clip import CLIPText
 from fromnoise.models.config import CLIPResNetConfig, CLIPTextConfig, CLIPVisionConfig, UNetConfig, VAEConfig
 from fromnoise.models.unet import UNet
 from fromnoise.models.vae import VAE
@@ -72,8 +71,6 @@ FIXED: dict[str, Any] = {
     "conv_in_kernel": 3, "conv_out_kernel": 3, "resnet_out_scale_factor": 1.0, "addition_embed_type_num_heads": 64,
     "class_embeddings_concat": False, "layer_norm_eps": 1e-5, "attention_dropout": 0.0, "num_channels": 3,
 }  # fmt: skip
-# transformers runs weights in the type they are stored in unless told so: diffusers' own parts would then not match
-LOADED = {"layer_norm_eps": 1e-5, "torch_dtype": "float32"}
 # settings that change no result here: precisions, training, sizes of a sibling, and names
 FREE = {
     "upcast_attention", "force_upcast", "architectures", "dtype", "torch_dtype", "transformers_version", "model_type",
@@ -106,7 +103,7 @@ def load(folder: Path, image_tower: bool = True) -> LatentDiffusion:
         unet = UNet(unet_config(configs["unet"]))
         vae = VAE(vae_config(configs["vae"]))
         text_encoder = CLIPText(text_config(configs["text_encoder"]))
-        vision = CLIPVision(vision_config(configs["image_encoder"])) if "image_encoder" in configs else None
+        vision = transformer(vision_config(configs["image_encoder"])) if "image_encoder" in configs else None
         if "image_tower" in configs:
             vision = resnet(resnet_config(configs["image_tower"]))
     tower = "image_tower" if "image_tower" in configs else "image_encoder"
@@ -135,48 +132,9 @@ def load(folder: Path, image_tower: bool = True) -> LatentDiffusion:
 
 def save(model: LatentDiffusion, folder: Path, dtype: torch.dtype = torch.float16) -> None:
     """Writes the folder, weights in `dtype`. Raises BadInput for a model that a StableDiffusionPipeline cannot hold."""
-    folder = Path(folder)
-    if model.vae.config.shift_factor or model.text_encoder.config.projection_dim is not None:
-        raise BadInput(
-            "a StableDiffusionPipeline knows no shift_factor and takes a text encoder without projection",
-            "train with shift_factor = 0, and keep the projection in `text_projection`",
-        )
-    parts: dict[str, tuple[Any, dict, Any]] = {
-        "unet": (model.unet, write_unet(model.unet.config), unet_config),
-        "vae": (model.vae, write_vae(model.vae.config), vae_config),
-        "text_encoder": (model.text_encoder, write_text(model.text_encoder.config, model.tokenizer), text_config),
-    }
-    if model.vision is not None and not isinstance(model.vision, CLIPVision):
-        parts["image_tower"] = (model.vision, write_resnet(model.vision.config), resnet_config)
-    elif model.vision is not None:
-        parts["image_encoder"] = (model.vision, write_vision(model.vision.config), vision_config)
-    for part, (network, config, reading) in parts.items():
-        tensors.write(folder / part / WEIGHTS[part], network.state_dict(), dtype)
-        was = model.configs.get(part)  # as its file had it, where that still says the same
-        write_json(folder / part / "config.json", was if was and reading(was) == network.config else config)
-    head = {"text_projection.weight": model.text_projection, "logit_scale": model.logit_scale}
-    if head := {k: v for k, v in head.items() if v is not None}:
-        tensors.write(folder / "clip_head.safetensors", head, dtype)
-    model.tokenizer.save(folder / "tokenizer")
-    scheduler = model.configs.get("scheduler")
-    if not scheduler or not same_schedule(scheduler, model):
-        scheduler = write_scheduler(model.schedule, model.prediction, model.defaults)
-    write_json(folder / "scheduler" / "scheduler_config.json", scheduler)
-    if model.defaults:
-        write_json(folder / "fromnoise.json", model.defaults)
-    encoder = ["transformers", "CLIPVisionModelWithProjection"] if "image_encoder" in parts else [None, None]
-    classes = {
-        "unet": ["diffusers", "UNet2DConditionModel"],
-        "vae": ["diffusers", "AutoencoderKL"],
-        "text_encoder": ["transformers", "CLIPTextModel"],
-        "tokenizer": ["transformers", "CLIPTokenizer"],
-        "scheduler": ["diffusers", scheduler["_class_name"]],
-        "image_encoder": encoder,
-        "feature_extractor": [None, None],
-        "safety_checker": [None, None],
-    }
-    index = {"_class_name": "StableDiffusionPipeline", "_diffusers_version": "0.35.0", "requires_safety_checker": False}
-    write_json(folder / "model_index.json", index | classes)
+    from fromnoise.checkpoints.formats.diffusers_folder_save import save as write  # drawing has no use for it
+
+    write(model, folder, dtype)
 
 
 def native(part: str, found: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -199,11 +157,6 @@ def read_json(path: Path) -> dict:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise BadCheckpoint(f"{path} is not JSON: {error}", "fetch the file again") from None
-
-
-def write_json(path: Path, value: dict) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
 
 
 def unsupported(what: str) -> NoReturn:
@@ -240,15 +193,6 @@ def unet_config(config: dict) -> UNetConfig:
     return translated(UNET, config, UNetConfig, attention=attention, heads=heads, mid_attention=mid_attention)
 
 
-def write_unet(config: UNetConfig) -> dict:
-    return {"_class_name": "UNet2DConditionModel"} | {key: getattr(config, name) for name, key in UNET.items()} | {
-        "down_block_types": ["CrossAttnDownBlock2D" if a else "DownBlock2D" for a in config.attention],
-        "up_block_types": ["CrossAttnUpBlock2D" if a else "UpBlock2D" for a in reversed(config.attention)],
-        "mid_block_type": "UNetMidBlock2DCrossAttn" if config.mid_attention else "UNetMidBlock2D",
-        "attention_head_dim": list(config.heads),
-    }  # fmt: skip
-
-
 def vae_config(config: dict) -> VAEConfig:
     """config.json of an AutoencoderKL."""
     for key, kind in (("down_block_types", "DownEncoderBlock2D"), ("up_block_types", "UpDecoderBlock2D")):
@@ -257,15 +201,6 @@ def vae_config(config: dict) -> VAEConfig:
     if config.get("use_quant_conv", True) != config.get("use_post_quant_conv", True):
         unsupported("VAE: use_quant_conv and use_post_quant_conv differ")
     return translated(VAE_, config, VAEConfig)
-
-
-def write_vae(config: VAEConfig) -> dict:
-    levels = len(config.block_out_channels)
-    return {"_class_name": "AutoencoderKL"} | {key: getattr(config, name) for name, key in VAE_.items()} | {
-        "down_block_types": ["DownEncoderBlock2D"] * levels,
-        "up_block_types": ["UpDecoderBlock2D"] * levels,
-        "use_post_quant_conv": config.quant_conv,
-    }  # fmt: skip
 
 
 def text_config(config: dict) -> CLIPTextConfig:
@@ -281,21 +216,9 @@ def text_config(config: dict) -> CLIPTextConfig:
     return translated(TEXT, config, CLIPTextConfig, eos_id=eos, projection_dim=projection)
 
 
-def write_text(config: CLIPTextConfig, tokenizer: Tokenizer) -> dict:
-    own = {key: getattr(config, name) for name, key in TEXT.items()}
-    ids = {"bos_token_id": tokenizer.bos_id, "pad_token_id": tokenizer.pad_id}
-    head = {"architectures": ["CLIPTextModel"], "model_type": "clip_text_model"} | LOADED
-    return head | own | ids | {"projection_dim": config.dim}  # transformers wants a number, a CLIPTextModel ignores it
-
-
 def vision_config(config: dict) -> CLIPVisionConfig:
     """config.json of a CLIPVisionModelWithProjection."""
     return translated(VISION, config, CLIPVisionConfig)
-
-
-def write_vision(config: CLIPVisionConfig) -> dict:
-    head = {"architectures": ["CLIPVisionModelWithProjection"], "model_type": "clip_vision_model"}
-    return head | LOADED | {key: getattr(config, name) for name, key in VISION.items()}
 
 
 def resnet(config: Any) -> Any:
@@ -304,13 +227,15 @@ def resnet(config: Any) -> Any:
     return CLIPResNet(config)
 
 
+def transformer(config: CLIPVisionConfig) -> Any:
+    from fromnoise.models.clip_vision import CLIPVision
+
+    return CLIPVision(config)
+
+
 def resnet_config(config: dict) -> CLIPResNetConfig:
     """config.json of `image_tower/`."""
     return translated({f.name: f.name for f in fields(CLIPResNetConfig)}, config, CLIPResNetConfig)
-
-
-def write_resnet(config: CLIPResNetConfig) -> dict:
-    return {"_class_name": "fromnoise.CLIPResNet"} | asdict(config)
 
 
 def read_scheduler(config: dict) -> tuple[NoiseSchedule, str]:
@@ -331,47 +256,3 @@ def read_scheduler(config: dict) -> tuple[NoiseSchedule, str]:
             f"unknown beta_schedule {kind!r}", "supported: linear, scaled_linear, squaredcos_cap_v2, trained_betas"
         )
     return schedule.zero_terminal_snr() if config.get("rescale_betas_zero_snr") else schedule, PREDICTIONS[said]
-
-
-def same_schedule(config: dict, model: LatentDiffusion) -> bool:
-    schedule, prediction = read_scheduler(config)
-    return prediction == model.prediction and torch.equal(schedule.alpha_bar, model.schedule.alpha_bar)
-
-
-def write_scheduler(schedule: NoiseSchedule, prediction: str, defaults: dict) -> dict:
-    """A DDIMScheduler that ends at σ = 0 and visits "trailing" or "leading" times, as the model's defaults say.
-
-    A schedule that diffusers has a name for gets it, any other is written out as `trained_betas`.
-    """
-    said = next((word for word, ours in PREDICTIONS.items() if ours == prediction), None)
-    if said is None:
-        raise BadInput(f"a DDIMScheduler cannot hold prediction {prediction!r}", "save only eps, v or x0 models so")
-    spacing = defaults.get("spacing")
-    config = {
-        "_class_name": "DDIMScheduler",
-        "_diffusers_version": "0.35.0",
-        "num_train_timesteps": len(schedule),
-        "prediction_type": said,
-        "timestep_spacing": spacing if spacing in ("leading", "linspace") else "trailing",
-        "steps_offset": 1,  # a StableDiffusionPipeline insists on it; "trailing" has no use for it
-        "clip_sample": False,
-        "set_alpha_to_one": True,
-        "rescale_betas_zero_snr": False,
-        "trained_betas": None,
-    }
-    alpha_bar = schedule.alpha_bar
-    betas = 1 - alpha_bar / torch.cat([alpha_bar.new_ones(1), alpha_bar[:-1]])
-    ends = {"beta_start": float(f"{betas[0]:.10g}"), "beta_end": float(f"{betas[-1]:.10g}")}  # as someone wrote them
-    stable = {"beta_start": 0.00085, "beta_end": 0.012}
-    for kind, values in (
-        ("scaled_linear", ends),
-        ("linear", ends),
-        ("squaredcos_cap_v2", ends),
-        ("scaled_linear", stable),
-    ):
-        for rescaled in (False, True):
-            trial = config | values | {"beta_schedule": kind, "rescale_betas_zero_snr": rescaled}
-            with suppress(BadInput):  # the ends of one kind may make no schedule of another
-                if torch.equal(read_scheduler(trial)[0].alpha_bar, alpha_bar):
-                    return trial
-    return config | ends | {"beta_schedule": "linear", "trained_betas": betas.tolist()}

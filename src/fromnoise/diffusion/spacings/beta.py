@@ -3,7 +3,7 @@
 import math
 
 from fromnoise.diffusion.schedule import NoiseSchedule
-from fromnoise.diffusion.spacing.base import fits, ramp, sigma_range, within
+from fromnoise.diffusion.spacing import fits, ramp, sigma_range, within
 from fromnoise.errors import UnknownName
 
 

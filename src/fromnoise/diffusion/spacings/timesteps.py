@@ -5,7 +5,7 @@ between its neighbours, as in k-diffusion and in A1111 (diffusers' EulerDiscrete
 """
 
 from fromnoise.diffusion.schedule import NoiseSchedule
-from fromnoise.diffusion.spacing.base import ramp
+from fromnoise.diffusion.spacing import ramp
 
 
 def linspace(schedule: NoiseSchedule, n: int) -> list[float]:

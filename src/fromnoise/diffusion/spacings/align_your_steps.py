@@ -3,7 +3,7 @@
 import math
 
 from fromnoise.diffusion.schedule import NoiseSchedule
-from fromnoise.diffusion.spacing.base import ramp
+from fromnoise.diffusion.spacing import ramp
 from fromnoise.errors import UnknownName
 
 TABLES = {  # the published schedules of 10 steps, from sigma_max to sigma_min

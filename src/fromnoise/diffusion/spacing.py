@@ -1,0 +1,227 @@
+"""SPACINGS: the registry of spacings (which sigmas a run visits), plain metadata that imports no torch; `sigmas`."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from fromnoise.errors import BadInput, UnknownName
+
+if TYPE_CHECKING:  # so that listing the names imports no torch
+    from torch import Tensor
+
+    from fromnoise.diffusion.schedule import NoiseSchedule
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What is known of a spacing before it is loaded."""
+
+    name: str
+    label: str  # as A1111's web UI calls it ("schedule type"), where it has it
+    module: str  # in fromnoise.diffusion
+    function: str
+    timesteps: bool = False  # whether it visits timesteps: then at most as many levels as the schedule has
+    options: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()  # what other tools call it: ComfyUI, diffusers, k-diffusion
+
+
+RANGE = ("sigma_min", "sigma_max")
+SPACINGS = {
+    entry.name: entry
+    for entry in (
+        Entry("karras", "Karras", "spacing", "karras", options=(*RANGE, "rho")),
+        Entry("exponential", "Exponential", "spacing", "exponential", options=RANGE),
+        Entry("polyexponential", "Polyexponential", "spacing", "polyexponential", options=(*RANGE, "rho")),
+        Entry("kl_optimal", "KL Optimal", "spacing", "kl_optimal", options=RANGE),
+        Entry("linear_quadratic", "Linear Quadratic", "spacing", "linear_quadratic", options=("threshold_noise",)),
+        Entry("beta", "Beta", "spacings.beta", "beta", options=("alpha", "beta", "of")),
+        Entry("align_your_steps", "Align Your Steps", "spacings.align_your_steps", "align_your_steps",
+              options=("family",), aliases=("ays",)),
+        Entry("linspace", "Uniform", "spacings.timesteps", "linspace", timesteps=True, aliases=("uniform", "normal")),
+        Entry("sgm_uniform", "SGM Uniform", "spacings.timesteps", "sgm_uniform", timesteps=True),
+        Entry("leading", "Leading", "spacings.timesteps", "leading", timesteps=True, options=("steps_offset",)),
+        Entry("trailing", "Trailing", "spacings.timesteps", "trailing", timesteps=True),
+        Entry("simple", "Simple", "spacings.timesteps", "simple", timesteps=True),
+        Entry("ddim", "DDIM", "spacings.timesteps", "ddim", timesteps=True, aliases=("ddim_uniform",)),
+    )
+}  # fmt: skip
+MOST = 10_000  # steps: no run has more
+
+
+def find(name: str) -> Entry:
+    """The entry of that name, label or alias, in any case and with or without spaces, underscores and hyphens.
+
+    Raises UnknownName, which lists the names.
+    """
+    for entry in SPACINGS.values():
+        if _key(name) in map(_key, (entry.name, entry.label, *entry.aliases)):
+            return entry
+    raise UnknownName("spacing", name, SPACINGS)
+
+
+def load(name: str) -> "Callable[..., list[float]]":
+    """The function `spacing(schedule, n, **options)` of that name, label or alias: the n positive levels that a run
+    visits, highest first. Raises UnknownName."""
+    entry = find(name)
+    return getattr(import_module(f"fromnoise.diffusion.{entry.module}"), entry.function)
+
+
+def sigmas(
+    schedule: "NoiseSchedule",
+    steps: int,
+    spacing: str = "karras",
+    final: str = "zero",
+    *,
+    discard_penultimate: bool = False,
+    **options,
+) -> "Tensor":
+    """The noise levels of a run of `steps` steps, (steps + 1,) float64 on the CPU, strictly decreasing.
+
+    Two spacings follow tools that do not always give the number asked for, ddim and beta of="timestep": the run's
+    number of steps is len − 1.
+
+    spacing: a name, label or alias, see `find`.
+    final: what follows the `steps` levels of the spacing: "zero", or "first", the schedule's own smallest sigma (what
+    diffusers calls final_sigmas_type="sigma_min", and what its DDIM does with set_alpha_to_one=False); with "none"
+    nothing does, the spacing itself has steps + 1 levels.
+    discard_penultimate: one level more is made, then the next-to-last is removed (with final="zero" the smallest
+    positive one): A1111's "always discard next-to-last sigma", which it does in any case for its DPM2 samplers.
+    options: those of the spacing, see its entry and its function.
+    Raises UnknownName, and BadInput for steps or options that cannot be used, also where levels fall on each other.
+    """
+    import torch
+
+    entry = find(spacing)
+    if final not in ("zero", "first", "none"):
+        raise UnknownName("final", final, ("zero", "first", "none"))
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+        raise BadInput(f"steps {steps} cannot be used", "give a whole number from 1 up; 20 is usual")
+    if unknown := set(options) - set(entry.options):
+        raise BadInput(
+            f"spacing {entry.name!r} has no option {', '.join(sorted(unknown))}",
+            f"its options: {', '.join(entry.options) or 'none'}",
+        )
+    n = steps + (final == "none") + bool(discard_penultimate)
+    if entry.timesteps:
+        fits(schedule, n)
+    elif steps > MOST:
+        raise BadInput(f"{steps} steps are more than any run needs", f"ask for at most {MOST}; 20 is usual")
+    try:
+        levels = load(entry.name)(schedule, n, **options)
+    except OverflowError:
+        raise BadInput(f"options {options} lead the spacing {entry.name!r} to infinity", "leave them out") from None
+    if not (math.inf > levels[0] and levels[-1] > 0 and all(s > t for s, t in pairwise(levels))):
+        raise BadInput(
+            f"the {n} noise levels of spacing {entry.name!r} are not strictly decreasing and above 0",
+            f"ask for fewer steps{' or use its default options' if options else ''}",
+        )
+    if final != "none":
+        levels.append(0.0 if final == "zero" else float(schedule.sigmas[0]))
+    if discard_penultimate:
+        del levels[-2:-1]
+    if len(levels) < 2:
+        raise BadInput(f"the spacing {entry.name!r} leaves no step to go", "ask for another number of steps")
+    if levels[-1] >= levels[-2]:
+        raise BadInput(
+            f"final={final!r} ends the run where its last step begins (sigma {levels[-2]:.4g})",
+            "use final='zero', or leave room for it: steps_offset=1 for leading, a higher sigma_min for karras",
+        )
+    return torch.tensor(levels, dtype=torch.float64)
+
+
+def _key(name: str) -> str:
+    return name.lower().replace(" ", "").replace("_", "").replace("-", "")
+
+
+def ramp(n: int) -> list[float]:
+    """n numbers even from 0 to 1, both included; [0] for n = 1."""
+    return [i / max(n - 1, 1) for i in range(n)]
+
+
+def sigma_range(schedule: "NoiseSchedule", low: float | None, high: float | None) -> tuple[float, float]:
+    """(sigma_min, sigma_max): the schedule's own where None. Raises BadInput unless 0 < low < high < ∞."""
+    low = float(schedule.sigmas[0]) if low is None else low
+    high = float(schedule.sigmas[-1]) if high is None else high
+    if not 0 < low < high < math.inf:
+        raise BadInput(
+            f"sigma_min {low} and sigma_max {high} span no range", "give 0 < sigma_min < sigma_max, both finite"
+        )
+    return low, high
+
+
+def within(name: str, value: float, low: float, high: float, usual: float) -> None:
+    """Raises BadInput unless low < value ≤ high."""
+    if not low < value <= high:
+        raise BadInput(
+            f"{name} {value} cannot be used", f"give a number above {low:g}, up to {high:g}; {usual} is usual"
+        )
+
+
+def fits(schedule: "NoiseSchedule", n: int) -> None:
+    """Raises BadInput for more levels than the schedule has timesteps."""
+    if n > len(schedule):
+        raise BadInput(
+            f"{n} noise levels from a schedule of {len(schedule)} timesteps",
+            "ask for fewer steps, or use the karras or exponential spacing",
+        )
+
+
+def karras(
+    schedule: "NoiseSchedule", n: int, *, sigma_min: float | None = None, sigma_max: float | None = None, rho: float = 7
+) -> list[float]:
+    """Even in sigma^(1/rho), so denser where sigma is small (Karras et al. 2022, eq. 5). rho in (0, 1000]; the larger,
+    the nearer to exponential."""
+    low, high = sigma_range(schedule, sigma_min, sigma_max)
+    within("rho", rho, 0, 1000, usual=7)
+    low, high = low ** (1 / rho), high ** (1 / rho)
+    return [(high + u * (low - high)) ** rho for u in ramp(n)]
+
+
+def exponential(
+    schedule: "NoiseSchedule", n: int, *, sigma_min: float | None = None, sigma_max: float | None = None
+) -> list[float]:
+    """Even in log sigma."""
+    low, high = map(math.log, sigma_range(schedule, sigma_min, sigma_max))
+    return [math.exp(high + u * (low - high)) for u in ramp(n)]
+
+
+def polyexponential(
+    schedule: "NoiseSchedule", n: int, *, sigma_min: float | None = None, sigma_max: float | None = None, rho: float = 1
+) -> list[float]:
+    """log sigma a power rho of an even ramp (k-diffusion's get_sigmas_polyexponential): at 1 it is exponential, above
+    1 denser where sigma is small. rho in (0, 1000]."""
+    low, high = map(math.log, sigma_range(schedule, sigma_min, sigma_max))
+    within("rho", rho, 0, 1000, usual=1)
+    return [math.exp(low + (1 - u) ** rho * (high - low)) for u in ramp(n)]
+
+
+def kl_optimal(
+    schedule: "NoiseSchedule", n: int, *, sigma_min: float | None = None, sigma_max: float | None = None
+) -> list[float]:
+    """Even in arctan sigma: the schedule whose steps lose the least, in Kullback-Leibler divergence, on Gaussian data
+    of variance 1 (Sabour et al. 2024, theorem 3.1 with c = 1).
+
+    The theorem's n steps go from sigma_max to sigma_min and end there: `sigmas(..., final="none")`, as A1111 does.
+    With final="zero" the last of n levels is sigma_min and a step to 0 follows it, as in ComfyUI.
+    """
+    low, high = sigma_range(schedule, sigma_min, sigma_max)
+    start, end = math.atan(1 / high), math.atan(1 / low)  # π/2 − arctan sigma, exact where sigma is large
+    return [1 / math.tan(start + u * (end - start)) for u in ramp(n)]
+
+
+def linear_quadratic(schedule: "NoiseSchedule", n: int, *, threshold_noise: float = 0.025) -> list[float]:
+    """sigma / sigma_max falls from 1 by threshold_noise in n // 2 even steps, and from there to 0 as a parabola that
+    starts with the same slope (Genmo's Mochi 1; ComfyUI's linear_quadratic). The 0 itself is not among the n levels.
+
+    Meant for flow matching, where the first steps do as those of a run of (n // 2) / threshold_noise steps would.
+    threshold_noise in (0, 1); above about 1/2 the parabola may overshoot, which `sigmas` refuses.
+    """
+    _, high = sigma_range(schedule, None, None)
+    within("threshold_noise", threshold_noise, 0, 1, usual=0.025)
+    linear = max(n // 2, 1)
+    slope = threshold_noise / linear
+    bend = (1 - slope * n) / max(n - linear, 1) ** 2
+    return [high * (1 - slope * i - bend * max(i - linear, 0) ** 2) for i in range(n)]

@@ -1,0 +1,30 @@
+"""From one noise towards another: the arcs between them."""
+
+import math
+
+from torch import Tensor
+
+
+def slerp(strength: float, a: Tensor, b: Tensor) -> Tensor:
+    """Of two noises of any one shape, the point `strength` ∈ [0, 1] of the way from a to b along the arc between them,
+    sin((1 − s)ω)/sin ω · a + sin(sω)/sin ω · b (Shoemake 1985, "Animating rotation with quaternion curves"), ω being
+    the angle between the whole tensors. Keeps a norm that a and b share, so unit noise stays unit noise.
+    Where they point the same way or opposite ways there is no one arc, and the straight line is taken.
+    Not to be confused with `slerp_columns`, which takes many small angles where this takes one."""
+    x, y = a.double().flatten(), b.double().flatten()
+    angle = math.acos(min(1.0, max(-1.0, float(x @ y / (x.norm() * y.norm())))))
+    if math.sin(angle) < 1e-6:
+        return (1 - strength) * a + strength * b
+    return (math.sin((1 - strength) * angle) * a + math.sin(strength * angle) * b) / math.sin(angle)
+
+
+def slerp_columns(strength: float, a: Tensor, b: Tensor) -> Tensor:
+    """The A1111 web UI's slerp of two noises (C, H, W), H ≥ 2, for its pictures' sake: every column of H values turns
+    by an angle of its own. It differs from `slerp`, since the angles of short columns scatter about the right one.
+    Where the columns' mean cosine is above 0.9995 it takes the straight line from b to a, not from a to b: a slip of
+    the original, harmless because the two are then nearly the same."""
+    cosine = (a / a.norm(dim=1, keepdim=True) * (b / b.norm(dim=1, keepdim=True))).sum(1, keepdim=True)
+    if cosine.mean() > 0.9995:
+        return a * strength + b * (1 - strength)
+    angle = cosine.acos()
+    return ((1 - strength) * angle).sin() / angle.sin() * a + (strength * angle).sin() / angle.sin() * b

@@ -1,0 +1,57 @@
+"""CLIP's image tower as a vision transformer: images → the space shared with captions (Radford 2021)."""
+
+import torch
+from torch import Tensor, nn
+
+from fromnoise.errors import BadInput
+from fromnoise.models.clip import LayerStack, VisionOutput
+from fromnoise.models.config import CLIPVisionConfig
+
+
+class VisionEmbeddings(nn.Module):
+    """Image (B, 3, S, S) → class token and patches, with positions (B, 1 + (S/patch)², dim)."""
+
+    def __init__(self, config: CLIPVisionConfig):
+        super().__init__()
+        self.class_embedding = nn.Parameter(torch.empty(config.dim))
+        nn.init.normal_(self.class_embedding, std=config.dim**-0.5)
+        self.patch_embedding = nn.Conv2d(3, config.dim, config.patch_size, stride=config.patch_size, bias=False)
+        self.position_embedding = nn.Embedding(1 + (config.image_size // config.patch_size) ** 2, config.dim)
+        nn.init.normal_(self.position_embedding.weight, std=config.dim**-0.5)
+
+    def forward(self, image: Tensor) -> Tensor:
+        patches = self.patch_embedding(image).flatten(2).transpose(1, 2)
+        first = self.class_embedding.expand(len(image), 1, -1)
+        return torch.cat((first, patches), 1) + self.position_embedding.weight
+
+
+class VisionTower(nn.Module):
+    """The vision transformer (Dosovitskiy 2021)."""
+
+    def __init__(self, config: CLIPVisionConfig):
+        super().__init__()
+        self.embeddings = VisionEmbeddings(config)
+        self.pre_layrnorm = nn.LayerNorm(config.dim)  # spelled so in every published file
+        self.encoder = LayerStack(config, causal=False)
+        self.post_layernorm = nn.LayerNorm(config.dim)
+
+
+class CLIPVision(nn.Module):
+    """CLIP's image encoder with its projection into the shared space."""
+
+    def __init__(self, config: CLIPVisionConfig):
+        super().__init__()
+        self.config = config
+        self.vision_model = VisionTower(config)
+        self.visual_projection = nn.Linear(config.dim, config.projection_dim, bias=False)
+        nn.init.normal_(self.visual_projection.weight, std=config.dim**-0.5)
+
+    def forward(self, image: Tensor) -> VisionOutput:
+        """image (B, 3, image_size, image_size), normalized as in training. Raises BadInput for another size."""
+        size = self.config.image_size
+        if image.shape[-2:] != (size, size):
+            raise BadInput(f"an image of {tuple(image.shape[-2:])}, the encoder sees {size}×{size}", f"scale to {size}")
+        tower = self.vision_model
+        states = tower.encoder(tower.pre_layrnorm(tower.embeddings(image)))
+        pooled = tower.post_layernorm(states[-1][:, 0])
+        return VisionOutput(states[-1], pooled, states, self.visual_projection(pooled))
