@@ -10,8 +10,8 @@ from tokenizers.pre_tokenizers import ByteLevel
 from fromnoise.diffusion.schedule import NoiseSchedule
 from fromnoise.latent_diffusion import LatentDiffusion
 from fromnoise.models.clip import CLIPText
-from fromnoise.models.clip_vision import CLIPVision
-from fromnoise.models.config import CLIPTextConfig, CLIPVisionConfig, UNetConfig, VAEConfig
+from fromnoise.models.clip_vision import CLIPVision, CLIPVisionConfig
+from fromnoise.models.config import CLIPTextConfig, UNetConfig, VAEConfig
 from fromnoise.models.unet import UNet
 from fromnoise.models.vae import VAE
 from fromnoise.prompt.tokenizer import BOS, EOS, Tokenizer

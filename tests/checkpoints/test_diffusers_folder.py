@@ -12,10 +12,10 @@ from safetensors.torch import load_file, save_file
 from fromnoise.api import Engine, load
 from fromnoise.checkpoints import hub
 from fromnoise.checkpoints.formats import diffusers_folder as folders
+from fromnoise.checkpoints.formats import diffusers_folder_save as writing
 from fromnoise.diffusion.schedule import NoiseSchedule
 from fromnoise.errors import BadCheckpoint, BadInput, NotFound
-from fromnoise.models.config import CLIPResNetConfig
-from fromnoise.models.resnet import CLIPResNet
+from fromnoise.models.resnet import CLIPResNet, CLIPResNetConfig
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +121,7 @@ def test_diffusers_opens_the_folder_and_draws_the_same_picture(
     ],
 )
 def test_a_schedule_that_has_a_name_is_written_by_it(schedule):
-    config = folders.write_scheduler(schedule, "v", {})
+    config = writing.write_scheduler(schedule, "v", {})
     assert config["trained_betas"] is None
     assert torch.equal(folders.read_scheduler(config)[0].alpha_bar, schedule.alpha_bar)
 

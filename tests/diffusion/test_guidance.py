@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from fromnoise.diffusion.guidance import Guidance, cfg, project, rescale
+from fromnoise.diffusion.guidance import Guidance, cfg, rescale
+from fromnoise.diffusion.projection import project
 from fromnoise.errors import BadInput
 
 

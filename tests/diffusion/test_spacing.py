@@ -13,7 +13,7 @@ from diffusers.schedulers import AysSchedules, scheduling_euler_discrete  # pyri
 
 from fromnoise.diffusion.schedule import NoiseSchedule
 from fromnoise.diffusion.spacing import SPACINGS, find, load, sigmas
-from fromnoise.diffusion.spacing.beta import distribution, quantile
+from fromnoise.diffusion.spacings.beta import distribution, quantile
 from fromnoise.errors import BadInput, UnknownName
 
 SD = NoiseSchedule.scaled_linear()

@@ -9,9 +9,6 @@ from fromnoise.latent_diffusion import LatentDiffusion
 # name → the module in formats/ that has `load(folder)`, and `save(model, folder)`; imported when it is used
 FORMATS = {"diffusers_folder": "fromnoise.checkpoints.formats.diffusers_folder"}
 BUNDLED = Path(__file__).parent.parent / "weights"
-# what a pipeline folder needs: a repository may hold pickles, single files and other precisions beside it
-PATTERNS = ["model_index.json", "fromnoise.json", "clip_head.safetensors", "*/*.json", "*/*.txt"]
-PATTERNS += ["*/model.safetensors", "*/diffusion_pytorch_model.safetensors"]
 
 
 def load_parts(name_path_or_id: str | Path | None = None, image_tower: bool = True) -> LatentDiffusion:
@@ -32,23 +29,11 @@ def load_parts(name_path_or_id: str | Path | None = None, image_tower: bool = Tr
                 f"no model {name!r}: {folder.absolute()} {what}",
                 "give a folder with a model_index.json, a hub id 'owner/name', or nothing for the bundled model",
             )
+        from fromnoise.checkpoints.download import download  # only a hub id needs it
+
         folder = download(name)
     if not (folder / "model_index.json").is_file():
         raise NotFound(f"no model in {folder}: it has no model_index.json", "give the folder of a whole pipeline")
     model = import_module(FORMATS["diffusers_folder"]).load(folder, image_tower)
     model.source = name if "/" not in name else name.rstrip("/").rsplit("/", 1)[1]
     return model
-
-
-def download(name: str) -> Path:
-    """A hub id "owner/name" → the local folder of its pipeline."""
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(name, allow_patterns=PATTERNS))
-    except Exception as error:  # its classes, and those of the HTTP library under it, change from version to version
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise NotFound(
-            f"no model {name!r}: no folder {Path(name).absolute()}, and the Hugging Face hub gave none ({reason[0]})",
-            "check the spelling, the connection and, for a gated model, `hf auth login`",
-        ) from error

@@ -6,7 +6,7 @@ from typing import Any, Self
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
@@ -30,16 +30,6 @@ def read(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except SafetensorError as error:
         raise BadCheckpoint(f"{path} cannot be read: {error}", "it is cut short or damaged; fetch it again") from None
-
-
-def write(path: Path, tensors: dict[str, Tensor], dtype: torch.dtype) -> None:
-    """Writes a safetensors file; floating tensors are cast to `dtype`, whole numbers stay as they are."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    ready = {
-        k: (v.detach().to("cpu", dtype) if v.is_floating_point() else v.detach().cpu()).contiguous()
-        for k, v in tensors.items()
-    }
-    save_file(ready, path, metadata={"format": "pt"})
 
 
 class Unfilled(TorchFunctionMode):

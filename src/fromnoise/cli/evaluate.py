@@ -87,10 +87,11 @@ def evaluate(
 def judge_of(model: str | None) -> Path:
     """Where the judge of a model lies: `judge` in its folder, wherever that is."""
     from fromnoise.checkpoints import hub
+    from fromnoise.checkpoints.download import download
 
     if model is None:
         return hub.BUNDLED / "judge"
-    return (Path(model) if Path(model).is_dir() else hub.download(model)) / "judge"
+    return (Path(model) if Path(model).is_dir() else download(model)) / "judge"
 
 
 def curves(runs: Path) -> dict[str, list[tuple[float, float]]]:

@@ -21,7 +21,7 @@ class Guidance:
     low: float = 0.0  # guidance acts where low < sigma ≤ high, see `in_interval`
     high: float = math.inf
     skip_below: float = 0.0  # below this sigma every second step goes without ("NGMS" in A1111, its s_min_uncond)
-    apg: bool = False  # adaptive projected guidance, see `project`
+    apg: bool = False  # adaptive projected guidance, see projection.project
     apg_parallel: float = 0.0  # η there: the share kept of what points along x0
     apg_norm: float = math.inf  # r there: the most that the guidance may measure, an RMS over the image
     apg_momentum: float = 0.0  # β there
@@ -48,6 +48,8 @@ class Guidance:
     def mix(self, x0: Tensor, x0_uncond: Tensor, last: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """(guided x0 of one image, what to hand in as `last` at the image's next question)."""
         if self.apg:
+            from fromnoise.diffusion.projection import project  # only where it is asked for
+
             difference = x0 - x0_uncond if last is None else x0 - x0_uncond + self.apg_momentum * last
             guided = x0 + (self.scale - 1) * project(difference, x0, self.apg_parallel, self.apg_norm)
         else:
@@ -68,18 +70,6 @@ def rescale(guided: Tensor, x0: Tensor, phi: float) -> Tensor:
     std, std_guided = x0.std(dims, keepdim=True), guided.std(dims, keepdim=True)
     ratio = torch.where(std_guided > 0, std / std_guided, 1.0)
     return guided * (phi * ratio + (1 - phi))
-
-
-def project(difference: Tensor, x0: Tensor, parallel: float, norm: float) -> Tensor:
-    """x0 − x0_uncond of images (B, …), no longer than `norm` and with only the share `parallel` of its component along
-    x0, which is what makes colours glare (Sadat et al. 2024 "Eliminating oversaturation and artifacts of high guidance
-    scales", eq. 8 to 10, algorithm 1; their r is `norm` times the root of an image's size)."""
-    dims = tuple(range(1, x0.ndim))
-    length = difference.square().mean(dims, keepdim=True).sqrt()
-    difference = difference * (norm / length.clamp(min=1e-20)).clamp(max=1)
-    square = x0.square().sum(dims, keepdim=True).clamp(min=1e-20)
-    along = (difference * x0).sum(dims, keepdim=True) / square * x0
-    return difference - (1 - parallel) * along
 
 
 def in_interval(sigma: float, low: float = 0.0, high: float = float("inf")) -> bool:

@@ -1,6 +1,6 @@
 """CLIP's text tower: captions → states the U-Net attends to, and one vector of each (Radford 2021)."""
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -8,8 +8,11 @@ from torch.nn import functional as F
 
 from fromnoise.errors import BadInput, UnknownName
 from fromnoise.models.attention import merge_heads, split_heads
-from fromnoise.models.config import CLIPTextConfig, CLIPVisionConfig
+from fromnoise.models.config import CLIPTextConfig
 from fromnoise.models.layers import ACTIVATIONS
+
+if TYPE_CHECKING:
+    from fromnoise.models.clip_vision import CLIPVisionConfig
 
 
 class TextOutput(NamedTuple):
@@ -61,7 +64,7 @@ class MLP(nn.Module):
 class Layer(nn.Module):
     """Pre-norm transformer layer."""
 
-    def __init__(self, config: CLIPTextConfig | CLIPVisionConfig, causal: bool):
+    def __init__(self, config: "CLIPTextConfig | CLIPVisionConfig", causal: bool):
         super().__init__()
         self.self_attn = SelfAttention(config.dim, config.heads, causal)
         self.layer_norm1 = nn.LayerNorm(config.dim)
@@ -76,7 +79,7 @@ class Layer(nn.Module):
 class LayerStack(nn.Module):
     """The layers; gives the input and every layer's output."""
 
-    def __init__(self, config: CLIPTextConfig | CLIPVisionConfig, causal: bool):
+    def __init__(self, config: "CLIPTextConfig | CLIPVisionConfig", causal: bool):
         super().__init__()
         self.layers = nn.ModuleList(Layer(config, causal) for _ in range(config.layers))
         # Radford 2021 §2.5 and its code: residual branches shrink with depth, so that their sum keeps its size

@@ -1,11 +1,30 @@
 """CLIP's image tower as a vision transformer: images → the space shared with captions (Radford 2021)."""
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
 from fromnoise.errors import BadInput
 from fromnoise.models.clip import LayerStack, VisionOutput
-from fromnoise.models.config import CLIPVisionConfig
+from fromnoise.models.config import check_heads
+
+
+@dataclass(frozen=True)
+class CLIPVisionConfig:
+    """CLIP's image tower: a vision transformer. Raises BadInput."""
+
+    image_size: int = 224
+    patch_size: int = 32
+    dim: int = 768
+    layers: int = 12
+    heads: int = 12
+    mlp_dim: int = 3072
+    activation: str = "quick_gelu"
+    projection_dim: int = 512
+
+    def __post_init__(self) -> None:
+        check_heads(self.dim, self.heads)
 
 
 class VisionEmbeddings(nn.Module):

@@ -9,7 +9,7 @@ from typing import Any
 from fromnoise.errors import BadInput
 
 
-def _check(config: Any, *rules: tuple[bool, str, str]) -> None:
+def check(config: Any, *rules: tuple[bool, str, str]) -> None:
     for holds, wrong, remedy in rules:
         if not holds:
             raise BadInput(f"{type(config).__name__}: {wrong}", remedy)
@@ -37,7 +37,7 @@ class UNetConfig:
     def __post_init__(self) -> None:
         levels, mid = len(self.block_out_channels), len(self.block_out_channels) - 1
         same = levels == len(self.attention) == len(self.heads)
-        _check(
+        check(
             self,
             (same, "block_out_channels, attention and heads differ in length", "give one entry a level to each"),
             (
@@ -49,7 +49,7 @@ class UNetConfig:
         for i, (c, on, heads) in enumerate(zip(self.block_out_channels, self.attention, self.heads, strict=True)):
             used = on or (i == mid and self.mid_attention)
             rule = not used or c % heads == 0, f"width {c} does not divide into {heads} heads", "change heads"
-            _check(self, rule)
+            check(self, rule)
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class VAEConfig:
             f"widths {self.block_out_channels} do not divide into {self.norm_groups} groups",
             "choose norm_groups that divides every width",
         )
-        _check(self, rule)
+        check(self, rule)
 
     @property
     def factor(self) -> int:
@@ -82,9 +82,10 @@ class VAEConfig:
         return 2 ** (len(self.block_out_channels) - 1)
 
 
-def _check_tower(config: "CLIPTextConfig | CLIPVisionConfig") -> None:
-    divides = config.dim % config.heads == 0
-    _check(config, (divides, f"width {config.dim} does not divide into {config.heads} heads", "change heads"))
+def check_heads(dim: int, heads: int) -> None:
+    """Raises BadInput for a transformer whose width does not divide into its heads."""
+    if dim % heads:
+        raise BadInput(f"width {dim} does not divide into {heads} heads", "change heads")
 
 
 @dataclass(frozen=True)
@@ -102,36 +103,4 @@ class CLIPTextConfig:
     eos_id: int = 49407  # the state at its first place is the pooled one (files that say 2 mean the highest id)
 
     def __post_init__(self) -> None:
-        _check_tower(self)
-
-
-@dataclass(frozen=True)
-class CLIPVisionConfig:
-    """CLIP's image tower: a vision transformer. Raises BadInput."""
-
-    image_size: int = 224
-    patch_size: int = 32
-    dim: int = 768
-    layers: int = 12
-    heads: int = 12
-    mlp_dim: int = 3072
-    activation: str = "quick_gelu"
-    projection_dim: int = 512
-
-    def __post_init__(self) -> None:
-        _check_tower(self)
-
-
-@dataclass(frozen=True)
-class CLIPResNetConfig:
-    """CLIP's image tower as a residual network; one width and one count of blocks a level. Raises BadInput."""
-
-    image_size: int = 128  # it was trained at
-    stem: int = 16  # channels at half the resolution
-    widths: tuple[int, ...] = (32, 64, 128, 192)  # channels at 1/4, 1/8, 1/16, 1/32
-    blocks: tuple[int, ...] = (1, 1, 1, 1)
-    projection_dim: int = 192
-
-    def __post_init__(self) -> None:
-        same, remedy = len(self.widths) == len(self.blocks), "give one entry a level to each"
-        _check(self, (same, "widths and blocks differ in length", remedy))
+        check_heads(self.dim, self.heads)

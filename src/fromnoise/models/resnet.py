@@ -4,12 +4,29 @@ Small data decides: after 28,000 pictures and the same minutes this tower found 
 vision transformer 31.
 """
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fromnoise.models.clip import VisionOutput
-from fromnoise.models.config import CLIPResNetConfig
+from fromnoise.models.config import check
+
+
+@dataclass(frozen=True)
+class CLIPResNetConfig:
+    """CLIP's image tower as a residual network; one width and one count of blocks a level. Raises BadInput."""
+
+    image_size: int = 128  # it was trained at
+    stem: int = 16  # channels at half the resolution
+    widths: tuple[int, ...] = (32, 64, 128, 192)  # channels at 1/4, 1/8, 1/16, 1/32
+    blocks: tuple[int, ...] = (1, 1, 1, 1)
+    projection_dim: int = 192
+
+    def __post_init__(self) -> None:
+        same, remedy = len(self.widths) == len(self.blocks), "give one entry a level to each"
+        check(self, (same, "widths and blocks differ in length", remedy))
 
 
 class Block(nn.Module):

@@ -10,9 +10,9 @@ from torch import nn
 
 from fromnoise.errors import BadInput, NotFound, UnknownName
 from fromnoise.models.clip import CLIPText
-from fromnoise.models.clip_vision import CLIPVision
-from fromnoise.models.config import CLIPResNetConfig, CLIPTextConfig, CLIPVisionConfig, UNetConfig, VAEConfig
-from fromnoise.models.resnet import CLIPResNet
+from fromnoise.models.clip_vision import CLIPVision, CLIPVisionConfig
+from fromnoise.models.config import CLIPTextConfig, UNetConfig, VAEConfig
+from fromnoise.models.resnet import CLIPResNet, CLIPResNetConfig
 from fromnoise.models.unet import UNet
 from fromnoise.models.vae import VAE
 from fromnoise.prompt.tokenizer import Tokenizer

@@ -17,7 +17,7 @@ from fromnoise.diffusion.schedule import NoiseSchedule
 from fromnoise.errors import BadCheckpoint, NotFound
 from fromnoise.latent_diffusion import LatentDiffusion
 from fromnoise.models.clip import CLIPText
-from fromnoise.models.config import CLIPResNetConfig, CLIPTextConfig, CLIPVisionConfig, UNetConfig, VAEConfig
+from fromnoise.models.config import CLIPTextConfig, UNetConfig, VAEConfig
 from fromnoise.models.unet import UNet
 from fromnoise.models.vae import VAE
 from fromnoise.prompt.tokenizer import Tokenizer
@@ -63,7 +63,6 @@ CLIP = {
     "projection_dim": "projection_dim",
 }
 TEXT = CLIP | {"vocab_size": "vocab_size", "max_length": "max_position_embeddings", "eos_id": "eos_token_id"}
-VISION = CLIP | {"image_size": "image_size", "patch_size": "patch_size"}
 # settings that our networks do not have: absent, None and False are fine, and so are these values
 FIXED: dict[str, Any] = {
     "act_fn": "silu", "norm_eps": 1e-5, "downsample_padding": 1, "mid_block_scale_factor": 1, "dropout": 0.0,
@@ -103,9 +102,11 @@ def load(folder: Path, image_tower: bool = True) -> LatentDiffusion:
         unet = UNet(unet_config(configs["unet"]))
         vae = VAE(vae_config(configs["vae"]))
         text_encoder = CLIPText(text_config(configs["text_encoder"]))
-        vision = transformer(vision_config(configs["image_encoder"])) if "image_encoder" in configs else None
-        if "image_tower" in configs:
-            vision = resnet(resnet_config(configs["image_tower"]))
+        vision = None
+        if configs.keys() & {"image_encoder", "image_tower"}:  # drawing never is the place
+            from fromnoise.checkpoints.formats.diffusers_towers import build
+
+            vision = build(configs)
     tower = "image_tower" if "image_tower" in configs else "image_encoder"
     for part, network in (("unet", unet), ("vae", vae), ("text_encoder", text_encoder), (tower, vision)):
         if network is not None:
@@ -214,28 +215,6 @@ def text_config(config: dict) -> CLIPTextConfig:
     # transformers' own defaults, which are not those of Stable Diffusion's encoder
     config = {"hidden_size": 512, "intermediate_size": 2048, "num_attention_heads": 8} | config
     return translated(TEXT, config, CLIPTextConfig, eos_id=eos, projection_dim=projection)
-
-
-def vision_config(config: dict) -> CLIPVisionConfig:
-    """config.json of a CLIPVisionModelWithProjection."""
-    return translated(VISION, config, CLIPVisionConfig)
-
-
-def resnet(config: Any) -> Any:
-    from fromnoise.models.resnet import CLIPResNet  # only where one is met: drawing never is that place
-
-    return CLIPResNet(config)
-
-
-def transformer(config: CLIPVisionConfig) -> Any:
-    from fromnoise.models.clip_vision import CLIPVision
-
-    return CLIPVision(config)
-
-
-def resnet_config(config: dict) -> CLIPResNetConfig:
-    """config.json of `image_tower/`."""
-    return translated({f.name: f.name for f in fields(CLIPResNetConfig)}, config, CLIPResNetConfig)
 
 
 def read_scheduler(config: dict) -> tuple[NoiseSchedule, str]:

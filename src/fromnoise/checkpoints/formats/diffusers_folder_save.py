@@ -7,28 +7,28 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
+from torch import Tensor
 
-from fromnoise.checkpoints import tensors
 from fromnoise.checkpoints.formats.diffusers_folder import (
     PREDICTIONS,
     TEXT,
     UNET,
     VAE_,
-    VISION,
     WEIGHTS,
     read_scheduler,
-    resnet_config,
     text_config,
     unet_config,
     vae_config,
-    vision_config,
 )
+from fromnoise.checkpoints.formats.diffusers_towers import VISION, resnet_config, vision_config
 from fromnoise.diffusion import spacing
 from fromnoise.diffusion.schedule import NoiseSchedule
 from fromnoise.errors import BadInput
 from fromnoise.latent_diffusion import LatentDiffusion
-from fromnoise.models.clip_vision import CLIPVision
-from fromnoise.models.config import CLIPResNetConfig, CLIPTextConfig, CLIPVisionConfig, UNetConfig, VAEConfig
+from fromnoise.models.clip_vision import CLIPVision, CLIPVisionConfig
+from fromnoise.models.config import CLIPTextConfig, UNetConfig, VAEConfig
+from fromnoise.models.resnet import CLIPResNetConfig
 from fromnoise.prompt.tokenizer import Tokenizer
 
 # transformers runs weights in the type they are stored in unless told so: diffusers' own parts would then not match
@@ -53,12 +53,12 @@ def save(model: LatentDiffusion, folder: Path, dtype: torch.dtype = torch.float1
     elif model.vision is not None:
         parts["image_encoder"] = (model.vision, write_vision(model.vision.config), vision_config)
     for part, (network, config, reading) in parts.items():
-        tensors.write(folder / part / WEIGHTS[part], network.state_dict(), dtype)
+        write(folder / part / WEIGHTS[part], network.state_dict(), dtype)
         was = model.configs.get(part)  # as its file had it, where that still says the same
         write_json(folder / part / "config.json", was if was and reading(was) == network.config else config)
     head = {"text_projection.weight": model.text_projection, "logit_scale": model.logit_scale}
     if head := {k: v for k, v in head.items() if v is not None}:
-        tensors.write(folder / "clip_head.safetensors", head, dtype)
+        write(folder / "clip_head.safetensors", head, dtype)
     model.tokenizer.save(folder / "tokenizer")
     scheduler = model.configs.get("scheduler")
     if not scheduler or not same_schedule(scheduler, model):
@@ -162,3 +162,13 @@ def write_scheduler(schedule: NoiseSchedule, prediction: str, defaults: dict) ->
                 if torch.equal(read_scheduler(trial)[0].alpha_bar, alpha_bar):
                     return trial
     return config | ends | {"beta_schedule": "linear", "trained_betas": betas.tolist()}
+
+
+def write(path: Path, tensors: dict[str, Tensor], dtype: torch.dtype) -> None:
+    """Writes a safetensors file; floating tensors are cast to `dtype`, whole numbers stay as they are."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    ready = {
+        k: (v.detach().to("cpu", dtype) if v.is_floating_point() else v.detach().cpu()).contiguous()
+        for k, v in tensors.items()
+    }
+    save_file(ready, path, metadata={"format": "pt"})
