@@ -7,6 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from fromnoise.diffusion.samplers import SAMPLERS
+from fromnoise.diffusion.spacing import SPACINGS
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -32,3 +35,14 @@ def test_adding_a_sampler(tmp_path):
     passed = re.search(r"(\d+) passed", done.stdout)
     assert passed
     assert int(passed[1]) >= 20  # order on two kinds of data, questions, batches, points, bad levels
+
+
+def test_the_table_of_samplers_is_of_today():
+    """Its registry columns; the errors beside them take half a minute to measure: `python docs/make_samplers.py`."""
+    page = (ROOT / "docs" / "samplers.md").read_text(encoding="utf-8")
+    for entry in SAMPLERS.values():
+        order = f"{entry.order:g}" if entry.order else "–"
+        own = f" ({entry.own_order:g})" if entry.own_order else ""
+        assert f"| `{entry.name}` | {entry.label} | {order}{own} | {entry.evaluations or 'any'} |" in page
+        assert not entry.why or entry.why in page
+    assert all(f"| `{entry.name}` | {entry.label} |" in page for entry in SPACINGS.values())
