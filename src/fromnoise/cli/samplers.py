@@ -1,7 +1,7 @@
 """`fromnoise samplers`: the tables of samplers and spacings."""
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from fromnoise.diffusion.samplers import SAMPLERS
 from fromnoise.diffusion.spacing import SPACINGS
@@ -9,12 +9,13 @@ from fromnoise.diffusion.spacing import SPACINGS
 
 def samplers() -> None:
     """List the samplers, with what each costs, and the spacings."""
-    table = Table("name", "label", "order", "calls a step", "draws noise", "options", box=None, pad_edge=False)
+    name = Column("name", no_wrap=True)
+    table = Table(name, "label", "order", "calls", "noise", "options", box=None, pad_edge=False)
     for entry in SAMPLERS.values():
         order = "–" if entry.order is None else f"{entry.order:g}"
         noise = "yes" if entry.stochastic else "no"
         table.add_row(entry.name, entry.label, order, str(entry.evaluations or "any"), noise, ", ".join(entry.options))
-    spacings = Table("spacing", "label", "options", box=None, pad_edge=False)
+    spacings = Table(Column("spacing", no_wrap=True), "label", "options", box=None, pad_edge=False)
     for entry in SPACINGS.values():
         spacings.add_row(entry.name, entry.label, ", ".join(entry.options))
     console = Console()
