@@ -17,7 +17,7 @@ def dpmpp_2m_sde(
     x: Tensor, sigmas: Tensor, noise: NoiseSource, eta: float = 1.0, s_noise: float = 1.0, solver: str = "midpoint",
     past: Sequence[Past] = (),
 ) -> Sampling:  # fmt: skip
-    """The same idea on the reverse SDE, eta scaling its noise (Lu et al. 2022 "DPM-Solver++", section 5 and appendix
+    """`dpmpp_2m` on the reverse SDE, eta scaling its noise (Lu et al. 2022 "DPM-Solver++", section 5 and appendix
     B.5). solver: how the slope of x0 enters, "midpoint" (eta 0 is then `dpmpp_2m`) or "heun" (the exact integral; eta
     0 is then `res_multistep`). A step to sigma 0 is x0."""
     if solver not in SOLVERS:
