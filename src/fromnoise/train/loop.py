@@ -4,6 +4,7 @@ import json
 import math
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -15,6 +16,7 @@ from fromnoise.checkpoints import training_state
 from fromnoise.errors import BadInput, UnknownName
 from fromnoise.train import muon
 from fromnoise.train.ema import Ema
+from fromnoise.train.precision import Fp32Attention, precision
 from fromnoise.train.recipe import Recipe, Stage
 
 OPTIMIZERS = ("adamw", "muon")
@@ -74,7 +76,7 @@ def fit(task: Task, stage: Stage, recipe: Recipe) -> dict[str, Any]:
         )
     # said outright, else several processes without a GPU would each believe themselves alone
     cpu = stage.get("device") == "cpu" or not torch.accelerator.is_available()
-    accelerator = Accelerator(mixed_precision=stage.get("precision", "no"), cpu=cpu)
+    accelerator = Accelerator(mixed_precision=precision(stage.get("precision", "no"), cpu), cpu=cpu)
     rank, world = accelerator.process_index, accelerator.num_processes
     task.module.to(accelerator.device)
     ema = Ema(task.module, stage.get("ema", 0.999))
@@ -136,7 +138,7 @@ def fit(task: Task, stage: Stage, recipe: Recipe) -> dict[str, Any]:
             for group in optimizer.param_groups:
                 group["lr"] = base * learning_rate(progress(), step, stage.get("warmup", 100), stage.get("decay", 0.3))
             noise = torch.Generator().manual_seed((recipe.seed * 1_000_003 + step) * 64 + rank)
-            with accelerator.autocast():
+            with accelerator.autocast(), Fp32Attention() if cpu else nullcontext():
                 loss, figures = task.loss(next(batches), progress(), noise)
             if not math.isfinite(loss.item()):
                 raise BadInput(f"[{stage.name}] the loss became {loss.item()} at step {step}",

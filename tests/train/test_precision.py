@@ -1,0 +1,29 @@
+"""The number format of training: chosen at run time, attention kept in fp32 on CPUs."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from fromnoise.errors import UnknownName
+from fromnoise.train.precision import Fp32Attention, precision
+
+
+def test_auto_is_bf16_only_where_the_hardware_multiplies_it(monkeypatch):
+    for native in (True, False):
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda native=native: native)
+        assert precision("auto", cpu=True) == ("bf16" if native else "no")
+    assert precision("no", cpu=True) == "no"
+    with pytest.raises(UnknownName, match="bf16"):
+        precision("float16", cpu=True)
+
+
+def test_attention_is_fp32_inside_autocast_and_nothing_else():
+    q, k, v = torch.randn(3, 2, 4, 32, 8).unbind()
+    exact = F.scaled_dot_product_attention(q, k, v)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert not torch.equal(F.scaled_dot_product_attention(q, k, v).float(), exact)
+        with Fp32Attention():
+            assert torch.equal(F.scaled_dot_product_attention(q, k, v), exact)
+            assert F.linear(torch.randn(4, 8), torch.randn(8, 8)).dtype == torch.bfloat16
+            causal = F.scaled_dot_product_attention(q, k, v, is_causal=True)  # options pass through
+    assert torch.equal(causal, F.scaled_dot_product_attention(q, k, v, is_causal=True))
