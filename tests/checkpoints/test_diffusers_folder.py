@@ -1,5 +1,6 @@
 """The folder format: save∘load is the identity, diffusers opens it and draws the same picture, faults are named."""
 
+import inspect
 import json
 import logging
 
@@ -13,9 +14,12 @@ from fromnoise.api import Engine, load
 from fromnoise.checkpoints import hub
 from fromnoise.checkpoints.formats import diffusers_folder as folders
 from fromnoise.checkpoints.formats import diffusers_folder_save as writing
+from fromnoise.checkpoints.formats.diffusers_scheduler import CLASSES, defaults
+from fromnoise.diffusion.samplers import SAMPLERS
 from fromnoise.diffusion.schedule import NoiseSchedule
 from fromnoise.errors import BadCheckpoint, BadInput, NotFound
 from fromnoise.models.resnet import CLIPResNet, CLIPResNetConfig
+from fromnoise.pipeline.request import GenerationRequest
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +112,64 @@ def test_diffusers_opens_the_folder_and_draws_the_same_picture(
         image = engine.model.vae.to_image(last.x)[0].permute(1, 2, 0).numpy()
     assert expected.std() > 0.1  # a picture, not a flat field in which anything agrees
     assert np.abs((image / 2 + 0.5).clip(0, 1) - expected).max() < tolerance
+
+
+def test_diffusers_draws_the_same_with_a_latent_consistency_model(tmp_path):
+    """One step, so that no noise is added that would be another generator's."""
+    from diffusers import LatentConsistencyModelPipeline
+
+    folders.save(fakes.model(tmp_path / "w", "eps", vision=False, guidance_dim=12), tmp_path / "m")
+    rewrite(tmp_path / "m" / "scheduler" / "scheduler_config.json", _class_name="LCMScheduler")
+    index = tmp_path / "m" / "model_index.json"
+    rewrite(index, _class_name="LatentConsistencyModelPipeline", scheduler=["diffusers", "LCMScheduler"])
+    pipeline = LatentConsistencyModelPipeline.from_pretrained(tmp_path / "m")
+    pipeline.set_progress_bar_config(disable=True)
+    latents = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(1))
+    expected = pipeline("a neon cat", latents=latents, guidance_scale=6.0, num_inference_steps=1, width=32, height=32,
+                        output_type="np").images[0]  # fmt: skip
+    engine = load(tmp_path / "m")
+    assert engine.model.defaults == {"sampler": "lcm", "spacing": "trailing", "steps": 4, "cfg": 8.0}
+    found = engine.generate("a neon cat", latents=latents, steps=1, cfg=6.0)
+    assert expected.std() > 0.1
+    assert np.abs(np.asarray(found) / 255 - expected).max() < 1 / 255  # rounding to 8 bits, and the fp32 sinusoids
+
+
+@pytest.mark.parametrize(
+    ("config", "sampler", "spacing"),
+    [
+        ({"_class_name": "PNDMScheduler", "skip_prk_steps": True}, "plms", "leading"),
+        ({"_class_name": "EulerDiscreteScheduler", "use_karras_sigmas": True}, "euler", "karras"),
+        ({"_class_name": "EulerAncestralDiscreteScheduler", "timestep_spacing": "trailing"}, "euler_a", "trailing"),
+        ({"_class_name": "DPMSolverMultistepScheduler"}, "dpmpp_2m", "linspace"),
+        (
+            {"_class_name": "DPMSolverMultistepScheduler", "algorithm_type": "sde-dpmsolver++"},
+            "dpmpp_2m_sde", "linspace",
+        ),
+        ({"_class_name": "DPMSolverMultistepScheduler", "solver_order": 3}, "dpmpp_3m", "linspace"),
+    ],
+)  # fmt: skip
+def test_the_scheduler_says_what_a_model_is_drawn_with(copied, config, sampler, spacing):
+    (copied / "fromnoise.json").unlink()
+    path = copied / "scheduler" / "scheduler_config.json"
+    kept = {k: v for k, v in json.loads(path.read_text()).items() if k != "timestep_spacing"}
+    path.write_text(json.dumps(kept | config))
+    model = folders.load(copied)
+    request = GenerationRequest.of(prompt="a cat").resolved(model)
+    assert (request.sampler, request.spacing) == (sampler, spacing)
+    folders.save(model, copied.parent / "again")
+    assert not (copied.parent / "again" / "fromnoise.json").exists()  # the scheduler says it still
+
+
+def test_every_scheduler_that_is_known_is_one_of_diffusers():
+    import diffusers
+
+    for name, (sampler, spacing) in CLASSES.items():
+        assert hasattr(diffusers, name)
+        assert SAMPLERS[sampler]
+        default = inspect.signature(getattr(diffusers, name)).parameters.get("timestep_spacing")
+        assert default is None or default.default == spacing, name
+    with pytest.warns(UserWarning, match="IPNDMScheduler"):
+        assert defaults({"_class_name": "IPNDMScheduler"}) == {}
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from torchsde._brownian import brownian_interval
 from fromnoise.diffusion import philox
 from fromnoise.diffusion.brownian import BrownianNoise
 from fromnoise.diffusion.noise import Noise, initial
-from fromnoise.diffusion.variation import slerp, slerp_columns
+from fromnoise.diffusion.variation import BLENDS, slerp, slerp_columns
 from fromnoise.errors import BadInput, UnknownName
 
 pytestmark = pytest.mark.filterwarnings("ignore:Should have")  # torchsde's, about levels a rounding outside
@@ -171,7 +171,7 @@ def test_eta_noise_seed_delta_moves_the_steps_alone(rng, delta):
         assert torch.equal(moved(2.0, 1.0), draw)
 
 
-@pytest.mark.parametrize("blend", [slerp, slerp_columns])
+@pytest.mark.parametrize("blend", BLENDS)
 @pytest.mark.parametrize("rng", ["cpu", "nv"])
 def test_variation_from_end_to_end(rng, blend):
     def noise(strength):
@@ -181,7 +181,7 @@ def test_variation_from_end_to_end(rng, blend):
     assert torch.equal(noise(0.0).initial, a.initial)
     # one or two float32 roundings of values up to 4; PyTorch's sin(ω)/sin(ω) is 1
     assert (noise(1.0).initial - b.initial).abs().max() < 4 * 2**-22
-    assert torch.equal(noise(0.3).initial, blend(0.3, a.initial[0], b.initial[0])[None])
+    assert torch.equal(noise(0.3).initial, BLENDS[blend](0.3, a.initial[0], b.initial[0])[None])
     assert torch.equal(noise(0.3)(2.0, 1.0), a(2.0, 1.0))  # the steps' noise is the seed's, and not delayed
 
 
@@ -197,12 +197,12 @@ def test_slerp_is_an_arc_of_even_speed():
             assert float((x * end).sum() / a.norm() ** 2) == pytest.approx(math.cos(turn), abs=1e-12)
 
 
-@pytest.mark.parametrize("blend", [slerp, slerp_columns])
+@pytest.mark.parametrize("blend", BLENDS)
 def test_a_variation_is_unit_noise(blend):
     """n = 16384 values of mean square 1 ± √(2/n), within 5 standard errors, 0.055; the straight line would give ½.
     Columns of 64 add (|a| − |b|)²/2, about ½ in 64, to theirs."""
     a, b = initial([5, 6], (4, 64, 64))
-    assert float(blend(0.5, a, b).square().mean()) == pytest.approx(1, abs=5 * math.sqrt(2 / a.numel()))
+    assert float(BLENDS[blend](0.5, a, b).square().mean()) == pytest.approx(1, abs=5 * math.sqrt(2 / a.numel()))
 
 
 def test_slerp_where_there_is_no_arc():
@@ -361,7 +361,7 @@ def test_a_path_forgets_nothing_and_keeps_little(monkeypatch):
 
 def test_a_path_starts_as_noise_does():
     """And the options of Noise that concern the steps leave the path alone, as in A1111."""
-    options = {"variation_seeds": [8], "variation_strength": 0.4, "eta_noise_seed_delta": 5, "blend": slerp_columns}
+    options = {"variation_seeds": [8], "variation_strength": 0.4, "eta_noise_seed_delta": 5, "blend": "columns"}
     assert torch.equal(brownian([3], **options).initial, Noise([3], SHAPE, **options).initial)
     assert torch.equal(brownian([3], **options)(2.0, 1.0), brownian([3])(2.0, 1.0))
 

@@ -7,13 +7,14 @@ from typing import TypeVar
 
 import pytest
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderKL, LatentConsistencyModelPipeline, UNet2DConditionModel
 from torch import nn
 from torch.nn import functional as F
 from transformers import CLIPTextConfig as TheirTextConfig
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPVisionModelWithProjection
 from transformers import CLIPVisionConfig as TheirVisionConfig
 
+from fromnoise.errors import BadInput
 from fromnoise.models import attention, layers
 from fromnoise.models.clip import MLP, CLIPText
 from fromnoise.models.clip_vision import CLIPVision, CLIPVisionConfig
@@ -86,6 +87,11 @@ UNETS = {
         block_out_channels=(16, 32), layers_per_block=1, attention=(False, True), heads=(4, 4), context_dim=24,
         norm_groups=8, mid_attention=False,
     ),
+    # a latent consistency model: its guidance scale is an input
+    "lcm": UNetConfig(
+        block_out_channels=(16, 32), layers_per_block=1, attention=(True, True), heads=(4, 4), context_dim=24,
+        norm_groups=8, guidance_dim=20,
+    ),
 }  # fmt: skip
 
 
@@ -98,7 +104,7 @@ def their_unet(c: UNetConfig) -> UNet2DConditionModel:
         mid_block_type="UNetMidBlock2DCrossAttn" if c.mid_attention else "UNetMidBlock2D",
         attention_head_dim=c.heads, cross_attention_dim=c.context_dim, norm_num_groups=c.norm_groups,
         transformer_layers_per_block=c.transformer_depth, use_linear_projection=c.linear_projection,
-        flip_sin_to_cos=c.flip_sin_to_cos, freq_shift=c.freq_shift,
+        flip_sin_to_cos=c.flip_sin_to_cos, freq_shift=c.freq_shift, time_cond_proj_dim=c.guidance_dim,
     )  # fmt: skip
 
 
@@ -121,6 +127,24 @@ def unet_deviation(ours: UNet, theirs: UNet2DConditionModel, side: tuple[int, in
 @pytest.mark.parametrize("name", UNETS)
 def test_unet(name: str, dtype: torch.dtype):
     assert unet_deviation(*unets(name, dtype)) <= (EXACT if dtype == torch.float64 else COARSE)
+
+
+def test_unet_that_takes_its_guidance_scale():
+    ours, theirs = unets("lcm")
+    x, context, t, scale = randn(2, 4, 8, 8), randn(2, 7, 24, seed=2), torch.tensor([3.0, 900.0]), [1.5, 8.0]
+    # diffusers' own sinusoids of scale − 1; it has them as a method that needs nothing of its pipeline
+    sinusoids = LatentConsistencyModelPipeline.get_guidance_scale_embedding(
+        SimpleNamespace(), torch.tensor(scale, dtype=torch.float64) - 1, 20, dtype=torch.float64
+    )
+    with torch.no_grad():
+        wanted = theirs(x, t, context, timestep_cond=sinusoids).sample
+        found = ours(x, t, Conditioning(context, guidance=torch.tensor(scale)))
+        plain = ours(x, t, Conditioning(context))
+    # ours computes the angles, up to 7000, in fp32: 6e-8 × 7000 = 4e-4 of a radian, times what a weight makes of it
+    assert deviation(found, wanted) < 2e-3
+    assert deviation(plain, wanted) > 0.05
+    with pytest.raises(BadInput, match="guidance"):
+        unets("sd1")[0](x, t, Conditioning(context, guidance=torch.tensor(scale)))
 
 
 def test_unet_of_odd_sides():

@@ -12,6 +12,7 @@ from fromnoise.diffusion.spacing import SPACINGS
 from fromnoise.errors import BadInput, UnknownName
 from fromnoise.models.unet import Conditioning
 from fromnoise.pipeline import images
+from fromnoise.pipeline.presets import PRESETS
 from fromnoise.pipeline.request import GenerationRequest
 from fromnoise.runtime.prepare import prepare
 
@@ -127,6 +128,15 @@ def test_randomness(engine):
     assert "Variation seed: 10, Variation seed strength: 0.5" in varied[1].info["parameters"]
 
 
+def test_a_variation_can_be_that_of_a1111(engine):
+    settings = {"seed": 1, "variation_seed": 2, "variation_strength": 0.3}
+    ours = engine.generate("a cat", **settings)
+    theirs = engine.generate("a cat", **settings, variation_blend="columns")
+    assert ours.tobytes() != theirs.tobytes()
+    assert "Variation blend: columns" in theirs.info["parameters"]
+    assert "Variation blend" not in ours.info["parameters"]
+
+
 def test_names_of_samplers_and_spacings(engine):
     def settled(**settings):
         request = GenerationRequest.of(prompt="a cat", **settings).resolved(engine.model)
@@ -222,6 +232,28 @@ def test_what_is_left_open_the_model_decides(engine):
     assert (request.steps, request.cfg, request.width, request.height) == (4, 3.0, 32, 32)
     assert (request.sampler, request.spacing) == ("dpmpp_2m", "karras")
     assert request.seed is not None
+
+
+def test_presets_decide_what_the_request_leaves_open(engine):
+    request = GenerationRequest.of(prompt="a cat", preset="Lightning", steps=8).resolved(engine.model)
+    assert (request.sampler, request.spacing, request.steps, request.cfg) == ("euler", "trailing", 8, 1.0)
+    for name in PRESETS:  # each names samplers and spacings that there are
+        request = GenerationRequest.of(prompt="a cat", preset=name, seed=1).resolved(engine.model)
+        assert request.model_dump().items() >= PRESETS[name].items()
+    with pytest.raises(UnknownName, match="lcm_lora"):
+        engine.generate("a cat", preset="fast lane")
+
+
+def test_a_model_that_takes_its_scale_is_asked_once_a_step(tmp_path):
+    parts = fakes.model(tmp_path, guidance_dim=12, sampler="lcm", steps=2)
+    engine, rows = Engine(parts), []
+    parts.unet.register_forward_hook(lambda module, given, out: rows.append(len(out)))
+    one, other = (engine.generate("a cat", seed=1, cfg=scale).tobytes() for scale in (1.5, 8))
+    assert rows == [1] * 4
+    assert one != other
+    for settings in ({"negative_prompt": "dog"}, {"sampler": "euler_cfg_pp"}):
+        with pytest.raises(BadInput, match="distilled"):
+            engine.generate("a cat", seed=1, **settings)
 
 
 def test_the_file_carries_its_settings(engine, tmp_path):

@@ -2,6 +2,7 @@
 
 import atexit
 import gc
+import inspect
 import json as jsonlib
 import re
 import sys
@@ -9,7 +10,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_origin
 
 import typer
 
@@ -20,43 +21,32 @@ if TYPE_CHECKING:  # torch comes in only when the request is known to be sound
     from fromnoise.pipeline.generate import Step
 
 
-def option(field: str, *names: str) -> Any:
-    """The command-line option of a field of GenerationRequest, which also says its help."""
-    return typer.Option(*names, help=GenerationRequest.model_fields[field].description)
+# how the command line calls a field, where it is not the field's name with hyphens
+NAMES = {"negative_prompt": "--negative", "eta_noise_seed_delta": "--ensd", "apg": "--apg",
+         "discard_penultimate": "--discard-penultimate/--keep-penultimate"}  # fmt: skip
+OWN = ("prompt", "width", "height", "sampler_options", "spacing_options")  # these are spelled in another way
 
 
+def options(command: Callable[..., None]) -> Callable[..., None]:
+    """Gives a command, in place of its `**fields`, an option for every field of GenerationRequest: of its name, type,
+    default and description."""
+    first, *own, _ = inspect.signature(command).parameters.values()
+    made = []
+    for field, about in GenerationRequest.model_fields.items():
+        if field not in OWN:
+            kind = str if get_origin(about.annotation) is Literal else about.annotation
+            shown = typer.Option(*filter(None, [NAMES.get(field)]), help=about.description)
+            made.append(first.replace(name=field, default=about.default, annotation=Annotated[kind, shown]))
+    command.__signature__ = inspect.Signature([first, *made, *own])  # type: ignore[attr-defined]
+    command.__annotations__ = {p.name: p.annotation for p in (first, *made, *own)}
+    return command
+
+
+@options
 def generate(
     prompt: Annotated[str, typer.Argument(help='What to draw, as in "a neon cat in space".')],
-    negative: Annotated[str, option("negative_prompt", "--negative")] = "",
-    steps: Annotated[int | None, option("steps", "--steps")] = None,
-    cfg: Annotated[float | None, option("cfg", "--cfg")] = None,
-    cfg_rescale: Annotated[float, option("cfg_rescale", "--cfg-rescale")] = 0.0,
-    sampler: Annotated[str | None, option("sampler", "--sampler")] = None,
-    spacing: Annotated[str | None, option("spacing", "--spacing")] = None,
-    eta: Annotated[float | None, option("eta", "--eta")] = None,
-    s_churn: Annotated[float | None, option("s_churn", "--s-churn")] = None,
-    s_tmin: Annotated[float | None, option("s_tmin", "--s-tmin")] = None,
-    s_tmax: Annotated[float | None, option("s_tmax", "--s-tmax")] = None,
-    s_noise: Annotated[float | None, option("s_noise", "--s-noise")] = None,
     sampler_option: Annotated[list[str] | None, typer.Option(help="More of the sampler: order=2, solver=heun.")] = None,
     spacing_option: Annotated[list[str] | None, typer.Option(help="Of the spacing: rho=5, sigma_min=0.1.")] = None,
-    discard_penultimate: Annotated[
-        bool | None, option("discard_penultimate", "--discard-penultimate/--keep-penultimate")
-    ] = None,
-    noise_scaling: Annotated[str, option("noise_scaling", "--noise-scaling")] = "unit",
-    cfg_sigma_min: Annotated[float | None, option("cfg_sigma_min", "--cfg-sigma-min")] = None,
-    cfg_sigma_max: Annotated[float | None, option("cfg_sigma_max", "--cfg-sigma-max")] = None,
-    skip_uncond_below: Annotated[float, option("skip_uncond_below", "--skip-uncond-below")] = 0.0,
-    apg: Annotated[bool, option("apg", "--apg")] = False,
-    apg_parallel: Annotated[float, option("apg_parallel", "--apg-parallel")] = 0.0,
-    apg_norm: Annotated[float | None, option("apg_norm", "--apg-norm")] = None,
-    apg_momentum: Annotated[float, option("apg_momentum", "--apg-momentum")] = 0.0,
-    seed: Annotated[int | None, option("seed", "--seed")] = None,
-    rng: Annotated[str, option("rng", "--rng")] = "cpu",
-    ensd: Annotated[int, option("eta_noise_seed_delta", "--ensd")] = 0,
-    variation_seed: Annotated[int | None, option("variation_seed", "--variation-seed")] = None,
-    variation_strength: Annotated[float, option("variation_strength", "--variation-strength")] = 0.0,
-    count: Annotated[int, option("count", "--count")] = 1,
     size: Annotated[str | None, typer.Option(help="Pixels: 128, or 192x128 (width x height).")] = None,
     model: Annotated[str | None, typer.Option(help="A folder or a hub id; the bundled model if left out.")] = None,
     guide: Annotated[str | None, typer.Option(help="A weaker model of the same kind to guide by.")] = None,
@@ -64,19 +54,12 @@ def generate(
     dtype: Annotated[str, typer.Option(help="Precision of the network: fp32, bf16 or fp16.")] = "fp32",
     out: Annotated[Path | None, typer.Option(help="A .png, or a folder; the words and the seed if left out.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print what was drawn as JSON, for scripts.")] = False,
+    **fields: Any,
 ) -> None:
     """Draw pictures from words."""
     started = time.perf_counter()
-    request = GenerationRequest.of(
-        prompt=prompt, negative_prompt=negative, steps=steps, cfg=cfg, cfg_rescale=cfg_rescale,
-        cfg_sigma_min=cfg_sigma_min, cfg_sigma_max=cfg_sigma_max, skip_uncond_below=skip_uncond_below,
-        apg=apg, apg_parallel=apg_parallel, apg_norm=apg_norm, apg_momentum=apg_momentum,
-        sampler=sampler, spacing=spacing, eta=eta, s_churn=s_churn, s_tmin=s_tmin, s_tmax=s_tmax, s_noise=s_noise,
-        sampler_options=named(sampler_option), spacing_options=named(spacing_option),
-        discard_penultimate=discard_penultimate, noise_scaling=noise_scaling, seed=seed, rng=rng,
-        eta_noise_seed_delta=ensd, variation_seed=variation_seed, variation_strength=variation_strength,
-        count=count, **sides(size),
-    )  # fmt: skip
+    more = {"sampler_options": named(sampler_option), "spacing_options": named(spacing_option)}
+    request = GenerationRequest.of(prompt=prompt, **fields, **more, **sides(size))
     if out is not None and out.suffix.lower() not in ("", ".png"):
         raise BadInput(f"cannot write {out.name}: pictures are PNG files", "end --out in .png, or name a folder")
     # torch makes hundreds of thousands of objects that stay. Looking through them for rubbish takes 0.15 s while it is

@@ -47,11 +47,11 @@ class Noise:
                           (A1111's "ENSD")
     variation_seeds       one an image. `initial` is then blend(variation_strength, the seed's noise, the first noise of
     variation_strength    the variation seed): at 0 the seed's noise bit for bit, at 1 the variation's, to rounding
-    blend                 variation.slerp (None), or variation.slerp_columns for A1111's pictures
+    blend                 a name of variation.BLENDS: "slerp", or "columns" for A1111's pictures
 
-    Raises UnknownName for the rng; BadInput for no seeds, for one that is no integer in [0, 2⁶³) for "cpu" or [0, 2⁶⁴)
-    for "nv" (delta added or not), for variation seeds that are not as many, for a strength outside [0, 1] or, where
-    there are no variation seeds, other than 0.
+    Raises UnknownName for rng and blend; BadInput for no seeds, for one that is no integer in [0, 2⁶³) for "cpu" or
+    [0, 2⁶⁴) for "nv" (delta added or not), for variation seeds that are not as many, for a strength outside [0, 1] or,
+    where there are no variation seeds, other than 0.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Noise:
         eta_noise_seed_delta: int = 0,
         variation_seeds: Sequence[int] | None = None,
         variation_strength: float = 0.0,
-        blend: Callable[[float, Tensor, Tensor], Tensor] | None = None,
+        blend: str = "slerp",
     ):
         check_seeds(rng, seeds)
         later = [s + eta_noise_seed_delta for s in seeds]
@@ -83,12 +83,12 @@ class Noise:
         self.streams = [stream(rng, s) for s in seeds]
         self.initial = self.draw()  # always drawn, else the first step's noise would repeat the starting latents
         if variation_seeds is not None and variation_strength:
-            from fromnoise.diffusion.variation import slerp
+            from fromnoise.diffusion.variation import find
 
-            blend = blend or slerp
+            mix = find(blend)
             others = [stream(rng, s)(self.shape) for s in variation_seeds]
             pairs = zip(self.initial, others, strict=True)
-            self.initial = torch.stack([blend(variation_strength, a, b) for a, b in pairs])
+            self.initial = torch.stack([mix(variation_strength, a, b) for a, b in pairs])
         if eta_noise_seed_delta:
             self.streams = [stream(rng, s) for s in later]
 

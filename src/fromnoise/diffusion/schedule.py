@@ -26,10 +26,8 @@ class NoiseSchedule:
     def __post_init__(self):
         a = torch.as_tensor(self.alpha_bar, dtype=torch.float64, device="cpu")
         if a.ndim != 1 or len(a) < 2 or not bool((a[1:] < a[:-1]).all() and a[0] < 1 and a[-1] >= 0):
-            raise BadInput(
-                "a noise schedule needs at least 2 values of alpha_bar, strictly decreasing inside [0, 1)",
-                "check the betas: each must lie in (0, 1], only the last may be 1",
-            )
+            raise BadInput("a noise schedule needs at least 2 values of alpha_bar, strictly decreasing inside [0, 1)",
+                           "check the betas: each must lie in (0, 1], only the last may be 1")  # fmt: skip
         object.__setattr__(self, "alpha_bar", a)
 
     @classmethod

@@ -101,10 +101,8 @@ def sigmas(
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
         raise BadInput(f"steps {steps} cannot be used", "give a whole number from 1 up; 20 is usual")
     if unknown := set(options) - set(entry.options):
-        raise BadInput(
-            f"spacing {entry.name!r} has no option {', '.join(sorted(unknown))}",
-            f"its options: {', '.join(entry.options) or 'none'}",
-        )
+        raise BadInput(f"spacing {entry.name!r} has no option {', '.join(sorted(unknown))}",
+                       f"its options: {', '.join(entry.options) or 'none'}")  # fmt: skip
     n = steps + (final == "none") + bool(discard_penultimate)
     if entry.timesteps:
         fits(schedule, n)
@@ -115,10 +113,8 @@ def sigmas(
     except OverflowError:
         raise BadInput(f"options {options} lead the spacing {entry.name!r} to infinity", "leave them out") from None
     if not (math.inf > levels[0] and levels[-1] > 0 and all(s > t for s, t in pairwise(levels))):
-        raise BadInput(
-            f"the {n} noise levels of spacing {entry.name!r} are not strictly decreasing and above 0",
-            f"ask for fewer steps{' or use its default options' if options else ''}",
-        )
+        raise BadInput(f"the {n} noise levels of spacing {entry.name!r} are not strictly decreasing and above 0",
+                       f"ask for fewer steps{' or use its default options' if options else ''}")  # fmt: skip
     if final != "none":
         levels.append(0.0 if final == "zero" else float(schedule.sigmas[0]))
     if discard_penultimate:
@@ -164,10 +160,8 @@ def within(name: str, value: float, low: float, high: float, usual: float) -> No
 def fits(schedule: "NoiseSchedule", n: int) -> None:
     """Raises BadInput for more levels than the schedule has timesteps."""
     if n > len(schedule):
-        raise BadInput(
-            f"{n} noise levels from a schedule of {len(schedule)} timesteps",
-            "ask for fewer steps, or use the karras or exponential spacing",
-        )
+        raise BadInput(f"{n} noise levels from a schedule of {len(schedule)} timesteps",
+                       "ask for fewer steps, or use the karras or exponential spacing")  # fmt: skip
 
 
 def karras(

@@ -1,8 +1,11 @@
 """From one noise towards another: the arcs between them."""
 
 import math
+from collections.abc import Callable
 
 from torch import Tensor
+
+from fromnoise.errors import UnknownName
 
 
 def slerp(strength: float, a: Tensor, b: Tensor) -> Tensor:
@@ -28,3 +31,13 @@ def slerp_columns(strength: float, a: Tensor, b: Tensor) -> Tensor:
         return a * strength + b * (1 - strength)
     angle = cosine.acos()
     return ((1 - strength) * angle).sin() / angle.sin() * a + (strength * angle).sin() / angle.sin() * b
+
+
+BLENDS = {"slerp": slerp, "columns": slerp_columns}
+
+
+def find(name: str) -> Callable[[float, Tensor, Tensor], Tensor]:
+    """The blend of that name. Raises UnknownName."""
+    if name not in BLENDS:
+        raise UnknownName("blend", name, BLENDS)
+    return BLENDS[name]

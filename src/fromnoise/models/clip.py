@@ -24,15 +24,6 @@ class TextOutput(NamedTuple):
     embeds: Tensor | None  # (B, projection_dim), not normalized; None without a projection
 
 
-class VisionOutput(NamedTuple):
-    """What an image becomes."""
-
-    last_hidden: Tensor  # (B, 1 + patches, dim), before the final norm
-    pooled: Tensor  # (B, dim) class token after the final norm
-    hidden_states: tuple[Tensor, ...]  # what enters the first layer, then each layer's output
-    embeds: Tensor  # (B, projection_dim), not normalized
-
-
 class SelfAttention(nn.Module):
     """(B, N, dim) → (B, N, dim); causal: a token sees itself and those before it."""
 

@@ -1,13 +1,23 @@
 """CLIP's image tower as a vision transformer: images → the space shared with captions (Radford 2021)."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from fromnoise.errors import BadInput
-from fromnoise.models.clip import LayerStack, VisionOutput
+from fromnoise.models.clip import LayerStack
 from fromnoise.models.config import check_heads
+
+
+class VisionOutput(NamedTuple):
+    """What an image becomes."""
+
+    last_hidden: Tensor  # (B, 1 + patches, dim), before the final norm
+    pooled: Tensor  # (B, dim) class token after the final norm
+    hidden_states: tuple[Tensor, ...]  # what enters the first layer, then each layer's output
+    embeds: Tensor  # (B, projection_dim), not normalized
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,11 @@ def check(config: Any, *rules: tuple[bool, str, str]) -> None:
             raise BadInput(f"{type(config).__name__}: {wrong}", remedy)
 
 
+def divides(widths: tuple[int, ...], groups: int) -> tuple[bool, str, str]:
+    wrong = f"widths {widths} do not divide into {groups} groups"
+    return all(c % groups == 0 for c in widths), wrong, "choose norm_groups that divides every width"
+
+
 @dataclass(frozen=True)
 class UNetConfig:
     """One level a resolution, from the finest to the coarsest; every tuple has one entry a level. Raises BadInput."""
@@ -33,19 +38,13 @@ class UNetConfig:
     flip_sin_to_cos: bool = True  # time embedding is [cos, sin] instead of [sin, cos]
     freq_shift: int = 0  # lowest frequency is 10000^(−(n−1)/(n−shift)) of n
     mid_attention: bool = True  # resnet, transformer, resnet in the middle; False: one resnet alone
+    guidance_dim: int | None = None  # sinusoids of the guidance scale, where that is an input (LCM)
 
     def __post_init__(self) -> None:
         levels, mid = len(self.block_out_channels), len(self.block_out_channels) - 1
         same = levels == len(self.attention) == len(self.heads)
-        check(
-            self,
-            (same, "block_out_channels, attention and heads differ in length", "give one entry a level to each"),
-            (
-                all(c % self.norm_groups == 0 for c in self.block_out_channels),
-                f"widths {self.block_out_channels} do not divide into {self.norm_groups} groups",
-                "choose norm_groups that divides every width",
-            ),
-        )
+        apart = "block_out_channels, attention and heads differ in length"
+        check(self, (same, apart, "give one entry a level to each"), divides(self.block_out_channels, self.norm_groups))
         for i, (c, on, heads) in enumerate(zip(self.block_out_channels, self.attention, self.heads, strict=True)):
             used = on or (i == mid and self.mid_attention)
             rule = not used or c % heads == 0, f"width {c} does not divide into {heads} heads", "change heads"
@@ -69,12 +68,7 @@ class VAEConfig:
     sample_size: int = 512  # pixel side it was trained at; a default only
 
     def __post_init__(self) -> None:
-        rule = (
-            all(c % self.norm_groups == 0 for c in self.block_out_channels),
-            f"widths {self.block_out_channels} do not divide into {self.norm_groups} groups",
-            "choose norm_groups that divides every width",
-        )
-        check(self, rule)
+        check(self, divides(self.block_out_channels, self.norm_groups))
 
     @property
     def factor(self) -> int:

@@ -40,14 +40,18 @@ def timestep_embedding(t: Tensor, dim: int, flip_sin_to_cos: bool = True, freq_s
 
 
 class TimeEmbedding(nn.Module):
-    """Two linear layers over the sinusoids: (B, dim) → (B, out)."""
+    """Two linear layers over the sinusoids: (B, dim) → (B, out). Where the network takes its guidance scale as an
+    input, the sinusoids of that, (B, cond_dim), are added first."""
 
-    def __init__(self, dim: int, out: int):
+    def __init__(self, dim: int, out: int, cond_dim: int | None = None):
         super().__init__()
+        self.cond_proj = nn.Linear(cond_dim, dim, bias=False) if cond_dim else None
         self.linear_1 = nn.Linear(dim, out)
         self.linear_2 = nn.Linear(out, out)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, cond: Tensor | None = None) -> Tensor:
+        if cond is not None and self.cond_proj is not None:
+            x = x + self.cond_proj(cond)
         return self.linear_2(F.silu(self.linear_1(x)))
 
 

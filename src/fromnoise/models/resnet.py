@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fromnoise.models.clip import VisionOutput
+from fromnoise.models.clip_vision import VisionOutput
 from fromnoise.models.config import check
 
 

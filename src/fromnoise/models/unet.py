@@ -33,6 +33,7 @@ class Conditioning:
     concat: Tensor | None = None  # (B, C, H, W) channels put behind those of x (inpainting)
     residuals: Residuals | None = None  # ControlNet
     image_tokens: Tensor | None = None  # (B, M, context_dim) of an image prompt (IP-Adapter)
+    guidance: Tensor | None = None  # (B,) fp32, the scale, for a network distilled to follow it (LCM)
 
 
 def _resnet(config: UNetConfig, inp: int, out: int) -> ResnetBlock:
@@ -119,7 +120,7 @@ class UNet(nn.Module):
         self.config = config
         widths, levels, n = config.block_out_channels, range(len(config.block_out_channels)), config.layers_per_block
         self.conv_in = nn.Conv2d(config.in_channels, widths[0], 3, padding=1)
-        self.time_embedding = TimeEmbedding(widths[0], 4 * widths[0])
+        self.time_embedding = TimeEmbedding(widths[0], 4 * widths[0], config.guidance_dim)
         self.down_blocks = nn.ModuleList(DownBlock(config, level) for level in levels)
         self.mid_block = MiddleBlock(config)
         # widths of the skips in the order they are made: conv_in's, then each level's, then its downsampled one
@@ -159,14 +160,18 @@ class UNet(nn.Module):
         projected: `self.project(conditioning.context)`, if there already. Raises BadInput for a condition that
         this network has no input for.
         """
-        for slot in ("pooled", "time_ids", "image_tokens"):
+        for slot in ("pooled", "time_ids", "image_tokens", *(() if self.config.guidance_dim else ("guidance",))):
             if getattr(conditioning, slot) is not None:
                 raise BadInput(f"this U-Net has no input for `{slot}`", "leave that slot of the Conditioning None")
         c, residuals = self.config, conditioning.residuals
         if projected is None:
             projected = self.project(conditioning.context)
         emb = timestep_embedding(t.expand(len(x)), c.block_out_channels[0], c.flip_sin_to_cos, c.freq_shift)
-        emb = F.silu(self.time_embedding(emb.to(x.dtype)))  # (B, 4·width); every resnet would apply this SiLU itself
+        cond = None
+        if c.guidance_dim and conditioning.guidance is not None:  # Luo et al. 2023 §4.2: sinusoids of 1000·(scale − 1)
+            cond = timestep_embedding(1000 * (conditioning.guidance - 1), c.guidance_dim, False, 1).to(x.dtype)
+        # (B, 4·width); every resnet would apply this SiLU itself
+        emb = F.silu(self.time_embedding(emb.to(x.dtype), cond))
         if conditioning.concat is not None:
             x = torch.cat((x, conditioning.concat), 1)
         x = self.conv_in(x)

@@ -1,6 +1,7 @@
 """Network + parameterization + guidance → x0 for a Query; the only place that knows both sides."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -34,7 +35,7 @@ def denoiser(
     check(prediction, schedule)
     guidance = guidance or Guidance()
     context = conditioning.context
-    alone = unet.bind(Conditioning(context[:1]))
+    alone = unet.bind(replace(conditioning, context=context[:1]))
     both = unet.bind(conditioning) if len(context) == 2 and guide is None else None
     weaker = guide.bind(Conditioning(context[:1])) if guide else None
     moving: dict[int, Tensor | None] = {}  # what projected guidance remembers of each image

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from fromnoise.diffusion import samplers
+from fromnoise.diffusion.guidance import Guidance
 from fromnoise.diffusion.noise import Noise
 from fromnoise.diffusion.parameterization import coefficients
 from fromnoise.diffusion.samplers.base import Sampling
@@ -72,6 +73,7 @@ def start(
         "eta_noise_seed_delta": request.eta_noise_seed_delta,
         "variation_seeds": request.variation_seeds(),
         "variation_strength": request.variation_strength,
+        "blend": request.variation_blend,
     }
     if entry.brownian:
         from fromnoise.diffusion.brownian import BrownianNoise
@@ -108,9 +110,16 @@ def steps(
     sigmas, run = start(model, request, request.seeds(), latents)
     # at 1 the negative prompt has no weight: half the work, unless the sampler itself steers by it
     always = samplers.find(request.sampler or "").uncond
-    texts = [request.prompt, request.negative_prompt] if request.cfg != 1 or always else [request.prompt]
-    conditioning, dropped = encode(model, texts)
-    answer = denoiser(unet, model.schedule, model.prediction, conditioning, request.guidance, always, guide)
+    distilled = model.unet.config.guidance_dim is not None  # the network takes the scale and does the rest itself
+    if distilled and (request.negative_prompt or always or guide):
+        raise BadInput("this model was distilled to guide itself and knows no negative prompt, CFG++ or guide",
+                       "leave them out; --cfg still says how strongly the prompt pulls")  # fmt: skip
+    two = not distilled and (request.cfg != 1 or always)
+    conditioning, dropped = encode(model, [request.prompt, request.negative_prompt] if two else [request.prompt])
+    guidance = Guidance() if distilled else request.guidance
+    if distilled:
+        conditioning = replace(conditioning, guidance=torch.tensor([float(request.cfg or 0)]))
+    answer = denoiser(unet, model.schedule, model.prediction, conditioning, guidance, always, guide)
     query, total = next(run), len(sigmas) - 1
     x = x0 = torch.empty(0)  # of all pictures, also where the sampler takes them one by one
     while True:
@@ -139,10 +148,15 @@ def _put(all_of_them: Tensor, new: Tensor, image: int | None, count: int) -> Ten
 
 
 def final_sigma(model: LatentDiffusion, request: GenerationRequest) -> Literal["zero", "first"]:
-    """Where a run ends: at σ = 0, but for DDIM on a model whose scheduler says `set_alpha_to_one: false` (Stable
-    Diffusion 1): there at the schedule's first σ, as diffusers' DDIMScheduler does, so that pictures agree."""
-    asked = model.configs.get("scheduler", {}).get("set_alpha_to_one", True) is False
-    return "first" if asked and request.sampler == "ddim" and request.spacing == "leading" else "zero"
+    """Where a run ends: at σ = 0, but at the schedule's first σ for DDIM and PLMS on a model whose scheduler says
+    `set_alpha_to_one: false` (Stable Diffusion 1), and for the model's own sampler where it says `final_sigmas_type:
+    sigma_min`: as diffusers' schedulers do, so that pictures agree."""
+    config = model.configs.get("scheduler", {})
+    first = config.get("set_alpha_to_one", True) is False and request.sampler in ("ddim", "plms")
+    first = (first and request.spacing == "leading") or (
+        config.get("final_sigmas_type") == "sigma_min" and request.sampler == model.defaults.get("sampler")
+    )
+    return "first" if first else "zero"
 
 
 def generate(

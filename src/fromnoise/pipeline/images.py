@@ -17,6 +17,11 @@ from fromnoise.latent_diffusion import LatentDiffusion
 from fromnoise.models.vae import VAE
 from fromnoise.pipeline.request import GenerationRequest
 
+# named by A1111, written where they are not the default
+NUMBERS = {"Variation seed strength": "variation_strength", "Eta": "eta", "Sigma churn": "s_churn",
+           "Sigma tmin": "s_tmin", "Sigma tmax": "s_tmax", "Sigma noise": "s_noise", "ENSD": "eta_noise_seed_delta",
+           "CFG Rescale phi": "cfg_rescale", "NGMS": "skip_uncond_below"}  # fmt: skip
+
 
 @torch.inference_mode()
 def pictures(vae: VAE, latents: Tensor) -> list[Image.Image]:
@@ -44,22 +49,16 @@ def parameters(model: LatentDiffusion, request: GenerationRequest, index: int, p
         "Model hash": model.digest or None,
         "Model": model.source or None,
         "Variation seed": (varied := request.variation_seeds()) and varied[index],
-        "Variation seed strength": f"{request.variation_strength:g}" if request.variation_strength else None,
-        "Eta": None if request.eta is None else f"{request.eta:g}",
-        "Sigma churn": None if request.s_churn is None else f"{request.s_churn:g}",
-        "Sigma tmin": None if request.s_tmin is None else f"{request.s_tmin:g}",
-        "Sigma tmax": None if request.s_tmax is None else f"{request.s_tmax:g}",
-        "Sigma noise": None if request.s_noise is None else f"{request.s_noise:g}",
+        "Variation blend": None if request.variation_blend == "slerp" else request.variation_blend,
         "Sampler options": json.dumps(request.sampler_options) if request.sampler_options else None,
         "Schedule options": json.dumps(request.spacing_options) if request.spacing_options else None,
         "Discard penultimate sigma": True if request.discard_penultimate else None,
         "Noise scaling": None if request.noise_scaling == "unit" else request.noise_scaling,
         "RNG": None if request.rng == "cpu" else request.rng.upper(),
-        "ENSD": request.eta_noise_seed_delta or None,
-        "CFG Rescale phi": f"{request.cfg_rescale:g}" if request.cfg_rescale else None,
-        "NGMS": f"{request.skip_uncond_below:g}" if request.skip_uncond_below else None,
         "CFG interval": f"{guidance.low:g} {guidance.high:g}" if guidance.low or guidance.high < math.inf else None,
         "APG": f"{guidance.apg_parallel:g} {guidance.apg_norm:g} {guidance.apg_momentum:g}" if guidance.apg else None,
+        **{name: f"{value:.15g}" for name, field in NUMBERS.items()
+           if (value := getattr(request, field)) != GenerationRequest.model_fields[field].default},
         "Plan": plan,
         "Version": f"fromnoise {__version__}",
     }

@@ -2,7 +2,7 @@
 
 import math
 import secrets
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -37,6 +37,7 @@ class GenerationRequest(BaseModel):
     apg_parallel: float = Field(0.0, ge=0, le=1, description="Share that apg keeps of what points along the picture.")
     apg_norm: float | None = Field(None, gt=0, description="The most that apg's guidance may measure.")
     apg_momentum: float = Field(0.0, gt=-1, lt=1, description="Share that apg keeps of its last guidance; -0.5: usual.")
+    preset: str | None = Field(None, description="Settings for models of few steps: lcm, lcm_lora, turbo, lightning.")
     sampler: str | None = Field(None, description="The sampler, as `fromnoise samplers` lists them.")
     spacing: str | None = Field(None, description="Spacing of the noise levels: karras, automatic, trailing, ...")
     eta: float | None = Field(None, ge=0, le=10, description="Fresh noise in each step, for samplers that take it.")
@@ -61,6 +62,9 @@ class GenerationRequest(BaseModel):
         None, ge=0, lt=2**63, description="Noise to go towards; picture i has variation_seed + i, all have the seed."
     )
     variation_strength: float = Field(0.0, ge=0, le=1, description="How far towards the variation seed's noise.")
+    variation_blend: Literal["slerp", "columns"] = Field(
+        "slerp", description="Along the sphere through both noises, or column by column as A1111 does."
+    )
     count: int = Field(1, ge=1, le=1000, description="How many pictures.")
     width: int | None = Field(None, ge=8, le=8192, description="Width in pixels.")
     height: int | None = Field(None, ge=8, le=8192, description="Height in pixels.")
@@ -75,6 +79,8 @@ class GenerationRequest(BaseModel):
             samplers.find(values["sampler"])
         if isinstance(values.get("spacing"), str) and values["spacing"].strip().lower() != "automatic":
             spacing.find(values["spacing"])
+        if isinstance(values.get("preset"), str):
+            _preset(values["preset"])
         try:
             return cls(**values)
         except ValidationError as error:
@@ -88,8 +94,8 @@ class GenerationRequest(BaseModel):
         Raises UnknownName for a sampler or spacing, BadInput for a size that the model cannot draw or an option that
         the sampler does not take.
         """
-        chosen = {k: getattr(self, k) if getattr(self, k) is not None else model.defaults.get(k, v)
-                  for k, v in FALLBACK.items()}  # fmt: skip
+        prefers = FALLBACK | model.defaults | (_preset(self.preset) if self.preset is not None else {})
+        chosen = {k: getattr(self, k) if getattr(self, k) is not None else prefers[k] for k in FALLBACK}
         entry, fused = samplers.parse(chosen["sampler"])
         if fused and self.spacing is None:  # "DPM++ 2M Karras"
             chosen["spacing"] = fused
@@ -143,3 +149,9 @@ class GenerationRequest(BaseModel):
     def variation_seeds(self) -> list[int] | None:
         """Of the pictures of a resolved request, or None where nothing varies."""
         return [(self.variation_seed or 0) + i for i in range(self.count)] if self.variation_strength else None
+
+
+def _preset(name: str) -> dict[str, Any]:
+    from fromnoise.pipeline.presets import find  # only where one is asked for
+
+    return find(name)

@@ -15,14 +15,10 @@ WORDS = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p
 
 def splitting() -> tuple[normalizers.Normalizer, pre_tokenizers.PreTokenizer]:
     """How CLIP cuts text before any merge: (NFC, one space, lower case) and (words, then bytes)."""
+    words = pre_tokenizers.Split(Regex(WORDS), behavior="removed", invert=True)
     return (
         normalizers.Sequence([normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]),
-        pre_tokenizers.Sequence(
-            [
-                pre_tokenizers.Split(Regex(WORDS), behavior="removed", invert=True),
-                pre_tokenizers.ByteLevel(add_prefix_space=False),
-            ]
-        ),
+        pre_tokenizers.Sequence([words, pre_tokenizers.ByteLevel(add_prefix_space=False)]),
     )
 
 
@@ -47,15 +43,9 @@ class Tokenizer:
             self.pad_id = self.eos_id if pad_id is None else pad_id
             pad = next(word for word, i in self._vocab.items() if i == self.pad_id)
             # the library's compiled part takes plain values that its type stubs do not name
-            self._bpe = tokenizers.Tokenizer(
-                models.BPE(
-                    vocab=self._vocab,
-                    merges=merges,
-                    continuing_subword_prefix="",
-                    end_of_word_suffix="</w>",
-                    unk_token=EOS,
-                )
-            )
+            bpe = models.BPE(vocab=self._vocab, merges=merges, continuing_subword_prefix="", end_of_word_suffix="</w>",
+                             unk_token=EOS)  # fmt: skip
+            self._bpe = tokenizers.Tokenizer(bpe)
         except (ValueError, KeyError, StopIteration) as error:
             raise BadCheckpoint(
                 f"{vocab_path} and {merges_path} are not the files of a CLIP tokenizer: {error!r}",

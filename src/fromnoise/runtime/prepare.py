@@ -52,7 +52,9 @@ class Prepared:
             to = {"device": self.device, "dtype": self.dtype}
             residuals = Residuals(tuple(s.to(**to) for s in residuals.skips), residuals.middle.to(**to))
         context = c.context.to(self.device, self.dtype)
-        moved = Conditioning(context, move(c.pooled), move(c.time_ids), move(c.concat), residuals, move(c.image_tokens))
+        guidance = None if c.guidance is None else c.guidance.to(self.device)  # in fp32: its sinusoids are fast
+        moved = Conditioning(context, move(c.pooled), move(c.time_ids), move(c.concat), residuals, move(c.image_tokens),
+                             guidance)  # fmt: skip
         projected = self.network.project(context)
 
         @torch.inference_mode()

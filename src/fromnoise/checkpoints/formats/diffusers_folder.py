@@ -40,6 +40,7 @@ UNET = {
     "sample_size": "sample_size",
     "flip_sin_to_cos": "flip_sin_to_cos",
     "freq_shift": "freq_shift",
+    "guidance_dim": "time_cond_proj_dim",
 }
 VAE_ = {
     "in_channels": "in_channels",
@@ -87,7 +88,7 @@ def load(folder: Path, image_tower: bool = True) -> LatentDiffusion:
     """
     folder = Path(folder)
     index = read_json(folder / "model_index.json")
-    if index.get("_class_name") != "StableDiffusionPipeline":
+    if index.get("_class_name") not in ("StableDiffusionPipeline", "LatentConsistencyModelPipeline"):
         raise BadCheckpoint(
             f"{folder} is a {index.get('_class_name')}", "this reader opens folders of a StableDiffusionPipeline"
         )
@@ -125,10 +126,16 @@ def load(folder: Path, image_tower: bool = True) -> LatentDiffusion:
         vision,
         *(v.float() if v is not None else None for v in (head.get("text_projection.weight"), head.get("logit_scale"))),
         configs=configs,
-        defaults=read_json(extra) if extra.is_file() else {},
+        defaults=read_json(extra) if extra.is_file() else scheduler_defaults(configs["scheduler"]),
         source=folder.name,
         digest=tensors.digest(folder / "unet" / WEIGHTS["unet"]),
     )
+
+
+def scheduler_defaults(config: dict) -> dict:
+    from fromnoise.checkpoints.formats.diffusers_scheduler import defaults  # not for a model that says it itself
+
+    return defaults(config)
 
 
 def save(model: LatentDiffusion, folder: Path, dtype: torch.dtype = torch.float16) -> None:

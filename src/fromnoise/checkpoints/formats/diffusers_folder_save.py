@@ -21,6 +21,7 @@ from fromnoise.checkpoints.formats.diffusers_folder import (
     unet_config,
     vae_config,
 )
+from fromnoise.checkpoints.formats.diffusers_scheduler import defaults
 from fromnoise.checkpoints.formats.diffusers_towers import VISION, resnet_config, vision_config
 from fromnoise.diffusion import spacing
 from fromnoise.diffusion.schedule import NoiseSchedule
@@ -64,7 +65,8 @@ def save(model: LatentDiffusion, folder: Path, dtype: torch.dtype = torch.float1
     if not scheduler or not same_schedule(scheduler, model):
         scheduler = write_scheduler(model.schedule, model.prediction, model.defaults)
     write_json(folder / "scheduler" / "scheduler_config.json", scheduler)
-    if model.defaults:
+    from_scheduler = defaults(model.configs["scheduler"]) if "scheduler" in model.configs else {}
+    if model.defaults and model.defaults != from_scheduler:
         write_json(folder / "fromnoise.json", model.defaults)
     encoder = ["transformers", "CLIPVisionModelWithProjection"] if "image_encoder" in parts else [None, None]
     classes = {
