@@ -11,7 +11,8 @@ from fromnoise.latent_diffusion import LatentDiffusion
 from fromnoise.pipeline import generate as drawing
 from fromnoise.pipeline import images
 from fromnoise.pipeline.request import GenerationRequest
-from fromnoise.runtime.prepare import prepare_guide, prepare_model
+from fromnoise.runtime.guide import prepare_guide
+from fromnoise.runtime.prepare import prepare_model
 
 
 class Engine:
@@ -19,11 +20,16 @@ class Engine:
     network that guides it instead of the negative prompt."""
 
     def __init__(
-        self, model: LatentDiffusion, device: str = "cpu", dtype: str = "fp32", guide: LatentDiffusion | None = None
+        self,
+        model: LatentDiffusion,
+        device: str = "cpu",
+        dtype: str = "fp32",
+        guide: LatentDiffusion | None = None,
+        batch: int = 1,
     ):
         self.model = model
-        self.unet = prepare_model(model, device, dtype)
-        self.guide = None if guide is None else prepare_guide(model, guide, device, dtype)
+        self.unet = prepare_model(model, device, dtype, batch)
+        self.guide = None if guide is None else prepare_guide(model, guide, device, dtype, batch)
 
     def generate(
         self,
@@ -53,11 +59,16 @@ class Engine:
 
 
 def load(
-    name: str | Path | None = None, device: str = "cpu", dtype: str = "fp32", guide: str | Path | None = None
+    name: str | Path | None = None,
+    device: str = "cpu",
+    dtype: str = "fp32",
+    guide: str | Path | None = None,
+    batch: int = 1,
 ) -> Engine:
     """The bundled model (None), a folder, or a hub id "owner/name", ready to draw on `device` in `dtype`; `guide`: an
-    earlier or smaller model of the same kind, which then guides it in the negative prompt's place (autoguidance).
+    earlier or smaller model of the same kind, which then guides it in the negative prompt's place (autoguidance);
+    `batch`: pictures a call of the network, faster where it is more than 1, see runtime.prepare.
 
     Raises NotFound, BadCheckpoint, or BadInput and UnknownName for device and dtype; each says the remedy.
     """
-    return Engine(load_parts(name), device, dtype, None if guide is None else load_parts(guide))
+    return Engine(load_parts(name), device, dtype, None if guide is None else load_parts(guide), batch)

@@ -39,7 +39,7 @@ def evaluate(
     from fromnoise.evaluate.report import Report, as_dict, tables, write
 
     started = time.perf_counter()
-    engine = load(model, device, dtype)
+    engine = load(model, device, dtype, batch=batch)
     data = open_source(source, size=engine.model.size)
     folder = judge or judge_of(model)
     reader = Judge.load(folder).to(engine.unet.device)

@@ -52,6 +52,7 @@ def generate(
     guide: Annotated[str | None, typer.Option(help="A weaker model of the same kind to guide by.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:0 or mps.")] = "cpu",
     dtype: Annotated[str, typer.Option(help="Precision of the network: fp32, bf16 or fp16.")] = "fp32",
+    batch: Annotated[int, typer.Option(min=1, help="Pictures at once: faster, last bits may differ; 1: exact.")] = 1,
     out: Annotated[Path | None, typer.Option(help="A .png, or a folder; the words and the seed if left out.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print what was drawn as JSON, for scripts.")] = False,
     **fields: Any,
@@ -68,15 +69,19 @@ def generate(
     from fromnoise.checkpoints.hub import load_parts
     from fromnoise.pipeline import generate as drawing
     from fromnoise.pipeline import images
-    from fromnoise.runtime.prepare import prepare_guide, prepare_model
+    from fromnoise.runtime.prepare import prepare_model
 
     gc.freeze()
     gc.enable()
     atexit.register(gc.freeze)
 
     parts = load_parts(model, image_tower=False)
-    unet = prepare_model(parts, device, dtype)
-    weaker = prepare_guide(parts, load_parts(guide, image_tower=False), device, dtype) if guide else None
+    unet = prepare_model(parts, device, dtype, batch)
+    weaker = None
+    if guide is not None:
+        from fromnoise.runtime.guide import prepare_guide
+
+        weaker = prepare_guide(parts, load_parts(guide, image_tower=False), device, dtype, batch)
     request = request.resolved(parts)
     assert request.seed is not None
     warnings: list[str] = []

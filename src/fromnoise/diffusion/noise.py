@@ -28,9 +28,8 @@ def check_seeds(rng: str, seeds: Sequence[int], what: str = "seeds") -> None:
     if rng not in RNGS:
         raise UnknownName("random number generator", rng, RNGS)
     if not seeds or not all(type(s) is int and 0 <= s < 2 ** RNGS[rng] for s in seeds):
-        raise BadInput(
-            f"{what} {list(seeds)} cannot be used", f"give an integer from 0 to 2^{RNGS[rng]} − 1 for each image"
-        )
+        remedy = f"give an integer from 0 to 2^{RNGS[rng]} − 1 for each image"
+        raise BadInput(f"{what} {list(seeds)} cannot be used", remedy)
 
 
 class Noise:
@@ -71,9 +70,8 @@ class Noise:
         if variation_seeds is not None:
             check_seeds(rng, variation_seeds, "variation seeds")
             if len(variation_seeds) != len(seeds):
-                raise BadInput(
-                    f"{len(variation_seeds)} variation seeds cannot vary {len(seeds)} images", "give one for each image"
-                )
+                wrong = f"{len(variation_seeds)} variation seeds cannot vary {len(seeds)} images"
+                raise BadInput(wrong, "give one for each image")
         if not 0 <= variation_strength <= (0 if variation_seeds is None else 1):
             raise BadInput(
                 f"variation_strength {variation_strength} cannot be used",

@@ -143,18 +143,16 @@ def sigma_range(schedule: "NoiseSchedule", low: float | None, high: float | None
     low = float(schedule.sigmas[0]) if low is None else low
     high = float(schedule.sigmas[-1]) if high is None else high
     if not 0 < low < high < math.inf:
-        raise BadInput(
-            f"sigma_min {low} and sigma_max {high} span no range", "give 0 < sigma_min < sigma_max, both finite"
-        )
+        remedy = "give 0 < sigma_min < sigma_max, both finite"
+        raise BadInput(f"sigma_min {low} and sigma_max {high} span no range", remedy)
     return low, high
 
 
 def within(name: str, value: float, low: float, high: float, usual: float) -> None:
     """Raises BadInput unless low < value ≤ high."""
     if not low < value <= high:
-        raise BadInput(
-            f"{name} {value} cannot be used", f"give a number above {low:g}, up to {high:g}; {usual} is usual"
-        )
+        remedy = f"give a number above {low:g}, up to {high:g}; {usual} is usual"
+        raise BadInput(f"{name} {value} cannot be used", remedy)
 
 
 def fits(schedule: "NoiseSchedule", n: int) -> None:

@@ -3,22 +3,17 @@
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from itertools import count, islice
 from math import sqrt
 
 import numpy as np
-import torch
 
 from fromnoise.api import Engine
 from fromnoise.data.source import Sample, Source
-from fromnoise.diffusion import samplers
-from fromnoise.diffusion.parameterization import coefficients
-from fromnoise.diffusion.samplers.base import Answer, Query, drive
+from fromnoise.diffusion.samplers.base import drive
 from fromnoise.evaluate.judge import Judge
 from fromnoise.evaluate.reconstruction import to_pictures
-from fromnoise.models.unet import Conditioning
-from fromnoise.pipeline.generate import encode, start
+from fromnoise.pipeline.generate import answering, start
 from fromnoise.pipeline.request import GenerationRequest
 
 SEEDS = 7_000_000_000  # captions (and seeds of the pictures) for this measurement and nothing else
@@ -189,35 +184,11 @@ def request_of(engine: Engine, **settings) -> GenerationRequest:
 
 
 def drawer(engine: Engine, **settings) -> Draw:
-    """The engine with one setting for all, many captions at once: a fast batch plan, whose pictures may differ from
-    `Engine.generate`'s in their last bits. `settings` are fields of GenerationRequest (steps, cfg, sampler, …)."""
-    model, unet = engine.model, engine.unet
-    request = request_of(engine, **settings)
-    guidance, always = request.guidance, samplers.find(request.sampler or "").uncond
-    guided = guidance.scale != 1 or always
-    nothing = encode(model, [request.negative_prompt])[0].context
+    """The engine with one setting for all; `settings` are fields of GenerationRequest (steps, cfg, sampler, …)."""
+    model, request = engine.model, request_of(engine, **settings)
 
     def draw(prompts: list[str], seeds: list[int]) -> np.ndarray:
-        context = encode(model, prompts)[0].context  # (B, N, dim)
-
-        @cache
-        def bound(image: int | None):
-            own = context if image is None else context[image : image + 1]
-            return unet.bind(Conditioning(torch.cat([own, nothing.expand(len(own), -1, -1)]) if guided else own))
-
-        moving: dict[int | None, torch.Tensor | None] = {}
-
-        def answer(query: Query) -> Answer:
-            c_skip, c_out, c_in = coefficients(model.prediction, query.sigma)
-            t = model.schedule.t(query.sigma).float()
-            x = query.x.repeat(1 + guided, 1, 1, 1)  # (B or 2B, C, h, w)
-            x0 = c_skip * x + c_out * bound(query.image)(c_in * x, t).to(x.device)
-            if not guided:
-                return Answer(x0)
-            x0, uncond = x0.chunk(2)
-            mixed, moving[query.image] = guidance.mix(x0, uncond, moving.get(query.image))
-            return Answer(mixed if guidance.acts(query.sigma, query.step) else x0, uncond)
-
+        answer, _ = answering(model, engine.unet, request, prompts, engine.guide)
         return to_pictures(model.vae, drive(start(model, request, seeds)[1], answer))
 
     return draw

@@ -13,7 +13,7 @@ from fromnoise.diffusion import samplers
 from fromnoise.diffusion.guidance import Guidance
 from fromnoise.diffusion.noise import Noise
 from fromnoise.diffusion.parameterization import coefficients
-from fromnoise.diffusion.samplers.base import Sampling
+from fromnoise.diffusion.samplers.base import Answer, Query, Sampling
 from fromnoise.diffusion.spacing import sigmas as spaced
 from fromnoise.errors import BadInput
 from fromnoise.latent_diffusion import LatentDiffusion
@@ -93,6 +93,28 @@ def start(
     return sigmas, samplers.load(request.sampler)(x, sigmas, noise, **request.options)
 
 
+def answering(
+    model: LatentDiffusion, unet: Prepared, request: GenerationRequest, prompts: list[str], guide: Prepared | None
+) -> tuple[Callable[[Query], Answer], list[str]]:
+    """(what answers the sampler of a resolved request; of each prompt, then of the negative one if it is read, the end
+    that did not fit). prompts: one for all pictures, or one each."""
+    always = samplers.find(request.sampler or "").uncond
+    if model.unet.config.guidance_dim is None:
+        # at 1 the negative prompt has no weight: half the work, unless the sampler itself steers by it
+        two = request.cfg != 1 or always
+        conditioning, dropped = encode(model, [*prompts, request.negative_prompt] if two else prompts)
+        context, guidance = conditioning.context, request.guidance
+        prompt, negative = Conditioning(context[: len(prompts)]), context[len(prompts) :] if two else None
+    elif request.negative_prompt or always or guide:
+        raise BadInput("this model was distilled to guide itself and knows no negative prompt, CFG++ or guide",
+                       "leave them out; --cfg still says how strongly the prompt pulls")  # fmt: skip
+    else:  # the network takes the scale itself
+        conditioning, dropped = encode(model, prompts)
+        negative, guidance = None, Guidance()
+        prompt = replace(conditioning, guidance=torch.tensor([float(request.cfg or 0)]))
+    return denoiser(unet, model.schedule, model.prediction, prompt, negative, guidance, always, guide), dropped
+
+
 def steps(
     model: LatentDiffusion,
     unet: Prepared,
@@ -108,18 +130,7 @@ def steps(
     """
     request = request.resolved(model)
     sigmas, run = start(model, request, request.seeds(), latents)
-    # at 1 the negative prompt has no weight: half the work, unless the sampler itself steers by it
-    always = samplers.find(request.sampler or "").uncond
-    distilled = model.unet.config.guidance_dim is not None  # the network takes the scale and does the rest itself
-    if distilled and (request.negative_prompt or always or guide):
-        raise BadInput("this model was distilled to guide itself and knows no negative prompt, CFG++ or guide",
-                       "leave them out; --cfg still says how strongly the prompt pulls")  # fmt: skip
-    two = not distilled and (request.cfg != 1 or always)
-    conditioning, dropped = encode(model, [request.prompt, request.negative_prompt] if two else [request.prompt])
-    guidance = Guidance() if distilled else request.guidance
-    if distilled:
-        conditioning = replace(conditioning, guidance=torch.tensor([float(request.cfg or 0)]))
-    answer = denoiser(unet, model.schedule, model.prediction, conditioning, guidance, always, guide)
+    answer, dropped = answering(model, unet, request, [request.prompt], guide)
     query, total = next(run), len(sigmas) - 1
     x = x0 = torch.empty(0)  # of all pictures, also where the sampler takes them one by one
     while True:

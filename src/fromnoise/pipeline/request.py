@@ -125,17 +125,10 @@ class GenerationRequest(BaseModel):
         """Of a resolved request. Raises BadInput."""
         from fromnoise.diffusion.guidance import Guidance
 
-        return Guidance(
-            1.0 if self.cfg is None else self.cfg,
-            self.cfg_rescale,
-            self.cfg_sigma_min or 0.0,
-            math.inf if self.cfg_sigma_max is None else self.cfg_sigma_max,
-            self.skip_uncond_below,
-            self.apg,
-            self.apg_parallel,
-            math.inf if self.apg_norm is None else self.apg_norm,
-            self.apg_momentum,
-        )
+        high = math.inf if self.cfg_sigma_max is None else self.cfg_sigma_max
+        norm = math.inf if self.apg_norm is None else self.apg_norm
+        return Guidance(1.0 if self.cfg is None else self.cfg, self.cfg_rescale, self.cfg_sigma_min or 0.0, high,
+                        self.skip_uncond_below, self.apg, self.apg_parallel, norm, self.apg_momentum)  # fmt: skip
 
     @property
     def options(self) -> dict[str, Value]:

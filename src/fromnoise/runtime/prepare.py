@@ -31,14 +31,14 @@ def device_of(name: str) -> torch.device:
 class Prepared:
     """A network on its device. `plan` names how it computes: part of what a picture's bits depend on."""
 
-    def __init__(self, network: UNet, device: torch.device, dtype: str):
-        self.device, self.dtype = device, DTYPES[dtype]
+    def __init__(self, network: UNet, device: torch.device, dtype: str, batch: int = 1):
+        self.device, self.dtype, self.batch = device, DTYPES[dtype], batch
         # channels last: convolutions need no reordering of the picture, and attention reads it as a view
         for p in network.parameters():
             if p.ndim == 4:
                 p.data = p.data.contiguous(memory_format=torch.channels_last)
         self.network = network.to(device, self.dtype).eval()
-        self.plan = f"exact-{device.type}-{dtype}"
+        self.plan = f"{'exact' if batch == 1 else f'batch{batch}'}-{device.type}-{dtype}"
 
     @torch.inference_mode()
     def bind(self, conditioning: Conditioning) -> Step:
@@ -65,34 +65,25 @@ class Prepared:
         return step
 
 
-def prepare_model(model: LatentDiffusion, device: str = "cpu", dtype: str = "fp32") -> Prepared:
+def prepare_model(model: LatentDiffusion, device: str = "cpu", dtype: str = "fp32", batch: int = 1) -> Prepared:
     """`prepare` of a model's U-Net; moves its other two parts along, in fp32, since they run once a picture."""
-    unet = prepare(model.unet, device, dtype)
+    unet = prepare(model.unet, device, dtype, batch)
     model.vae.to(unet.device)
     model.text_encoder.to(unet.device)
     return unet
 
 
-def prepare_guide(model: LatentDiffusion, guide: LatentDiffusion, device: str = "cpu", dtype: str = "fp32") -> Prepared:
-    """`prepare` of the U-Net of an earlier or smaller model. Raises BadInput where it does not answer what the model's
-    own answers: another prediction, schedule, latent space or text space."""
-    a, b = model.unet.config, guide.unet.config
-    apart = {
-        "prediction": model.prediction != guide.prediction,
-        "noise schedule": not torch.equal(model.schedule.alpha_bar, guide.schedule.alpha_bar),
-        "latent channels": (a.in_channels, a.out_channels) != (b.in_channels, b.out_channels),
-        "width of the text": a.context_dim != b.context_dim,
-    }
-    if wrong := [name for name, differs in apart.items() if differs]:
-        raise BadInput(f"the guide has another {', another '.join(wrong)}", "give an earlier checkpoint of the model")
-    return prepare(guide.unet, device, dtype)
+def prepare(network: UNet, device: str = "cpu", dtype: str = "fp32", batch: int = 1) -> Prepared:
+    """The network ready to run in `dtype` ("fp32", "bf16" or "fp16"); moves and casts the network itself.
 
-
-def prepare(network: UNet, device: str = "cpu", dtype: str = "fp32") -> Prepared:
-    """The exact plan: each call computes only its own pictures, in `dtype` ("fp32", "bf16" or "fp16").
-
-    Moves and casts the network itself. Raises BadInput for a device that is not there, UnknownName for a dtype.
+    batch 1 is the exact plan: a call computes one picture, whose bits depend on its own seed alone. More pictures a
+    call are faster, and sums come in another order, which depends on how many there are: in fp32 one call differs by
+    about 1e-6 of its size, a finished picture of 20 steps by at most 2 of 255 levels in a pixel (measured on the
+    bundled model; samplers that halt by a tolerance, or noise in half precision, have no such bound).
+    Raises BadInput for a device that is not there or a batch below 1, UnknownName for a dtype.
     """
     if dtype not in DTYPES:
         raise UnknownName("dtype", dtype, DTYPES)
-    return Prepared(network, device_of(device), dtype)
+    if batch < 1:
+        raise BadInput(f"batch {batch} cannot be used", "give the number of pictures a call, 1 or more")
+    return Prepared(network, device_of(device), dtype, batch)

@@ -1,0 +1,24 @@
+"""A weaker model as a guide: its network made ready, once it is known to speak of the same things."""
+
+import torch
+
+from fromnoise.errors import BadInput
+from fromnoise.latent_diffusion import LatentDiffusion
+from fromnoise.runtime.prepare import Prepared, prepare
+
+
+def prepare_guide(
+    model: LatentDiffusion, guide: LatentDiffusion, device: str = "cpu", dtype: str = "fp32", batch: int = 1
+) -> Prepared:
+    """`prepare` of the U-Net of an earlier or smaller model. Raises BadInput where it does not answer what the model's
+    own answers: another prediction, schedule, latent space or text space."""
+    a, b = model.unet.config, guide.unet.config
+    apart = {
+        "prediction": model.prediction != guide.prediction,
+        "noise schedule": not torch.equal(model.schedule.alpha_bar, guide.schedule.alpha_bar),
+        "latent channels": (a.in_channels, a.out_channels) != (b.in_channels, b.out_channels),
+        "width of the text": a.context_dim != b.context_dim,
+    }
+    if wrong := [name for name, differs in apart.items() if differs]:
+        raise BadInput(f"the guide has another {', another '.join(wrong)}", "give an earlier checkpoint of the model")
+    return prepare(guide.unet, device, dtype, batch)
