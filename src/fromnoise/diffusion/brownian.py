@@ -5,9 +5,8 @@ differential equations", section 4) of torchsde 0.2.6 to the bit, so that k-diff
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import reduce
-from operator import add
 from typing import Any
 
 import torch
@@ -73,7 +72,8 @@ class BrownianNoise:
         from numpy.random import SeedSequence  # here, because it takes its time to load
 
         seeds = [int(SeedSequence(s, spawn_key=place, pool_size=24).generate_state(1)[0]) for s in self.seeds]
-        return torch.stack([stream(self.rng, s)(self.shape) for s in seeds])
+        units = [stream(self.rng, s)(self.shape) for s in seeds]
+        return torch.stack(units) if len(units) > 1 else units[0].unsqueeze(0)
 
     def __call__(self, sigma: float, sigma_next: float, image: int | None = None, /) -> Tensor:
         levels = [float32(sigma), float32(sigma_next)]
@@ -90,7 +90,8 @@ class BrownianNoise:
                 f"use fewer steps, so that levels differ by more than 1e-{DIGITS}",
             )
         met: dict[tuple[int, int], Tensor] = {}
-        increment = reduce(add, self.pieces(ROOT, start, end, self.whole, min(s, t), max(s, t), met))
+        first, *others = self.pieces(ROOT, start, end, self.whole, min(s, t), max(s, t), met)
+        increment = reduce(Tensor.add_, others, first.clone())
         self.kept = met
         length = torch.tensor(levels[1], dtype=torch.float32) - torch.tensor(levels[0], dtype=torch.float32)
         noise = increment * length.sign() / length.abs().sqrt()
@@ -98,20 +99,21 @@ class BrownianNoise:
 
     def pieces(
         self, place: tuple[int, int], start: float, end: float, w: Tensor, a: float, b: float, met: dict
-    ) -> Iterator[Tensor]:
+    ) -> list[Tensor]:
         """The increments (B, *shape) over the nodes that tile [a, b], from left to right, within the node [start, end]
         of increment w."""
         if (a, b) == (start, end):
-            yield w
-            return
+            return [w]
         middle = round(0.5 * (start + end), DIGITS)
         w_left = self.kept.get(place)
         if w_left is None:
             left, right, inverse = middle - start, end - middle, 1 / (end - start)
-            w_left = left * w * inverse + math.sqrt(left * right * inverse) * self.unit(*place)
+            # in place where the operand is nobody else's: same bits, and these small sums are most of the time
+            w_left = (left * w).mul_(inverse).add_(self.unit(*place).mul_(math.sqrt(left * right * inverse)))
         met[place] = w_left
-        number, depth = place
+        (number, depth), found = place, []
         if a < middle:
-            yield from self.pieces((2 * number, depth + 1), start, middle, w_left, a, min(b, middle), met)
+            found = self.pieces((2 * number, depth + 1), start, middle, w_left, a, min(b, middle), met)
         if b > middle:
-            yield from self.pieces((2 * number + 1, depth + 1), middle, end, w - w_left, max(a, middle), b, met)
+            found += self.pieces((2 * number + 1, depth + 1), middle, end, w - w_left, max(a, middle), b, met)
+        return found
