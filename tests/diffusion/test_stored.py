@@ -21,8 +21,8 @@ FILE = Path(__file__).with_name("stored.json")
 
 
 def values(sampler: str) -> list[float]:
-    """Five points of the mixture after twenty steps to 0 (fewer have no restart); noise without a random generator, whose numbers might be
-    another machine's, and an unconditional answer of its own."""
+    """Five points of the mixture after twenty steps to 0 (fewer have no restart), with an unconditional answer of its
+    own, and noise without a random generator, whose numbers might be another machine's."""
     calls = count(1)
 
     def noise(sigma, sigma_next, image=None):

