@@ -119,8 +119,8 @@ def on_the_model() -> str:
 How many of a caption's statements the judge reads in the picture, as a share of what it reads after 500 steps:
 {found["n"]} captions and seeds, the same for all, guidance 4, Karras spacing, model {found["model"]}, plan
 {found["plan"]}; ± is the standard error of the paired share. The last column is the share of all statements that 500
-steps get right. The samplers without noise all solve one equation, so `{ODE[0]}`'s 500 steps stand for all of them, and `{SDE[-1]}`'s for
-those with noise.
+steps get right. The samplers without noise all solve one equation, so the 500 steps of `{ODE[0]}` stand for all of
+them, and those of `{SDE[-1]}` for those with noise.
 
 | sampler | {" | ".join(f"{n} steps" for n in steps)} | right at 500 |
 |---|{"---:|" * (len(steps) + 1)}

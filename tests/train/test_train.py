@@ -57,6 +57,11 @@ def test_every_stage_in_order_gives_a_model_that_draws(recipe, recipe_file, tmp_
     after = load_file(onward.runs / "unet" / "unet.safetensors")
     assert all(torch.equal(v, after[k]) for k, v in start.items())
     assert json.loads((onward.runs / "unet" / "done.json").read_text())["pictures_before"] == seen["pictures"]
+    run(onward, "assemble")  # whose card remembers how the parts that it took over were made
+    old, new = (json.loads((r.runs / "model" / "training.json").read_text()) for r in (recipe, onward))
+    assert new["decoder"] == old["decoder"]
+    assert new["vae"].items() >= old["vae"].items()
+    assert new["unet"]["pictures_before"] == seen["pictures"]
     # the later decoder is the one that is shipped, on the encoder of the first
     first, later = (load_file(recipe.runs / s / "vae.safetensors") for s in ("vae", "decoder"))
     assert all(torch.equal(first[k], later[k]) for k in first if k.startswith("encoder."))

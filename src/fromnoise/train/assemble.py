@@ -78,6 +78,7 @@ def unpack(folder: str | Path | None, recipe: Recipe) -> None:
     if (told := Path(folder or BUNDLED).expanduser() / "training.json").exists():
         before = json.loads(told.read_text()).get("unet", {})
         seen = before.get("pictures", 0) + before.get("pictures_before", 0)
+        shutil.copy(told, recipe.runs / "start.json")
         (recipe.stage("unet").folder / "start.json").write_text(json.dumps({"pictures_before": seen}))
     facts = {"from": made.source, "scaling_factor": made.vae.config.scaling_factor}
     for name in ("tokenizer", "clip", "vae"):
@@ -95,7 +96,11 @@ def run(stage: Stage, recipe: Recipe) -> dict[str, Any]:
         (folder / "judge").mkdir(exist_ok=True)
         for name in ("config.json", "model.safetensors"):
             shutil.copy(recipe.stage("classifier").folder / name, folder / "judge" / name)
-    facts = {name: json.loads((s.folder / "done.json").read_text()) for name, s in recipe.stages.items() if s.done}
+    told = recipe.runs / "start.json"  # how the model that this one goes on from was made
+    facts = json.loads(told.read_text()) if told.exists() else {}
+    for name, done in recipe.stages.items():
+        if done.done:
+            facts[name] = facts.get(name, {}) | json.loads((done.folder / "done.json").read_text())
     (folder / "training.json").write_text(json.dumps(facts, indent=2) + "\n")
     card.write(folder, recipe, made, facts)
     size = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
