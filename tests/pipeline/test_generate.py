@@ -1,5 +1,8 @@
 """A request → steps → pictures: same bits in any batch, guidance, settings in the file, errors with a remedy."""
 
+from concurrent.futures import ThreadPoolExecutor
+from itertools import zip_longest
+
 import fakes
 import numpy as np
 import pytest
@@ -58,6 +61,18 @@ def test_the_batched_plan_draws_nearly_the_same(engine, settings):
     assert batched.unet.plan == "batch2-cpu-fp32"
     with pytest.raises(BadInput, match="batch"):
         prepare(engine.model.unet, batch=0)
+
+
+def test_runs_side_by_side_draw_what_they_draw_alone(engine):
+    """In threads, and taking turns in one: no run leaves anything behind that another would find."""
+    asked = [{"seed": i, "sampler": s} for i, s in enumerate(("euler_a", "dpmpp_2m_sde", "unipc", "dpmpp_2m") * 2)]
+    serial = [engine.generate("a cat", **settings).tobytes() for settings in asked]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda settings: engine.generate("a cat", **settings).tobytes(), asked))
+    assert together == serial
+    turns = zip_longest(*(engine.steps("a cat", **settings) for settings in asked))
+    *_, last = turns
+    assert [engine.pictures(step.x)[0].tobytes() for step in last] == serial
 
 
 def test_latents_are_equal_bit_for_bit_too(engine):
