@@ -25,10 +25,8 @@ def load_parts(name_path_or_id: str | Path | None = None, image_tower: bool = Tr
             raise NotFound(f"the bundled model is not at {BUNDLED}", "install fromnoise again, or give --model")
         if folder.is_file() or name.count("/") != 1 or name.startswith((".", "~", "/")):
             what = "is a file, not a folder" if folder.is_file() else "does not exist"
-            raise NotFound(
-                f"no model {name!r}: {folder.absolute()} {what}",
-                "give a folder with a model_index.json, a hub id 'owner/name', or nothing for the bundled model",
-            )
+            remedy = "give a folder with a model_index.json, a hub id 'owner/name', or nothing for the bundled model"
+            raise NotFound(f"no model {name!r}: {folder.absolute()} {what}", remedy)
         from fromnoise.checkpoints.download import download  # only a hub id needs it
 
         folder = download(name)

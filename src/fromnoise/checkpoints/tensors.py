@@ -66,10 +66,8 @@ def fill(network: nn.Module, tensors: dict[str, Tensor], name: str) -> None:
     ]
     if faults:
         more = f" and {len(faults) - 8} more" if len(faults) > 8 else ""
-        raise BadCheckpoint(
-            f"{name} does not fit its configuration: {'; '.join(faults[:8])}{more}",
-            "the weights belong to another architecture or configuration; fetch config and weights together",
-        )
+        remedy = "the weights belong to another architecture or configuration; fetch config and weights together"
+        raise BadCheckpoint(f"{name} does not fit its configuration: {'; '.join(faults[:8])}{more}", remedy)
     fp32 = {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
     network.load_state_dict(fp32, strict=True, assign=True)
     network.eval()

@@ -36,14 +36,19 @@ def picture(image: Tensor) -> Image.Image:
     return Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
 
 
+def number(value: float | None) -> str:
+    """Every digit of it, and no ".0": what is read back is the same number."""
+    return repr(value).removesuffix(".0")
+
+
 def parameters(model: LatentDiffusion, request: GenerationRequest, index: int, plan: str) -> str:
     """What picture `index` of a resolved request was drawn with, in the text format of AUTOMATIC1111's web UI."""
-    guidance = request.guidance
+    g, bounds = request.guidance, (request.guidance.low, request.guidance.high)
     settings = {
         "Steps": request.steps,
         "Sampler": SAMPLERS[request.sampler or ""].label,
         "Schedule type": spacing.find(request.spacing or "").label,
-        "CFG scale": f"{request.cfg:g}",
+        "CFG scale": number(request.cfg),
         "Seed": request.seeds()[index],
         "Size": f"{request.width}x{request.height}",
         "Model hash": model.digest or None,
@@ -55,9 +60,9 @@ def parameters(model: LatentDiffusion, request: GenerationRequest, index: int, p
         "Discard penultimate sigma": True if request.discard_penultimate else None,
         "Noise scaling": None if request.noise_scaling == "unit" else request.noise_scaling,
         "RNG": None if request.rng == "cpu" else request.rng.upper(),
-        "CFG interval": f"{guidance.low:g} {guidance.high:g}" if guidance.low or guidance.high < math.inf else None,
-        "APG": f"{guidance.apg_parallel:g} {guidance.apg_norm:g} {guidance.apg_momentum:g}" if guidance.apg else None,
-        **{name: f"{value:.15g}" for name, field in NUMBERS.items()
+        "CFG interval": " ".join(map(number, bounds)) if bounds != (0, math.inf) else None,
+        "APG": " ".join(map(number, (g.apg_parallel, g.apg_norm, g.apg_momentum))) if g.apg else None,
+        **{name: number(value) for name, field in NUMBERS.items()
            if (value := getattr(request, field)) != GenerationRequest.model_fields[field].default},
         "Plan": plan,
         "Version": f"fromnoise {__version__}",
