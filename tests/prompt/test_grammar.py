@@ -117,6 +117,8 @@ def test_a_break_inside_emphasis_is_a_break():  # A1111 makes it the word BREAK,
         ("[a:b:c] [a:b:c:3]", [(10, "a:b:c a:b:c:3")]),
         ("a | [b:3]", [(10, "a | b:3")]),  # a stray "|" or backslash: nothing is edited
         ("[b:3] \\", [(10, "b:3 ")]),
+        ("[a (b:c:d) :3]", [(10, "a b:c:d :3")]),  # a stray bracket makes those around it stray
+        ("[a:b:5e-1]", [(10, "b")]),  # no decimal point: step 0.5, which is 0
         (r"[a\:b\|c:\]:3]", [(3, "a:b|c"), (10, "]")]),
     ],
 )  # fmt: skip
@@ -340,6 +342,7 @@ def test_compel_parts_have_weights_inside():
         ("a cat.swap(dog)", "instead|swap"),
         ('fire ("a", "b").and(1, 1)', "whole prompt"),
         ('("a", "b").blend(1, 1) and more', "whole prompt"),
+        ("(a) or (b).and(1)", "whole prompt"),
         ('("fire", "flames").and(2)', "give 2 numbers"),
         ('("fire", "flames").and(2, x)', "give 2 numbers"),
         ('("a", "b").blend(1, -1)', "no_normalize"),
@@ -492,6 +495,15 @@ def test_every_tree_of_comfy_can_be_written(chunks):
 def test_every_tree_of_compel_can_be_written(parts, blend):
     prompt = Prompt(parts, dialect="compel", blend=blend)
     assert parse(write(prompt), "compel") == prompt
+
+
+@pytest.mark.parametrize("text", [r"[<\b:c>:3]", r"a:\1.2", "[a:b:5e-1]", f"(({'9' * 400}:{'9' * 400}):{'9' * 400})"])
+def test_hard_texts_can_be_written(text):
+    prompt = parse(text)
+    assert not prompt.tags
+    assert prompt.parts[0].weight == 1
+    assert all(math.isfinite(chunk.weight) for chunk in chunks(prompt.parts[0].nodes))
+    assert parse(write(prompt)) == prompt
 
 
 def test_written_text_is_readable():
