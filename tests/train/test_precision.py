@@ -12,6 +12,8 @@ def test_auto_is_bf16_only_where_the_hardware_multiplies_it(monkeypatch):
     for native in (True, False):
         monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda native=native: native)
         assert precision("auto", cpu=True) == ("bf16" if native else "no")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert precision("auto", cpu=False) == "no"  # a GPU that is not CUDA's
     assert precision("no", cpu=True) == "no"
     with pytest.raises(UnknownName, match="bf16"):
         precision("float16", cpu=True)

@@ -18,7 +18,10 @@ def precision(name: str, cpu: bool) -> str:
         raise UnknownName("precision", name, PRECISIONS)
     if name != "auto":
         return name
-    return "bf16" if (torch.cpu._is_avx512_bf16_supported() if cpu else torch.cuda.is_bf16_supported()) else "no"
+    if cpu:
+        return "bf16" if torch.cpu._is_avx512_bf16_supported() else "no"
+    # asked of CUDA only where there is one: on Apple's GPUs the question itself would fail
+    return "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "no"
 
 
 class Fp32Attention(TorchFunctionMode):
