@@ -24,7 +24,7 @@ from fromnoise.train.ema import Ema
 from fromnoise.train.loop import learning_rate
 from fromnoise.train.recipe import STAGES, read
 from fromnoise.train.recipe import run as run_stage
-from fromnoise.train.unet import schedule, timesteps, weight
+from fromnoise.train.unet import UNetTask, schedule, timesteps, weight
 from fromnoise.train.vae import crops
 
 
@@ -153,6 +153,30 @@ def test_aligned_with_what_the_image_tower_sees_the_middle_learns_and_the_networ
     assert not any("aligner" in key for key in load_file(stage.folder / "unet.safetensors"))
 
 
+def test_errors_on_objects_weigh_more_until_the_rate_falls(recipe):
+    run(recipe, "tokenizer", "clip", "vae")
+    stage = recipe.stage("unet")
+    stage.values.update(object_weight=4.0, decay=0.5, prediction="x0", weighting="uniform")
+    task = UNetTask(stage, recipe)
+    latents, ids, seen, masks = next(task.batches(0, 4, 0, 1))
+    assert seen is None
+    # the mask of the picture that the latent is of, averaged over the latent's places of 2 × 2 pixels
+    first = recipe.open_source().sample(int(np.random.default_rng([recipe.seed, 0]).permutation(20)[0]))
+    assert torch.equal(masks[0, 0], torch.from_numpy(first.mask).float().view(16, 2, 16, 2).mean((1, 3)))
+    task.unet.forward = lambda x, t, context: torch.zeros_like(x)  # what is wrong is then the latents themselves
+
+    def loss(progress, masks):
+        return task.loss((latents, ids, seen, masks), progress, torch.Generator())[0].item()
+
+    plain = latents.square().mean().item()
+    for progress, extra in ((0.0, 4.0), (0.5, 4.0), (0.75, 2.0), (1.0, 0.0)):
+        weights = 1 + extra * masks
+        # fp32 sums of 4096 values
+        assert loss(progress, masks) == pytest.approx((weights * latents.square() / weights.mean()).mean().item(), 1e-5)
+        assert loss(progress, torch.ones_like(masks)) == pytest.approx(plain, 1e-5)  # weights are relative
+    assert loss(0.0, masks) != pytest.approx(plain, 1e-2)
+
+
 @pytest.mark.parametrize("stage", ["clip", "vae", "unet"])
 def test_resume_is_exact(recipe, recipe_file, tmp_path, stage):
     """A run stopped half-way and taken up by a new process ends at the same bits. The rate's schedule depends on the
@@ -241,9 +265,9 @@ def test_latent_cache_resumes_and_shuffles(tmp_path):
     source = open_source("stickers", size=32)
     calls = []
 
-    def encode(image):
-        calls.append(len(image))
-        return image[:, :, ::16, ::16]
+    def encode(batch):
+        calls.append(len(batch.images))
+        return batch.images[:, :, ::16, ::16]
 
     def make(key="a"):
         return LatentCache(tmp_path, key, (3, 2, 2), 4, 100)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fromnoise.data.loader import batches
+from fromnoise.data.loader import Batch, batches
 from fromnoise.data.source import Source
 
 CHUNK = 64
@@ -34,18 +34,18 @@ class LatentCache:
     def fill(
         self,
         source: Source,
-        encode: Callable[[Tensor], Tensor],
+        encode: Callable[[Batch], Tensor],
         tokenize: Callable[[str], list[int]],
         first: int = 0,
         workers: int = 0,
         progress: Callable[[int], None] = lambda done: None,
     ) -> None:
-        """Encodes what is missing: `encode` maps images (B, 3, H, W) in [−1, 1] to latents."""
+        """Encodes what is missing: `encode` makes latents of a batch's images or masks."""
         stream = batches(source, CHUNK, self.filled // CHUNK, first=first, workers=workers)
         while self.filled < self.count:
             batch, end = next(stream), min(self.filled + CHUNK, self.count)
             with torch.inference_mode():
-                latents = encode(batch.images).cpu().numpy().astype(np.float16)
+                latents = encode(batch).cpu().numpy().astype(np.float16)
             self.latents[self.filled : end] = latents[: end - self.filled]
             self.ids[self.filled : end] = [tokenize(c) for c in batch.captions[: end - self.filled]]
             self.filled = end

@@ -86,6 +86,11 @@ class NoiseSchedule:
             sigmas[-1] = max(4096.0, 2 * float(sigmas[-2]))
         return sigmas
 
+    @cached_property
+    def log_sigmas(self) -> Tensor:
+        """ln of `sigmas`, which every step of a sampler asks for."""
+        return self.sigmas.log()
+
     def sigma(self, t: Tensor | Sequence[float] | float) -> Tensor:
         """sigma at timestep t ∈ [0, T − 1], fractions allowed: linear in log sigma between neighbours. float64, shape
         of t. Raises BadInput outside."""
@@ -93,14 +98,14 @@ class NoiseSchedule:
         if not bool(((t >= 0) & (t <= len(self) - 1)).all()):
             raise BadInput(f"timestep {t.tolist()} is outside [0, {len(self) - 1}]", "ask for fewer steps or no offset")
         low = t.floor().long().clamp(max=len(self) - 2)
-        logs = self.sigmas.log()
+        logs = self.log_sigmas
         return torch.lerp(logs[low], logs[low + 1], t - low).exp()
 
     def t(self, sigma: Tensor | Sequence[float] | float) -> Tensor:
         """The timestep at sigma, fractional: the inverse of `sigma(t)`. A sigma beyond the table gives the nearest end,
         0 or T − 1 (the networks know no other). float64, shape of sigma."""
         log = torch.as_tensor(sigma, dtype=torch.float64, device="cpu").log()
-        logs = self.sigmas.log()
+        logs = self.log_sigmas
         low = (torch.searchsorted(logs, log.contiguous(), right=True) - 1).clamp(0, len(self) - 2)
         return (low + (log - logs[low]) / (logs[low + 1] - logs[low])).clamp(0, len(self) - 1)
 

@@ -3,14 +3,17 @@
 import hashlib
 import json
 from collections.abc import Callable, Iterator
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from fromnoise.data.latents import LatentCache
+from fromnoise.data.loader import Batch
 from fromnoise.diffusion import forward, losses
 from fromnoise.diffusion.guidance import cfg
 from fromnoise.diffusion.noise import Noise
@@ -23,7 +26,7 @@ from fromnoise.errors import UnknownName
 from fromnoise.models.unet import Conditioning
 from fromnoise.train import parts
 from fromnoise.train.align import Aligner, places
-from fromnoise.train.loop import fit
+from fromnoise.train.loop import fit, learning_rate
 from fromnoise.train.recipe import Recipe, Stage
 from fromnoise.train.sheet import write_sheet
 
@@ -67,7 +70,8 @@ def timesteps(schedule: NoiseSchedule, uniform: Tensor, share: float, mean: floa
 class UNetTask:
     """MSE of the prediction at a random timestep, plus `align` × the Aligner's loss; a caption is dropped with
     probability `caption_drop`, which is what guidance later subtracts (Ho & Salimans 2022, Alg. 1). Timesteps are drawn
-    in equal strata, `focus` (share, mean, std of ln σ) says where most of them lie."""
+    in equal strata, `focus` (share, mean, std of ln σ) says where most of them lie. `object_weight`: how much more than
+    elsewhere the error counts where the source's objects are, until the learning rate falls."""
 
     def __init__(self, stage: Stage, recipe: Recipe):
         self.stage, self.recipe, self.source = stage, recipe, recipe.open_source()
@@ -76,6 +80,7 @@ class UNetTask:
         self.schedule, self.prediction = schedule(stage["schedule"]), str(stage["prediction"])
         self.unet = parts.build_unet(recipe)
         self.align, self.aligner = float(stage.get("align", 0)), None
+        self.object_weight = float(stage.get("object_weight", 0))
         self.middle: Tensor | None = None  # of the last call of the network
         if (start := stage.folder / "start.safetensors").exists():  # of another model: see assemble.unpack
             self.unet.load_state_dict(load_file(start))
@@ -95,49 +100,61 @@ class UNetTask:
         self.empty = torch.tensor(self.words.encode("")[0])
 
     def cache(
-        self, name: str, made_by: dict[str, str], shape: tuple[int, ...], network: nn.Module,
-        encode: Callable[[Tensor], Tensor],
-    ) -> LatentCache:  # fmt: skip
+        self, name: str, made_by: dict[str, str], shape: tuple[int, ...], encode: Callable[[Batch], Tensor]
+    ) -> LatentCache:
         """Pictures and captions of the source, encoded; of the files that `made_by` names (stage → file)."""
         from rich.progress import Progress
 
         files = [(parts.needs(self.recipe, stage).folder / file).read_bytes() for stage, file in made_by.items()]
         key = "-".join((self.source.fingerprint, *(hashlib.sha256(content).hexdigest()[:16] for content in files)))
         found = LatentCache(self.stage.folder / name, key, shape, self.words.max_length, int(self.stage["cached"]))
-        device = next(self.module.parameters()).device
-        network.to(device)
-        slices = 8 if device.type == "cpu" else 64  # what fits a CPU's cache: twice as fast at full resolution
         with Progress() as bar:
             line = bar.add_task(f"encoding {name}", total=found.count, completed=found.filled)
             found.fill(
                 self.source,
-                lambda image: torch.cat([encode(some) for some in image.to(device).split(slices)]),
+                encode,
                 lambda caption: self.words.encode(caption)[0],
                 workers=self.stage.get("workers", 0),
                 progress=lambda done: bar.update(line, completed=done),
             )
-        network.cpu()
         return found
 
-    def batches(self, step: int, size: int, rank: int, world: int) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
+    def batches(self, step: int, size: int, rank: int, world: int) -> Iterator[tuple[Tensor | None, ...]]:
+        """Latents, token ids, and what the loss asks for besides, else None: what CLIP's image tower sees, and how much
+        of each latent's place the objects cover (B, 1, h, w)."""
         config, side = self.vae.config, self.source.size // self.vae.config.factor
-        made_by, shape = {"vae": "vae.safetensors", "tokenizer": "merges.txt"}, (config.latent_channels, side, side)
+        device = next(self.module.parameters()).device
+        slices = 8 if device.type == "cpu" else 64  # what fits a CPU's cache: twice as fast at full resolution
+
+        def seen_by(network: nn.Module, encode: Callable[[Tensor], Tensor]) -> Callable[[Batch], Tensor]:
+            network.to(device)
+            return lambda batch: torch.cat([encode(some) for some in batch.images.to(device).split(slices)])
+
         where = size, step, self.recipe.seed, rank, world
-        latents = self.cache("latents", made_by, shape, self.vae, self.vae.to_latents).batches(*where)
-        if not self.align:
-            return ((*batch, None) for batch in latents)
-        made_by, shape = {"clip": "clip.safetensors"}, tuple(self.seen)
-        seen = self.cache("seen", made_by, shape, self.vision, lambda image: places(self.vision, image, shape[-1]))
-        return ((*batch, also) for batch, (also, _) in zip(latents, seen.batches(*where), strict=True))
+        made_by, shape = {"vae": "vae.safetensors", "tokenizer": "merges.txt"}, (config.latent_channels, side, side)
+        latents = self.cache("latents", made_by, shape, seen_by(self.vae, self.vae.to_latents)).batches(*where)
+        self.vae.cpu()
+        seen = masks = repeat((None, None))
+        if self.align:
+            made_by, shape = {"clip": "clip.safetensors"}, tuple(self.seen)
+            encode = seen_by(self.vision, lambda image: places(self.vision, image, shape[-1]))
+            seen = self.cache("seen", made_by, shape, encode).batches(*where)
+            self.vision.cpu()
+        if self.object_weight:
+            found = self.cache("masks", {}, (1, side, side), lambda batch: F.avg_pool2d(batch.masks, config.factor))
+            masks = found.batches(*where)
+        return ((*batch, s, m) for batch, (s, _), (m, _) in zip(latents, seen, masks, strict=True))
 
     def context(self, ids: Tensor) -> Tensor:
         with torch.no_grad():
             return self.text(ids).last_hidden
 
     def loss(
-        self, batch: tuple[Tensor, Tensor, Tensor | None], progress: float, noise: torch.Generator
+        self, batch: tuple[Tensor | None, ...], progress: float, noise: torch.Generator
     ) -> tuple[Tensor, dict[str, float]]:
-        latents, ids, seen = batch
+        latents, ids, seen, masks = batch
+        assert latents is not None
+        assert ids is not None
         b, device = len(latents), next(self.module.parameters()).device
         self.text.to(device)
         dropped = torch.rand(b, generator=noise) < self.stage.get("caption_drop", 0.1)
@@ -149,7 +166,13 @@ class UNetTask:
         goal = forward.target(self.prediction, self.schedule, latents, eps, t)
         x, goal = x.to(device), goal.to(device)
         out = self.unet(x, t.to(device).float(), Conditioning(self.context(ids.to(device))))
-        error = (out.float() - goal).square().mean((1, 2, 3))
+        error = (out.float() - goal).square()
+        if masks is not None:
+            # fades with the learning rate: a weight that knows where things are draws them too large (the average it
+            # asks for is not the posterior's), and only the last part of training has to be right
+            extra = self.object_weight * learning_rate(progress, 0, 1, self.stage.get("decay", 0.3))
+            error = error * ((1 + extra * masks) / (1 + extra * masks.mean())).to(device)
+        error = error.mean((1, 2, 3))
         loss, figures = (error * self.weights[t].to(device)).mean(), {"mse": error.mean().item()}
         if self.aligner is not None and seen is not None:
             apart = self.aligner(self.middle, seen.to(device))

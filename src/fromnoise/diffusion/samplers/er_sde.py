@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,9 +13,10 @@ from fromnoise.diffusion.samplers.integrals import integral
 from fromnoise.errors import BadInput
 
 
-def scale(sigma: Tensor) -> Tensor:
-    """φ(σ) = σ·(e^(σ^0.3) + 10), the paper's "ER SDE 5": the noise is that which makes x/φ(σ) drift alone."""
-    return sigma * ((sigma**0.3).exp() + 10)
+def scale(sigma: Any) -> Any:
+    """φ(σ) = σ·(e^(σ^0.3) + 10), the paper's "ER SDE 5": the noise is that which makes x/φ(σ) drift alone. Of a
+    float or a Tensor."""
+    return sigma * (math.e ** (sigma**0.3) + 10)
 
 
 def er_sde(
@@ -36,12 +38,12 @@ def er_sde(
         x0 = (yield Query(x, s, i)).x0
         if t == 0:
             return x0
-        end, begin = (float(scale(torch.tensor(v, dtype=torch.float64))) for v in (t, s))
+        end, begin = scale(t), scale(s)
         r = end / begin
         x = x * r + x0 * (1 - r)
         if known and order > 1:
             slope = (x0 - known[-1].x0) / (s - known[-1].sigma)
-            whole, moment = (float(integral(f, t, s)) for f in (lambda v: 1 / scale(v), lambda v: v / scale(v)))
+            whole, moment = integral(lambda v: torch.stack((torch.ones_like(v), v)) / scale(v), t, s).tolist()
             x = x + slope * (t - s + end * whole)
             if slopes and len(known) > 1 and order > 2:
                 curve = (slope - slopes[-1]) / ((s - known[-2].sigma) / 2)

@@ -24,20 +24,30 @@ def integral(f: Callable[[Tensor], Tensor], a: float, b: float, n: int = 24) -> 
     return (b - a) / 2 * (f((a + b) / 2 + (b - a) / 2 * nodes) * weights).sum(-1)
 
 
-def adams(sigmas: Sequence[float], s: float, t: float, of: Callable[[Tensor], Tensor] = lambda x: x) -> list[float]:
+def vandermonde(places: Sequence[float], wanted: Sequence[float]) -> list[float]:
+    """w_j with Σ w_j·places[j]^p = wanted[p] for p = 0 … n − 1 (Björck & Pereyra 1970; Golub & Van Loan 2013, algorithm
+    4.6.2), in plain Python: for so few places a matrix solver's call takes several times as long."""
+    w, n = list(wanted), len(places)
+    for k in range(n - 1):
+        for i in range(n - 1, k, -1):
+            w[i] -= places[k] * w[i - 1]
+    for k in range(n - 2, -1, -1):
+        for i in range(k + 1, n):
+            w[i] /= places[i] - places[i - k - 1]
+        for i in range(k, n - 1):
+            w[i] -= w[i + 1]
+    return w
+
+
+def adams(sigmas: Sequence[float], s: float, t: float, of: Callable[[Tensor], Tensor] | None = None) -> list[float]:
     """w_j = ∫ L_j(of(σ)) dσ from s to t, L_j the Lagrange polynomial that is 1 at of(sigmas[j]) and 0 at the others:
-    Adams-Bashforth for uneven steps, in the variable `of`(σ)."""
-    known = of(torch.tensor(sigmas, dtype=torch.float64))
-
-    def lagrange(sigma: Tensor) -> Tensor:  # (len(sigmas), nodes)
-        at = of(sigma)
-        rows = []
-        for j, own in enumerate(known):
-            others = torch.cat((known[:j], known[j + 1 :]))[:, None]
-            rows.append(((at - others) / (own - others)).prod(0))
-        return torch.stack(rows)
-
-    return integral(lagrange, s, t).tolist()
+    Adams-Bashforth for uneven steps, in the variable `of`(σ), or in σ itself."""
+    n, h = len(sigmas), t - s
+    if of is None:
+        return [h * w for w in vandermonde([(x - s) / h for x in sigmas], [1 / (p + 1) for p in range(n)])]
+    origin, powers = of(torch.tensor(s, dtype=torch.float64)), torch.arange(n)[:, None]
+    wanted = integral(lambda sigma: (of(sigma) - origin) ** powers, s, t).tolist()
+    return vandermonde((of(torch.tensor(sigmas, dtype=torch.float64)) - origin).tolist(), wanted)
 
 
 def moments(h: float, n: int) -> list[float]:
@@ -55,5 +65,4 @@ def exponential(places: Sequence[float], h: float) -> list[float]:
     """w_j with Σ w_j·p(places[j]) = ∫ h·e^(−h·(1 − u))·p(u) du from 0 to 1 for every polynomial p that the places fix:
     what x0 known at places (0: the step's start, 1: its end, in log sigma) adds to x over a step that keeps e^(−h)
     of it (the exponential Adams methods: Hochbruck & Ostermann 2010, section 2.5)."""
-    powers = torch.tensor([[place**p for place in places] for p in range(len(places))], dtype=torch.float64)
-    return torch.linalg.solve(powers, torch.tensor(moments(h, len(places)), dtype=torch.float64)).tolist()
+    return vandermonde(places, moments(h, len(places)))

@@ -4,11 +4,10 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 
-import torch
 from torch import Tensor
 
 from fromnoise.diffusion.samplers.base import NoiseSource, Past, Query, Sampling, levels
-from fromnoise.diffusion.samplers.integrals import moments
+from fromnoise.diffusion.samplers.integrals import moments, vandermonde
 from fromnoise.errors import BadInput, UnknownName
 
 VARIANTS = ("bh1", "bh2")
@@ -56,8 +55,7 @@ def _update(x: Tensor, known: Sequence[Past], t: float, x0_at_t: Tensor | None, 
     if len(places) == 1:
         return x + slopes[0] * ((h if variant == "bh1" else -math.expm1(-h)) / 2)
     if places:
-        powers = torch.tensor([[p**k for p in places] for k in range(len(places))], dtype=torch.float64)
-        weights = torch.linalg.solve(powers, torch.tensor(moment[1 : 1 + len(places)], dtype=torch.float64))
-        for w, slope in zip(weights.tolist(), slopes, strict=True):
+        weights = vandermonde(places, moment[1 : 1 + len(places)])
+        for w, slope in zip(weights, slopes, strict=True):
             x = x + slope * w
     return x
