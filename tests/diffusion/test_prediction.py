@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from fromnoise.diffusion.forward import add_noise, target
-from fromnoise.diffusion.guidance import cfg, in_interval, rescale
+from fromnoise.diffusion.guidance import Guidance, cfg, rescale
 from fromnoise.diffusion.losses import min_snr
 from fromnoise.diffusion.parameterization import PREDICTIONS, check, coefficients
 from fromnoise.diffusion.schedule import NoiseSchedule
@@ -95,5 +95,5 @@ def test_rescale_restores_the_deviation_of_each_image():
 
 
 def test_interval():
-    assert [in_interval(s, 0.3, 5.0) for s in (0.3, 0.31, 5.0, 5.1)] == [False, True, True, False]
-    assert in_interval(1e-9)
+    assert [Guidance(2.0, low=0.3, high=5.0).acts(s, 0) for s in (0.3, 0.31, 5.0, 5.1)] == [False, True, True, False]
+    assert Guidance(2.0).acts(1e-9, 0)

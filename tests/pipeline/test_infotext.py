@@ -98,13 +98,18 @@ def requests(draw) -> GenerationRequest:
 @given(requests(), st.data(), plain.map(str.strip), st.sampled_from(["", "0a1b2c3d4e"]))
 def test_there_and_back(request, data, source, digest):
     """The picture's own request, types and all: everything that `parameters` writes, and nothing besides."""
-    index, model = data.draw(st.integers(0, request.count - 1)), SimpleNamespace(digest=digest, source=source)
+    index = data.draw(st.integers(0, request.count - 1))
+    prefers = data.draw(st.sampled_from([{}, {"cfg_sigma_max": 3.0}]))
+    model = SimpleNamespace(digest=digest, source=source, defaults=prefers)
     plan = data.draw(st.sampled_from(["exact", "batched: 2, fp32", '{"a": [1, 2]}']))
     info = infotext.parse(images.parameters(model, request, index, plan))  # pyright: ignore[reportArgumentType]
     back, unused = infotext.request(info)
     varied = request.variation_seeds()
     own = {"seed": request.seeds()[index], "variation_seed": varied and varied[index], "count": 1}
-    assert repr(GenerationRequest.of(**back)) == repr(request.model_copy(update=own))
+    bounds = {name: back.get(name) for name in ("cfg_sigma_min", "cfg_sigma_max")}  # None is written as 0 or inf
+    assert repr(GenerationRequest.of(**back)) == repr(request.model_copy(update=own | bounds))
+    assert GenerationRequest.of(**back).guidance == request.guidance
+    assert not prefers or None not in bounds.values()  # else the model's own would take their place
     said = {"Model hash": digest, "Model": source, "Plan": plan, "Version": f"fromnoise {__version__}"}
     assert {key: info.fields.get(key, "") for key in said} == said
     assert unused.keys() == {key for key, value in said.items() if value}
@@ -180,7 +185,7 @@ def test_samplers_and_schedules(sampler, schedule, name, spacing):
     ("Seed: 18446744073709551615", {"seed": None, "rng": None}, ["Seed"]), ("Size: big", {"width": None}, ["Size"]),
     ("Variation seed: 3, Variation seed strength: 0.5, Variation blend: slerp", {"variation_blend": "slerp"}, []),
     ("APG: 0.5 inf -0.5", {"apg": True, "apg_parallel": 0.5, "apg_norm": None, "apg_momentum": -0.5}, []),
-    ("CFG interval: 0 5.5", {"cfg_sigma_min": None, "cfg_sigma_max": 5.5}, []),
+    ("CFG interval: 0 5.5", {"cfg_sigma_min": 0.0, "cfg_sigma_max": 5.5}, []),
     ("Schedule type: Beta", {"spacing_options": None}, []),
     ("Schedule type: beta, Version: ComfyUI", {"spacing_options": {"of": "timestep"}}, ["Version"]),
 ])  # fmt: skip

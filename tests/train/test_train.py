@@ -17,12 +17,13 @@ from fromnoise.checkpoints.hub import load_parts
 from fromnoise.data.latents import LatentCache
 from fromnoise.data.sources import open_source
 from fromnoise.errors import BadCheckpoint, BadInput, NotFound, UnknownName
+from fromnoise.evaluate.judge import Judge, JudgeConfig
 from fromnoise.train.assemble import unpack
 from fromnoise.train.card import measured
 from fromnoise.train.clip import ClipTask
 from fromnoise.train.ema import Ema
 from fromnoise.train.loop import learning_rate
-from fromnoise.train.recipe import STAGES, read
+from fromnoise.train.recipe import STAGES, Stage, read
 from fromnoise.train.recipe import run as run_stage
 from fromnoise.train.unet import UNetTask, schedule, timesteps, weight
 from fromnoise.train.vae import crops
@@ -49,6 +50,10 @@ def test_every_stage_in_order_gives_a_model_that_draws(recipe, recipe_file, tmp_
     assert picture.size == (32, 32)
     # and training can go on from it
     onward = read(recipe_file, "half", tmp_path / "onward")
+    judge = Judge(JudgeConfig(recipe.open_source().schema, 32, 8, (8,), (0,)))
+    judge.save(recipe.runs / "model" / "judge")
+    values = {"batch": 2, "lr": 0.0, "pictures": 2, "check": 2, "network": {"stem": 8, "widths": [8], "blocks": [0]}}
+    onward.stages["classifier"] = Stage("classifier", onward.runs / "classifier", values)
     seen = json.loads((recipe.runs / "unet" / "done.json").read_text())
     unpack(recipe.runs / "model", onward)
     start = load_file(onward.runs / "unet" / "start.safetensors")
@@ -57,6 +62,11 @@ def test_every_stage_in_order_gives_a_model_that_draws(recipe, recipe_file, tmp_
     after = load_file(onward.runs / "unet" / "unet.safetensors")
     assert all(torch.equal(v, after[k]) for k, v in start.items())
     assert json.loads((onward.runs / "unet" / "done.json").read_text())["pictures_before"] == seen["pictures"]
+    assert onward.stage("classifier").done
+    run(onward, "classifier")  # goes on from the model's judge, here at no rate; its norms have seen two pictures more
+    after = Judge.load(onward.runs / "classifier").state_dict()
+    same = Judge.load(recipe.runs / "model" / "judge").state_dict()
+    assert all(torch.equal(v, same[k]) for k, v in after.items() if "running" not in k and "batches" not in k)
     run(onward, "assemble")  # whose card remembers how the parts that it took over were made
     old, new = (json.loads((r.runs / "model" / "training.json").read_text()) for r in (recipe, onward))
     assert new["decoder"] == old["decoder"]

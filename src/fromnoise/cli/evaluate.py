@@ -45,6 +45,10 @@ def evaluate(
     reader = Judge.load(folder).to(engine.unet.device)
     if dict(data.schema) != reader.config.schema:
         raise BadInput(f"the judge in {folder} reads other attributes than {source} has", "train the judge again")
+    if reader.fingerprint != data.fingerprint:
+        known = reader.fingerprint or "it does not say which"
+        message = f"warning: the judge in {folder} learned other pictures ({known}) than {data.fingerprint}"
+        Console(stderr=True).print(message, soft_wrap=True, highlight=False)
     settings = {k: v for k, v in {"steps": steps, "cfg": cfg, "sampler": sampler, "spacing": spacing}.items() if v}
     draw = faithfulness.drawer(engine, **settings)
     reconstruct = reconstruction.reconstructor(engine.model.vae)
@@ -68,9 +72,10 @@ def evaluate(
     if runs is not None:
         report.curves = curves(runs)
     used = faithfulness.request_of(engine, **settings)
+    where = f" where {used.guidance.low:g} < σ ≤ {used.guidance.high:g}" if used.guidance.high < float("inf") else ""
     report.facts = {
         "model": f"{engine.model.source or '–'} {engine.model.digest}".strip(),
-        "drawn with": f"{used.sampler}, {used.spacing}, {used.steps} steps, guidance {used.cfg:g}",
+        "drawn with": f"{used.sampler}, {used.spacing}, {used.steps} steps, guidance {used.cfg:g}{where}",
         "pictures": f"{used.width} × {used.height}, {data.fingerprint}",
         "seed": str(seed),
         "plan": engine.unet.plan,

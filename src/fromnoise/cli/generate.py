@@ -102,7 +102,7 @@ def generate(
         print(f"warning: {warning}", file=sys.stderr)
     if json:
         drawn = [{"path": str(path), "seed": request.seed + i} for i, path in enumerate(paths)]
-        report = {"pictures": drawn, "request": request.model_dump(), "model": parts.source}
+        report = {"pictures": drawn, "request": request.model_dump(mode="json"), "model": parts.source}
         report |= {"plan": unet.plan, "warnings": warnings, "seconds": round(time.perf_counter() - started, 3)}
         print(jsonlib.dumps(report, ensure_ascii=False))
     else:

@@ -18,7 +18,7 @@ class Guidance:
 
     scale: float = 1.0  # see `cfg`; 1: the conditional picture alone
     rescale: float = 0.0  # φ of `rescale`, in [0, 1]
-    low: float = 0.0  # guidance acts where low < sigma ≤ high, see `in_interval`
+    low: float = 0.0  # guidance acts where low < sigma ≤ high (Kynkäänniemi et al. 2024, eq. 5)
     high: float = math.inf
     skip_below: float = 0.0  # below this sigma every second step goes without ("NGMS" in A1111, its s_min_uncond)
     apg: bool = False  # adaptive projected guidance, see projection.project
@@ -39,11 +39,8 @@ class Guidance:
 
     def acts(self, sigma: float, step: int) -> bool:
         """Whether the unconditional picture is needed at this level and step for `mix`."""
-        return (
-            self.scale != 1
-            and in_interval(sigma, self.low, self.high)
-            and not (step % 2 and sigma < self.skip_below)
-        )
+        skipped = step % 2 and sigma < self.skip_below
+        return self.scale != 1 and self.low < sigma <= self.high and not skipped
 
     def mix(self, x0: Tensor, x0_uncond: Tensor, last: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """(guided x0 of one image, what to hand in as `last` at the image's next question)."""
@@ -70,8 +67,3 @@ def rescale(guided: Tensor, x0: Tensor, phi: float) -> Tensor:
     std, std_guided = x0.std(dims, keepdim=True), guided.std(dims, keepdim=True)
     ratio = torch.where(std_guided > 0, std / std_guided, 1.0)
     return guided * (phi * ratio + (1 - phi))
-
-
-def in_interval(sigma: float, low: float = 0.0, high: float = float("inf")) -> bool:
-    """Whether guidance acts at this noise level: low < sigma ≤ high (Kynkäänniemi et al. 2024, eq. 5)."""
-    return low < sigma <= high

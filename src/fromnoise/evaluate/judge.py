@@ -43,7 +43,7 @@ class Judge(nn.Module):
     def __init__(self, config: JudgeConfig):
         super().__init__()
         self.config = config
-
+        self.fingerprint = ""  # of the source whose pictures it was trained on
         self.body, before = trunk(config.stem, config.widths, config.blocks), config.widths[-1]
         self.heads = nn.ModuleDict({name: nn.Linear(2 * before, len(of)) for name, of in config.schema.items()})
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a fifth faster on CPUs
@@ -66,10 +66,10 @@ class Judge(nn.Module):
         return found
 
     def save(self, folder: str | Path, **notes: object) -> None:
-        """Writes config.json (with `notes` beside it) and model.safetensors: matrices in fp16, norms in fp32."""
+        """Writes config.json (`notes` and the fingerprint in it) and model.safetensors: matrices fp16, norms fp32."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        config = {"_class_name": "fromnoise.Judge", **asdict(self.config), **notes}
+        config = {"_class_name": "fromnoise.Judge", **asdict(self.config), "fingerprint": self.fingerprint, **notes}
         (folder / "config.json").write_text(json.dumps(config, indent=1, ensure_ascii=False) + "\n")
         tensors = {key: (t.half() if t.ndim > 1 else t).contiguous() for key, t in self.state_dict().items()}
         save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
@@ -86,6 +86,7 @@ class Judge(nn.Module):
             schema = {name: tuple(values) for name, values in raw["schema"].items()}
             config = JudgeConfig(schema, raw["size"], raw["stem"], tuple(raw["widths"]), tuple(raw["blocks"]))
             judge = cls(config)
+            judge.fingerprint = str(raw.get("fingerprint", ""))
             judge.load_state_dict({k: t.float() if t.is_floating_point() else t
                                    for k, t in load_file(folder / "model.safetensors").items()})
         except (KeyError, TypeError, ValueError, RuntimeError) as error:

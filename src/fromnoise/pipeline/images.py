@@ -44,6 +44,7 @@ def number(value: float | None) -> str:
 def parameters(model: LatentDiffusion, request: GenerationRequest, index: int, plan: str) -> str:
     """What picture `index` of a resolved request was drawn with, in the text format of AUTOMATIC1111's web UI."""
     g, bounds = request.guidance, (request.guidance.low, request.guidance.high)
+    limited = bounds != (0, math.inf) or "cfg_sigma_min" in model.defaults or "cfg_sigma_max" in model.defaults
     settings = {
         "Steps": request.steps,
         "Sampler": SAMPLERS[request.sampler or ""].label,
@@ -60,7 +61,7 @@ def parameters(model: LatentDiffusion, request: GenerationRequest, index: int, p
         "Discard penultimate sigma": True if request.discard_penultimate else None,
         "Noise scaling": None if request.noise_scaling == "unit" else request.noise_scaling,
         "RNG": None if request.rng == "cpu" else request.rng.upper(),
-        "CFG interval": " ".join(map(number, bounds)) if bounds != (0, math.inf) else None,
+        "CFG interval": " ".join(map(number, bounds)) if limited else None,
         "APG": " ".join(map(number, (g.apg_parallel, g.apg_norm, g.apg_momentum))) if g.apg else None,
         **{name: number(value) for name, field in NUMBERS.items()
            if (value := getattr(request, field)) != GenerationRequest.model_fields[field].default},

@@ -211,9 +211,9 @@ def request(info: Infotext) -> tuple[dict[str, Any], dict[str, str]]:
         use("RNG", rng={"gpu": "nv"}.get(rng := fields["RNG"].strip().lower(), rng))
     for key, names, more in (("CFG interval", ("cfg_sigma_min", "cfg_sigma_max"), {}),
                              ("APG", ("apg_parallel", "apg_norm", "apg_momentum"), {"apg": True})):  # fmt: skip
-        if key in fields:  # 0 and inf are the defaults, which a request leaves out
+        if key in fields:  # apg's 0 and inf are its defaults; of the interval the model has its own
             numbers = zip(names, fields[key].split(), strict=False)
-            use(key, **more, **{name: number for name, number in numbers if number not in ("0", "inf")})
+            use(key, **more, **{name: number for name, number in numbers if not more or number not in ("0", "inf")})
 
     if maker == "fromnoise":
         given.setdefault("discard_penultimate", False)  # it says so where it does

@@ -13,7 +13,8 @@ if TYPE_CHECKING:  # so that the command line can show its help without torch
     from fromnoise.diffusion.guidance import Guidance
     from fromnoise.latent_diffusion import LatentDiffusion
 
-FALLBACK = {"sampler": "dpmpp_2m", "spacing": "karras", "steps": 20, "cfg": 7.0}  # for a model that names none
+FALLBACK = {"sampler": "dpmpp_2m", "spacing": "karras", "steps": 20, "cfg": 7.0,  # for a model that names none
+            "cfg_sigma_min": 0.0, "cfg_sigma_max": math.inf}  # fmt: skip
 OPTIONS = ("eta", "s_churn", "s_tmin", "s_tmax", "s_noise")  # of samplers, that have fields of their own
 Value = bool | int | float | str
 
@@ -21,7 +22,7 @@ Value = bool | int | float | str
 class GenerationRequest(BaseModel):
     """What to draw and how. None means: as the model prefers, or at random for the seed."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
 
     prompt: str = Field("", description="What to draw.")
     negative_prompt: str = Field("", description="What to stay away from.")
@@ -29,7 +30,7 @@ class GenerationRequest(BaseModel):
     cfg: float | None = Field(None, ge=0, le=100, description="Guidance scale: how strongly the prompt pulls; 1: none.")
     cfg_rescale: float = Field(0.0, ge=0, le=1, description="How far to undo the contrast that guidance adds.")
     cfg_sigma_min: float | None = Field(None, ge=0, description="Noise level down to which guidance acts.")
-    cfg_sigma_max: float | None = Field(None, gt=0, description="Noise level up to which guidance acts.")
+    cfg_sigma_max: float | None = Field(None, gt=0, description="Noise level up to which guidance acts; inf: all.")
     skip_uncond_below: float = Field(
         0.0, ge=0, description="Noise level below which every second step goes without guidance (A1111's NGMS)."
     )
@@ -125,10 +126,10 @@ class GenerationRequest(BaseModel):
         """Of a resolved request. Raises BadInput."""
         from fromnoise.diffusion.guidance import Guidance
 
-        high = math.inf if self.cfg_sigma_max is None else self.cfg_sigma_max
         norm = math.inf if self.apg_norm is None else self.apg_norm
-        return Guidance(1.0 if self.cfg is None else self.cfg, self.cfg_rescale, self.cfg_sigma_min or 0.0, high,
-                        self.skip_uncond_below, self.apg, self.apg_parallel, norm, self.apg_momentum)  # fmt: skip
+        low, high = self.cfg_sigma_min or 0.0, self.cfg_sigma_max or math.inf
+        return Guidance(1.0 if self.cfg is None else self.cfg, self.cfg_rescale, low, high, self.skip_uncond_below,
+                        self.apg, self.apg_parallel, norm, self.apg_momentum)  # fmt: skip
 
     @property
     def options(self) -> dict[str, Value]:

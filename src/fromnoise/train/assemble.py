@@ -57,8 +57,9 @@ def latent_rgb(made: LatentDiffusion, recipe: Recipe, count: int = 64) -> list[l
 
 def unpack(folder: str | Path | None, recipe: Recipe) -> None:
     """The way back: a model (None: the bundled one) becomes finished stages of the recipe, so that training goes on
-    from it; its U-Net becomes the start of the stage `unet`. The recipe's networks must be the model's; strict loading
-    says so otherwise. Raises BadInput for a model without CLIP's image tower, or where the stages have begun."""
+    from it; its U-Net becomes the start of the stage `unet`, its judge that of `classifier`. The recipe's networks must
+    be the model's; strict loading says so otherwise. Raises BadInput for a model without CLIP's image tower, or where
+    the stages have begun."""
     made = load_parts(folder)
     if made.vision is None or made.text_projection is None or made.logit_scale is None:
         raise BadInput(f"{made.source} lacks CLIP's image tower", "start from a model that `fromnoise train` made")
@@ -75,14 +76,20 @@ def unpack(folder: str | Path | None, recipe: Recipe) -> None:
     save_file({k: v.contiguous() for k, v in clip.items()}, recipe.stage("clip").folder / "clip.safetensors")
     parts.write(made.vae, recipe.stage("vae").folder / "vae.safetensors")
     parts.write(made.unet, recipe.stage("unet").folder / "start.safetensors")
-    if (told := Path(folder or BUNDLED).expanduser() / "training.json").exists():
-        before = json.loads(told.read_text()).get("unet", {})
+    home, facts = Path(folder or BUNDLED).expanduser(), {}
+    if (told := home / "training.json").exists():
+        facts = json.loads(told.read_text())
+        before = facts.get("unet", {})
         seen = before.get("pictures", 0) + before.get("pictures_before", 0)
         shutil.copy(told, recipe.runs / "start.json")
         (recipe.stage("unet").folder / "start.json").write_text(json.dumps({"pictures_before": seen}))
-    facts = {"from": made.source, "scaling_factor": made.vae.config.scaling_factor}
+    if "classifier" in recipe.stages and (home / "judge").is_dir():
+        judge = recipe.stage("classifier").folder
+        shutil.copytree(home / "judge", judge, dirs_exist_ok=True)
+        (judge / "done.json").write_text(json.dumps(facts.get("classifier", {})))
+    done = {"from": made.source, "scaling_factor": made.vae.config.scaling_factor}
     for name in ("tokenizer", "clip", "vae"):
-        (recipe.stage(name).folder / "done.json").write_text(json.dumps(facts))
+        (recipe.stage(name).folder / "done.json").write_text(json.dumps(done))
 
 
 def run(stage: Stage, recipe: Recipe) -> dict[str, Any]:

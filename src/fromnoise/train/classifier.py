@@ -66,6 +66,9 @@ class JudgeTask:
         self.stage, self.source = stage, recipe.open_source()
         network = dict(stage.get("network", {}))
         self.judge = Judge(parts.configure(JudgeConfig, network, schema=self.source.schema, size=self.source.size))
+        if (stage.folder / "model.safetensors").exists():  # a finished one, perhaps another model's: see unpack
+            self.judge.load_state_dict(Judge.load(stage.folder).state_dict())
+        self.judge.fingerprint = self.source.fingerprint
         self.module: torch.nn.Module = self.judge
         self.first = TRAIN_SEEDS + recipe.seed * 100_000_000
 
@@ -90,7 +93,7 @@ class JudgeTask:
     def export(self, folder: Path) -> dict[str, Any]:
         found = measure(self.judge, self.source, self.stage.get("check", 2000), CHECK_SEEDS)
         accuracy = {name: round(score.accuracy, 4) for name, score in found.scores().items()}
-        self.judge.save(folder, fingerprint=self.source.fingerprint, accuracy=accuracy)
+        self.judge.save(folder, accuracy=accuracy)
         return accuracy
 
 

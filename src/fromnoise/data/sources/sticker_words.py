@@ -4,7 +4,7 @@ import numpy as np
 
 # object → (emoji, further names). The first name is the value itself; every entry is one countable thing.
 OBJECTS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "cat": ("🐈", ("kitten",)), "dog": ("🐕", ("puppy",)), "fish": ("🐟", ()), "whale": ("🐋", ()),
+    "cat": ("🐱", ("kitten",)), "dog": ("🐕", ("puppy",)), "fish": ("🐟", ()), "whale": ("🐋", ()),
     "octopus": ("🐙", ()), "butterfly": ("🦋", ()), "snail": ("🐌", ()), "rabbit": ("🐇", ("bunny",)),
     "elephant": ("🐘", ()), "giraffe": ("🦒", ()), "duck": ("🦆", ()), "penguin": ("🐧", ()),
     "turtle": ("🐢", ()), "crab": ("🦀", ()), "spider": ("🕷", ()), "dragon": ("🐉", ()),

@@ -23,7 +23,7 @@ from fromnoise.data.sources.sticker_words import (
 )
 from fromnoise.errors import BadInput, NotFound, UnknownName
 
-VERSION = 1  # counts changes of what a seed draws
+VERSION = 2  # counts changes of what a seed draws
 FONTS = (
     "/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf",  # Debian, Ubuntu
     "/usr/share/fonts/google-noto-color-emoji-fonts/NotoColorEmoji.ttf",  # Fedora
