@@ -1,5 +1,6 @@
 """A request → steps → pictures: same bits in any batch, guidance, settings in the file, errors with a remedy."""
 
+import math
 from concurrent.futures import ThreadPoolExecutor
 from itertools import zip_longest
 
@@ -108,6 +109,18 @@ def test_guidance(engine):
     assert draw("a cat", cfg=0, negative_prompt="dog") == draw("space", cfg=0, negative_prompt="dog")
     assert draw("a cat", cfg=2) != draw("a cat", cfg=8)
     assert draw("a cat", cfg=8, cfg_rescale=0.7) != draw("a cat", cfg=8)
+
+
+def test_a_model_may_say_where_guidance_acts(engine, monkeypatch):
+    draw = lambda **settings: engine.generate("a cat", seed=1, cfg=5, **settings)  # noqa: E731
+    everywhere, below = draw(), draw(cfg_sigma_max=2)
+    monkeypatch.setitem(engine.model.defaults, "cfg_sigma_max", 2.0)
+    assert draw().tobytes() == below.tobytes()
+    assert draw(cfg_sigma_max=math.inf).tobytes() == everywhere.tobytes()
+    assert "CFG interval: 0 2," in draw().info["parameters"]
+    assert "CFG interval: 0 inf," in draw(cfg_sigma_max=math.inf).info["parameters"]  # for whoever draws it again
+    asked = GenerationRequest.of(cfg_sigma_max=math.inf)
+    assert GenerationRequest.model_validate_json(asked.model_dump_json()) == asked  # inf, not null
 
 
 def test_guidance_at_some_levels_only(engine):
