@@ -317,7 +317,3 @@ def test_the_file_carries_its_settings(engine, tmp_path):
     assert found["Version"].startswith("fromnoise ")
 
 
-def test_words_that_do_not_fit_are_reported(engine):
-    step = next(engine.steps("neon cat " * 20, steps=1))
-    assert step.dropped[0].endswith("neon cat")
-    assert step.dropped[1] == ""

@@ -72,6 +72,9 @@ def requests(draw) -> GenerationRequest:
         # what begins a line so is a negative prompt in this format, whoever wrote it
         prompt=draw(words.filter(lambda text: "\nNegative prompt: " not in f"\n{text}")),
         negative_prompt=draw(words),
+        dialect=draw(st.sampled_from(["a1111", "comfy", "compel"])),
+        prompt_steps=draw(st.sampled_from(["step", "call"])),
+        clip_skip=draw(st.integers(1, 64)),
         steps=draw(st.integers(1, 1000)),
         sampler=entry.name,
         spacing=spacing.name,
@@ -116,7 +119,7 @@ def test_there_and_back(request, data, source, digest):
 
 
 def test_the_writers_numbers_are_known():
-    assert images.NUMBERS.items() <= infotext.FIELDS.items()
+    assert images.WRITTEN.items() <= infotext.FIELDS.items()
 
 
 def test_a_text_that_went_through_windows():
@@ -377,7 +380,7 @@ GRAPH = {  # the workflow that ComfyUI starts with, as its API takes it
     "8": {"class_type": "VAEDecode", "inputs": {"samples": ["3", 0], "vae": ["4", 2]}},
     "9": {"class_type": "SaveImage", "inputs": {"filename_prefix": "ComfyUI", "images": ["8", 0]}},
 }  # fmt: skip
-DRAWN = {"prompt": "beautiful scenery nature glass bottle landscape, , purple galaxy bottle,",
+DRAWN = {"dialect": "comfy", "prompt": "beautiful scenery nature glass bottle landscape, , purple galaxy bottle,",
          "negative_prompt": "text, watermark", "steps": 20, "cfg": 8.0, "sampler": "euler", "spacing": "linspace",
          "seed": 156680208700286, "width": 512, "height": 768, "rng": "cpu"}  # fmt: skip
 
@@ -446,7 +449,7 @@ def test_invokeai(tmp_path, scheduler, sampler, spacing):
     known = {"sampler": sampler} if sampler else {}
     known |= {"spacing": spacing} if spacing else {}
     assert found == {"prompt": INVOKE["positive_prompt"], "negative_prompt": INVOKE["negative_prompt"], "steps": 35,
-                     "cfg": 8.0, "cfg_rescale": 0.0, "seed": 3293022630, "width": 1024, "height": 1024, "rng": "cpu",
+                     "dialect": "compel", "cfg": 8.0, "cfg_rescale": 0.0, "seed": 3293022630, "width": 1024, "height": 1024, "rng": "cpu",
                      **known}  # fmt: skip
     assert unused["Model"].startswith("juggernautXL")
     assert unused["Version"].startswith("InvokeAI 3.5.0")

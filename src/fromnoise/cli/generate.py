@@ -59,8 +59,11 @@ def generate(
 ) -> None:
     """Draw pictures from words."""
     started = time.perf_counter()
-    more = {"sampler_options": named(sampler_option), "spacing_options": named(spacing_option)}
-    request = GenerationRequest.of(prompt=prompt, **fields, **more, **sides(size))
+    if sampler_option or spacing_option or size:
+        from fromnoise.cli.options import named, sides
+
+        fields |= {"sampler_options": named(sampler_option), "spacing_options": named(spacing_option), **sides(size)}
+    request = GenerationRequest.of(prompt=prompt, **fields)
     if out is not None and out.suffix.lower() not in ("", ".png"):
         raise BadInput(f"cannot write {out.name}: pictures are PNG files", "end --out in .png, or name a folder")
     # torch makes hundreds of thousands of objects that stay. Looking through them for rubbish takes 0.15 s while it is
@@ -84,12 +87,10 @@ def generate(
         weaker = prepare_guide(parts, load_parts(guide, image_tower=False), device, dtype, batch)
     request = request.resolved(parts)
     assert request.seed is not None
-    warnings: list[str] = []
+    notes: dict[str, None] = {}  # each once
 
     def watch(step: "Step") -> None:
-        if step.index == 0:
-            ends = zip(("prompt", "negative prompt"), step.dropped, strict=False)
-            warnings.extend(f"the {text} is too long, dropped: {end}" for text, end in ends if end)
+        notes.update(dict.fromkeys(step.notes))
         show(step)
 
     with display(parts.defaults.get("latent_rgb"), json) as show:
@@ -98,40 +99,16 @@ def generate(
     for i, picture in enumerate(pictures):
         paths.append(destination(out, request, i))
         images.save(picture, paths[-1])
-    for warning in warnings:
-        print(f"warning: {warning}", file=sys.stderr)
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
     if json:
         drawn = [{"path": str(path), "seed": request.seed + i} for i, path in enumerate(paths)]
         report = {"pictures": drawn, "request": request.model_dump(mode="json"), "model": parts.source}
-        report |= {"plan": unet.plan, "warnings": warnings, "seconds": round(time.perf_counter() - started, 3)}
+        report |= {"plan": unet.plan, "notes": list(notes), "seconds": round(time.perf_counter() - started, 3)}
         print(jsonlib.dumps(report, ensure_ascii=False))
     else:
         for path in paths:
             print(path)
-
-
-def named(options: list[str] | None) -> dict[str, bool | int | float | str]:
-    """["order=2", "exact=true", "solver=heun"] → {"order": 2, "exact": True, "solver": "heun"}. Raises BadInput."""
-    found = {}
-    for text in options or []:
-        name, equals, value = text.partition("=")
-        if not name or not equals or not value:
-            raise BadInput(f"cannot read the option {text!r}", "write it as name=value, such as order=2")
-        try:
-            found[name.strip()] = jsonlib.loads(value.lower() if value.lower() in ("true", "false") else value)
-        except ValueError:
-            found[name.strip()] = value
-    return found
-
-
-def sides(size: str | None) -> dict[str, int]:
-    """ "128" or "192x128" → width and height. Raises BadInput."""
-    if size is None:
-        return {}
-    found = re.fullmatch(r"(\d+)(?:[x×](\d+))?", size.strip().lower())
-    if not found:
-        raise BadInput(f"cannot read the size {size!r}", "write it as 128, or as 192x128 (width x height)")
-    return {"width": int(found[1]), "height": int(found[2] or found[1])}
 
 
 def destination(out: Path | None, request: GenerationRequest, index: int) -> Path:

@@ -1,6 +1,7 @@
 """A request → an iterator of steps → pictures."""
 
 import math
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -23,6 +24,8 @@ from fromnoise.pipeline.denoiser import denoiser
 from fromnoise.pipeline.request import GenerationRequest
 from fromnoise.runtime.prepare import Prepared
 
+SYNTAX = re.compile(r"[()\[\]\\<]|\bAND\b|\bBREAK\b")  # what makes a prompt more than words
+
 
 @dataclass(frozen=True, eq=False)
 class Step:
@@ -33,7 +36,7 @@ class Step:
     sigma: float  # the noise level that x is at now; 0 after the last step
     x: Tensor  # the latents after the step; after the last one, the finished ones
     x0: Tensor  # the clean latents that the step headed for: a preview
-    dropped: tuple[str, ...] = ()  # of prompt and negative prompt, the ends that did not fit the encoder
+    notes: tuple[str, ...] = ()  # what whoever asked should know, of the run as a whole
 
 
 @torch.inference_mode()
@@ -49,10 +52,14 @@ def encode(model: LatentDiffusion, texts: list[str]) -> tuple[Conditioning, list
         ids, rest = model.tokenizer.encode(text)
         states.append(model.text_encoder(torch.tensor([ids], device=device)).last_hidden)  # (1, N, dim)
         dropped.append(rest)
-    # states of unequal length are repeated to a common multiple, which leaves what is attended to as it is; zeros
-    # would be attended to as well
+    return Conditioning(alike(states)), dropped
+
+
+def alike(states: list[Tensor]) -> Tensor:
+    """States (1, N, dim) of unequal N, repeated to a common multiple: (B, N, dim). What is attended to stays as it is;
+    zeros would be attended to as well."""
     whole = math.lcm(*(s.shape[1] for s in states))
-    return Conditioning(torch.cat([s.repeat(1, whole // s.shape[1], 1) for s in states])), dropped
+    return torch.cat([s.repeat(1, whole // s.shape[1], 1) for s in states])
 
 
 def start(
@@ -96,23 +103,25 @@ def start(
 def answering(
     model: LatentDiffusion, unet: Prepared, request: GenerationRequest, prompts: list[str], guide: Prepared | None
 ) -> tuple[Callable[[Query], Answer], list[str]]:
-    """(what answers the sampler of a resolved request; of each prompt, then of the negative one if it is read, the end
-    that did not fit). prompts: one for all pictures, or one each."""
-    always = samplers.find(request.sampler or "").uncond
-    if model.unet.config.guidance_dim is None:
-        # at 1 the negative prompt has no weight: half the work, unless the sampler itself steers by it
-        two = request.cfg != 1 or always
-        conditioning, dropped = encode(model, [*prompts, request.negative_prompt] if two else prompts)
-        context, guidance = conditioning.context, request.guidance
-        prompt, negative = Conditioning(context[: len(prompts)]), context[len(prompts) :] if two else None
-    elif request.negative_prompt or always or guide:
+    """(what answers the sampler of a resolved request; notes for who asked). prompts: one for all pictures, or one
+    each."""
+    always, distilled = samplers.find(request.sampler or "").uncond, model.unet.config.guidance_dim is not None
+    if distilled and (request.negative_prompt or always or guide):
         raise BadInput("this model was distilled to guide itself and knows no negative prompt, CFG++ or guide",
                        "leave them out; --cfg still says how strongly the prompt pulls")  # fmt: skip
-    else:  # the network takes the scale itself
-        conditioning, dropped = encode(model, prompts)
-        negative, guidance = None, Guidance()
-        prompt = replace(conditioning, guidance=torch.tensor([float(request.cfg or 0)]))
-    return denoiser(unet, model.schedule, model.prediction, prompt, negative, guidance, always, guide), dropped
+    # at 1 the negative prompt has no weight: half the work, unless the sampler itself steers by it
+    two = not distilled and (request.cfg != 1 or always)
+    texts = [*prompts, request.negative_prompt] if two else prompts
+    conditioning, dropped = encode(model, texts)
+    if request.dialect != "a1111" or request.clip_skip > 1 or any(dropped) or any(map(SYNTAX.search, texts)):
+        from fromnoise.pipeline.conditioning import composed  # only for more than words
+
+        return composed(model, unet, request, prompts, guide)
+    context, guidance = conditioning.context, request.guidance
+    prompt, negative = Conditioning(context[: len(prompts)]), context[len(prompts) :] if two else None
+    if distilled:  # the network takes the scale itself
+        prompt, guidance = replace(prompt, guidance=torch.tensor([float(request.cfg or 0)])), Guidance()
+    return denoiser(unet, model.schedule, model.prediction, prompt, negative, guidance, always, guide), []
 
 
 def steps(
@@ -130,7 +139,7 @@ def steps(
     """
     request = request.resolved(model)
     sigmas, run = start(model, request, request.seeds(), latents)
-    answer, dropped = answering(model, unet, request, [request.prompt], guide)
+    answer, notes = answering(model, unet, request, [request.prompt], guide)
     query, total = next(run), len(sigmas) - 1
     x = x0 = torch.empty(0)  # of all pictures, also where the sampler takes them one by one
     while True:
@@ -140,12 +149,13 @@ def steps(
             following = run.send(reply)
         except StopIteration as end:
             sigma = float(sigmas[-1])
-            yield Step(total - 1, total, sigma, end.value * coefficients(model.prediction, sigma)[2], x0,
-                       tuple(dropped))  # fmt: skip
+            x = end.value * coefficients(model.prediction, sigma)[2]
+            yield Step(total - 1, total, sigma, x, x0, tuple(notes))
             return
         x = _put(x, following.x, following.image, request.count)
-        if following.step != query.step:
-            yield Step(query.step, total, following.sigma, x, x0, tuple(dropped))
+        if (following.step, following.image) != (query.step, query.image):
+            index = query.step if query.image is None else (query.image * total + query.step) // request.count
+            yield Step(index, total, following.sigma, x, x0, tuple(notes))
         query = following
 
 

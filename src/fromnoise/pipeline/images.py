@@ -17,10 +17,12 @@ from fromnoise.latent_diffusion import LatentDiffusion
 from fromnoise.models.vae import VAE
 from fromnoise.pipeline.request import GenerationRequest
 
-# named by A1111, written where they are not the default
-NUMBERS = {"Variation seed strength": "variation_strength", "Eta": "eta", "Sigma churn": "s_churn",
-           "Sigma tmin": "s_tmin", "Sigma tmax": "s_tmax", "Sigma noise": "s_noise", "ENSD": "eta_noise_seed_delta",
-           "CFG Rescale phi": "cfg_rescale", "NGMS": "skip_uncond_below"}  # fmt: skip
+# named by A1111 where it has a name for them, written where they are not the default
+WRITTEN = {"Variation seed strength": "variation_strength", "Variation blend": "variation_blend", "Eta": "eta",
+           "Sigma churn": "s_churn", "Sigma tmin": "s_tmin", "Sigma tmax": "s_tmax", "Sigma noise": "s_noise",
+           "ENSD": "eta_noise_seed_delta", "CFG Rescale phi": "cfg_rescale", "NGMS": "skip_uncond_below",
+           "Noise scaling": "noise_scaling", "Clip skip": "clip_skip", "Prompt dialect": "dialect",
+           "Prompt steps": "prompt_steps"}  # fmt: skip
 
 
 @torch.inference_mode()
@@ -55,15 +57,13 @@ def parameters(model: LatentDiffusion, request: GenerationRequest, index: int, p
         "Model hash": model.digest or None,
         "Model": model.source or None,
         "Variation seed": (varied := request.variation_seeds()) and varied[index],
-        "Variation blend": None if request.variation_blend == "slerp" else request.variation_blend,
         "Sampler options": json.dumps(request.sampler_options) if request.sampler_options else None,
         "Schedule options": json.dumps(request.spacing_options) if request.spacing_options else None,
         "Discard penultimate sigma": True if request.discard_penultimate else None,
-        "Noise scaling": None if request.noise_scaling == "unit" else request.noise_scaling,
         "RNG": None if request.rng == "cpu" else request.rng.upper(),
         "CFG interval": " ".join(map(number, bounds)) if limited else None,
         "APG": " ".join(map(number, (g.apg_parallel, g.apg_norm, g.apg_momentum))) if g.apg else None,
-        **{name: number(value) for name, field in NUMBERS.items()
+        **{name: value if isinstance(value, str) else number(value) for name, field in WRITTEN.items()
            if (value := getattr(request, field)) != GenerationRequest.model_fields[field].default},
         "Plan": plan,
         "Version": f"fromnoise {__version__}",

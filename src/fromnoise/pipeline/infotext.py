@@ -22,15 +22,16 @@ FIELDS = {"Steps": "steps", "CFG scale": "cfg", "Seed": "seed", "Variation seed"
           "Sigma tmax": "s_tmax", "Sigma noise": "s_noise", "CFG Rescale phi": "cfg_rescale",
           "NGMS": "skip_uncond_below", "Discard penultimate sigma": "discard_penultimate",
           "Noise scaling": "noise_scaling", "Eta DDIM": "eta", "CFG Rescale φ": "cfg_rescale",
-          "CFG rescale": "cfg_rescale", "Variation strength": "variation_strength"}  # fmt: skip
+          "CFG rescale": "cfg_rescale", "Variation strength": "variation_strength", "Clip skip": "clip_skip",
+          "CLIP skip": "clip_skip", "Prompt dialect": "dialect", "Prompt steps": "prompt_steps"}  # fmt: skip
 SAMPLER_OPTIONS = {"UniPC variant": "variant", "UniPC order": "order", "UniPC lower order final": "lower_order_final"}
 SPACING_OPTIONS = {"Schedule min sigma": "sigma_min", "Schedule max sigma": "sigma_max", "Schedule rho": "rho",
                    "Beta schedule alpha": "alpha", "Beta schedule beta": "beta"}  # fmt: skip
+DIALECTS = {"comfyui": "comfy", "invokeai": "compel"}  # whose makers do not write A1111's
 TIMESTEPS = ("ddim", "plms", "unipc", "ddim_cfg_pp")  # A1111 runs these outside k-diffusion, at timesteps of their own
 WHY = {  # how keys begin that no field of a request can take
     ("Model", "Module", "VAE", "FP8", "Lora", "LoRA", "TI ", "Hashes", "Hypernet", "AddNet", "Refiner", "Civitai"):
         "which weights draw is said apart from the request",
-    ("Clip skip", "CLIP skip"): "which layer of the text encoder is read is the model's own",
     ("Hires", "First pass", "Denoising", "Mask", "Init image", "ControlNet", "ADetailer", "Face restoration"):
         "is of a further pass or of another picture",
     ("Version", "App", "User", "Plan", "Batch", "Parser", "Backend", "Created"):
@@ -150,6 +151,7 @@ def request(info: Infotext) -> tuple[dict[str, Any], dict[str, str]]:
     - Where no schedule type is named, nor one in the sampler's name, the levels were uniform (Restart's karras), as in
       A1111 before 1.9; "Automatic" is what 1.9 takes for the sampler; DDIM, PLMS and UniPC had their own.
     - ComfyUI's Beta is of timesteps, A1111's of sigmas.
+    - Prompts are in the maker's own dialect, and A1111's change by call of the network.
     """
     texts = {"prompt": info.prompt, "negative_prompt": info.negative_prompt}
     given: dict[str, Any] = {k: v.encode(errors="replace").decode() for k, v in texts.items()}  # no lone surrogates
@@ -215,6 +217,10 @@ def request(info: Infotext) -> tuple[dict[str, Any], dict[str, str]]:
             numbers = zip(names, fields[key].split(), strict=False)
             use(key, **more, **{name: number for name, number in numbers if not more or number not in ("0", "inf")})
 
+    if maker in DIALECTS:
+        given.setdefault("dialect", DIALECTS[maker])
+    if maker == "a1111" and "[" in info.prompt + info.negative_prompt:
+        given.setdefault("prompt_steps", "call")
     if maker == "fromnoise":
         given.setdefault("discard_penultimate", False)  # it says so where it does
     elif maker == "comfyui" and chosen and chosen.name == "beta":
@@ -342,6 +348,8 @@ def _invoke(data: dict[str, Any]) -> Infotext:
     """InvokeAI's metadata, of version 3 and later."""
     data = {k: v for k, v in data.items() if v is not None}
     prompt, negative = (str(data.pop(f"{side}_prompt", "")) for side in ("positive", "negative"))
+    if isinstance(skipped := data.get("clip_skip"), int):
+        data["clip_skip"] = skipped + 1  # it counts the layers that are left out
     fields = {key: data.pop(name) for name, key in INVOKE.items() if name in data}
     if name := str(data.pop("scheduler", "")):
         plain = name.removesuffix("_k").replace("kdpm", "k_dpm")

@@ -26,6 +26,11 @@ class GenerationRequest(BaseModel):
 
     prompt: str = Field("", description="What to draw.")
     negative_prompt: str = Field("", description="What to stay away from.")
+    dialect: Literal["a1111", "comfy", "compel"] = Field("a1111", description="Whose syntax the prompts are in.")
+    prompt_steps: Literal["step", "call"] = Field(
+        "step", description="Prompts change by step, or by call of the network and one late, as A1111 does it."
+    )
+    clip_skip: int = Field(1, ge=1, le=64, description="Layer of the text encoder from its end; 2: the last but one.")
     steps: int | None = Field(None, ge=1, le=1000, description="Number of denoising steps.")
     cfg: float | None = Field(None, ge=0, le=100, description="Guidance scale: how strongly the prompt pulls; 1: none.")
     cfg_rescale: float = Field(0.0, ge=0, le=1, description="How far to undo the contrast that guidance adds.")

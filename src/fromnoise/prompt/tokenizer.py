@@ -74,6 +74,10 @@ class Tokenizer:
         ids = [self.bos_id, *ids[:room], self.eos_id]
         return ids + [self.pad_id] * (self.max_length - len(ids)), dropped
 
+    def ids(self, text: str) -> list[int]:
+        """The ids of the words alone, as many as there are."""
+        return self._bpe.encode(text, add_special_tokens=False).ids
+
     @classmethod
     def load(cls, folder: str | Path) -> "Tokenizer":
         """From a folder as transformers writes it; the length and the padding are read from its configuration."""

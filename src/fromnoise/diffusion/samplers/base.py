@@ -17,7 +17,7 @@ class Query:
 
     x: Tensor  # (B, C, H, W), variance exploding
     sigma: float
-    step: int  # 0 … steps − 1, never falling; samplers that choose their own levels say here how far they have come
+    step: int  # 0 … steps − 1, never falling for an image; who chooses its own levels says here how far it has come
     stage: int = 0  # counts the questions inside a step
     image: int | None = None  # x is this one image of the batch, (1, C, H, W); None: all of them
 

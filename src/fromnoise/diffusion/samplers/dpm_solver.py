@@ -62,8 +62,7 @@ def dpm_adaptive(
         one, last, s, h = x[image : image + 1], x[image : image + 1], start, h_init
         while math.log(s / end) > 1e-5:
             t = max(end, s * math.exp(-h))
-            come = math.log(start / s) / math.log(start / end)
-            step = min(n - 1, int((image + come) / len(x) * n))
+            step = min(n - 1, int(math.log(start / s) / math.log(start / end) * n))
             down, up = _down(s, t, end, eta)
             eps = (one - (yield Query(one, s, step, image=image)).x0) / s
             low, high = yield from _step(one, eps, s, down, step, order, image)

@@ -1,0 +1,30 @@
+"""Options of the command line that are more than one value: name=value, and sizes."""
+
+import json
+import re
+
+from fromnoise.errors import BadInput
+
+
+def named(options: list[str] | None) -> dict[str, bool | int | float | str]:
+    """["order=2", "exact=true", "solver=heun"] → {"order": 2, "exact": True, "solver": "heun"}. Raises BadInput."""
+    found = {}
+    for text in options or []:
+        name, equals, value = text.partition("=")
+        if not name or not equals or not value:
+            raise BadInput(f"cannot read the option {text!r}", "write it as name=value, such as order=2")
+        try:
+            found[name.strip()] = json.loads(value.lower() if value.lower() in ("true", "false") else value)
+        except ValueError:
+            found[name.strip()] = value
+    return found
+
+
+def sides(size: str | None) -> dict[str, int]:
+    """ "128" or "192x128" → width and height. Raises BadInput."""
+    if size is None:
+        return {}
+    found = re.fullmatch(r"(\d+)(?:[x×](\d+))?", size.strip().lower())
+    if not found:
+        raise BadInput(f"cannot read the size {size!r}", "write it as 128, or as 192x128 (width x height)")
+    return {"width": int(found[1]), "height": int(found[2] or found[1])}

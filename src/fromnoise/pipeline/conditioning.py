@@ -1,0 +1,239 @@
+"""Prompts with weights, times and parts: what the network is shown at each step, and how its answers become one."""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from fromnoise.diffusion import samplers
+from fromnoise.diffusion.guidance import Guidance
+from fromnoise.diffusion.samplers.base import Answer, Query
+from fromnoise.errors import BadInput
+from fromnoise.latent_diffusion import LatentDiffusion
+from fromnoise.models.unet import Conditioning
+from fromnoise.pipeline.denoiser import denoiser
+from fromnoise.pipeline.generate import alike
+from fromnoise.pipeline.request import GenerationRequest
+from fromnoise.prompt.grammar import Box, Break, Chunk, Mask, parse
+from fromnoise.prompt.tokenizer import Tokenizer
+from fromnoise.runtime.prepare import Prepared
+
+BACKTRACK = 20  # a block ends behind a comma that lies within so many tokens of its end: A1111's default
+LONG_WORD = 8  # tokens from which ComfyUI lets a word begin in one block and end in the next
+Chunks = tuple[Chunk | Break, ...]
+Texts = tuple[tuple[Chunks, float], ...]  # whose states are added by weight: one, or what compel's .blend joins
+Block = list[tuple[int, float]]  # token ids and their weights, without start, end and padding
+
+
+def blocks(words: Tokenizer, chunks: Sequence[Chunk | Break], dialect: str = "a1111") -> list[Block]:
+    """The tokens of a prompt of any length, in blocks of what the text encoder reads at once (CLIP: 75, and start and
+    end). A block that is full ends behind its last comma (a1111) or before a word (comfy), or anywhere (compel)."""
+    room, comma = words.max_length - 2, words.ids(",")
+    found: list[Block] = [[]]
+    for chunk in chunks:
+        if isinstance(chunk, Break):
+            found.append([])
+            continue
+        texts = chunk.text.split(" ") if dialect == "comfy" else [chunk.text]
+        ids = [words.ids(text) for text in texts]
+        for unit in ids if dialect == "comfy" else [[token] for token in ids[0]]:
+            now = found[-1]
+            if dialect == "comfy" and len(now) + len(unit) > room and len(unit) < LONG_WORD:
+                found.append([])
+            elif dialect == "a1111" and len(now) == room and unit != comma:
+                ends = [at + 1 for at in range(room - BACKTRACK, room) if at >= 0 and [now[at][0]] == comma]
+                if ends:
+                    found[-1:] = [now[: ends[-1]], now[ends[-1] :]]
+            for token in unit:
+                if len(found[-1]) == room:
+                    found.append([])
+                found[-1].append((token, chunk.weight))
+    return found if found[-1] or len(found) == 1 else found[:-1]
+
+
+@torch.inference_mode()
+def context(model: LatentDiffusion, chunks: Chunks, dialect: str = "a1111", clip_skip: int = 1) -> Tensor:
+    """(1, blocks · N, dim): the text encoder's states of every block, weighted as the dialect does.
+
+    a1111: a state is multiplied by its token's weight, then the whole block so that its mean is what it was (the web
+    UI 1.10, `EmphasisOriginal`; there the mean is over all the texts of one prompt's schedule at once).
+    comfy: a state is moved away from what the empty prompt has in its place, by its weight (ComfyUI `sd1_clip.py`).
+    compel: the same, and for every chunk of a weight w below 1 the prompt without it has tan((1 − w)·π/2) parts in the
+    average (compel 2, in its mode REMOVE; by default it masks the chunk instead).
+    clip_skip: 1 takes the last layer, 2 the one before, its states through the last norm. Raises BadInput."""
+    encoder, words = model.text_encoder, model.tokenizer
+    device = next(encoder.parameters()).device
+    layers = len(encoder.text_model.encoder.layers)
+    if clip_skip > layers:
+        raise BadInput(f"the text encoder has no layer {clip_skip} from its end", f"give clip_skip from 1 to {layers}")
+
+    def states(block: Block) -> Tensor:
+        ids = [words.bos_id, *(token for token, _ in block), words.eos_id]
+        out = encoder(torch.tensor([ids + [words.pad_id] * (words.max_length - len(ids))], device=device))
+        return out.last_hidden if clip_skip == 1 else encoder.text_model.final_layer_norm(out.hidden_states[-clip_skip])
+
+    def weighted(block: Block) -> Tensor:
+        z = states(block)
+        if all(weight == 1 for _, weight in block):
+            return z
+        by = torch.ones(1, z.shape[1], 1, device=device)
+        by[0, 1 : len(block) + 1, 0] = torch.tensor([weight for _, weight in block])
+        if dialect != "a1111":
+            return torch.lerp(states([]), z, by)
+        mean, new = z.mean(), z * by
+        return new * (mean / new.mean()) if new.mean() else new
+
+    def whole(some: Sequence[Chunk | Break]) -> Tensor:
+        return torch.cat([weighted(block) for block in blocks(words, some, dialect)], 1)
+
+    if dialect != "compel":
+        return whole(chunks)
+    weak = {i: chunk.weight for i, chunk in enumerate(chunks) if isinstance(chunk, Chunk) and chunk.weight < 1}
+    shares = [1.0, *(math.tan((1 - max(weight, 1e-5)) * math.pi / 2) for weight in weak.values())]
+    found = alike([whole(chunks), *(whole(chunks[:i] + chunks[i + 1 :]) for i in weak)])
+    return sum_of(found, [share / sum(shares) for share in shares])
+
+
+def sum_of(states: Tensor, weights: Sequence[float]) -> Tensor:
+    """Σ weights[i]·states[i], (N, dim) each: (1, N, dim)."""
+    return (states * torch.tensor(weights, device=states.device)[:, None, None]).sum(0, keepdim=True)
+
+
+def joined(x0: list[Tensor], weights: Sequence[Tensor | float], uncond: Tensor | None) -> Tensor:
+    """AND's parts as one conditional picture: uncond + Σ w·(x0 − uncond) (Liu et al. 2022 "Compositional visual
+    generation", eq. 11, and A1111). Where weights are of regions, (1, 1, h, w), a place takes the mean of the parts
+    that hold there, by their weights, as in ComfyUI, and `uncond` where none does. See `complete` for uncond None."""
+    whole, total = sum(weights), sum(w * x for w, x in zip(weights, x0, strict=True))
+    assert isinstance(total, Tensor)
+    if isinstance(whole, Tensor):
+        mean = total / whole.where(whole > 0, 1.0)
+        return mean if uncond is None else torch.where(whole > 0, mean, uncond)
+    return total if uncond is None else total + (1 - whole) * uncond
+
+
+def complete(weights: Sequence[Tensor | float]) -> bool:
+    """Whether `joined` of parts of these weights needs no unconditional picture."""
+    whole = sum(weights)
+    return bool((whole > 0).all()) if isinstance(whole, Tensor) else whole == 1
+
+
+def place(regions: Sequence[Box | Mask], height: int, width: int, factor: int) -> Tensor | float:
+    """Where a part holds, its regions' weights multiplied: (1, 1, height, width) of latents that are `factor` pixels a
+    side; 1 for no region. Raises BadInput for one without any place, and for masks by name, which nobody gave."""
+    whole: Tensor | float = 1.0
+    for region in regions:
+        if isinstance(region, Mask):
+            raise BadInput(f"the prompt names a mask {region.name!r}, and none was given",
+                           "say where with MASK(x1 x2, y1 y2), in fractions of the picture")  # fmt: skip
+        per = (1 / factor, 1 / factor) if region.pixels else (width, height)
+        (x1, x2), (y1, y2) = (
+            [min(max(round(v * scale), 0), end) for v in side]
+            for side, scale, end in zip((region.x, region.y), per, (width, height), strict=True)
+        )
+        if x1 >= x2 or y1 >= y2:
+            raise BadInput(f"MASK of {region.x}, {region.y} covers nothing", "give it room: x1 < x2 and y1 < y2")
+        inside = torch.zeros(1, 1, height, width)
+        inside[..., y1:y2, x1:x2] = region.weight
+        whole = whole * inside
+    return whole
+
+
+def composed(
+    model: LatentDiffusion, unet: Prepared, request: GenerationRequest, prompts: list[str], guide: Prepared | None
+) -> tuple[Callable[[Query], Answer], list[str]]:
+    """What `generate.answering` gives, of prompts that are more than words: (answers, notes for who asked)."""
+    notes: dict[str, None] = {}  # each once
+    made = {text: _of_one(model, unet, request, text, guide, notes) for text in dict.fromkeys(prompts)}
+    if len(made) == 1:
+        return made[prompts[0]], list(notes)
+
+    def answer(query: Query) -> Answer:
+        images = range(len(query.x)) if query.image is None else [query.image]
+        found = [made[prompts[i]](replace(query, x=x, image=i)) for i, x in zip(images, query.x.split(1), strict=True)]
+        unguided = [a.x0_uncond for a in found if a.x0_uncond is not None]
+        return Answer(torch.cat([a.x0 for a in found]), torch.cat(unguided) if unguided else None)
+
+    return answer, list(notes)
+
+
+def _of_one(
+    model: LatentDiffusion, unet: Prepared, request: GenerationRequest, text: str, guide: Prepared | None,
+    notes: dict[str, None],
+) -> Callable[[Query], Answer]:  # fmt: skip
+    """One prompt's answers. Of words alone they are, to the bit, those of the same words in `answering`."""
+    entry, steps, guidance = samplers.find(request.sampler or ""), request.steps or 1, request.guidance
+    prompt = parse(text, request.dialect)
+    # in A1111's negative prompts AND is a word like another
+    negative = parse(re.sub(r"\bAND\b", "and", request.negative_prompt), request.dialect)
+    for network in (*prompt.networks, *negative.networks):
+        raise BadInput(f"the prompt asks for {network.kind} {network.name!r}", "leave it out: none can be loaded yet")
+    factor = model.vae.config.factor
+    side = (request.height or model.size) // factor, (request.width or model.size) // factor
+    distilled = None
+    if model.unet.config.guidance_dim is not None:
+        distilled, guidance = torch.tensor([float(request.cfg or 0)]), Guidance()
+
+    @cache
+    def states(texts: Texts) -> Tensor:
+        found = alike([context(model, chunks, request.dialect, request.clip_skip) for chunks, _ in texts])
+        return sum_of(found, [weight for _, weight in texts]) if len(texts) > 1 else found
+
+    @cache
+    def asker(texts: Texts, against: Texts | None) -> Callable[[Query], Answer]:
+        """Shows the network texts, and beside them, if given, what to stay away from, or the weaker network."""
+        shown, unlike = states(texts), None
+        if against is not None and guide is None:
+            shown, unlike = alike([shown, states(against)]).split(1)
+        conditioning, weaker = Conditioning(shown, guidance=distilled), None if against is None else guide
+        return denoiser(unet, model.schedule, model.prediction, conditioning, unlike, None, against is not None, weaker)
+
+    @cache
+    def at(step: int, total: int) -> tuple[list[Texts], list[Tensor | float], Texts]:
+        """(the parts, their weights, the negative prompt) at a step of so many."""
+        now = prompt.at(step, total)
+        against = tuple(chunk for part in negative.at(step, total) for chunk in part.chunks)
+        if prompt.blend:
+            return [tuple((part.chunks, part.weight) for part in now)], [1.0], ((against, 1.0),)
+        weights = [part.weight * place(part.regions, *side, factor) for part in now]
+        return [((part.chunks, 1.0),) for part in now], weights, ((against, 1.0),)
+
+    for name, which in (("prompt", prompt), ("negative prompt", negative)):
+        for resolved in which.at(0, steps):
+            found = blocks(model.tokenizer, resolved.chunks, which.dialect)
+            if len(found) > 1:
+                count, room = sum(map(len, found)), model.tokenizer.max_length - 2
+                notes[f"the {name} has {count} tokens, read in {len(found)} blocks of {room}"] = None
+    at(0, steps)  # so that what is wrong is said before the first step
+    remembered: dict[int, Tensor | None] = {}  # what projected guidance remembers of pictures
+    calls: Counter[int | None] = Counter()
+
+    def answer(query: Query) -> Answer:
+        step, total = query.step, steps
+        if request.prompt_steps == "call":
+            step, total = max(calls[query.image] - 1, 0), steps * (entry.evaluations or 1)
+            calls[query.image] += 1
+        texts, weights, against = at(step, total)
+        acts = guidance.acts(query.sigma, query.step)
+        paired = acts or entry.uncond or not complete(weights)
+        if paired and distilled is not None:
+            raise BadInput("this model was distilled to guide itself: AND cannot add up to more or less than one part",
+                           "give weights that add up to 1, such as: a cat :0.5 AND a dog :0.5")  # fmt: skip
+        found = [asker(part, against if paired and i == 0 else None)(query) for i, part in enumerate(texts)]
+        x0, uncond = found[0].x0, found[0].x0_uncond
+        if weights != [1.0]:
+            x0 = joined([a.x0 for a in found], weights, uncond)
+        if acts and uncond is not None:  # image by image, so that each has its own bits in any batch
+            images = range(len(x0)) if query.image is None else [query.image]
+            mixed = []
+            for i, with_words, without in zip(images, x0.split(1), uncond.split(1), strict=True):
+                guided, remembered[i] = guidance.mix(with_words, without, remembered.get(i))
+                mixed.append(guided)
+            x0 = torch.cat(mixed)
+        return Answer(x0, uncond)
+
+    return answer

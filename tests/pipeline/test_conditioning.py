@@ -1,0 +1,241 @@
+"""Prompts that are more than words: blocks, weights, times, parts and regions."""
+
+import math
+
+import fakes
+import pytest
+import torch
+
+from fromnoise.api import Engine
+from fromnoise.errors import BadInput
+from fromnoise.pipeline import conditioning
+from fromnoise.pipeline.conditioning import blocks, complete, context, joined, place
+from fromnoise.prompt.grammar import Box, Break, Chunk, Mask
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory):
+    return Engine(fakes.model(tmp_path_factory.mktemp("words"), steps=4, cfg=3.0, sampler="euler"))
+
+
+class Words:
+    """A tokenizer of one token a word or comma, which reads eight at once."""
+
+    max_length, bos_id, eos_id, pad_id = 10, 100, 101, 102
+
+    def ids(self, text: str) -> list[int]:
+        return [{",": 44}.get(word, len(word)) for word in text.replace(",", " , ").split()]
+
+
+def cut(chunks, dialect="a1111"):
+    return [[token for token, _ in block] for block in blocks(Words(), chunks, dialect)]
+
+
+def test_blocks_end_behind_the_last_comma():
+    text = "a bb, ccc dddd eeeee ffffff ggggggg hhhhhhhh"
+    assert cut([Chunk(text)]) == [[1, 2, 44], [3, 4, 5, 6, 7, 8]]
+    assert cut([Chunk(text.replace(",", ""))]) == [[1, 2, 3, 4, 5, 6, 7, 8]]
+    # a comma that is the next token itself ends nothing: it stands first in the new block, as in the web UI
+    assert cut([Chunk("a, b c d e f g, h")]) == [[1, 44, 1, 1, 1, 1, 1, 1], [44, 1]]
+    assert cut([Chunk("a b c d e f g, h i")]) == [[1] * 7 + [44], [1, 1]]
+    assert cut([]) == [[]]
+
+
+def test_a_comma_too_far_from_the_end_is_not_waited_for(monkeypatch):
+    monkeypatch.setattr(conditioning, "BACKTRACK", 3)
+    assert cut([Chunk("a b c d, f g h i")]) == [[1, 1, 1, 1, 44, 1, 1, 1], [1]]
+    assert cut([Chunk("a b c, e f g h i")]) == [[1, 1, 1, 44, 1, 1, 1, 1], [1]]
+
+
+def test_break_ends_a_block_and_weights_stay_with_their_tokens():
+    assert cut([Chunk("a"), Break(), Chunk("b")]) == [[1], [1]]
+    assert cut([Break(), Chunk("b"), Break()]) == [[], [1]]
+    assert blocks(Words(), [Chunk("a bb", 1.5), Chunk("ccc", 0.5)]) == [[(1, 1.5), (2, 1.5), (3, 0.5)]]
+
+
+def test_comfy_keeps_words_whole_unless_they_are_long(monkeypatch):
+    words = Words()
+    monkeypatch.setattr(words, "ids", lambda text: [7] * len(text), raising=False)
+    assert blocks(words, [Chunk("aaaaa bbbb")], "comfy") == [[(7, 1.0)] * 5, [(7, 1.0)] * 4]
+    assert [len(block) for block in blocks(words, [Chunk("aaaaa " + "b" * 9)], "comfy")] == [8, 6]
+    assert [len(block) for block in blocks(words, [Chunk("aaaaabbbb")], "compel")] == [8, 1]
+
+
+def test_weights_of_the_web_ui_keep_the_mean(engine):
+    model = engine.model
+    plain = context(model, (Chunk("a cat"), Chunk(" in space")))
+    assert torch.equal(plain, context(model, (Chunk("a cat in space"),)))
+    found = context(model, (Chunk("a cat"), Chunk(" in space", 1.4)))
+    tokens = len(model.tokenizer.ids("a cat")), len(model.tokenizer.ids("in space"))
+    by = torch.ones(plain.shape[1])
+    by[1 + tokens[0] : 1 + sum(tokens)] = 1.4
+    expected = plain * by[:, None]
+    expected = expected * (plain.mean() / expected.mean())
+    assert torch.allclose(found, expected, rtol=1e-5)  # fp32 sums
+    assert not torch.allclose(found, plain, rtol=1e-3)
+    assert found.mean().item() == pytest.approx(plain.mean().item(), rel=1e-4)
+
+
+def test_weights_of_comfy_move_away_from_the_empty_prompt(engine):
+    model = engine.model
+    plain, empty = context(model, (Chunk("a cat"),)), context(model, (Chunk(""),))
+    found = context(model, (Chunk("a cat", 1.3),), "comfy")
+    count = len(model.tokenizer.ids("a cat"))
+    inside = slice(1, 1 + count)
+    assert torch.allclose(found[:, inside], empty[:, inside] + 1.3 * (plain - empty)[:, inside], rtol=1e-5, atol=1e-6)
+    assert torch.equal(found[:, 1 + count :], plain[:, 1 + count :])
+
+
+def test_weights_of_compel_below_one_go_towards_the_prompt_without(engine):
+    model, chunks = engine.model, (Chunk("a cat"), Chunk("in space", 0.5))
+    without, moved = context(model, (Chunk("a cat"),)), context(model, chunks, "comfy")
+    # at ½ both have equal parts: tan(π/4) is 1
+    assert torch.allclose(context(model, chunks, "compel"), (moved + without) / 2, rtol=1e-4, atol=1e-5)
+    gone = context(model, (Chunk("a cat"), Chunk("in space", 0.0)), "compel")
+    assert torch.allclose(gone, without, atol=1e-3)  # of weight 10⁻⁵, compel's least
+
+
+def test_clip_skip_takes_an_earlier_layer(engine):
+    model = engine.model
+    ids, _ = model.tokenizer.encode("a cat")
+    out = model.text_encoder(torch.tensor([ids]))
+    assert torch.equal(context(model, (Chunk("a cat"),), clip_skip=1), out.last_hidden)
+    earlier = model.text_encoder.text_model.final_layer_norm(out.hidden_states[-2])
+    assert torch.equal(context(model, (Chunk("a cat"),), clip_skip=2), earlier)
+    with pytest.raises(BadInput, match="from 1 to 2"):
+        engine.generate("a cat", clip_skip=3)
+    assert engine.generate("a cat", seed=1, clip_skip=2).tobytes() != engine.generate("a cat", seed=1).tobytes()
+
+
+@pytest.mark.parametrize("settings", [
+    {}, {"negative_prompt": "dog"}, {"cfg": 1.0}, {"sampler": "euler_cfg_pp"}, {"apg": True, "apg_momentum": -0.5},
+    {"sampler": "dpm_adaptive"}, {"cfg_sigma_max": 3.0}, {"skip_uncond_below": 5.0}, {"cfg_rescale": 0.5},
+])  # fmt: skip
+def test_words_alone_draw_the_same_bits_either_way(engine, settings):
+    one = engine.generate("a cat in space", seed=3, count=2, **settings)
+    other = engine.generate("a cat [::1]in space", seed=3, count=2, **settings)  # an edit from nothing to nothing
+    assert [p.tobytes() for p in one] == [p.tobytes() for p in other]
+
+
+def test_emphasis_edits_and_alternation_reach_the_picture(engine):
+    draw = lambda prompt, **more: engine.generate(prompt, seed=1, **more).tobytes()  # noqa: E731
+    assert draw("a (cat:1.0) in space") == draw("a cat in space")
+    assert draw("a (cat:1.5) in space") != draw("a cat in space")
+    assert draw(r"a \(cat\)", dialect="a1111") == draw("a \\(cat)", dialect="a1111")
+    assert draw("a cat", negative_prompt="(dog:1.5)") != draw("a cat", negative_prompt="dog")
+
+
+def test_edits_hold_from_their_step_on(engine):
+    def xs(prompt, **more):
+        return [step.x for step in engine.steps(prompt, seed=1, **more)]
+
+    cat, dog, edited = xs("a cat"), xs("a dog"), xs("a [cat:dog:2]")
+    assert [torch.equal(a, b) for a, b in zip(cat, edited, strict=True)] == [True, True, False, False]
+    assert not torch.equal(edited[-1], dog[-1])
+    assert torch.equal(xs("a [cat:dog:0.5]")[-1], edited[-1])
+    assert torch.equal(xs("a [cat:dog:0]")[-1], dog[-1])
+    turns = xs("a [cat|dog]")
+    assert torch.equal(turns[0], cat[0])
+    assert not torch.equal(turns[1], cat[1])
+    against = xs("a cat", negative_prompt="[blue:red:2]")
+    assert torch.equal(against[1], xs("a cat", negative_prompt="blue")[1])
+    assert not torch.equal(against[2], xs("a cat", negative_prompt="blue")[2])
+
+
+def test_by_call_edits_count_questions_and_come_one_late(engine):
+    """Heun asks twice a step: by A1111's rule an edit at call 3 holds from the fourth question on, one late."""
+    def xs(prompt, **more):
+        return [step.x for step in engine.steps(prompt, seed=1, sampler="heun", **more)]
+
+    cat, edited = xs("a cat"), xs("a [cat:dog:2]", prompt_steps="call")
+    # questions 0 1 | 2 3 | …: calls 0, 0, 1, 2: the first that shows "dog" is question 3, inside step 1
+    assert [torch.equal(a, b) for a, b in zip(cat, edited, strict=True)] == [True, False, False, False]
+    assert torch.equal(xs("a [cat:dog:2]")[1], cat[1])  # by step it is untouched
+
+
+def test_parts_add_up():
+    x0 = [torch.full((1, 1, 2, 2), v) for v in (1.0, 3.0)]
+    uncond = torch.full((1, 1, 2, 2), 2.0)
+    assert joined(x0, [1.0, 1.0], uncond).unique().tolist() == [2 + (1 - 2) + (3 - 2)]
+    assert joined(x0, [0.5, 1.5], uncond).unique().tolist() == [2 - 0.5 + 1.5]
+    assert joined(x0, [0.25, 0.75], None).unique().tolist() == [2.5]
+    assert [complete(w) for w in ([1.0], [0.5, 0.5], [1.0, 1.0], [0.4])] == [True, True, False, False]
+    left, half = torch.tensor([[[[1.0, 0.0]]]]), torch.tensor([[[[1.0, 1.0]]]])
+    assert joined(x0, [left, half], uncond)[0, 0, 0].tolist() == [2.0, 3.0]
+    assert joined(x0, [left, left * 3], uncond)[0, 0, 0].tolist() == [2.5, 2.0]  # none holds on the right
+    assert complete([left, half])
+    assert not complete([left, left])
+
+
+def test_places():
+    assert place((), 4, 6, 8) == 1.0
+    left = place((Box((0.0, 0.5), (0.0, 1.0), 0.7),), 4, 6, 8)
+    assert left[0, 0].tolist() == [[pytest.approx(0.7)] * 3 + [0.0] * 3] * 4
+    both = place((Box((0.0, 0.5)), Box((16.0, 48.0), (8.0, 32.0), 1.0, True)), 4, 6, 8)
+    assert both[0, 0].nonzero().tolist() == [[1, 2], [2, 2], [3, 2]]
+    with pytest.raises(BadInput, match="x1 < x2"):
+        place((Box((0.5, 0.5)),), 4, 6, 8)
+    with pytest.raises(BadInput, match="'face'"):
+        place((Mask("face"),), 4, 6, 8)
+
+
+def test_parts_and_regions_reach_the_picture(engine):
+    first = lambda prompt, **more: next(engine.steps(prompt, seed=1, cfg=1.0, **more)).x0  # noqa: E731
+    cat, dog = first("a cat"), first("a dog")
+    both = first("a cat MASK(0 0.5) AND a dog MASK(0.5 1)")
+    assert torch.equal(both[..., :4], cat[..., :4])
+    assert torch.equal(both[..., 4:], dog[..., 4:])
+    assert torch.allclose(first("a cat :0.5 AND a dog :0.5"), (cat + dog) / 2, atol=1e-6)
+    uncond = first("")
+    assert torch.allclose(first("a cat AND a dog"), cat + dog - uncond, atol=1e-5)
+    guided = next(engine.steps("a cat AND a dog :0.5", seed=1, cfg=3.0)).x0
+    assert torch.allclose(guided, uncond + 3 * (cat - uncond + 0.5 * (dog - uncond)), atol=1e-4)
+    blend = first('("a cat", "a dog").blend(0.5, 0.5)', dialect="compel")
+    assert not torch.equal(blend, first("a cat :0.5 AND a dog :0.5"))
+    assert torch.equal(first('("a cat", "a cat").blend(0.5, 0.5)', dialect="compel"), cat)
+
+
+def test_a_picture_has_the_same_bits_in_any_batch(engine):
+    for prompt in ("a (cat:1.3) AND [dog|fish] :0.5", "a cat MASK(0 0.6) AND a dog MASK(0.4 1)"):
+        for more in ({}, {"apg": True, "apg_momentum": -0.5}, {"sampler": "dpm_adaptive"}):
+            batch = engine.generate(prompt, seed=5, count=2, **more)
+            alone = [engine.generate(prompt, seed=5 + i, **more) for i in range(2)]
+            assert [p.tobytes() for p in batch] == [p.tobytes() for p in alone]
+
+
+def test_every_picture_may_have_a_prompt_of_its_own(engine):
+    from fromnoise.evaluate.faithfulness import drawer
+
+    prompts = ["a (cat:1.3)", "a dog", "a [cat:dog:2]"]
+    together = drawer(engine)(prompts, [1, 2, 3])
+    for i, prompt in enumerate(prompts):
+        assert (together[i] == drawer(engine)([prompt], [i + 1])[0]).all()
+
+
+def test_long_prompts_are_read_whole_and_say_so(engine):
+    words = engine.model.tokenizer
+    long = "neon cat " * 20
+    step = next(engine.steps(long, seed=1, steps=1))
+    count, room = len(words.ids(long)), words.max_length - 2
+    assert step.notes == (f"the prompt has {count} tokens, read in {math.ceil(count / room)} blocks of {room}",)
+    assert context(engine.model, (Chunk(long),)).shape[1] == math.ceil(count / room) * words.max_length
+    other = next(engine.steps(long + "dog", seed=1, steps=1))
+    assert not torch.equal(step.x, other.x)  # its last word is read too
+    assert next(engine.steps("a cat", seed=1, steps=1)).notes == ()
+
+
+@pytest.mark.parametrize(("prompt", "said"), [
+    ("a cat <lora:paper:0.8>", "lora 'paper'"), ("a cat IMASK(face)", "'face'"), ("cat MASK(0.5 0.2)", "x1 < x2"),
+])  # fmt: skip
+def test_what_cannot_be_done_is_said_before_the_first_step(engine, prompt, said):
+    with pytest.raises(BadInput, match=said):
+        next(engine.steps(prompt, seed=1))
+    with pytest.raises(BadInput, match="lora 'x'"):
+        engine.generate("a cat", negative_prompt="<lora:x>", seed=1)
+
+
+def test_a_distilled_model_takes_parts_that_add_up_to_one(tmp_path):
+    engine = Engine(fakes.model(tmp_path, guidance_dim=16, steps=2, cfg=3.0))
+    engine.generate("a (cat:1.2) :0.5 AND a dog :0.5", seed=1)
+    with pytest.raises(BadInput, match="add up to 1"):
+        engine.generate("a cat AND a dog", seed=1)
