@@ -1,5 +1,6 @@
 """The command line as a user meets it: whole processes, what they print, and what they import."""
 
+import io
 import json
 import subprocess
 import sys
@@ -131,3 +132,39 @@ def test_preview_draws_half_blocks(model):
     fitted = [[1.0, 0, 0], [0, 1, 0], [0, 0, 1], [0, 0, 0], [0, 0, 0]]
     assert rgb(torch.ones(4, 2, 2), fitted).unique().tolist() == [255]
     assert blocks(torch.zeros(5, 4, 3, dtype=torch.uint8)).plain == "▀▀▀▀\n" * 3  # an odd last line is doubled
+
+
+def test_settings_of_a_picture_and_of_a_text(model, monkeypatch, capsys, tmp_path):
+    path = str(tmp_path / "x.png")
+    assert run(monkeypatch, capsys, "generate", "a cat", "--model", model, "--seed", "3", "--out", path)[0] == 0
+    code, out, _ = run(monkeypatch, capsys, "settings", path)
+    found = json.loads(out)
+    assert code == 0
+    assert (found["prompt"], found["seed"], found["steps"], found["sampler"]) == ("a cat", 3, 3, "dpmpp_2m")
+    assert {"Model", "Plan", "Version"} <= found["unused"].keys()
+    monkeypatch.setattr(sys, "stdin", io.StringIO("a dog\nNegative prompt: a cat\nSteps: 9, Sampler: Euler a, Seed: 5"))
+    _, out, _ = run(monkeypatch, capsys, "settings", "-")
+    found = json.loads(out)
+    assert (found["prompt"], found["negative_prompt"], found["steps"]) == ("a dog", "a cat", 9)
+    code, _, said = run(monkeypatch, capsys, "settings", str(tmp_path / "none.png"))
+    assert (code, "there is no file" in said) == (1, True)
+
+
+def test_settings_need_no_torch(tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    code, _, said, modules, _ = probe("settings", str(tmp_path / "a.png"))
+    assert code == 2
+    assert "says nothing of how it was made" in said
+    assert "torch" not in modules
+
+
+def test_replay_says_whether_it_is_the_same(model, monkeypatch, capsys, tmp_path):
+    path = str(tmp_path / "x.png")
+    run(monkeypatch, capsys, "generate", "a (cat:1.2)", "--model", model, "--seed", "3", "--out", path)
+    code, out, _ = run(monkeypatch, capsys, "replay", path, "--model", model)
+    assert (code, out) == (0, "identical\n")
+    code, out, _ = run(monkeypatch, capsys, "replay", path, "--model", model, "--dtype", "bf16", "--json")
+    found = json.loads(out)
+    assert code == 1
+    assert found["verdict"] != "identical"
+    assert found["reasons"] == ["Plan: exact-cpu-fp32, now exact-cpu-bf16"]

@@ -17,6 +17,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
@@ -113,7 +114,8 @@ def test_there_and_back(request, data, source, digest):
     assert repr(GenerationRequest.of(**back)) == repr(request.model_copy(update=own | bounds))
     assert GenerationRequest.of(**back).guidance == request.guidance
     assert not prefers or None not in bounds.values()  # else the model's own would take their place
-    said = {"Model hash": digest, "Model": source, "Plan": plan, "Version": f"fromnoise {__version__}"}
+    said = {"Model hash": digest, "Model": source, "Plan": plan, "Version": f"fromnoise {__version__}",
+            "Torch": torch.__version__, "Threads": str(torch.get_num_threads())}  # fmt: skip
     assert {key: info.fields.get(key, "") for key in said} == said
     assert unused.keys() == {key for key, value in said.items() if value}
 
@@ -449,8 +451,8 @@ def test_invokeai(tmp_path, scheduler, sampler, spacing):
     known = {"sampler": sampler} if sampler else {}
     known |= {"spacing": spacing} if spacing else {}
     assert found == {"prompt": INVOKE["positive_prompt"], "negative_prompt": INVOKE["negative_prompt"], "steps": 35,
-                     "dialect": "compel", "cfg": 8.0, "cfg_rescale": 0.0, "seed": 3293022630, "width": 1024, "height": 1024, "rng": "cpu",
-                     **known}  # fmt: skip
+                     "dialect": "compel", "cfg": 8.0, "cfg_rescale": 0.0, "seed": 3293022630, "width": 1024,
+                     "height": 1024, "rng": "cpu", **known}  # fmt: skip
     assert unused["Model"].startswith("juggernautXL")
     assert unused["Version"].startswith("InvokeAI 3.5.0")
     assert {"generation_mode", "vae"} <= unused.keys()

@@ -66,6 +66,8 @@ def parameters(model: LatentDiffusion, request: GenerationRequest, index: int, p
         **{name: value if isinstance(value, str) else number(value) for name, field in WRITTEN.items()
            if (value := getattr(request, field)) != GenerationRequest.model_fields[field].default},
         "Plan": plan,
+        "Torch": torch.__version__,
+        "Threads": torch.get_num_threads(),
         "Version": f"fromnoise {__version__}",
     }
     lines = [request.prompt, *([f"Negative prompt: {request.negative_prompt}"] if request.negative_prompt else [])]

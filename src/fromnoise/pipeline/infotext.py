@@ -34,7 +34,7 @@ WHY = {  # how keys begin that no field of a request can take
         "which weights draw is said apart from the request",
     ("Hires", "First pass", "Denoising", "Mask", "Init image", "ControlNet", "ADetailer", "Face restoration"):
         "is of a further pass or of another picture",
-    ("Version", "App", "User", "Plan", "Batch", "Parser", "Backend", "Created"):
+    ("Version", "App", "User", "Plan", "Torch", "Threads", "Batch", "Parser", "Backend", "Created"):
         "says where the picture is from and sets nothing",
 }  # fmt: skip
 INVOKE = {"steps": "Steps", "cfg_scale": "CFG scale", "seed": "Seed", "cfg_rescale_multiplier": "CFG Rescale phi",

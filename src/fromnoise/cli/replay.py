@@ -1,0 +1,40 @@
+"""`fromnoise replay`: draws a picture again from the settings in it, and says whether it is the same."""
+
+import json as jsonlib
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def replay(
+    file: Annotated[Path, typer.Argument(help="A picture that carries its settings.")],
+    model: Annotated[str | None, typer.Option(help="A folder or a hub id; the bundled model if left out.")] = None,
+    device: Annotated[str | None, typer.Option(help="As the picture says if left out.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="As the picture says if left out.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Where to write the new picture, a .png.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
+) -> None:
+    """Draw a picture again. Exit codes: 0 identical, 1 near or different, and why."""
+    from fromnoise.checkpoints.hub import load_parts
+    from fromnoise.pipeline import images
+    from fromnoise.pipeline.replay import plan_of
+    from fromnoise.pipeline.replay import replay as again
+    from fromnoise.runtime.prepare import prepare_model
+
+    was = plan_of(file) or ("cpu", "fp32")
+    parts = load_parts(model, image_tower=False)
+    found = again(file, parts, prepare_model(parts, device or was[0], dtype or was[1]))
+    if out is not None:
+        images.save(found.picture, out)
+    if json:
+        outcome = {"verdict": found.verdict, "difference": found.difference, "reasons": found.reasons}
+        print(jsonlib.dumps(outcome | {"unused": found.unused}, ensure_ascii=False))
+    else:
+        size = "" if not found.difference else f", by {found.difference} of 255 levels at most"
+        print(f"{found.verdict}{size}")
+        for reason in found.reasons if found.difference != 0 else ():
+            print(f"  {reason}")
+    if found.verdict != "identical":
+        sys.exit(1)

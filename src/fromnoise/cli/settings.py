@@ -1,0 +1,19 @@
+"""`fromnoise settings`: what a picture, or the text in it, says of how it was drawn."""
+
+import json
+import sys
+from typing import Annotated
+
+import typer
+
+from fromnoise.pipeline import infotext
+
+
+def settings(
+    file: Annotated[str, typer.Argument(help="A PNG, JPEG or WebP picture, or - for its text on standard input.")],
+) -> None:
+    """Print the settings of a picture (of fromnoise, A1111 and its kin, ComfyUI or InvokeAI) as the JSON of a request;
+    "unused" says what could not be used, and why."""
+    info = infotext.parse(sys.stdin.read()) if file == "-" else infotext.found(file)
+    request, unused = infotext.request(info)
+    print(json.dumps(request | {"unused": unused}, indent=2, ensure_ascii=False))
