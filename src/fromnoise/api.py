@@ -48,6 +48,27 @@ class Engine:
         pictures = drawing.generate(self.model, self.unet, request, latents, watch, self.guide)
         return pictures if request.count > 1 else pictures[0]
 
+    def edit(
+        self,
+        image: Image.Image | str | Path,
+        prompt: str,
+        mask: Image.Image | str | Path | None = None,
+        *,
+        watch: Callable[[drawing.Step], None] | None = None,
+        **settings,
+    ) -> Image.Image | list[Image.Image]:
+        """Redraws a picture (a Pillow picture or a file), or what is white in `mask`: one picture, or a list of them
+        when count > 1. `settings` are fields of EditRequest: strength, mask_blur, content and those of generate.
+
+        Raises BadInput, UnknownName or NotFound, before the first step.
+        """
+        from fromnoise.pipeline.edit import edit
+        from fromnoise.pipeline.edit_request import EditRequest
+
+        request = EditRequest.of(prompt=prompt, **settings)
+        drawn = edit(self.model, self.unet, request, image, mask, watch, self.guide)
+        return drawn if request.count > 1 else drawn[0]
+
     def steps(self, prompt: str, *, latents: Tensor | None = None, **settings) -> Iterator[drawing.Step]:
         """The same run, step by step: `for step in engine.steps("a cat"): engine.pictures(step.x0)`."""
         request = GenerationRequest.of(prompt=prompt, **settings)

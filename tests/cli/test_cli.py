@@ -168,3 +168,26 @@ def test_replay_says_whether_it_is_the_same(model, monkeypatch, capsys, tmp_path
     assert code == 1
     assert found["verdict"] != "identical"
     assert found["reasons"] == ["Plan: exact-cpu-fp32, now exact-cpu-bf16"]
+
+
+def test_edit_redraws_a_picture_and_replays_it(model, monkeypatch, capsys, tmp_path):
+    Image.new("RGB", (40, 24), "red").save(tmp_path / "in.png")
+    mask = Image.new("L", (40, 24))
+    mask.paste(255, (8, 8, 24, 24))
+    mask.save(tmp_path / "mask.png")
+    sources = [str(tmp_path / "in.png"), "--mask", str(tmp_path / "mask.png")]
+    args = [sources[0], "a cat", *sources[1:], "--model", model, "--mask-blur", "0", "--strength", "0.9"]
+    code, out, said = run(monkeypatch, capsys, "edit", *args, "--count", "2", "--out", str(tmp_path), "--json")
+    assert (code, said) == (0, "")
+    for made in json.loads(out)["pictures"]:
+        with Image.open(made["path"]) as picture:
+            assert picture.size == (40, 24)
+            assert picture.getpixel((0, 0)) == (255, 0, 0)
+            assert picture.getpixel((12, 12)) != (255, 0, 0)
+            assert "Denoising strength: 0.9, Mask blur: 0, " in picture.info["parameters"]
+        again = ["replay", made["path"], "--model", model, "--image", sources[0], *sources[1:]]
+        assert run(monkeypatch, capsys, *again) == (0, "identical\n", "")
+    code, _, said = run(monkeypatch, capsys, "edit", sources[0], "a cat", "--strength", "2")
+    assert (code, "strength" in said) == (2, True)
+    code, _, said = run(monkeypatch, capsys, "edit", str(tmp_path / "none.png"), "a cat")
+    assert (code, "there is no file" in said) == (1, True)

@@ -27,18 +27,19 @@ NAMES = {"negative_prompt": "--negative", "eta_noise_seed_delta": "--ensd", "apg
 OWN = ("prompt", "width", "height", "sampler_options", "spacing_options")  # these are spelled in another way
 
 
-def options(command: Callable[..., None]) -> Callable[..., None]:
-    """Gives a command, in place of its `**fields`, an option for every field of GenerationRequest: of its name, type,
-    default and description."""
+def options(command: Callable[..., None], schema: type[GenerationRequest] = GenerationRequest) -> Callable[..., None]:
+    """Gives a command, in place of its `**fields`, an option for every field of `schema`: of its name, type, default
+    and description."""
     first, *own, _ = inspect.signature(command).parameters.values()
     made = []
-    for field, about in GenerationRequest.model_fields.items():
+    for field, about in schema.model_fields.items():
         if field not in OWN:
             kind = str if get_origin(about.annotation) is Literal else about.annotation
             shown = typer.Option(*filter(None, [NAMES.get(field)]), help=about.description)
             made.append(first.replace(name=field, default=about.default, annotation=Annotated[kind, shown]))
-    command.__signature__ = inspect.Signature([first, *made, *own])  # type: ignore[attr-defined]
-    command.__annotations__ = {p.name: p.annotation for p in (first, *made, *own)}
+    made = sorted([first, *made, *own], key=lambda p: p.default is not p.empty)  # what must be given goes before
+    command.__signature__ = inspect.Signature(made)  # type: ignore[attr-defined]
+    command.__annotations__ = {p.name: p.annotation for p in made}
     return command
 
 

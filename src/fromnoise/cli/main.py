@@ -13,6 +13,7 @@ from fromnoise.errors import BadInput, FromnoiseError, UnknownName
 # name → (what the help says, the module that holds a function of that name); a module is imported when it runs
 COMMANDS = {
     "generate": ("Draw pictures from words.", "fromnoise.cli.generate"),
+    "edit": ("Redraw a picture, or what a mask marks of it.", "fromnoise.cli.edit"),
     "settings": ("Print the settings that a picture was drawn with.", "fromnoise.cli.settings"),
     "replay": ("Draw a picture again from its own settings, and compare.", "fromnoise.cli.replay"),
     "samplers": ("List the samplers, with what each costs.", "fromnoise.cli.samplers"),

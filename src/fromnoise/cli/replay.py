@@ -11,6 +11,8 @@ import typer
 def replay(
     file: Annotated[Path, typer.Argument(help="A picture that carries its settings.")],
     model: Annotated[str | None, typer.Option(help="A folder or a hub id; the bundled model if left out.")] = None,
+    image: Annotated[Path | None, typer.Option(help="What it was made from, if it is an edit.")] = None,
+    mask: Annotated[Path | None, typer.Option(help="And the mask.")] = None,
     device: Annotated[str | None, typer.Option(help="As the picture says if left out.")] = None,
     dtype: Annotated[str | None, typer.Option(help="As the picture says if left out.")] = None,
     out: Annotated[Path | None, typer.Option(help="Where to write the new picture, a .png.")] = None,
@@ -25,7 +27,7 @@ def replay(
 
     was = plan_of(file) or ("cpu", "fp32")
     parts = load_parts(model, image_tower=False)
-    found = again(file, parts, prepare_model(parts, device or was[0], dtype or was[1]))
+    found = again(file, parts, prepare_model(parts, device or was[0], dtype or was[1]), image, mask)
     if out is not None:
         images.save(found.picture, out)
     if json:

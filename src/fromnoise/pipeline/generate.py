@@ -4,7 +4,7 @@ import math
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from PIL import Image
@@ -23,6 +23,9 @@ from fromnoise.pipeline import images
 from fromnoise.pipeline.denoiser import denoiser
 from fromnoise.pipeline.request import GenerationRequest
 from fromnoise.runtime.prepare import Prepared
+
+if TYPE_CHECKING:
+    from fromnoise.diffusion.brownian import BrownianNoise
 
 SYNTAX = re.compile(r"[()\[\]\\<]|\bAND\b|\bBREAK\b")  # what makes a prompt more than words
 
@@ -62,11 +65,11 @@ def alike(states: list[Tensor]) -> Tensor:
     return torch.cat([s.repeat(1, whole // s.shape[1], 1) for s in states])
 
 
-def start(
-    model: LatentDiffusion, request: GenerationRequest, seeds: list[int], latents: Tensor | None = None
-) -> tuple[Tensor, Sampling]:
-    """(noise levels of a resolved request, its sampler ready to be asked), for as many pictures as there are seeds;
-    latents: unit noise to start from, (C, h, w) or (pictures, C, h, w), instead of the seeds'."""
+def levels(
+    model: LatentDiffusion, request: GenerationRequest, seeds: list[int], strength: float = 1.0
+) -> tuple[Tensor, "Noise | BrownianNoise"]:
+    """(noise levels of a resolved request, the noise of as many pictures as there are seeds, in latents). strength: the
+    share of the run that is kept, its end, as A1111 counts: int(min(strength, 0.999) · steps) + 1 steps."""
     assert request.steps and request.width and request.height and request.spacing and request.sampler  # noqa: PT018
     factor, config = model.vae.config.factor, model.unet.config
     shape = (config.out_channels, request.height // factor, request.width // factor)
@@ -75,6 +78,7 @@ def start(
         options = {"steps_offset": model.configs.get("scheduler", {}).get("steps_offset", 0)} | options
     sigmas = spaced(model.schedule, request.steps, request.spacing, final_sigma(model, request),
                     discard_penultimate=bool(request.discard_penultimate), **options)  # fmt: skip
+    sigmas = sigmas[len(sigmas) - 2 - int(min(strength, 0.999) * (len(sigmas) - 1)) :]
     randomness = {
         "rng": request.rng,
         "eta_noise_seed_delta": request.eta_noise_seed_delta,
@@ -82,22 +86,30 @@ def start(
         "variation_strength": request.variation_strength,
         "blend": request.variation_blend,
     }
-    if entry.brownian:
-        from fromnoise.diffusion.brownian import BrownianNoise
+    if not entry.brownian:
+        return sigmas, Noise(seeds, shape, **randomness)
+    from fromnoise.diffusion.brownian import BrownianNoise
 
-        noise = BrownianNoise(seeds, shape, float(sigmas[sigmas > 0].min()), float(sigmas[0]), **randomness)
-    else:
-        noise = Noise(seeds, shape, **randomness)
+    return sigmas, BrownianNoise(seeds, shape, float(sigmas[sigmas > 0].min()), float(sigmas[0]), **randomness)
+
+
+def start(
+    model: LatentDiffusion, request: GenerationRequest, seeds: list[int], latents: Tensor | None = None
+) -> tuple[Tensor, Sampling]:
+    """(noise levels of a resolved request, its sampler ready to be asked), for as many pictures as there are seeds;
+    latents: unit noise to start from, (C, h, w) or (pictures, C, h, w), instead of the seeds'."""
+    sigmas, noise = levels(model, request, seeds)
+    shape = noise.initial.shape
     if latents is None:
         latents = noise.initial
-    elif latents.ndim not in (3, 4) or latents.expand(len(seeds), *latents.shape[-3:]).shape[-3:] != shape:
-        raise BadInput(f"latents are {tuple(latents.shape)}", f"give (C, h, w) = {shape}, or {len(seeds)} of those")
+    elif latents.ndim not in (3, 4) or latents.expand(len(seeds), *latents.shape[-3:]).shape != shape:
+        raise BadInput(f"latents are {tuple(latents.shape)}", f"give (C, h, w) = {tuple(shape[1:])}, or one a picture")
     else:
-        latents = latents.to("cpu", torch.float32).expand(len(seeds), *shape)
+        latents = latents.to("cpu", torch.float32).expand(shape)
     # what the network is first shown, c_in·x, is the noise itself ("unit"), or as k-diffusion starts ("sigma_max")
     first = float(sigmas[0])
     x = latents * first if request.noise_scaling == "sigma_max" else latents / coefficients(model.prediction, first)[2]
-    return sigmas, samplers.load(request.sampler)(x, sigmas, noise, **request.options)
+    return sigmas, samplers.load(request.sampler or "")(x, sigmas, noise, **request.options)
 
 
 def answering(
@@ -138,15 +150,21 @@ def steps(
     Raises BadInput or UnknownName before the first step.
     """
     request = request.resolved(model)
-    sigmas, run = start(model, request, request.seeds(), latents)
+    sigmas, sampling = start(model, request, request.seeds(), latents)
     answer, notes = answering(model, unet, request, [request.prompt], guide)
-    query, total = next(run), len(sigmas) - 1
+    yield from run(model, request, sigmas, sampling, answer, notes)
+
+
+def run(model: LatentDiffusion, request: GenerationRequest, sigmas: Tensor, sampling: Sampling,
+        answer: Callable[[Query], Answer], notes: list[str]) -> Iterator[Step]:  # fmt: skip
+    """Asks and answers to the end, yielding after each step."""
+    query, total = next(sampling), len(sigmas) - 1
     x = x0 = torch.empty(0)  # of all pictures, also where the sampler takes them one by one
     while True:
         reply = answer(query)
         x0 = _put(x0, reply.x0, query.image, request.count)
         try:
-            following = run.send(reply)
+            following = sampling.send(reply)
         except StopIteration as end:
             sigma = float(sigmas[-1])
             x = end.value * coefficients(model.prediction, sigma)[2]

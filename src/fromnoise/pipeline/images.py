@@ -43,8 +43,11 @@ def number(value: float | None) -> str:
     return repr(value).removesuffix(".0")
 
 
-def parameters(model: LatentDiffusion, request: GenerationRequest, index: int, plan: str) -> str:
-    """What picture `index` of a resolved request was drawn with, in the text format of AUTOMATIC1111's web UI."""
+def parameters(
+    model: LatentDiffusion, request: GenerationRequest, index: int, plan: str, more: dict[str, str | None] | None = None
+) -> str:
+    """What picture `index` of a resolved request was drawn with, in the text format of AUTOMATIC1111's web UI; more:
+    what else there is to say."""
     g, bounds = request.guidance, (request.guidance.low, request.guidance.high)
     limited = bounds != (0, math.inf) or "cfg_sigma_min" in model.defaults or "cfg_sigma_max" in model.defaults
     settings = {
@@ -65,6 +68,7 @@ def parameters(model: LatentDiffusion, request: GenerationRequest, index: int, p
         "APG": " ".join(map(number, (g.apg_parallel, g.apg_norm, g.apg_momentum))) if g.apg else None,
         **{name: value if isinstance(value, str) else number(value) for name, field in WRITTEN.items()
            if (value := getattr(request, field)) != GenerationRequest.model_fields[field].default},
+        **(more or {}),
         "Plan": plan,
         "Torch": torch.__version__,
         "Threads": torch.get_num_threads(),

@@ -32,13 +32,15 @@ TIMESTEPS = ("ddim", "plms", "unipc", "ddim_cfg_pp")  # A1111 runs these outside
 WHY = {  # how keys begin that no field of a request can take
     ("Model", "Module", "VAE", "FP8", "Lora", "LoRA", "TI ", "Hashes", "Hypernet", "AddNet", "Refiner", "Civitai"):
         "which weights draw is said apart from the request",
-    ("Hires", "First pass", "Denoising", "Mask", "Init image", "ControlNet", "ADetailer", "Face restoration"):
-        "is of a further pass or of another picture",
+    ("Hires", "First pass", "Denoising", "Mask", "Init image", "ControlNet", "ADetailer", "Face restoration",
+     "Inpaint", "Resize", "Image hash"): "is of a further pass or of another picture",
     ("Version", "App", "User", "Plan", "Torch", "Threads", "Batch", "Parser", "Backend", "Created"):
         "says where the picture is from and sets nothing",
 }  # fmt: skip
 INVOKE = {"steps": "Steps", "cfg_scale": "CFG scale", "seed": "Seed", "cfg_rescale_multiplier": "CFG Rescale phi",
           "clip_skip": "Clip skip", "strength": "Denoising strength"}  # fmt: skip
+EDITS = {"Denoising strength": "strength", "Mask blur": "mask_blur", "Masked content": "content",
+         "Resize mode": "resize", "Masked area padding": "padding"}  # fmt: skip
 CHUNKS = ("parameters", "prompt", "invokeai_metadata")  # A1111's, ComfyUI's and InvokeAI's, in PNG files
 KEY = re.compile(r"\s*(\w[\w \-/]+):\s*")
 END = re.compile(r"\s*(?:,|\Z)")
@@ -237,6 +239,19 @@ def request(info: Infotext) -> tuple[dict[str, Any], dict[str, str]]:
     for key in list(fields):
         drop(key, next((why for starts, why in WHY.items() if key.startswith(starts)), "no setting is called so"))
     return given, unused
+
+
+def edit(info: Infotext) -> dict[str, Any]:
+    """The keywords that an EditRequest takes besides, where the text is of an edit. Its `width` and `height`, None
+    where the picture kept its size, go before those of `request`."""
+    fields = info.fields
+    found: dict[str, Any] = {ours: fields[key] for key, ours in EDITS.items() if key in fields}
+    if "Denoising strength" in fields:
+        found["only_masked"] = fields.get("Inpaint area") == "Only masked"
+        if not found["only_masked"]:
+            width, _, height = fields.get("Resize to", "").partition("x")
+            found |= {"width": width or None, "height": height or None}
+    return found
 
 
 def read(path: Path | str) -> str | None:

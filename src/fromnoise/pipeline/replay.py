@@ -12,11 +12,14 @@ from PIL import Image
 from fromnoise import __version__
 from fromnoise.errors import BadInput
 from fromnoise.latent_diffusion import LatentDiffusion
-from fromnoise.pipeline import infotext
+from fromnoise.pipeline import infotext, pictures
+from fromnoise.pipeline.edit import digest, edit
+from fromnoise.pipeline.edit_request import EditRequest
 from fromnoise.pipeline.generate import generate
 from fromnoise.pipeline.request import GenerationRequest
 from fromnoise.runtime.prepare import Prepared
 
+OTHER = ("Inpaint area", "Resize to", "Image hash", "Mask hash")  # what an edit says that is no field of its request
 NEAR = 2  # levels of 255: the bound of the batched plan, see runtime.prepare
 
 
@@ -43,17 +46,28 @@ def plan_of(path: Path) -> tuple[str, str] | None:
     return (device, dtype) if device and dtype else None
 
 
-def replay(path: Path, model: LatentDiffusion, unet: Prepared) -> Replay:
-    """Draws the picture at `path` again, with as many threads as it was drawn with, and compares. Raises BadInput for a
-    picture that says nothing, or not enough to draw it again."""
+def replay(
+    path: Path, model: LatentDiffusion, unet: Prepared, image: Path | None = None, mask: Path | None = None
+) -> Replay:
+    """Draws the picture at `path` again, with as many threads as it was drawn with, and compares. image and mask: what
+    it was made from, if it is an edit. Raises BadInput for a picture that says nothing, or not enough to draw it again,
+    and where it was made from other pictures than are given."""
     info = infotext.found(path)
     given, unused = infotext.request(info)
     if given.get("seed") is None:
         raise BadInput(f"{path} does not say its seed", "nothing can draw it again: noise without a seed is lost")
-    request = GenerationRequest.of(**given).resolved(model)
     threads = int(said) if (said := info.fields.get("Threads", "")).isdecimal() and 0 < int(said) <= 1024 else None
     with _threads(threads):
-        picture = generate(model, unet, request)[0]
+        if more := infotext.edit(info):
+            source, painted = _sources(path, info.fields, image, mask)
+            if source is None:
+                raise BadInput(f"{path} is an edit and does not say of what", "only this program's own can be replayed")
+            picture = edit(model, unet, EditRequest.of(**given | more), source, painted)[0]
+            unused = {key: why for key, why in unused.items() if key not in (*infotext.EDITS, *OTHER)}
+        elif image or mask:
+            raise BadInput(f"{path} was drawn from words alone", "leave out the image and the mask")
+        else:
+            picture = generate(model, unet, GenerationRequest.of(**given))[0]
         now = {"Version": f"fromnoise {__version__}", "Model hash": model.digest, "Plan": unet.plan,
                "Torch": torch.__version__, "Threads": str(torch.get_num_threads())}  # fmt: skip
     reasons = [f"{key}: {was}, now {now[key]}" for key in now if (was := info.fields.get(key)) and was != now[key]]
@@ -69,6 +83,25 @@ def replay(path: Path, model: LatentDiffusion, unet: Prepared) -> Replay:
     if difference and not reasons:
         reasons.append("all that is recorded is equal: another processor may add in another order")
     return Replay(picture, difference, tuple(reasons), unused)
+
+
+def _sources(
+    path: Path, fields: dict[str, str], image: Path | None, mask: Path | None
+) -> tuple[Image.Image | None, ...]:
+    """The image and the mask that an edit was made from. Raises BadInput where others, or none, are given."""
+    found: list[Image.Image | None] = []
+    for name, source, read in (("image", image, pictures.rgb), ("mask", mask, pictures.mask)):
+        key = f"{name.capitalize()} hash"
+        if key in fields and source is None:
+            raise BadInput(f"{path} was made from another picture, its {name}", f"give it with --{name}")
+        if source is not None and key not in fields:
+            raise BadInput(f"{path} was made without a {name}", f"leave out --{name}")
+        picture = None if source is None else read(source)
+        if picture is not None and (now := digest(picture)) != fields[key]:
+            raise BadInput(f"{source} is not the {name} that {path} was made from (hash {now}, then {fields[key]})",
+                           "give the very same pixels")  # fmt: skip
+        found.append(picture)
+    return tuple(found)
 
 
 @contextmanager

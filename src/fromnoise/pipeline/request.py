@@ -2,7 +2,7 @@
 
 import math
 import secrets
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -76,7 +76,7 @@ class GenerationRequest(BaseModel):
     height: int | None = Field(None, ge=8, le=8192, description="Height in pixels.")
 
     @classmethod
-    def of(cls, **values) -> "GenerationRequest":
+    def of(cls, **values) -> Self:
         """The request with these fields. Raises BadInput naming each bad one, UnknownName for a field or a sampler."""
         for name in values:
             if name not in cls.model_fields:
@@ -94,7 +94,7 @@ class GenerationRequest(BaseModel):
             rules = [f"{e['loc'][0]}: {e['msg'][0].lower()}{e['msg'][1:]}" for e in error.errors()]
             raise BadInput(f"cannot use {', '.join(faults)}", "; ".join(rules)) from None
 
-    def resolved(self, model: "LatentDiffusion") -> "GenerationRequest":
+    def resolved(self, model: "LatentDiffusion") -> Self:
         """The request with every None decided, checked against the model.
 
         Raises UnknownName for a sampler or spacing, BadInput for a size that the model cannot draw or an option that

@@ -28,41 +28,20 @@ WEIGHTS: dict[str, str] = dict.fromkeys(("unet", "vae"), "diffusion_pytorch_mode
 WEIGHTS |= dict.fromkeys(("text_encoder", "image_encoder", "image_tower"), "model.safetensors")
 
 # our field → the key of config.json, where the value is the same
-UNET = {
-    "in_channels": "in_channels",
-    "out_channels": "out_channels",
-    "block_out_channels": "block_out_channels",
-    "layers_per_block": "layers_per_block",
-    "context_dim": "cross_attention_dim",
-    "transformer_depth": "transformer_layers_per_block",
-    "norm_groups": "norm_num_groups",
-    "linear_projection": "use_linear_projection",
-    "sample_size": "sample_size",
-    "flip_sin_to_cos": "flip_sin_to_cos",
-    "freq_shift": "freq_shift",
-    "guidance_dim": "time_cond_proj_dim",
-}
-VAE_ = {
-    "in_channels": "in_channels",
-    "out_channels": "out_channels",
-    "latent_channels": "latent_channels",
-    "block_out_channels": "block_out_channels",
-    "layers_per_block": "layers_per_block",
-    "norm_groups": "norm_num_groups",
-    "mid_attention": "mid_block_add_attention",
-    "quant_conv": "use_quant_conv",
-    "scaling_factor": "scaling_factor",
-    "shift_factor": "shift_factor",
-    "sample_size": "sample_size",
-}
+BOTH = {name: name for name in ("in_channels", "out_channels", "block_out_channels", "layers_per_block", "sample_size")}
+UNET = BOTH | {
+    "context_dim": "cross_attention_dim", "transformer_depth": "transformer_layers_per_block",
+    "norm_groups": "norm_num_groups", "linear_projection": "use_linear_projection", "freq_shift": "freq_shift",
+    "flip_sin_to_cos": "flip_sin_to_cos", "guidance_dim": "time_cond_proj_dim",
+}  # fmt: skip
+VAE_ = BOTH | {
+    "latent_channels": "latent_channels", "norm_groups": "norm_num_groups", "mid_attention": "mid_block_add_attention",
+    "quant_conv": "use_quant_conv", "scaling_factor": "scaling_factor", "shift_factor": "shift_factor",
+}  # fmt: skip
 CLIP = {
-    "dim": "hidden_size",
-    "layers": "num_hidden_layers",
-    "heads": "num_attention_heads",
-    "mlp_dim": "intermediate_size",
-    "activation": "hidden_act",
-    "projection_dim": "projection_dim",
-}
+    "dim": "hidden_size", "layers": "num_hidden_layers", "heads": "num_attention_heads", "mlp_dim": "intermediate_size",
+    "activation": "hidden_act", "projection_dim": "projection_dim",
+}  # fmt: skip
 TEXT = CLIP | {"vocab_size": "vocab_size", "max_length": "max_position_embeddings", "eos_id": "eos_token_id"}
 # settings that our networks do not have: absent, None and False are fine, and so are these values
 FIXED: dict[str, Any] = {

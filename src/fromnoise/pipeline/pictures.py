@@ -1,0 +1,58 @@
+"""Any picture that someone brings → RGB or a mask, or a clear error; never more memory than its pixels need."""
+
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from fromnoise.errors import BadInput, NotFound
+
+PIXELS = 50_000_000  # 200 MB as RGBA
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+
+
+def opened(source: Path | str | BinaryIO | Image.Image) -> Image.Image:
+    """The picture, whole, turned as its EXIF says; of an animation the first frame. Raises NotFound, and BadInput for
+    what is no picture, is cut off, has no pixels, or more than PIXELS (which is known before they are decoded)."""
+    name = source if isinstance(source, str | Path) else "the picture"
+    try:
+        picture = source if isinstance(source, Image.Image) else Image.open(source, formats=FORMATS)
+        if not 0 < picture.width * picture.height <= PIXELS:
+            raise BadInput(f"{name} has {picture.width}x{picture.height} pixels", f"give one of 1 to {PIXELS:,}")
+        picture.seek(0)
+        picture.load()
+        return ImageOps.exif_transpose(picture)
+    except FileNotFoundError as error:
+        raise NotFound(f"there is no file {name}", "look for a slip in its name") from error
+    except BadInput:
+        raise
+    except Exception as error:  # Pillow promises no fixed set of errors for files that are broken
+        raise BadInput(f"cannot read {name}: {error}", f"give a whole picture: {', '.join(FORMATS)}") from error
+
+
+def _eight_bits(picture: Image.Image) -> Image.Image:
+    """16 and 32 bits a pixel scaled, not cut off as Pillow's own conversion does."""
+    if picture.mode.startswith("I") or picture.mode == "F":
+        values = np.asarray(picture, np.float64)
+        top = 1.0 if picture.mode == "F" and values.max(initial=0) <= 1 else 65535.0
+        return Image.fromarray((np.nan_to_num(values) / top * 255).round().clip(0, 255).astype(np.uint8))
+    return picture
+
+
+def rgb(source: Path | str | BinaryIO | Image.Image) -> Image.Image:
+    """A picture in RGB; what is transparent becomes white. Raises as `opened`."""
+    picture = _eight_bits(opened(source))
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
+    return picture.convert("RGB")
+
+
+def mask(source: Path | str | BinaryIO | Image.Image) -> Image.Image:
+    """A mask in black and white (mode "L", 0 or 255): white, at least half bright, is painted. Raises as `opened`, and
+    BadInput for one without white."""
+    grey = rgb(source).convert("L").point([0] * 128 + [255] * 128)
+    if not grey.getbbox():
+        raise BadInput("the mask has no white in it, so there is nothing to paint", "paint white what is to be drawn")
+    return grey
