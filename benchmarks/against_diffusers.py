@@ -53,6 +53,7 @@ def main() -> None:
         for run in range(args.runs + 1):
             a, b = Path(folder) / "ours.png", Path(folder) / "theirs.png"
             settings = ["--steps", str(args.steps), "--cfg", str(args.cfg), "--seed", str(run), "--sampler", "ddim"]
+            settings += ["--cfg-sigma-max", "inf"]  # as diffusers guides: at every level
             settings += ["--spacing", "trailing", "--model", str(args.model), "--out", str(a)]
             own = seconds([sys.executable, "-c", OURS, "generate", args.prompt, *settings], a)
             values = [args.prompt, str(args.model), str(args.steps), str(args.cfg), str(run), str(b)]

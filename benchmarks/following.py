@@ -28,20 +28,22 @@ BATCH = 30
 
 ODE = ("dpmpp_2m", "unipc", "euler")
 SDE = ("euler_a", "dpmpp_2m_sde")
+ALL = {"cfg_sigma_max": 1e9}  # guided at every level, whatever the model prefers
 GUIDANCE = {
     "no guidance": {"cfg": 1.0},
-    "CFG 2": {"cfg": 2.0},
-    "CFG 4": {"cfg": 4.0},
-    "CFG 8": {"cfg": 8.0},
-    "CFG 8, rescale 0.7": {"cfg": 8.0, "cfg_rescale": 0.7},
-    "CFG 8, APG": {"cfg": 8.0, "apg": True, "apg_momentum": -0.5, "apg_norm": 0.3},
+    "CFG 2": ALL | {"cfg": 2.0},
+    "CFG 4": ALL | {"cfg": 4.0},
+    "CFG 8": ALL | {"cfg": 8.0},
+    "CFG 8, rescale 0.7": ALL | {"cfg": 8.0, "cfg_rescale": 0.7},
+    "CFG 8, APG": ALL | {"cfg": 8.0, "apg": True, "apg_momentum": -0.5, "apg_norm": 0.3},
     "CFG 4, where 0.3 < σ ≤ 5": {"cfg": 4.0, "cfg_sigma_min": 0.3, "cfg_sigma_max": 5.0},
-    "CFG 4, every second step below σ 2": {"cfg": 4.0, "skip_uncond_below": 2.0},
-    "CFG++ 1 (Euler)": {"cfg": 1.0, "sampler": "euler_cfg_pp"},
-    "CFG++ 2 (Euler)": {"cfg": 2.0, "sampler": "euler_cfg_pp"},
-    "CFG 4 (Euler)": {"cfg": 4.0, "sampler": "euler"},
-    "autoguidance 2": {"cfg": 2.0, "guide": True},
-    "autoguidance 4": {"cfg": 4.0, "guide": True},
+    "CFG 4, where σ ≤ 3": {"cfg": 4.0, "cfg_sigma_max": 3.0},
+    "CFG 4, every second step below σ 2": ALL | {"cfg": 4.0, "skip_uncond_below": 2.0},
+    "CFG++ 1 (Euler)": ALL | {"cfg": 1.0, "sampler": "euler_cfg_pp"},
+    "CFG++ 2 (Euler)": ALL | {"cfg": 2.0, "sampler": "euler_cfg_pp"},
+    "CFG 4 (Euler)": ALL | {"cfg": 4.0, "sampler": "euler"},
+    "autoguidance 2": ALL | {"cfg": 2.0, "guide": True},
+    "autoguidance 4": ALL | {"cfg": 4.0, "guide": True},
 }
 SETS: dict[str, dict[str, dict]] = {
     "samplers": {

@@ -1,6 +1,7 @@
 """The bundled model, end to end: it draws from the command line, and diffusers draws the same from the same folder."""
 
 import logging
+import math
 import subprocess
 import sys
 
@@ -62,7 +63,8 @@ def test_diffusers_draws_the_same_from_the_same_folder():
     theirs = pipeline(prompt, latents=latents, guidance_scale=4.0, num_inference_steps=20, output_type="np").images[0]
     spacing = pipeline.scheduler.config.timestep_spacing
     engine = load()
-    *_, last = engine.steps(prompt, latents=latents, cfg=4.0, steps=20, sampler="ddim", spacing=spacing)
+    settings = {"cfg": 4.0, "cfg_sigma_max": math.inf, "steps": 20, "sampler": "ddim", "spacing": spacing}
+    *_, last = engine.steps(prompt, latents=latents, **settings)  # theirs guides at every level
     with torch.inference_mode():
         ours = (engine.model.vae.to_image(last.x)[0].permute(1, 2, 0).numpy() / 2 + 0.5).clip(0, 1)
     assert theirs.std() > 0.05
