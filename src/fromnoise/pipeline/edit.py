@@ -101,9 +101,9 @@ def filled(image: Image.Image, mask: Image.Image) -> Image.Image:
     known = np.dstack((pixels * outside[..., None], outside))
     result = np.broadcast_to(pixels.mean((0, 1)), pixels.shape)
     for cells in CELLS:
-        small = tuple(max(1, round(side * cells / max(image.size))) for side in image.size)
-        layers = [Image.fromarray(layer).resize(small, Image.Resampling.BOX) for layer in known.transpose(2, 0, 1)]
-        spread = np.dstack([layer.resize(image.size, Image.Resampling.BICUBIC) for layer in layers])
+        wide, high = (max(1, round(side * cells / max(image.size))) for side in image.size)
+        layers = [Image.fromarray(a).resize((wide, high), Image.Resampling.BOX) for a in known.transpose(2, 0, 1)]
+        spread = np.dstack([np.asarray(layer.resize(image.size, Image.Resampling.BICUBIC)) for layer in layers])
         reach = spread[..., 3:]
         result = np.where(reach > 0.05, spread[..., :3] / np.maximum(reach, 0.05), result)
     inside = Image.fromarray(result.round().clip(0, 255).astype(np.uint8))
