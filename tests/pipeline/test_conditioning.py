@@ -230,6 +230,9 @@ def test_long_prompts_are_read_whole_and_say_so(engine):
 def test_what_cannot_be_done_is_said_before_the_first_step(engine, prompt, said):
     with pytest.raises(BadInput, match=said):
         next(engine.steps(prompt, seed=1))
+    with pytest.raises(BadInput, match="20000 characters") as error:
+        engine.generate("a" * 20_001)
+    assert len(str(error.value)) < 400
     with pytest.raises(BadInput, match="lora 'x'"):
         engine.generate("a cat", negative_prompt="<lora:x>", seed=1)
 

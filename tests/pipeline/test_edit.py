@@ -103,6 +103,16 @@ def test_masked_latents_are_the_pictures_own(engine):
         assert not same[~outside].any()
 
 
+def test_times_in_the_prompt_are_shares_of_what_is_left(engine):
+    def xs(prompt):
+        seen = []
+        engine.edit(noisy(), prompt, seed=1, strength=0.5, watch=seen.append)
+        return [step.x for step in seen]
+
+    cat, edited = xs("a cat"), xs("a [cat:dog:0.67]")  # three steps, of which the last is another
+    assert [torch.equal(a, b) for a, b in zip(cat, edited, strict=True)] == [True, True, False]
+
+
 def test_what_the_mask_starts_from(engine):
     draw = lambda **more: engine.edit(noisy(), "a cat", box(), seed=1, mask_blur=0, **more).tobytes()  # noqa: E731
     assert len({draw(content=c) for c in ("original", "fill", "noise")}) == 3

@@ -141,7 +141,9 @@ def edit(
         if drawn.content == "noise":
             begun = torch.where(free, noise.initial, begun)
     x = begun + noise.initial * float(sigmas[0])
-    answer, notes = answering(model, unet, drawn, [drawn.prompt], guide)
+    # times in the prompt are shares of the run that is left
+    left = drawn.model_copy(update={"steps": len(sigmas) - 1})
+    answer, notes = answering(model, unet, left, [drawn.prompt], guide)
 
     def masked(query: Query) -> Answer:
         found = answer(query)

@@ -24,8 +24,8 @@ class GenerationRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
 
-    prompt: str = Field("", description="What to draw.")
-    negative_prompt: str = Field("", description="What to stay away from.")
+    prompt: str = Field("", max_length=20_000, description="What to draw.")
+    negative_prompt: str = Field("", max_length=20_000, description="What to stay away from.")
     dialect: Literal["a1111", "comfy", "compel"] = Field("a1111", description="Whose syntax the prompts are in.")
     prompt_steps: Literal["step", "call"] = Field(
         "step", description="Prompts change by step, or by call of the network and one late, as A1111 does it."
@@ -90,7 +90,7 @@ class GenerationRequest(BaseModel):
         try:
             return cls(**values)
         except ValidationError as error:
-            faults = [f"{e['loc'][0]} = {e['input']!r}" for e in error.errors()]
+            faults = [f"{e['loc'][0]} = {repr(e['input'])[:99]}" for e in error.errors()]
             rules = [f"{e['loc'][0]}: {e['msg'][0].lower()}{e['msg'][1:]}" for e in error.errors()]
             raise BadInput(f"cannot use {', '.join(faults)}", "; ".join(rules)) from None
 
