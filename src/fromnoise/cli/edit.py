@@ -1,7 +1,5 @@
 """`fromnoise edit`: a picture and words, and perhaps a mask → PNG files."""
 
-import json as jsonlib
-import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -9,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fromnoise.cli.generate import destination, display, options
+from fromnoise.cli.generate import deliver, display, options
 from fromnoise.cli.options import named, sides
 from fromnoise.errors import BadInput
 from fromnoise.pipeline.edit_request import EditRequest
@@ -41,7 +39,7 @@ def edit(
     if out is not None and out.suffix.lower() not in ("", ".png"):
         raise BadInput(f"cannot write {out.name}: pictures are PNG files", "end --out in .png, or name a folder")
     from fromnoise.checkpoints.hub import load_parts
-    from fromnoise.pipeline import images, pictures
+    from fromnoise.pipeline import pictures
     from fromnoise.pipeline.edit import edit as draw
     from fromnoise.runtime.prepare import prepare_model
 
@@ -58,17 +56,4 @@ def edit(
 
     with display(parts.defaults.get("latent_rgb"), json) as show:
         drawn = draw(parts, unet, request, image_, mask_, watch)
-    paths = []
-    for i, picture in enumerate(drawn):
-        paths.append(destination(out, request, i))
-        images.save(picture, paths[-1])
-    for note in notes:
-        print(f"note: {note}", file=sys.stderr)
-    if json:
-        made = [{"path": str(path), "seed": (request.seed or 0) + i} for i, path in enumerate(paths)]
-        report = {"pictures": made, "request": request.model_dump(mode="json"), "model": parts.source}
-        report |= {"plan": unet.plan, "notes": list(notes), "seconds": round(time.perf_counter() - started, 3)}
-        print(jsonlib.dumps(report, ensure_ascii=False))
-    else:
-        for path in paths:
-            print(path)
+    deliver(drawn, out, request, list(notes), json, {"model": parts.source, "plan": unet.plan}, started)

@@ -72,7 +72,6 @@ def generate(
     gc.disable()
     from fromnoise.checkpoints.hub import load_parts
     from fromnoise.pipeline import generate as drawing
-    from fromnoise.pipeline import images
     from fromnoise.runtime.prepare import prepare_model
 
     gc.freeze()
@@ -87,7 +86,6 @@ def generate(
 
         weaker = prepare_guide(parts, load_parts(guide, image_tower=False), device, dtype, batch)
     request = request.resolved(parts)
-    assert request.seed is not None
     notes: dict[str, None] = {}  # each once
 
     def watch(step: "Step") -> None:
@@ -96,20 +94,25 @@ def generate(
 
     with display(parts.defaults.get("latent_rgb"), json) as show:
         pictures = drawing.generate(parts, unet, request, watch=watch, guide=weaker)
-    paths = []
-    for i, picture in enumerate(pictures):
-        paths.append(destination(out, request, i))
-        images.save(picture, paths[-1])
+    deliver(pictures, out, request, list(notes), json, {"model": parts.source, "plan": unet.plan}, started)
+
+
+def deliver(pictures: list[Any], out: Path | None, request: GenerationRequest, notes: list[str], json: bool,
+            facts: dict[str, str], started: float) -> None:  # fmt: skip
+    """Writes the files and says where they are; facts: what the JSON says besides."""
+    from fromnoise.pipeline import images
+
+    paths = [destination(out, request, i) for i in range(len(pictures))]
+    for picture, path in zip(pictures, paths, strict=True):
+        images.save(picture, path)
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
     if json:
-        drawn = [{"path": str(path), "seed": request.seed + i} for i, path in enumerate(paths)]
-        report = {"pictures": drawn, "request": request.model_dump(mode="json"), "model": parts.source}
-        report |= {"plan": unet.plan, "notes": list(notes), "seconds": round(time.perf_counter() - started, 3)}
-        print(jsonlib.dumps(report, ensure_ascii=False))
+        drawn = [{"path": str(path), "seed": (request.seed or 0) + i} for i, path in enumerate(paths)]
+        report = {"pictures": drawn, "request": request.model_dump(mode="json"), **facts, "notes": notes}
+        print(jsonlib.dumps(report | {"seconds": round(time.perf_counter() - started, 3)}, ensure_ascii=False))
     else:
-        for path in paths:
-            print(path)
+        print(*paths, sep="\n")
 
 
 def destination(out: Path | None, request: GenerationRequest, index: int) -> Path:

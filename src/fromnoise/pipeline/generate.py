@@ -79,13 +79,9 @@ def levels(
     sigmas = spaced(model.schedule, request.steps, request.spacing, final_sigma(model, request),
                     discard_penultimate=bool(request.discard_penultimate), **options)  # fmt: skip
     sigmas = sigmas[len(sigmas) - 2 - int(min(strength, 0.999) * (len(sigmas) - 1)) :]
-    randomness = {
-        "rng": request.rng,
-        "eta_noise_seed_delta": request.eta_noise_seed_delta,
-        "variation_seeds": request.variation_seeds(),
-        "variation_strength": request.variation_strength,
-        "blend": request.variation_blend,
-    }
+    randomness = {"rng": request.rng, "eta_noise_seed_delta": request.eta_noise_seed_delta,
+                  "variation_seeds": request.variation_seeds(), "variation_strength": request.variation_strength,
+                  "blend": request.variation_blend}  # fmt: skip
     if not entry.brownian:
         return sigmas, Noise(seeds, shape, **randomness)
     from fromnoise.diffusion.brownian import BrownianNoise
