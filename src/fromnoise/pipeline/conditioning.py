@@ -172,6 +172,10 @@ def _of_one(
     negative = parse(re.sub(r"\bAND\b", "and", request.negative_prompt), request.dialect)
     for network in (*prompt.networks, *negative.networks):
         raise BadInput(f"the prompt asks for {network.kind} {network.name!r}", "leave it out: none can be loaded yet")
+    if any(part.regions for part in negative.parts):
+        raise BadInput("a negative prompt holds everywhere, and this one has a region", "leave out its MASK")
+    if any(part.weight != 1 for part in negative.parts):
+        notes["the weight of the negative prompt as a whole is not used: weigh its words, as in (dog:0.5)"] = None
     factor = model.vae.config.factor
     side = (request.height or model.size) // factor, (request.width or model.size) // factor
     distilled = None

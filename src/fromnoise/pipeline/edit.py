@@ -133,7 +133,8 @@ def edit(
     seeds = drawn.seeds()
     sigmas, noise = levels(model, drawn, seeds, drawn.strength)
     work = filled(on.work, on.work_mask) if on.work_mask and drawn.content == "fill" else on.work
-    kept, begun = (_latents(model, picture) for picture in (on.work, work))  # (1, C, h, w)
+    kept = _latents(model, on.work)  # (1, C, h, w)
+    begun = kept if work is on.work else _latents(model, work)
     free = None  # where the latents may change: (1, 1, h, w)
     if on.work_mask is not None:
         painted = torch.from_numpy(np.asarray(on.work_mask).copy())[None, None].float()
