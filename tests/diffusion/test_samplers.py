@@ -14,11 +14,12 @@ from mixtures import GAUSS, MIXTURE, SD, START, grid, silent, unit_noise
 from fromnoise.diffusion.noise import Noise
 from fromnoise.diffusion.parameterization import coefficients
 from fromnoise.diffusion.samplers import SAMPLERS, find, load, parse
-from fromnoise.diffusion.samplers.base import Answer, Past, Query, ancestral, drive
+from fromnoise.diffusion.samplers.base import Answer, Past, Query, drive
 from fromnoise.diffusion.samplers.dpm_solver import dpm_adaptive
 from fromnoise.diffusion.samplers.er_sde import scale
 from fromnoise.diffusion.samplers.integrals import adams, exponential, gauss_legendre, moments
 from fromnoise.diffusion.samplers.restart import plan
+from fromnoise.diffusion.samplers.stochastic import ancestral
 from fromnoise.diffusion.spacing import sigmas
 from fromnoise.errors import BadInput, UnknownName
 

@@ -2,8 +2,16 @@
 
 import json
 import re
+from typing import Any
 
 from fromnoise.errors import BadInput
+
+
+def spelled(
+    sampler_option: list[str] | None = None, spacing_option: list[str] | None = None, size: str | None = None
+) -> dict[str, Any]:
+    """The fields of a request that these options stand for. Raises BadInput."""
+    return {"sampler_options": named(sampler_option), "spacing_options": named(spacing_option), **sides(size)}
 
 
 def named(options: list[str] | None) -> dict[str, bool | int | float | str]:

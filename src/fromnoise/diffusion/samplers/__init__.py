@@ -73,7 +73,7 @@ SAMPLERS = {
               ("k_dpmpp_3m_sde", "dpmpp_3m_sde_gpu"), spacing="exponential", brownian=True, discard_penultimate=True),
         Entry("dpmpp_sde", "DPM++ SDE", "dpmpp_sde", "dpmpp_sde", 2, 2, True, (*ANCESTRAL, "r"),
               ("k_dpmpp_sde", "dpmpp_sde_gpu"), spacing="karras", brownian=True),
-        Entry("dpmpp_2s_a", "DPM++ 2S a", "dpmpp", "dpmpp_2s_a", 1, 2, True, ANCESTRAL,
+        Entry("dpmpp_2s_a", "DPM++ 2S a", "dpmpp_2s", "dpmpp_2s_a", 1, 2, True, ANCESTRAL,
               ("dpmpp_2s_ancestral", "k_dpmpp_2s_a"), spacing="karras"),
         Entry("restart", "Restart", "restart", "restart", None, 2, True, ("s_noise",), spacing="karras",
               why="it goes back up with fresh noise"),

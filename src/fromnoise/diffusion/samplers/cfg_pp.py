@@ -10,8 +10,9 @@ from itertools import pairwise
 
 from torch import Tensor
 
-from fromnoise.diffusion.samplers.base import Answer, NoiseSource, Query, Sampling, ancestral, at_least_0, levels
+from fromnoise.diffusion.samplers.base import Answer, NoiseSource, Query, Sampling, levels
 from fromnoise.diffusion.samplers.integrals import exponential
+from fromnoise.diffusion.samplers.stochastic import ancestral, at_least_0
 from fromnoise.errors import BadInput
 
 

@@ -5,7 +5,8 @@ from itertools import pairwise
 
 from torch import Tensor
 
-from fromnoise.diffusion.samplers.base import NoiseSource, Query, Sampling, ancestral, at_least_0, levels
+from fromnoise.diffusion.samplers.base import NoiseSource, Query, Sampling, levels
+from fromnoise.diffusion.samplers.stochastic import ancestral, at_least_0
 
 
 def ddim(x: Tensor, sigmas: Tensor, noise: NoiseSource, eta: float = 0.0, s_noise: float = 1.0) -> Sampling:

@@ -7,7 +7,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from fromnoise.diffusion.samplers.base import Answer, NoiseSource, Query, Sampling, ancestral, at_least_0, levels
+from fromnoise.diffusion.samplers.base import Answer, NoiseSource, Query, Sampling, levels
+from fromnoise.diffusion.samplers.stochastic import ancestral, at_least_0
 from fromnoise.errors import BadInput
 
 

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fromnoise.diffusion.samplers.base import NoiseSource, Past, Query, Sampling, at_least_0, levels
+from fromnoise.diffusion.samplers.base import NoiseSource, Past, Query, Sampling, levels
 from fromnoise.diffusion.samplers.integrals import integral
+from fromnoise.diffusion.samplers.stochastic import at_least_0
 from fromnoise.errors import BadInput
 
 

@@ -5,7 +5,8 @@ from itertools import pairwise
 
 from torch import Tensor
 
-from fromnoise.diffusion.samplers.base import NoiseSource, Query, Sampling, churned, levels
+from fromnoise.diffusion.samplers.base import NoiseSource, Query, Sampling, levels
+from fromnoise.diffusion.samplers.stochastic import churned
 
 
 def heun(

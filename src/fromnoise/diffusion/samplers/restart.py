@@ -5,7 +5,8 @@ from itertools import pairwise
 
 from torch import Tensor
 
-from fromnoise.diffusion.samplers.base import NoiseSource, Query, Sampling, at_least_0, levels
+from fromnoise.diffusion.samplers.base import NoiseSource, Query, Sampling, levels
+from fromnoise.diffusion.samplers.stochastic import at_least_0
 
 
 def restart(x: Tensor, sigmas: Tensor, noise: NoiseSource, s_noise: float = 1.0) -> Sampling:

@@ -6,8 +6,9 @@ from itertools import pairwise
 
 from torch import Tensor
 
-from fromnoise.diffusion.samplers.base import NoiseSource, Past, Query, Sampling, at_least_0, levels
+from fromnoise.diffusion.samplers.base import NoiseSource, Past, Query, Sampling, levels
 from fromnoise.diffusion.samplers.integrals import exponential
+from fromnoise.diffusion.samplers.stochastic import at_least_0
 from fromnoise.errors import BadInput
 
 

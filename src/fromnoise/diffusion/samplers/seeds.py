@@ -5,8 +5,9 @@ from itertools import pairwise
 
 from torch import Tensor
 
-from fromnoise.diffusion.samplers.base import NoiseSource, Query, Sampling, at_least_0, levels
+from fromnoise.diffusion.samplers.base import NoiseSource, Query, Sampling, levels
 from fromnoise.diffusion.samplers.integrals import moments
+from fromnoise.diffusion.samplers.stochastic import at_least_0
 from fromnoise.errors import BadInput
 
 
