@@ -68,7 +68,7 @@ class Run:
 
             guide = load_parts(self.guide, image_tower=False)
             weaker = prepare_guide(parts, guide, self.device, self.dtype, self.batch)
-        self.facts = {"model": parts.source, "plan": unet.plan}
+        self.facts: dict[str, Any] = {"model": parts.source, "plan": unet.plan}
         self.latent_rgb = parts.defaults.get("latent_rgb")
         return parts, unet, weaker
 
@@ -139,10 +139,16 @@ def options(command: Callable[..., None], schema: type[GenerationRequest] = Gene
 @options
 def generate(
     prompt: Annotated[str, typer.Argument(help='What to draw, as in "a neon cat in space".')],
+    trace: Annotated[Path | None, typer.Option(help="A folder for what happens inside: docs/inside.md.")] = None,
+    *,
     request: GenerationRequest,
     run: Run,
 ) -> None:
     """Draw pictures from words."""
+    if trace is not None:
+        from fromnoise.cli.trace import traced
+
+        return traced(trace, request, run)
     parts, unet, guide = run.load()
     from fromnoise.pipeline.generate import generate as draw
 

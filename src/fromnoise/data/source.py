@@ -44,3 +44,7 @@ class Source(Protocol):
     def sample(self, seed: int, split: str = "train", draw: bool = True) -> Sample:
         """Sample of a seed ≥ 0. "train" never yields a held-out combination, "held_out" only those."""
         ...
+
+    def names(self, attribute: str) -> dict[str, tuple[str, ...]]:
+        """Value of an attribute → all that captions call it, as they write it; empty where no words stand for it."""
+        ...

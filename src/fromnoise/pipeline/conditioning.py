@@ -5,7 +5,8 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -22,6 +23,9 @@ from fromnoise.pipeline.request import GenerationRequest
 from fromnoise.prompt.grammar import Box, Break, Chunk, Mask, parse
 from fromnoise.prompt.tokenizer import Tokenizer
 from fromnoise.runtime.prepare import Prepared
+
+if TYPE_CHECKING:
+    from fromnoise.pipeline.trace import Look
 
 BACKTRACK = 20  # a block ends behind a comma that lies within so many tokens of its end: A1111's default
 LONG_WORD = 8  # tokens from which ComfyUI lets a word begin in one block and end in the next
@@ -144,11 +148,12 @@ def place(regions: Sequence[Box | Mask], height: int, width: int, factor: int) -
 
 
 def composed(
-    model: LatentDiffusion, unet: Prepared, request: GenerationRequest, prompts: list[str], guide: Prepared | None
-) -> tuple[Callable[[Query], Answer], list[str]]:
+    model: LatentDiffusion, unet: Prepared, request: GenerationRequest, prompts: list[str], guide: Prepared | None,
+    look: "Look | None" = None,
+) -> tuple[Callable[[Query], Answer], list[str]]:  # fmt: skip
     """What `generate.answering` gives, of prompts that are more than words: (answers, notes for who asked)."""
     notes: dict[str, None] = {}  # each once
-    made = {text: _of_one(model, unet, request, text, guide, notes) for text in dict.fromkeys(prompts)}
+    made = {text: _of_one(model, unet, request, text, guide, notes, look) for text in dict.fromkeys(prompts)}
     if len(made) == 1:
         return made[prompts[0]], list(notes)
 
@@ -163,7 +168,7 @@ def composed(
 
 def _of_one(
     model: LatentDiffusion, unet: Prepared, request: GenerationRequest, text: str, guide: Prepared | None,
-    notes: dict[str, None],
+    notes: dict[str, None], look: "Look | None",
 ) -> Callable[[Query], Answer]:  # fmt: skip
     """One prompt's answers. Of words alone they are, to the bit, those of the same words in `answering`."""
     entry, steps, guidance = samplers.find(request.sampler or ""), request.steps or 1, request.guidance
@@ -194,7 +199,8 @@ def _of_one(
         if against is not None and guide is None:
             shown, unlike = alike([shown, states(against)]).split(1)
         conditioning, weaker = Conditioning(shown, guidance=distilled), None if against is None else guide
-        return denoiser(unet, model.schedule, model.prediction, conditioning, unlike, None, against is not None, weaker)
+        return denoiser(unet, model.schedule, model.prediction, conditioning, unlike, None, against is not None, weaker,
+                        look and partial(look, texts))  # fmt: skip
 
     @cache
     def at(step: int, total: int) -> tuple[list[Texts], list[Tensor | float], Texts]:

@@ -14,6 +14,8 @@ from fromnoise.diffusion.schedule import NoiseSchedule
 from fromnoise.models.unet import Conditioning
 from fromnoise.runtime.prepare import Prepared, Step
 
+Look = Callable[[Query, tuple[int, ...], Tensor, Tensor | None, dict[str, Tensor]], None]
+
 
 def denoiser(
     unet: Prepared,
@@ -24,6 +26,7 @@ def denoiser(
     guidance: Guidance | None = None,
     always: bool = False,
     guide: Prepared | None = None,
+    look: Look | None = None,
 ) -> Callable[[Query], Answer]:
     """Query → Answer, guidance included, `unet.batch` pictures a call of the network.
 
@@ -33,6 +36,8 @@ def denoiser(
     picture `always`.
     guide: a weaker network of the same parameterization, shown the prompt alone, whose picture takes the unconditional
     one's place (Karras et al. 2024 "Guiding a diffusion model with a bad version of itself").
+    look: told of every call (the query, of which pictures, x0 with the prompt, x0 without or None, the maps of
+    cross-attention as models.unet records them, rows with the prompt first); without it none are made.
     """
     check(prediction, schedule)
     guidance = guidance or Guidance()
@@ -51,15 +56,18 @@ def denoiser(
 
         def ask(network: Prepared, x: Tensor, images: tuple[int, ...], both: bool = False) -> Tensor:
             step = bound(network, images if len(prompt.context) > 1 else (0,) * len(images), both)
-            return c_skip * x + c_out * step(c_in * x, t).to(x.device)
+            return c_skip * x + c_out * step(c_in * x, t, maps if network is unet else None).to(x.device)
 
         acts = guidance.acts(query.sigma, query.step)
         answers, unguided = [], []
         for first in range(0, len(query.x), unet.batch):
             x = query.x[first : first + unet.batch]  # (b, C, H, W)
             images = tuple(range(first, first + len(x))) if query.image is None else (query.image,)
+            maps = None if look is None else {}
             if not (acts or always) or (guide is None and negative is None):
                 answers.append(ask(unet, x, images))
+                if look is not None:
+                    look(query, images, answers[-1], None, maps or {})
                 continue
             if guide is None:
                 x0, uncond = ask(unet, x.repeat(2, 1, 1, 1), images, both=True).chunk(2)
@@ -68,6 +76,8 @@ def denoiser(
             guided, moving[images] = guidance.mix(x0, uncond, moving.get(images))
             answers.append(guided if acts else x0)
             unguided.append(uncond)
+            if look is not None:
+                look(query, images, x0, uncond, maps or {})
         return Answer(torch.cat(answers), torch.cat(unguided) if unguided else None)
 
     return answer

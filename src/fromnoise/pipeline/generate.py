@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -26,6 +27,7 @@ from fromnoise.runtime.prepare import Prepared
 
 if TYPE_CHECKING:
     from fromnoise.diffusion.brownian import BrownianNoise
+    from fromnoise.pipeline.trace import Look
 
 SYNTAX = re.compile(r"[()\[\]\\<]|\bAND\b|\bBREAK\b")  # what makes a prompt more than words
 
@@ -109,10 +111,11 @@ def start(
 
 
 def answering(
-    model: LatentDiffusion, unet: Prepared, request: GenerationRequest, prompts: list[str], guide: Prepared | None
-) -> tuple[Callable[[Query], Answer], list[str]]:
+    model: LatentDiffusion, unet: Prepared, request: GenerationRequest, prompts: list[str], guide: Prepared | None,
+    look: "Look | None" = None,
+) -> tuple[Callable[[Query], Answer], list[str]]:  # fmt: skip
     """(what answers the sampler of a resolved request; notes for who asked). prompts: one for all pictures, or one
-    each."""
+    each; look: see pipeline.trace."""
     always, distilled = samplers.find(request.sampler or "").uncond, model.unet.config.guidance_dim is not None
     if distilled and (request.negative_prompt or always or guide):
         raise BadInput("this model was distilled to guide itself and knows no negative prompt, CFG++ or guide",
@@ -124,12 +127,13 @@ def answering(
     if request.dialect != "a1111" or request.clip_skip > 1 or any(dropped) or any(map(SYNTAX.search, texts)):
         from fromnoise.pipeline.conditioning import composed  # only for more than words
 
-        return composed(model, unet, request, prompts, guide)
+        return composed(model, unet, request, prompts, guide, look)
     context, guidance = conditioning.context, request.guidance
     prompt, negative = Conditioning(context[: len(prompts)]), context[len(prompts) :] if two else None
     if distilled:  # the network takes the scale itself
         prompt, guidance = replace(prompt, guidance=torch.tensor([float(request.cfg or 0)])), Guidance()
-    return denoiser(unet, model.schedule, model.prediction, prompt, negative, guidance, always, guide), []
+    seen = look and partial(look, prompts)
+    return denoiser(unet, model.schedule, model.prediction, prompt, negative, guidance, always, guide, seen), []
 
 
 def steps(
@@ -138,16 +142,17 @@ def steps(
     request: GenerationRequest,
     latents: Tensor | None = None,
     guide: Prepared | None = None,
+    look: "Look | None" = None,
 ) -> Iterator[Step]:
     """Runs the sampler, yielding after each step; `unet` is `prepare(model.unet)`, `guide` a weaker network that takes
-    the negative prompt's place, see `denoiser`.
+    the negative prompt's place, see `denoiser`; look: is told of all that the network says, see pipeline.trace.
 
     latents: unit Gaussian noise to start from, (C, h, w) or (count, C, h, w), instead of the seeds'.
     Raises BadInput or UnknownName before the first step.
     """
     request = request.resolved(model)
     sigmas, sampling = start(model, request, request.seeds(), latents)
-    answer, notes = answering(model, unet, request, [request.prompt], guide)
+    answer, notes = answering(model, unet, request, [request.prompt], guide, look)
     yield from run(model, request, sigmas, sampling, answer, notes)
 
 
@@ -201,11 +206,12 @@ def generate(
     latents: Tensor | None = None,
     watch: Callable[[Step], None] | None = None,
     guide: Prepared | None = None,
+    look: "Look | None" = None,
 ) -> list[Image.Image]:
     """The pictures of a request, each with its settings in `info["parameters"]`; `watch` is told of every step."""
     request = request.resolved(model)
     last = None
-    for last in steps(model, unet, request, latents, guide):
+    for last in steps(model, unet, request, latents, guide, look):
         if watch is not None:
             watch(last)
     assert last is not None  # there is at least one step

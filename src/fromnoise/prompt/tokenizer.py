@@ -78,6 +78,10 @@ class Tokenizer:
         """The ids of the words alone, as many as there are."""
         return self._bpe.encode(text, add_special_tokens=False).ids
 
+    def token(self, token_id: int) -> str:
+        """What the files call an id: its bytes as CLIP spells them, and `</w>` where a word ends."""
+        return self._bpe.id_to_token(token_id) or ""
+
     @classmethod
     def load(cls, folder: str | Path) -> "Tokenizer":
         """From a folder as transformers writes it; the length and the padding are read from its configuration."""

@@ -82,6 +82,18 @@ def plural(noun: str) -> str:
     return noun[:-1] + "ies" if noun.endswith("y") and noun[-2] not in "aeiou" else noun + "s"
 
 
+def names(attribute: str) -> dict[str, tuple[str, ...]]:
+    """Value → what captions call it, by themselves or within a phrase. Raises KeyError."""
+    nouns = {name: (name, *more, *map(plural, (name, *more))) for name, (_, more) in OBJECTS.items()}
+    words = {
+        "object": nouns, "object2": nouns, "colour": {name: (name,) for name in COLOURS}, "position": POSITIONS,
+        "style": {name: sum(phrases, ()) for name, phrases in STYLES.items()}, "size": SIZES, "count": COUNTS,
+        "background": {name: (*phrases, *scenes) for name, (phrases, scenes) in BACKGROUNDS.items()},
+        "relation": {name: (*forward, *backward) for name, (forward, backward) in RELATIONS.items()},
+    }  # fmt: skip
+    return {value: tuple(dict.fromkeys(phrases)) for value, phrases in words[attribute].items()}
+
+
 def _a(words: str) -> str:
     vowel = words.startswith(("a", "e", "i", "o", "u", "hour")) and not words.startswith("uni")
     return ("an " if vowel else "a ") + words

@@ -20,6 +20,7 @@ from fromnoise.data.sources.sticker_words import (
     SIZES,
     STYLES,
     caption,
+    names,
 )
 from fromnoise.errors import BadInput, NotFound, UnknownName
 
@@ -148,6 +149,10 @@ class Stickers:
         return Stickers, (self.size, self.font)
 
     # ---- what is in the scene
+
+    def names(self, attribute: str) -> dict[str, tuple[str, ...]]:
+        """Value → what captions call it."""
+        return names(attribute)
 
     def sample(self, seed: int, split: str = "train", draw: bool = True) -> Sample:
         """Scene, caption and, unless draw is False, the picture of one seed ≥ 0. UnknownName for another split."""

@@ -1,0 +1,36 @@
+"""`fromnoise generate --trace FOLDER`: the same pictures, and what happened inside."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fromnoise.cli.generate import Run
+from fromnoise.pipeline.request import GenerationRequest
+
+if TYPE_CHECKING:
+    from fromnoise.pipeline.generate import Step
+
+
+def traced(folder: Path, request: GenerationRequest, run: Run) -> None:
+    """Draws, writes the pictures as `generate` does, and their traces into `folder`."""
+    from fromnoise.pipeline import trace_report
+
+    trace_report.check()
+    parts, unet, guide = run.load()
+    from fromnoise.pipeline.generate import generate as draw
+    from fromnoise.pipeline.trace import Trace
+
+    request = request.resolved(parts)
+    trace = Trace(parts, request)
+    with run.watching() as watch:
+
+        def both(step: "Step") -> None:
+            trace.watch(step)
+            watch(step)
+
+        pictures = draw(parts, unet, request, watch=both, guide=guide, look=trace.look)
+    places = trace_report.write(trace, pictures, folder)
+    run.facts["trace"] = [str(place) for place in places]
+    run.deliver(pictures, request)
+    if not run.json:
+        print(*places, sep="\n", file=sys.stderr)
