@@ -7,14 +7,16 @@ named.
 
 import math
 from itertools import pairwise
+from typing import get_args
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fromnoise.errors import BadInput, UnknownName
+from fromnoise.pipeline.request import GenerationRequest
+from fromnoise.prompt.dialects import DIALECTS
 from fromnoise.prompt.grammar import (
-    DIALECTS,
     Alternate,
     Box,
     Break,
@@ -357,6 +359,10 @@ def test_compel_refuses_with_a_remedy(text, match):
 def test_an_unknown_dialect_is_named():
     with pytest.raises(UnknownName, match="a1111, comfy, compel"):
         parse("a", "a1112")
+
+
+def test_a_request_takes_every_dialect_there_is():
+    assert get_args(GenerationRequest.model_fields["dialect"].annotation) == tuple(DIALECTS)
 
 
 # every text, every tree

@@ -1,0 +1,44 @@
+"""What the prompt dialects share: how each is registered, and how numbers in a prompt are read and written."""
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fromnoise.prompt.grammar import Network, Prompt
+
+NUMBER = r"(?:\d+\.?\d*|\.\d+)"
+SIGNED = rf"[+-]?{NUMBER}"
+TAG = r"<({}):([^>]+)>"  # A1111's extra networks, by their kinds: <lora:name:0.8>
+BOUND = 1e30  # of weights: finite in float32 too
+DEEPEST = 100  # brackets within brackets that are followed; at 300 A1111 ends in a RecursionError, at 1500 ComfyUI
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """How the prompts of one program are read and written."""
+
+    tags: re.Pattern[str]  # cut out before all else; groups: kind and arguments, or those two empty, then a LoRA's
+    read: "Callable[[str, tuple[Network, ...]], Prompt]"  # the text without its tags, and the tags
+    write: "Callable[[Prompt], str]"  # a text for the tree, without tags; need not be right for what cannot be said
+
+
+def bounded(weight: float) -> float:
+    """The weight, within ±BOUND."""
+    return min(max(weight, -BOUND), BOUND)
+
+
+def read_number(text: str) -> float | None:
+    """As Python reads it, which is how ComfyUI and A1111's tags do; None for what is no finite number."""
+    try:
+        return bounded(float(text)) if math.isfinite(float(text)) else None
+    except ValueError:
+        return None
+
+
+def write_number(number: float) -> str:
+    """A text without exponent that reads as this number again."""
+    return f"{Decimal(repr(number)):f}".removesuffix(".0")

@@ -1,0 +1,66 @@
+"""The dialect of ComfyUI, `comfy/sd1_clip.py`: (a), (a:1.3), where an explicit weight replaces the outer one.
+
+embedding:name is a textual inversion. LoRAs are A1111's tags: ComfyUI itself has nodes for them.
+"""
+
+import re
+from collections.abc import Iterator
+
+from fromnoise.prompt.dialects.base import DEEPEST, TAG, Dialect, bounded, read_number, write_number
+from fromnoise.prompt.grammar import Chunk, Network, Part, Prompt
+
+EMBEDDING = re.compile(r"(?<!\S)embedding:([^\s,<\[]+)")
+
+
+def _read(text: str, tags: tuple[Network, ...]) -> Prompt:
+    """ComfyUI's `token_weights`. Its chunks are tokenized one by one, and so not merged."""
+    nodes: list[Chunk] = []
+
+    def walk(text: str, weight: float, depth: int) -> None:
+        for piece, bracketed in _outermost(text):
+            if bracketed and depth < DEEPEST:
+                before, _, after = piece[1:-1].rpartition(":")
+                number = read_number(after) if before else None
+                walk(*(piece[1:-1], bounded(weight * 1.1)) if number is None else (before, number), depth + 1)
+                continue
+            words, at = re.sub(r"\\([()])", r"\1", piece), 0
+            for found in EMBEDDING.finditer(words):
+                nodes.extend((Chunk(words[at : found.start()], weight), Chunk(found[1], weight, True)))
+                at = found.end()
+            nodes.append(Chunk(words[at:], weight))
+
+    walk(text, 1.0, 0)
+    return Prompt((Part(tuple(node for node in nodes if node.text)),), tags, "comfy")
+
+
+def _outermost(text: str) -> Iterator[tuple[str, bool]]:
+    """ComfyUI's `parse_parentheses`: the pieces, and whether each is a bracket from "(" to ")". After a stray ")" the
+    next "(" opens nothing."""
+    piece: list[str] = []
+    level = 0
+    for token in re.findall(r"\\[()]|[()]|[^\\()]+|\\", text):
+        if token == "(" and level == 0 and piece:
+            yield "".join(piece), False
+            piece = []
+        piece.append(token)
+        level += (token == "(") - (token == ")")
+        if token == ")" and level == 0:
+            yield "".join(piece), True
+            piece = []
+    if piece:  # not closed; it is a bracket all the same if it ends in one that is
+        yield "".join(piece), len(piece) > 1 and piece[0] == "(" and piece[-1] == ")"
+
+
+def _write(prompt: Prompt) -> str:
+    """As few brackets as it can have."""
+    text, bare = "", None  # the chunk before, if it is not in brackets
+    for node in (node for part in prompt.parts for node in part.nodes if isinstance(node, Chunk)):
+        words = "embedding:" * node.embedding + re.sub(r"([()])", r"\\\1", node.text)
+        meets = re.search(r"\s$", text) if node.embedding else re.match(r"[\s,<\[]", words)
+        alone = bare is None or (bare.embedding != node.embedding and meets)
+        bare = node if node.weight == 1 and alone and not words.endswith("\\") else None
+        text += words if bare else f"({words}:{write_number(node.weight)})"
+    return text
+
+
+COMFY = Dialect(re.compile(TAG.format("lora|lyco|hypernet")), _read, _write)
