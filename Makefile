@@ -33,7 +33,7 @@ $(VENV)/.base: pyproject.toml constraints.txt
 
 $(VENV)/.test: $(VENV)/.base
 	$(PIP) -e '.[test]'
-	$(PIP) --no-deps k-diffusion  # a peer for the tests; its dependencies would bring torchvision
+	$(PIP) --no-deps k-diffusion compel  # peers for the tests; they would bring torchvision, and an older transformers
 	touch $@
 
 $(VENV)/.check: $(VENV)/.test

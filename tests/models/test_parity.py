@@ -338,6 +338,17 @@ def test_clip_text(dtype: torch.dtype, activation: str, projection: bool):
     assert text_deviation(*texts(dtype, activation, projection)) <= tolerance
 
 
+def test_clip_text_with_tokens_that_none_sees():
+    ours, theirs = texts(torch.float64, "gelu")
+    seen = torch.ones_like(IDS)
+    seen[0, 2], seen[1, 3:6] = 0, 0
+    with torch.no_grad():
+        wanted, found, all_seen = theirs(IDS, attention_mask=seen).last_hidden_state, ours(IDS, seen.bool()), ours(IDS)
+    assert deviation(found.last_hidden, wanted) <= EXACT
+    assert deviation(all_seen.last_hidden, wanted) > COARSE
+    assert torch.equal(found.last_hidden[1, :3], all_seen.last_hidden[1, :3])  # what comes before does not change
+
+
 def visions(dtype: torch.dtype, activation: str) -> tuple[CLIPVision, CLIPVisionModelWithProjection]:
     theirs = CLIPVisionModelWithProjection(
         TheirVisionConfig(

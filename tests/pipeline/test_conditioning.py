@@ -59,6 +59,7 @@ def test_comfy_keeps_words_whole_unless_they_are_long(monkeypatch):
     assert blocks(words, [Chunk("aaaaa bbbb")], "comfy") == [[(7, 1.0)] * 5, [(7, 1.0)] * 4]
     assert [len(block) for block in blocks(words, [Chunk("aaaaa " + "b" * 9)], "comfy")] == [8, 6]
     assert [len(block) for block in blocks(words, [Chunk("aaaaabbbb")], "compel")] == [8, 1]
+    assert [len(block) for block in blocks(words, [Chunk("aaaaa\nbbbb")], "comfy")] == [5, 4]  # a line ends a word
 
 
 def test_weights_of_the_web_ui_keep_the_mean(engine):
@@ -87,12 +88,40 @@ def test_weights_of_comfy_move_away_from_the_empty_prompt(engine):
 
 
 def test_weights_of_compel_below_one_go_towards_the_prompt_without(engine):
+    """Here of its older mode, whose prompt without is one that can be written; tests/pipeline/test_compel_parity.py has
+    both."""
     model, chunks = engine.model, (Chunk("a cat"), Chunk("in space", 0.5))
     without, moved = context(model, (Chunk("a cat"),)), context(model, chunks, "comfy")
     # at ½ both have equal parts: tan(π/4) is 1
-    assert torch.allclose(context(model, chunks, "compel"), (moved + without) / 2, rtol=1e-4, atol=1e-5)
-    gone = context(model, (Chunk("a cat"), Chunk("in space", 0.0)), "compel")
+    assert torch.allclose(context(model, chunks, "compel", remove=True), (moved + without) / 2, rtol=1e-4, atol=1e-5)
+    gone = context(model, (Chunk("a cat"), Chunk("in space", 0.0)), "compel", remove=True)
     assert torch.allclose(gone, without, atol=1e-3)  # of weight 10⁻⁵, compel's least
+
+
+def test_words_that_nobody_sees_might_be_any_others(engine):
+    """At weight 0 what compel masks is gone from all that follows it, the end of the text too; its place is not."""
+    gone = [context(engine.model, (Chunk("a"), Chunk(word, 0.0), Chunk("b")), "compel")[0] for word in ("x", "y")]
+    here = [context(engine.model, (Chunk("a"), Chunk(word), Chunk("b")), "compel")[0] for word in ("x", "y")]
+    assert torch.allclose(gone[0][3:], gone[1][3:], atol=1e-3)  # of weight 10⁻⁵
+    assert not torch.allclose(here[0][3:], here[1][3:], atol=0.1)
+    without = context(engine.model, (Chunk("a b"),), "compel")[0]
+    assert not torch.allclose(gone[0][3], without[2], atol=0.1)
+
+
+def test_compel_joins_before_the_network_sees_anything(engine):
+    first = lambda prompt, **more: next(engine.steps(prompt, seed=1, dialect="compel", **more)).x0  # noqa: E731
+    # what is attended to twice is attended to as once: in another order of sums
+    assert torch.allclose(first('("a cat", "a cat").and()'), first("a cat"), atol=1e-4)
+    assert not torch.allclose(first('("a cat", "a dog").and()'), first("a cat"), atol=1e-2)
+    assert not torch.allclose(first('("a cat", "a dog").and(1, 0.5)'), first('("a cat", "a dog").and()'), atol=1e-2)
+    against = first("a cat", negative_prompt="dog")
+    assert torch.allclose(first("a cat", negative_prompt='("dog", "dog").blend()'), against, atol=1e-4)
+    assert not torch.allclose(first("a cat", negative_prompt='("dog", "fish").blend()'), against, atol=1e-2)
+    # a shorter negative prompt goes on as the empty one
+    long = '("a cat", "a cat").and()'
+    longer = first(long, negative_prompt="dog")
+    assert torch.equal(longer, first(long, negative_prompt='("dog", "").and()'))
+    assert not torch.allclose(longer, against, atol=1e-2)
 
 
 def test_clip_skip_takes_an_earlier_layer(engine):

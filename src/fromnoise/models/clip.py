@@ -25,7 +25,8 @@ class TextOutput(NamedTuple):
 
 
 class SelfAttention(nn.Module):
-    """(B, N, dim) → (B, N, dim); causal: a token sees itself and those before it."""
+    """(B, N, dim) → (B, N, dim); causal: a token sees itself and those before it. mask: in its place what each token
+    sees, (B, 1, N, N) bool, true where token i sees token j."""
 
     def __init__(self, dim: int, heads: int, causal: bool):
         super().__init__()
@@ -33,9 +34,10 @@ class SelfAttention(nn.Module):
         self.q_proj, self.k_proj = nn.Linear(dim, dim), nn.Linear(dim, dim)
         self.v_proj, self.out_proj = nn.Linear(dim, dim), nn.Linear(dim, dim)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         q, k, v = (split_heads(project(x), self.heads) for project in (self.q_proj, self.k_proj, self.v_proj))
-        return self.out_proj(merge_heads(F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)))
+        out = F.scaled_dot_product_attention(q, k, v, mask, is_causal=self.causal and mask is None)
+        return self.out_proj(merge_heads(out))
 
 
 class MLP(nn.Module):
@@ -62,8 +64,8 @@ class Layer(nn.Module):
         self.mlp = MLP(config.dim, config.mlp_dim, config.activation)
         self.layer_norm2 = nn.LayerNorm(config.dim)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.self_attn(self.layer_norm1(x))
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        x = x + self.self_attn(self.layer_norm1(x), mask)
         return x + self.mlp(self.layer_norm2(x))
 
 
@@ -82,10 +84,10 @@ class LayerStack(nn.Module):
                 nn.init.normal_(module.weight, std=scales[name.rsplit(".", 1)[-1]])
                 nn.init.zeros_(module.bias)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, ...]:
         states = [x]
         for layer in self.layers:
-            states.append(layer(states[-1]))
+            states.append(layer(states[-1], mask))
         return tuple(states)
 
 
@@ -127,12 +129,14 @@ class CLIPText(nn.Module):
             self.text_projection = nn.Linear(config.dim, config.projection_dim, bias=False)
             nn.init.normal_(self.text_projection.weight, std=config.dim**-0.5)
 
-    def forward(self, ids: Tensor) -> TextOutput:
-        """ids (B, N) int64, N ≤ max_length, each row with at least one eos_id. Raises BadInput if N is too long."""
+    def forward(self, ids: Tensor, seen: Tensor | None = None) -> TextOutput:
+        """ids (B, N) int64, N ≤ max_length, each row with at least one eos_id. Raises BadInput if N is too long.
+        seen: (B, N) bool, false for tokens that none sees, not even themselves; each row's first must be seen."""
         if ids.shape[1] > self.config.max_length:
             limit = self.config.max_length
             raise BadInput(f"{ids.shape[1]} tokens, the encoder reads {limit}", f"shorten the text to {limit} tokens")
-        states = self.text_model.encoder(self.text_model.embeddings(ids))
+        mask = None if seen is None else seen[:, None, None].expand(-1, -1, ids.shape[1], -1).tril()
+        states = self.text_model.encoder(self.text_model.embeddings(ids), mask)
         last = self.text_model.final_layer_norm(states[-1])
         end = (ids == self.config.eos_id).int().argmax(1)  # the first one: padding may be the same id
         pooled = last[torch.arange(len(ids), device=ids.device), end]

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 BACKTRACK = 20  # a block ends behind a comma that lies within so many tokens of its end: A1111's default
 LONG_WORD = 8  # tokens from which ComfyUI lets a word begin in one block and end in the next
 Chunks = tuple[Chunk | Break, ...]
-Texts = tuple[tuple[Chunks, float], ...]  # whose states are added by weight: one, or what compel's .blend joins
+Texts = tuple[tuple[Chunks, float], ...]  # what the network is shown as one: a text, or what compel joins, by weight
 Block = list[tuple[int, float]]  # token ids and their weights, without start, end and padding
 
 
@@ -43,7 +43,7 @@ def blocks(words: Tokenizer, chunks: Sequence[Chunk | Break], dialect: str = "a1
         if isinstance(chunk, Break):
             found.append([])
             continue
-        texts = chunk.text.split(" ") if dialect == "comfy" else [chunk.text]
+        texts = chunk.text.replace("\n", " ").split(" ") if dialect == "comfy" else [chunk.text]
         ids = [words.ids(text) for text in texts]
         for unit in ids if dialect == "comfy" else [[token] for token in ids[0]]:
             now = found[-1]
@@ -61,14 +61,17 @@ def blocks(words: Tokenizer, chunks: Sequence[Chunk | Break], dialect: str = "a1
 
 
 @torch.inference_mode()
-def context(model: LatentDiffusion, chunks: Chunks, dialect: str = "a1111", clip_skip: int = 1) -> Tensor:
+def context(
+    model: LatentDiffusion, chunks: Chunks, dialect: str = "a1111", clip_skip: int = 1, remove: bool = False
+) -> Tensor:
     """(1, blocks · N, dim): the text encoder's states of every block, weighted as the dialect does.
 
     a1111: a state is multiplied by its token's weight, then the whole block so that its mean is what it was (the web
     UI 1.10, `EmphasisOriginal`; there the mean is over all the texts of one prompt's schedule at once).
     comfy: a state is moved away from what the empty prompt has in its place, by its weight (ComfyUI `sd1_clip.py`).
     compel: the same, and for every chunk of a weight w below 1 the prompt without it has tan((1 − w)·π/2) parts in the
-    average (compel 2, in its mode REMOVE; by default it masks the chunk instead).
+    average (compel 2, `EmbeddingsProvider`). Without it: no token sees the chunk's, but all keep their places (compel
+    2's mode MASK); or, with `remove`, the others move up (REMOVE, compel 1's).
     clip_skip: 1 takes the last layer, 2 the one before, its states through the last norm. Raises BadInput."""
     encoder, words = model.text_encoder, model.tokenizer
     device = next(encoder.parameters()).device
@@ -76,13 +79,16 @@ def context(model: LatentDiffusion, chunks: Chunks, dialect: str = "a1111", clip
     if clip_skip > layers:
         raise BadInput(f"the text encoder has no layer {clip_skip} from its end", f"give clip_skip from 1 to {layers}")
 
-    def states(block: Block) -> Tensor:
-        ids = [words.bos_id, *(token for token, _ in block), words.eos_id]
-        out = encoder(torch.tensor([ids + [words.pad_id] * (words.max_length - len(ids))], device=device))
+    def states(block: Block, hidden: Sequence[bool] = ()) -> Tensor:
+        ids, seen = [words.bos_id, *(token for token, _ in block), words.eos_id], None
+        if hidden:
+            seen = torch.ones(1, words.max_length, dtype=torch.bool, device=device)
+            seen[0, 1 : len(block) + 1] = ~torch.tensor(hidden, device=device)
+        out = encoder(torch.tensor([ids + [words.pad_id] * (words.max_length - len(ids))], device=device), seen)
         return out.last_hidden if clip_skip == 1 else encoder.text_model.final_layer_norm(out.hidden_states[-clip_skip])
 
-    def weighted(block: Block) -> Tensor:
-        z = states(block)
+    def weighted(block: Block, hidden: Sequence[bool] = ()) -> Tensor:
+        z = states(block, hidden)
         if all(weight == 1 for _, weight in block):
             return z
         by = torch.ones(1, z.shape[1], 1, device=device)
@@ -97,10 +103,40 @@ def context(model: LatentDiffusion, chunks: Chunks, dialect: str = "a1111", clip
 
     if dialect != "compel":
         return whole(chunks)
-    weak = {i: chunk.weight for i, chunk in enumerate(chunks) if isinstance(chunk, Chunk) and chunk.weight < 1}
-    shares = [1.0, *(math.tan((1 - max(weight, 1e-5)) * math.pi / 2) for weight in weak.values())]
-    found = alike([whole(chunks), *(whole(chunks[:i] + chunks[i + 1 :]) for i in weak)])
-    return sum_of(found, [share / sum(shares) for share in shares])
+    shares = {i: math.tan((1 - max(chunk.weight, 1e-5)) * math.pi / 2)
+              for i, chunk in enumerate(chunks) if isinstance(chunk, Chunk) and chunk.weight < 1}  # fmt: skip
+    total = 1 + sum(shares.values())
+    if remove:
+        found = alike([whole(chunks), *(whole(chunks[:i] + chunks[i + 1 :]) for i in shares)])
+        return sum_of(found, [share / total for share in (1.0, *shares.values())])
+    numbered = [Chunk(c.text, i) if isinstance(c, Chunk) else c for i, c in enumerate(chunks)]  # a token's chunk
+    done: list[Tensor] = []
+    for block, of in zip(blocks(words, chunks, dialect), blocks(words, numbered, dialect), strict=True):
+        here = {i: share for i, share in shares.items() if any(owner == i for _, owner in of)}  # others change nothing
+        found = [weighted(block), *(weighted(block, [owner == i for _, owner in of]) for i in here)]
+        rest = total - sum(here.values())
+        done.append(sum_of(torch.cat(found), [share / total for share in (rest, *here.values())]) if here else found[0])
+    return torch.cat(done, 1)
+
+
+def joint(model: LatentDiffusion, texts: Texts, blend: bool, clip_skip: int = 1) -> Tensor:
+    """(1, N, dim): what compel makes of its parts. By .blend they are added, by weight; by .and they are put one behind
+    the other, each moved away from what the empty prompt has in its place, by its weight."""
+    found, weights = [context(model, chunks, "compel", clip_skip) for chunks, _ in texts], [w for _, w in texts]
+    if weights == [1.0]:
+        return found[0]
+    empty = context(model, (), "compel", clip_skip)
+    if blend:
+        return sum_of(filled_up(found, empty), weights)
+    bases = [empty.repeat(1, z.shape[1] // empty.shape[1], 1) for z in found]
+    return torch.cat([torch.lerp(base, z, w) for base, z, w in zip(bases, found, weights, strict=True)], 1)
+
+
+def filled_up(states: Sequence[Tensor], empty: Tensor) -> Tensor:
+    """States (1, N, dim) of unequal N, the shorter ones with the empty prompt's behind them, as compel makes them
+    equal: (B, N, dim)."""
+    longest = max(z.shape[1] for z in states)
+    return torch.cat([torch.cat([z, empty.repeat(1, (longest - z.shape[1]) // empty.shape[1], 1)], 1) for z in states])
 
 
 def sum_of(states: Tensor, weights: Sequence[float]) -> Tensor:
@@ -179,7 +215,7 @@ def _of_one(
         raise BadInput(f"the prompt asks for {network.kind} {network.name!r}", "leave it out: none can be loaded yet")
     if any(part.regions for part in negative.parts):
         raise BadInput("a negative prompt holds everywhere, and this one has a region", "leave out its MASK")
-    if any(part.weight != 1 for part in negative.parts):
+    if request.dialect != "compel" and any(part.weight != 1 for part in negative.parts):
         notes["the weight of the negative prompt as a whole is not used: weigh its words, as in (dog:0.5)"] = None
     factor = model.vae.config.factor
     side = (request.height or model.size) // factor, (request.width or model.size) // factor
@@ -187,17 +223,21 @@ def _of_one(
     if model.unet.config.guidance_dim is not None:
         distilled, guidance = torch.tensor([float(request.cfg or 0)]), Guidance()
 
+    compel = request.dialect == "compel"
+
     @cache
-    def states(texts: Texts) -> Tensor:
-        found = alike([context(model, chunks, request.dialect, request.clip_skip) for chunks, _ in texts])
-        return sum_of(found, [weight for _, weight in texts]) if len(texts) > 1 else found
+    def states(texts: Texts, blend: bool) -> Tensor:
+        if compel:
+            return joint(model, texts, blend, request.clip_skip)
+        return context(model, texts[0][0], request.dialect, request.clip_skip)
 
     @cache
     def asker(texts: Texts, against: Texts | None) -> Callable[[Query], Answer]:
         """Shows the network texts, and beside them, if given, what to stay away from, or the weaker network."""
-        shown, unlike = states(texts), None
+        shown, unlike = states(texts, prompt.blend), None
         if against is not None and guide is None:
-            shown, unlike = alike([shown, states(against)]).split(1)
+            both = [shown, states(against, negative.blend)]
+            shown, unlike = (filled_up(both, states((((), 1.0),), False)) if compel else alike(both)).split(1)
         conditioning, weaker = Conditioning(shown, guidance=distilled), None if against is None else guide
         return denoiser(unet, model.schedule, model.prediction, conditioning, unlike, None, against is not None, weaker,
                         look and partial(look, texts))  # fmt: skip
@@ -205,12 +245,12 @@ def _of_one(
     @cache
     def at(step: int, total: int) -> tuple[list[Texts], list[Tensor | float], Texts]:
         """(the parts, their weights, the negative prompt) at a step of so many."""
-        now = prompt.at(step, total)
-        against = tuple(chunk for part in negative.at(step, total) for chunk in part.chunks)
-        if prompt.blend:
-            return [tuple((part.chunks, part.weight) for part in now)], [1.0], ((against, 1.0),)
+        now, against = prompt.at(step, total), negative.at(step, total)
+        if compel:
+            whole, unlike = (tuple((part.chunks, part.weight) for part in parts) for parts in (now, against))
+            return [whole], [1.0], unlike
         weights = [part.weight * place(part.regions, *side, factor) for part in now]
-        return [((part.chunks, 1.0),) for part in now], weights, ((against, 1.0),)
+        return [((part.chunks, 1.0),) for part in now], weights, ((against[0].chunks, 1.0),)
 
     for name, which in (("prompt", prompt), ("negative prompt", negative)):
         for resolved in which.at(0, steps):

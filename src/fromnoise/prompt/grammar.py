@@ -106,7 +106,8 @@ class Prompt:
     parts: tuple[Part, ...]
     tags: tuple[Network, ...] = ()
     dialect: str = "a1111"
-    blend: bool = False  # True: the parts' embeddings are added by weight (compel's .blend); False: their predictions
+    blend: bool = False  # what is added by weight: the parts' embeddings (compel's .blend), or their predictions; of
+    # compel's .and neither, whose embeddings follow one another
 
     @property
     def networks(self) -> tuple[Network, ...]:
