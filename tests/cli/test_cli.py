@@ -170,6 +170,25 @@ def test_replay_says_whether_it_is_the_same(model, monkeypatch, capsys, tmp_path
     assert found["reasons"] == ["Plan: exact-cpu-fp32, now exact-cpu-bf16"]
 
 
+def test_masks_by_name_are_given_as_files(model, monkeypatch, capsys, tmp_path):
+    mask, path = tmp_path / "1.png", str(tmp_path / "x.png")
+    picture = Image.new("L", (32, 32))
+    picture.paste(255, (0, 0, 16, 32))
+    picture.save(mask)
+    args = ["a cat IMASK(left) AND a dog", "--model", model, "--seed", "3", "--out", path]
+    code, out, said = run(monkeypatch, capsys, "generate", *args, "--mask-file", f"left={mask}", "--json")
+    assert (code, said) == (0, "")
+    assert json.loads(out)["request"]["masks"] == {"left": str(mask)}
+    again = ["replay", path, "--model", model]
+    assert run(monkeypatch, capsys, *again, "--mask-file", f"left={mask}") == (0, "identical\n", "")
+    code, _, said = run(monkeypatch, capsys, *again)
+    assert (code, "--mask-file left=" in said) == (2, True)
+    code, _, said = run(monkeypatch, capsys, "generate", *args)
+    assert (code, "--mask-file left=FILE" in said) == (2, True)
+    code, _, said = run(monkeypatch, capsys, "generate", *args, "--mask-file", "left")
+    assert (code, "left=left.png" in said) == (2, True)
+
+
 def test_edit_redraws_a_picture_and_replays_it(model, monkeypatch, capsys, tmp_path):
     Image.new("RGB", (40, 24), "red").save(tmp_path / "in.png")
     mask = Image.new("L", (40, 24))

@@ -5,11 +5,14 @@ import math
 import fakes
 import pytest
 import torch
+from PIL import Image
 
 from fromnoise.api import Engine
-from fromnoise.errors import BadInput
+from fromnoise.errors import BadInput, NotFound
 from fromnoise.pipeline import conditioning
 from fromnoise.pipeline.conditioning import blocks, complete, context, joined, place
+from fromnoise.pipeline.regions import covers
+from fromnoise.pipeline.request import GenerationRequest
 from fromnoise.prompt.grammar import Box, Break, Chunk, Mask
 
 
@@ -206,6 +209,56 @@ def test_places():
         place((Box((0.5, 0.5)),), 4, 6, 8)
     with pytest.raises(BadInput, match="'face'"):
         place((Mask("face"),), 4, 6, 8)
+
+
+def test_masks_by_name():
+    cover = torch.tensor([[0.0, 0.5], [1.0, 1.0]])[None, None]
+    found = place((Mask("face", 0.5), Box((0.5, 1.0))), 2, 2, 8, {"face": cover})
+    assert torch.is_tensor(found)
+    assert found[0, 0].tolist() == [[0.0, 0.25], [0.0, 0.5]]
+
+
+def painted(path, *boxes, size=(32, 32), value=255):
+    picture = Image.new("L", size)
+    for box in boxes:
+        picture.paste(value, box)
+    picture.save(path)
+    return path
+
+
+def test_a_mask_is_averaged_over_each_place_of_the_latents(tmp_path):
+    notes = {}
+    half = painted(tmp_path / "half.png", (0, 0, 20, 32))  # 2.5 places of 8 pixels
+    grey = painted(tmp_path / "grey.png", (0, 0, 32, 16), value=51)
+    wide = painted(tmp_path / "wide.png", (0, 0, 30, 30), size=(60, 30))
+    found = covers({"half": half, "grey": grey, "wide": wide}, 4, 4, notes)
+    assert found["half"][0, 0].tolist() == [[1.0, 1.0, 0.5, 0.0]] * 4
+    assert torch.allclose(found["grey"][0, 0], torch.tensor([0.2, 0.2, 0.0, 0.0])[:, None].expand(4, 4))
+    assert found["wide"][0, 0].tolist() == [[1.0, 1.0, 0.0, 0.0]] * 4
+    assert list(notes) == ["the mask 'wide' is 60x30, of another shape: it is stretched"]
+    with pytest.raises(BadInput, match="black"):
+        covers({"none": painted(tmp_path / "none.png")}, 4, 4, {})
+    with pytest.raises(NotFound, match=r"nowhere\.png"):
+        covers({"none": tmp_path / "nowhere.png"}, 4, 4, {})
+
+
+def test_masks_by_name_reach_the_picture(engine, tmp_path):
+    """Halves by mask are, to the bit, the halves by number."""
+    left, right = painted(tmp_path / "l.png", (0, 0, 16, 32)), painted(tmp_path / "r.png", (16, 0, 32, 32))
+    masks = {"left": left, "r": str(right)}
+    by_number = engine.generate("a cat MASK(0 0.5) AND a dog MASK(0.5 1)", seed=1, count=2)
+    by_mask = engine.generate("a cat IMASK(left) AND a dog IMASK(r)", seed=1, count=2, masks=masks)
+    assert [p.tobytes() for p in by_mask] == [p.tobytes() for p in by_number]
+    other = engine.generate("a dog IMASK(left) AND a cat IMASK(r)", seed=1, masks=masks)
+    assert other.tobytes() != by_mask[0].tobytes()
+    request = GenerationRequest.of(prompt="a cat IMASK(left)", masks=masks)
+    assert GenerationRequest.model_validate_json(request.model_dump_json()) == request
+    [note] = next(engine.steps("a cat", seed=1, masks={"left": masks["left"]})).notes
+    assert note == "the mask 'left' is not used: the prompt has no IMASK(left)"
+    with pytest.raises(BadInput, match="--mask-file r=FILE"):
+        engine.generate("a cat IMASK(left) AND a dog IMASK(r)", seed=1, masks={"left": masks["left"]})
+    with pytest.raises(BadInput, match="masks"):
+        engine.generate("a cat", masks={str(i): "x.png" for i in range(100)})
 
 
 def test_parts_and_regions_reach_the_picture(engine):

@@ -108,3 +108,33 @@ def test_of_other_files_it_says_what_is_missing(engine, tmp_path):
     found = replay(tmp_path / "a.jpg", engine.model, engine.unet)
     assert found.verdict != "identical"
     assert "JPEG files keep no exact pixels" in found.reasons
+
+
+def test_masks_by_name_are_asked_for_again(engine, tmp_path):
+    masks = {}
+    for name, box in {"left": (0, 0, 13, 32), "b,c": (13, 0, 32, 32)}.items():
+        masks[name] = tmp_path / f"{len(masks)}.png"
+        mask = Image.new("L", (32, 32))
+        mask.paste(200, box)
+        mask.save(masks[name])
+    path = drawn(engine, tmp_path / "a.png", "a cat IMASK(left) AND a dog", masks=masks)
+    found = replay(path, engine.model, engine.unet, masks=masks)
+    assert found.verdict == "identical"
+    assert not found.reasons
+    assert "Masks" not in found.unused
+    with pytest.raises(BadInput, match="drawn with masks by name: b,c, left") as error:
+        replay(path, engine.model, engine.unet, masks={"left": masks["left"]})
+    assert "--mask-file b,c=" in error.value.remedy
+    with pytest.raises(BadInput, match="is not the mask 'left'"):
+        replay(path, engine.model, engine.unet, masks=masks | {"left": masks["b,c"]})
+    with pytest.raises(BadInput, match="without a mask called x"):
+        replay(path, engine.model, engine.unet, masks=masks | {"x": masks["left"]})
+    with pytest.raises(BadInput, match="without a mask called left"):
+        replay(drawn(engine, tmp_path / "b.png"), engine.model, engine.unet, masks={"left": masks["left"]})
+    Image.new("RGB", (32, 32), "red").save(tmp_path / "red.png")
+    edited = engine.edit(tmp_path / "red.png", "a cat IMASK(left) AND a dog", seed=1, masks={"left": masks["left"]})
+    images.save(edited, tmp_path / "c.png")
+    again = {"image": tmp_path / "red.png", "masks": {"left": masks["left"]}}
+    assert replay(tmp_path / "c.png", engine.model, engine.unet, **again).verdict == "identical"
+    with pytest.raises(BadInput, match="masks by name: left"):
+        replay(tmp_path / "c.png", engine.model, engine.unet, image=tmp_path / "red.png")

@@ -13,6 +13,7 @@ def replay(
     model: Annotated[str | None, typer.Option(help="A folder or a hub id; the bundled model if left out.")] = None,
     image: Annotated[Path | None, typer.Option(help="What it was made from, if it is an edit.")] = None,
     mask: Annotated[Path | None, typer.Option(help="And the mask.")] = None,
+    mask_file: Annotated[list[str] | None, typer.Option(help="What IMASK(left) means: left=left.png.")] = None,
     device: Annotated[str | None, typer.Option(help="As the picture says if left out.")] = None,
     dtype: Annotated[str | None, typer.Option(help="As the picture says if left out.")] = None,
     out: Annotated[Path | None, typer.Option(help="Where to write the new picture, a .png.")] = None,
@@ -20,6 +21,7 @@ def replay(
 ) -> None:
     """Draw a picture again. Exit codes: 0 identical, 1 near or different, and why."""
     from fromnoise.checkpoints.hub import load_parts
+    from fromnoise.cli.options import pairs
     from fromnoise.pipeline import images
     from fromnoise.pipeline.replay import plan_of
     from fromnoise.pipeline.replay import replay as again
@@ -27,7 +29,8 @@ def replay(
 
     was = plan_of(file) or ("cpu", "fp32")
     parts = load_parts(model, image_tower=False)
-    found = again(file, parts, prepare_model(parts, device or was[0], dtype or was[1]), image, mask)
+    masks = {name: Path(value) for name, value in pairs(mask_file, "left=left.png").items()}
+    found = again(file, parts, prepare_model(parts, device or was[0], dtype or was[1]), image, mask, masks)
     if out is not None:
         images.save(found.picture, out)
     if json:

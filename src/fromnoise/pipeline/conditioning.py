@@ -3,9 +3,10 @@
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import torch
@@ -17,6 +18,7 @@ from fromnoise.diffusion.samplers.base import Answer, Query
 from fromnoise.errors import BadInput
 from fromnoise.latent_diffusion import LatentDiffusion
 from fromnoise.models.unet import Conditioning
+from fromnoise.pipeline import regions
 from fromnoise.pipeline.denoiser import denoiser
 from fromnoise.pipeline.generate import alike
 from fromnoise.pipeline.request import GenerationRequest
@@ -112,7 +114,8 @@ def context(
     numbered = [Chunk(c.text, i) if isinstance(c, Chunk) else c for i, c in enumerate(chunks)]  # a token's chunk
     done: list[Tensor] = []
     for block, of in zip(blocks(words, chunks, dialect), blocks(words, numbered, dialect), strict=True):
-        here = {i: share for i, share in shares.items() if any(owner == i for _, owner in of)}  # others change nothing
+        inside = {owner for _, owner in of}
+        here = {i: share for i, share in shares.items() if i in inside}  # the others change nothing in this block
         found = [weighted(block), *(weighted(block, [owner == i for _, owner in of]) for i in here)]
         rest = total - sum(here.values())
         done.append(sum_of(torch.cat(found), [share / total for share in (rest, *here.values())]) if here else found[0])
@@ -162,14 +165,21 @@ def complete(weights: Sequence[Tensor | float]) -> bool:
     return bool((whole > 0).all()) if isinstance(whole, Tensor) else whole == 1
 
 
-def place(regions: Sequence[Box | Mask], height: int, width: int, factor: int) -> Tensor | float:
+def place(
+    regions: Sequence[Box | Mask], height: int, width: int, factor: int,
+    masks: Mapping[str, Tensor] = MappingProxyType({}),
+) -> Tensor | float:  # fmt: skip
     """Where a part holds, its regions' weights multiplied: (1, 1, height, width) of latents that are `factor` pixels a
-    side; 1 for no region. Raises BadInput for one without any place, and for masks by name, which nobody gave."""
+    side; 1 for no region. masks: by name, of that shape. Raises BadInput for a region without any place, and for a mask
+    that is not among them."""
     whole: Tensor | float = 1.0
     for region in regions:
         if isinstance(region, Mask):
-            raise BadInput(f"the prompt names a mask {region.name!r}, and none was given",
-                           "say where with MASK(x1 x2, y1 y2), in fractions of the picture")  # fmt: skip
+            if region.name not in masks:
+                raise BadInput(f"the prompt names a mask {region.name!r}, and none was given",
+                               f"give --mask-file {region.name}=FILE, or say where: MASK(x1 x2, y1 y2)")  # fmt: skip
+            whole = whole * masks[region.name] * region.weight
+            continue
         per = (1 / factor, 1 / factor) if region.pixels else (width, height)
         (x1, x2), (y1, y2) = (
             [min(max(round(v * scale), 0), end) for v in side]
@@ -219,6 +229,11 @@ def _of_one(
         notes["the weight of the negative prompt as a whole is not used: weigh its words, as in (dog:0.5)"] = None
     factor = model.vae.config.factor
     side = (request.height or model.size) // factor, (request.width or model.size) // factor
+    masks = regions.covers(request.masks, *side, notes) if request.masks else {}
+    used = [region.name for part in prompt.parts for region in part.regions if isinstance(region, Mask)]
+    for name in masks:
+        if name not in used:
+            notes[f"the mask {name!r} is not used: the prompt has no IMASK({name})"] = None
     distilled = None
     if model.unet.config.guidance_dim is not None:
         distilled, guidance = torch.tensor([float(request.cfg or 0)]), Guidance()
@@ -249,7 +264,7 @@ def _of_one(
         if compel:
             whole, unlike = (tuple((part.chunks, part.weight) for part in parts) for parts in (now, against))
             return [whole], [1.0], unlike
-        weights = [part.weight * place(part.regions, *side, factor) for part in now]
+        weights = [part.weight * place(part.regions, *side, factor, masks) for part in now]
         return [((part.chunks, 1.0),) for part in now], weights, ((against[0].chunks, 1.0),)
 
     for name, which in (("prompt", prompt), ("negative prompt", negative)):

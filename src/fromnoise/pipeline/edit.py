@@ -1,6 +1,5 @@
 """A picture, words, and perhaps a mask → the picture redrawn: image to image, and inpainting."""
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -191,12 +190,8 @@ def described(
         said |= {"Mask blur": images.number(request.mask_blur), "Masked content": request.content}
         if request.only_masked:
             said |= {"Inpaint area": "Only masked", "Masked area padding": str(request.padding)}
-    return said | {f"{name} hash": digest(p) for name, p in (("Image", image), ("Mask", mask)) if p is not None}
-
-
-def digest(picture: Image.Image) -> str:
-    """The start of its pixels' SHA-256, by which a replay knows that it is given the same picture."""
-    return hashlib.sha256(picture.tobytes()).hexdigest()[:10]
+    sources = {"Image": image} if mask is None else {"Image": image, "Mask": mask}
+    return said | {f"{name} hash": pictures.digest(source) for name, source in sources.items()}
 
 
 def _latents(model: LatentDiffusion, picture: Image.Image) -> Tensor:

@@ -124,7 +124,8 @@ def answering(
     two = not distilled and (request.cfg != 1 or always)
     texts = [*prompts, request.negative_prompt] if two else prompts
     conditioning, dropped = encode(model, texts)
-    if request.dialect != "a1111" or request.clip_skip > 1 or any(dropped) or any(map(SYNTAX.search, texts)):
+    special = request.dialect != "a1111" or request.clip_skip > 1 or request.masks
+    if special or any(dropped) or any(map(SYNTAX.search, texts)):
         from fromnoise.pipeline.conditioning import composed  # only for more than words
 
         return composed(model, unet, request, prompts, guide, look)

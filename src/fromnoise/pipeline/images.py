@@ -48,6 +48,10 @@ def parameters(
 ) -> str:
     """What picture `index` of a resolved request was drawn with, in the text format of AUTOMATIC1111's web UI; more:
     what else there is to say."""
+    if request.masks:
+        from fromnoise.pipeline.regions import described
+
+        more = (more or {}) | described(request.masks)
     g, bounds = request.guidance, (request.guidance.low, request.guidance.high)
     limited = bounds != (0, math.inf) or "cfg_sigma_min" in model.defaults or "cfg_sigma_max" in model.defaults
     settings = {

@@ -1,5 +1,6 @@
 """Any picture that someone brings → RGB or a mask, or a clear error; never more memory than its pixels need."""
 
+import hashlib
 from pathlib import Path
 from typing import BinaryIO
 
@@ -49,10 +50,20 @@ def rgb(source: Path | str | BinaryIO | Image.Image) -> Image.Image:
     return picture.convert("RGB")
 
 
+def grey(source: Path | str | BinaryIO | Image.Image) -> Image.Image:
+    """How bright a picture is (mode "L"); what is transparent is white. Raises as `opened`."""
+    return rgb(source).convert("L")
+
+
+def digest(picture: Image.Image) -> str:
+    """The start of its pixels' SHA-256, by which a replay knows that it is given the same picture."""
+    return hashlib.sha256(picture.tobytes()).hexdigest()[:10]
+
+
 def mask(source: Path | str | BinaryIO | Image.Image) -> Image.Image:
     """A mask in black and white (mode "L", 0 or 255): white, at least half bright, is painted. Raises as `opened`, and
     BadInput for one without white."""
-    grey = rgb(source).convert("L").point([0] * 128 + [255] * 128)
-    if not grey.getbbox():
+    found = grey(source).point([0] * 128 + [255] * 128)
+    if not found.getbbox():
         raise BadInput("the mask has no white in it, so there is nothing to paint", "paint white what is to be drawn")
-    return grey
+    return found

@@ -1,9 +1,10 @@
 """A picture that says how it was drawn → the same again, and whether it is the same."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -12,8 +13,8 @@ from PIL import Image
 from fromnoise import __version__
 from fromnoise.errors import BadInput
 from fromnoise.latent_diffusion import LatentDiffusion
-from fromnoise.pipeline import infotext, pictures
-from fromnoise.pipeline.edit import digest, edit
+from fromnoise.pipeline import infotext, pictures, regions
+from fromnoise.pipeline.edit import edit
 from fromnoise.pipeline.edit_request import EditRequest
 from fromnoise.pipeline.generate import generate
 from fromnoise.pipeline.request import GenerationRequest
@@ -47,13 +48,16 @@ def plan_of(path: Path) -> tuple[str, str] | None:
 
 
 def replay(
-    path: Path, model: LatentDiffusion, unet: Prepared, image: Path | None = None, mask: Path | None = None
-) -> Replay:
+    path: Path, model: LatentDiffusion, unet: Prepared, image: Path | None = None, mask: Path | None = None,
+    masks: Mapping[str, Path] = MappingProxyType({}),
+) -> Replay:  # fmt: skip
     """Draws the picture at `path` again, with as many threads as it was drawn with, and compares. image and mask: what
-    it was made from, if it is an edit. Raises BadInput for a picture that says nothing, or not enough to draw it again,
-    and where it was made from other pictures than are given."""
+    it was made from, if it is an edit; masks: those that its prompt names. Raises BadInput for a picture that says
+    nothing, or not enough to draw it again, and where it was made from other pictures than are given."""
     info = infotext.found(path)
     given, unused = infotext.request(info)
+    if masks := regions.replayed(path, info.fields, masks):
+        given, unused = given | {"masks": masks}, {key: why for key, why in unused.items() if key != "Masks"}
     if given.get("seed") is None:
         raise BadInput(f"{path} does not say its seed", "nothing can draw it again: noise without a seed is lost")
     threads = int(said) if (said := info.fields.get("Threads", "")).isdecimal() and 0 < int(said) <= 1024 else None
@@ -97,7 +101,7 @@ def _sources(
         if source is not None and key not in fields:
             raise BadInput(f"{path} was made without a {name}", f"leave out --{name}")
         picture = None if source is None else read(source)
-        if picture is not None and (now := digest(picture)) != fields[key]:
+        if picture is not None and (now := pictures.digest(picture)) != fields[key]:
             raise BadInput(f"{source} is not the {name} that {path} was made from (hash {now}, then {fields[key]})",
                            "give the very same pixels")  # fmt: skip
         found.append(picture)

@@ -2,6 +2,7 @@
 
 import math
 import secrets
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -30,6 +31,7 @@ class GenerationRequest(BaseModel):
     prompt_steps: Literal["step", "call"] = Field(
         "step", description="Prompts change by step, or by call of the network and one late, as A1111 does it."
     )
+    masks: dict[str, Path] = Field({}, max_length=99, description="Name → picture, white where the IMASK(name) holds.")
     clip_skip: int = Field(1, ge=1, le=64, description="Layer of the text encoder from its end; 2: the last but one.")
     steps: int | None = Field(None, ge=1, le=1000, description="Number of denoising steps.")
     cfg: float | None = Field(None, ge=0, le=100, description="Guidance scale: how strongly the prompt pulls; 1: none.")

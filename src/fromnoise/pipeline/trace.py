@@ -15,7 +15,7 @@ from fromnoise.latent_diffusion import LatentDiffusion
 from fromnoise.pipeline.conditioning import Texts, blocks
 from fromnoise.pipeline.generate import Step
 from fromnoise.pipeline.request import GenerationRequest
-from fromnoise.prompt.grammar import Chunk
+from fromnoise.prompt.grammar import Chunk, parse
 from fromnoise.prompt.tokenizer import Tokenizer
 
 START, END = "<start>", "<end>"  # what the text encoder puts around the words; the padding counts as end
@@ -62,6 +62,7 @@ class Trace:
 
     def __post_init__(self) -> None:
         self.calls = [[] for _ in range(self.request.count)]
+        self._blend = self.request.dialect == "compel" and parse(self.request.prompt, "compel").blend
         self._known: dict[object, tuple[tuple[Word, ...], int]] = {}
 
     def watch(self, step: Step) -> None:
@@ -75,14 +76,17 @@ class Trace:
         for row, image in enumerate(images):
             text = shown[image if len(shown) > 1 else 0] if isinstance(shown, list) else shown
             if text not in self._known:
-                self._known[text] = words_of(self.model.tokenizer, text, self.request.dialect)
+                self._known[text] = words_of(self.model.tokenizer, text, self.request.dialect, self._blend)
             words, length = self._known[text]
             height, width = x0.shape[-2:]
             small = {}
             for layer, of_all in maps.items():
                 mean = of_all[row].float().mean(0).cpu()  # (h'·w', N)
-                # a context that was repeated to the length of another is one context still
-                mean = mean.unflatten(1, (-1, length)).sum(1).T  # (N, h'·w')
+                if self.request.dialect == "compel":  # the empty prompt was put behind it: padding
+                    mean = torch.cat([mean[:, : length - 1], mean[:, length - 1 :].sum(1, keepdim=True)], 1)
+                else:  # repeated to the length of another context, it is one context still
+                    mean = mean.unflatten(1, (-1, length)).sum(1)
+                mean = mean.T  # (N, h'·w')
                 small[layer] = mean.unflatten(1, _sides(height, width, mean.shape[1])).clone()
             earlier = self.calls[image]
             before = [c for c in earlier if (c.step, c.stage) == (query.step, query.stage)]
@@ -125,16 +129,16 @@ class Trace:
         return torch.stack(found).mean(0)
 
 
-def words_of(tokenizer: Tokenizer, text: str | Texts, dialect: str = "a1111") -> tuple[tuple[Word, ...], int]:
-    """(the words of a prompt with the places of their tokens, how many places there are). Of compel's `.blend`, which
-    adds up several texts' states, the first text's."""
-    chunks = [Chunk(text)] if isinstance(text, str) else text[0][0]
+def words_of(
+    tokenizer: Tokenizer, text: str | Texts, dialect: str = "a1111", blend: bool = False
+) -> tuple[tuple[Word, ...], int]:
+    """(the words of a prompt with the places of their tokens, how many places there are). Where compel's `.blend` adds
+    up several texts' states, the words of the first."""
+    texts = [[Chunk(text)]] if isinstance(text, str) else [chunks for chunks, _ in text]
     found: list[Word] = []
     ends: list[int] = []
-    of = blocks(tokenizer, chunks, dialect)
+    of = [block for chunks in (texts[:1] if blend else texts) for block in blocks(tokenizer, chunks, dialect)]
     length = tokenizer.max_length
-    if isinstance(text, str):
-        of = of[:1]  # plain words are cut, not continued
     spell = decoders.ByteLevel()
     for start, block in zip(range(0, len(of) * length, length), of, strict=True):
         spelled, places = "", []
