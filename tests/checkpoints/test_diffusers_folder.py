@@ -62,6 +62,17 @@ def test_a_residual_image_tower_lies_beside_diffusers_own_parts(tmp_path):
     assert folders.load(tmp_path / "a", image_tower=False).vision is None
 
 
+def test_without_the_encoder_pictures_come_out_the_same_and_none_go_in(saved, tmp_path):
+    whole, half = folders.load(saved), folders.load(saved, encoder=False)
+    latents = torch.randn(1, 4, 4, 4, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(whole.vae.to_image(latents), half.vae.to_image(latents))
+    assert not [key for key in half.vae.state_dict() if key.startswith(("encoder.", "quant_conv."))]
+    with pytest.raises(BadInput, match="without its encoder"):
+        half.vae.to_latents(torch.zeros(1, 3, 32, 32))
+    with pytest.raises(BadInput, match="without its autoencoder's encoder"):
+        folders.save(half, tmp_path / "half")
+
+
 def test_weights_are_loaded_as_fp32_and_nothing_is_left_on_meta(saved):
     model = folders.load(saved)
     for network in (model.unet, model.vae, model.text_encoder, model.vision):

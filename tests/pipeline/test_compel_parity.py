@@ -12,6 +12,7 @@ from transformers import CLIPTextModelWithProjection, CLIPTokenizer
 from fromnoise.models.clip import CLIPText, SelfAttention
 from fromnoise.models.config import CLIPTextConfig
 from fromnoise.pipeline.conditioning import context, filled_up, joint
+from fromnoise.prompt import tokenizer_files
 from fromnoise.prompt.grammar import parse
 from fromnoise.prompt.tokenizer import Tokenizer
 
@@ -28,7 +29,7 @@ def ours(tmp_path_factory):
     folder = tmp_path_factory.mktemp("words")
     model = fakes.model(folder, vision=False)
     words = fakes.tokenizer(folder / "made", 12, "!")  # a padding token of its own, as in Stable Diffusion 2
-    words.save(folder / "saved")
+    tokenizer_files.save(words, folder / "saved")
     encoder = CLIPText(CLIPTextConfig(words.vocab_size, 32, 3, 4, 64, 12, "quick_gelu", 16, words.eos_id)).eval()
     fakes.randomize(encoder, 5)
     words = Tokenizer.load(folder / "saved")

@@ -4,6 +4,7 @@ import fakes
 import pytest
 
 from fromnoise.errors import BadCheckpoint, NotFound
+from fromnoise.prompt import tokenizer_files
 from fromnoise.prompt.tokenizer import EOS, Tokenizer
 
 TEXTS = [
@@ -21,7 +22,7 @@ TEXTS = [
 def test_ids_equal_transformers(tmp_path, pad):
     from transformers import CLIPTokenizer
 
-    fakes.tokenizer(tmp_path / "made", 16, pad).save(tmp_path / "saved")
+    tokenizer_files.save(fakes.tokenizer(tmp_path / "made", 16, pad), tmp_path / "saved")
     theirs, ours = CLIPTokenizer.from_pretrained(tmp_path / "saved"), Tokenizer.load(tmp_path / "saved")
     assert theirs.model_max_length == ours.max_length
     for text in TEXTS:
@@ -37,8 +38,8 @@ def test_what_does_not_fit_is_named_in_whole_words(tmp_path):
 
 
 def test_saved_files_keep_their_bytes(tmp_path):
-    fakes.tokenizer(tmp_path / "a", 16, "!").save(tmp_path / "b")
-    Tokenizer.load(tmp_path / "b").save(tmp_path / "c")
+    tokenizer_files.save(fakes.tokenizer(tmp_path / "a", 16, "!"), tmp_path / "b")
+    tokenizer_files.save(Tokenizer.load(tmp_path / "b"), tmp_path / "c")
     for name in ("vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json"):
         assert (tmp_path / "b" / name).read_bytes() == (tmp_path / "c" / name).read_bytes()
     assert (tmp_path / "a" / "vocab.json").read_bytes() == (tmp_path / "b" / "vocab.json").read_bytes()

@@ -11,11 +11,13 @@ FORMATS = {"diffusers_folder": "fromnoise.checkpoints.formats.diffusers_folder"}
 BUNDLED = Path(__file__).parent.parent / "weights"
 
 
-def load_parts(name_path_or_id: str | Path | None = None, image_tower: bool = True) -> LatentDiffusion:
+def load_parts(
+    name_path_or_id: str | Path | None = None, image_tower: bool = True, encoder: bool = True
+) -> LatentDiffusion:
     """None → the bundled model; a folder; or "owner/name" on the Hugging Face hub (downloaded once, then cached).
 
-    image_tower: False leaves CLIP's image tower unread, which drawing from words has no use for.
-
+    image_tower, encoder: False leaves CLIP's image tower, or the autoencoder's encoder unread; drawing from words uses
+    neither.
     Raises NotFound saying what was looked for, BadCheckpoint when what is there does not fit.
     """
     name = str(name_path_or_id or "fromnoise")
@@ -32,6 +34,6 @@ def load_parts(name_path_or_id: str | Path | None = None, image_tower: bool = Tr
         folder = download(name)
     if not (folder / "model_index.json").is_file():
         raise NotFound(f"no model in {folder}: it has no model_index.json", "give the folder of a whole pipeline")
-    model = import_module(FORMATS["diffusers_folder"]).load(folder, image_tower)
+    model = import_module(FORMATS["diffusers_folder"]).load(folder, image_tower, encoder)
     model.source = name if "/" not in name else name.rstrip("/").rsplit("/", 1)[1]
     return model

@@ -51,7 +51,7 @@ class Run:
         if self.out is not None and self.out.suffix.lower() not in ("", ".png"):
             raise BadInput(f"cannot write {self.out.name}: pictures are PNG files", "end it in .png, or name a folder")
 
-    def load(self) -> tuple["LatentDiffusion", "Prepared", "Prepared | None"]:
+    def load(self, encoder: bool = True) -> tuple["LatentDiffusion", "Prepared", "Prepared | None"]:
         """(the model, its network and the guide's as they run)."""
         # torch makes hundreds of thousands of objects that stay. Looking through them for rubbish takes 0.15 s while
         # it is imported and 0.3 s more at the end of the process, when all of them would be taken apart one by one
@@ -62,7 +62,7 @@ class Run:
         gc.freeze()
         gc.enable()
         atexit.register(gc.freeze)
-        parts, weaker = load_parts(self.model, image_tower=False), None
+        parts, weaker = load_parts(self.model, image_tower=False, encoder=encoder), None
         unet = prepare_model(parts, self.device, self.dtype, self.batch)
         if self.guide is not None:
             from fromnoise.runtime.guide import prepare_guide
@@ -150,7 +150,7 @@ def generate(
         from fromnoise.cli.trace import traced
 
         return traced(trace, request, run)
-    parts, unet, guide = run.load()
+    parts, unet, guide = run.load(encoder=False)
     from fromnoise.pipeline.generate import generate as draw
 
     request = request.resolved(parts)

@@ -1,32 +1,18 @@
 """The KL autoencoder: pictures ↔ latents, `factor` times smaller along each side (Kingma 2014; Rombach 2022, §3.1)."""
 
-from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fromnoise.errors import BadInput
 from fromnoise.models.attention import PixelAttention
 from fromnoise.models.config import VAEConfig
 from fromnoise.models.layers import Downsample, ResnetBlock, Upsample
 
+if TYPE_CHECKING:
+    from fromnoise.models.vae_encoder import Posterior
+
 EPS = 1e-6  # of every norm of this network; the U-Net's resnets have 1e-5
-
-
-@dataclass(frozen=True)
-class Posterior:
-    """q(z|image), a Gaussian of diagonal covariance. `mean`, `logvar` (B, C, h, w); logvar lies in [−30, 20]."""
-
-    mean: Tensor
-    logvar: Tensor
-
-    def sample(self, noise: Tensor) -> Tensor:
-        """mean + σ·noise, noise of the mean's shape."""
-        return self.mean + (0.5 * self.logvar).exp() * noise
-
-    def kl(self) -> Tensor:
-        """Divergence from the unit Gaussian, summed over all but the batch: (B,) in nats (Kingma 2014, app. B)."""
-        return 0.5 * (self.mean**2 + self.logvar.exp() - 1 - self.logvar).sum((1, 2, 3))
 
 
 class Level(nn.Module):
@@ -58,28 +44,6 @@ class Middle(nn.Module):
         return x
 
 
-class Encoder(nn.Module):
-    """Image (B, 3, H, W) → mean and log variance, side by side (B, 2·C, H/factor, W/factor)."""
-
-    def __init__(self, config: VAEConfig):
-        super().__init__()
-        widths, groups = config.block_out_channels, config.norm_groups
-        self.conv_in = nn.Conv2d(config.in_channels, widths[0], 3, padding=1)
-        self.down_blocks = nn.ModuleList(
-            Level(inp, out, config.layers_per_block, groups, down=i < len(widths) - 1)
-            for i, (inp, out) in enumerate(zip((widths[0], *widths), widths, strict=False))
-        )
-        self.mid_block = Middle(widths[-1], groups, config.mid_attention)
-        self.conv_norm_out = nn.GroupNorm(groups, widths[-1], eps=EPS)
-        self.conv_out = nn.Conv2d(widths[-1], 2 * config.latent_channels, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.conv_in(x)
-        for block in self.down_blocks:
-            x = block(x)
-        return self.conv_out(F.silu(self.conv_norm_out(self.mid_block(x))))
-
-
 class Decoder(nn.Module):
     """z (B, C, h, w) → image (B, 3, h·factor, w·factor)."""
 
@@ -103,23 +67,28 @@ class Decoder(nn.Module):
 
 
 class VAE(nn.Module):
-    """The autoencoder. Images lie in [−1, 1]; `z` is what it makes of them, `latents` is z scaled for diffusion."""
+    """The autoencoder. Images lie in [−1, 1]; `z` is what it makes of them, `latents` is z scaled for diffusion.
 
-    def __init__(self, config: VAEConfig):
+    encoder: False leaves that half out, with no way from images to latents."""
+
+    def __init__(self, config: VAEConfig, encoder: bool = True):
         super().__init__()
         self.config, c = config, config.latent_channels
-        self.encoder, self.decoder = Encoder(config), Decoder(config)
-        self.quant_conv = nn.Conv2d(2 * c, 2 * c, 1) if config.quant_conv else None
-        self.post_quant_conv = nn.Conv2d(c, c, 1) if config.quant_conv else None
+        self.encoder, quant = None, config.quant_conv
+        if encoder:  # drawing from words has no use for it
+            from fromnoise.models.vae_encoder import Encoder
 
-    def encode(self, image: Tensor) -> Posterior:
-        """Image (B, 3, H, W) → posterior of z (B, C, H/factor, W/factor). Raises BadInput if a side does not divide."""
-        if any(n % self.config.factor for n in image.shape[-2:]):
-            remedy = f"crop or scale to multiples of {self.config.factor}"
-            raise BadInput(f"an image of {tuple(image.shape[-2:])} does not divide into latents", remedy)
-        h = self.encoder(image)
-        mean, logvar = (h if self.quant_conv is None else self.quant_conv(h)).chunk(2, 1)
-        return Posterior(mean, logvar.clamp(-30, 20))
+            self.encoder = Encoder(config)
+        self.decoder = Decoder(config)
+        self.quant_conv = nn.Conv2d(2 * c, 2 * c, 1) if quant and encoder else None
+        self.post_quant_conv = nn.Conv2d(c, c, 1) if quant else None
+
+    def encode(self, image: Tensor) -> "Posterior":
+        """Image (B, 3, H, W) → posterior of z (B, C, H/factor, W/factor). Raises BadInput if a side does not divide, or
+        without an encoder."""
+        from fromnoise.models.vae_encoder import posterior
+
+        return posterior(self, image)
 
     def decode(self, z: Tensor) -> Tensor:
         """z (B, C, h, w) → image (B, 3, h·factor, w·factor), about [−1, 1], not clipped."""
@@ -135,7 +104,7 @@ class VAE(nn.Module):
         """Latents (B, C, h, w) → image, the inverse of `to_latents`."""
         return self.decode(latents / self.config.scaling_factor + self.config.shift_factor)
 
-    def forward(self, image: Tensor, noise: Tensor) -> tuple[Tensor, Posterior]:
+    def forward(self, image: Tensor, noise: Tensor) -> "tuple[Tensor, Posterior]":
         """For training: (reconstruction of a posterior sample, posterior)."""
         posterior = self.encode(image)
         return self.decode(posterior.sample(noise)), posterior

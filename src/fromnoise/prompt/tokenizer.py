@@ -30,14 +30,14 @@ class Tokenizer:
     """
 
     def __init__(self, vocab_path: str | Path, merges_path: str | Path, max_length: int, pad_id: int | None = None):
-        self._files: dict[str, bytes] = {}  # kept as they were: `save` gives the same bytes back
+        self.files: dict[str, bytes] = {}  # kept as they were, for tokenizer_files.save
         for name, path in (("vocab.json", Path(vocab_path)), ("merges.txt", Path(merges_path))):
             if not path.is_file():
                 raise NotFound(f"no {name} at {path}", "give the folder of a CLIP tokenizer: vocab.json and merges.txt")
-            self._files[name] = path.read_bytes()
+            self.files[name] = path.read_bytes()
         try:
-            self._vocab: dict[str, int] = json.loads(self._files["vocab.json"])
-            lines = self._files["merges.txt"].decode().splitlines()
+            self._vocab: dict[str, int] = json.loads(self.files["vocab.json"])
+            lines = self.files["merges.txt"].decode().splitlines()
             merges = [(a, b) for a, b in (s.split(" ") for s in lines if s.strip() and not s.startswith("#version"))]
             self.bos_id, self.eos_id = self._vocab[BOS], self._vocab[EOS]
             self.pad_id = self.eos_id if pad_id is None else pad_id
@@ -98,15 +98,3 @@ class Tokenizer:
         if self._vocab[pad] != self.pad_id:
             self = cls(folder / "vocab.json", folder / "merges.txt", self.max_length, self._vocab[pad])
         return self
-
-    def save(self, folder: str | Path) -> None:
-        """Into a folder that transformers' `CLIPTokenizer` reads; vocab.json and merges.txt keep their bytes."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, content in self._files.items():
-            (folder / name).write_bytes(content)
-        pad = next(word for word, i in self._vocab.items() if i == self.pad_id)
-        special = {"bos_token": BOS, "eos_token": EOS, "unk_token": EOS, "pad_token": pad}
-        settings = special | {"tokenizer_class": "CLIPTokenizer", "model_max_length": self.max_length}
-        for name, value in (("tokenizer_config.json", settings), ("special_tokens_map.json", special)):
-            (folder / name).write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")

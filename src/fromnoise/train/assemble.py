@@ -15,6 +15,7 @@ from fromnoise.data.loader import batches
 from fromnoise.errors import BadInput
 from fromnoise.latent_diffusion import LatentDiffusion
 from fromnoise.models.clip import CLIPText
+from fromnoise.prompt import tokenizer_files
 from fromnoise.train import card, parts
 from fromnoise.train.recipe import Recipe, Stage
 from fromnoise.train.unet import schedule
@@ -69,7 +70,7 @@ def unpack(folder: str | Path | None, recipe: Recipe) -> None:
                 f"stage {name!r} has begun in {recipe.stage(name).folder}", "name another folder with --runs"
             )
         recipe.stage(name).folder.mkdir(parents=True, exist_ok=True)
-    made.tokenizer.save(recipe.stage("tokenizer").folder)
+    tokenizer_files.save(made.tokenizer, recipe.stage("tokenizer").folder)
     clip = {f"text.{k}": v for k, v in made.text_encoder.state_dict().items()}
     clip |= {f"vision.{k}": v for k, v in made.vision.state_dict().items()}
     clip |= {"text.text_projection.weight": made.text_projection, "logit_scale": made.logit_scale}

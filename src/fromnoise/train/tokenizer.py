@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from fromnoise.data.source import Source
+from fromnoise.prompt import tokenizer_files
 from fromnoise.prompt.tokenizer import BOS, EOS, splitting
 from fromnoise.train.recipe import Recipe, Stage
 
@@ -37,7 +38,7 @@ def run(stage: Stage, recipe: Recipe) -> dict[str, Any]:
     from fromnoise.prompt.tokenizer import Tokenizer
 
     tokenizer = Tokenizer(stage.folder / "vocab.json", stage.folder / "merges.txt", int(stage["max_length"]))
-    tokenizer.save(stage.folder)
+    tokenizer_files.save(tokenizer, stage.folder)
     result = {"vocab_size": tokenizer.vocab_size, "merges": len(merges)}
     (stage.folder / "done.json").write_text(json.dumps(result))
     return result

@@ -53,6 +53,7 @@ class VaeTask:
         self.stage, self.source = stage, recipe.open_source()
         self.vae = network.requires_grad_(True)
         if frozen_encoder:
+            assert network.encoder is not None
             network.encoder.requires_grad_(False)
             if network.quant_conv is not None:
                 network.quant_conv.requires_grad_(False)

@@ -60,10 +60,10 @@ FREE = {
 }  # fmt: skip
 
 
-def load(folder: Path, image_tower: bool = True) -> LatentDiffusion:
+def load(folder: Path, image_tower: bool = True, encoder: bool = True) -> LatentDiffusion:
     """The folder → its parts, in fp32 on the CPU. Raises NotFound or BadCheckpoint, each naming file and key.
 
-    image_tower: False leaves CLIP's image tower where it is; drawing from words has no use for it.
+    image_tower, encoder: see hub.load_parts.
     """
     folder = Path(folder)
     index = read_json(folder / "model_index.json")
@@ -80,7 +80,7 @@ def load(folder: Path, image_tower: bool = True) -> LatentDiffusion:
     schedule, prediction = read_scheduler(configs["scheduler"])
     with tensors.Unfilled():
         unet = UNet(unet_config(configs["unet"]))
-        vae = VAE(vae_config(configs["vae"]))
+        vae = VAE(vae_config(configs["vae"]), encoder)
         text_encoder = CLIPText(text_config(configs["text_encoder"]))
         vision = None
         if configs.keys() & {"image_encoder", "image_tower"}:  # drawing never is the place
@@ -91,7 +91,10 @@ def load(folder: Path, image_tower: bool = True) -> LatentDiffusion:
     for part, network in (("unet", unet), ("vae", vae), ("text_encoder", text_encoder), (tower, vision)):
         if network is not None:
             path = folder / part / WEIGHTS[part]
-            tensors.fill(network, native(part, tensors.read(path)), str(path))
+            found = native(part, tensors.read(path))
+            if part == "vae" and not encoder:
+                found = {k: v for k, v in found.items() if not k.startswith(("encoder.", "quant_conv."))}
+            tensors.fill(network, found, str(path))
     head = folder / "clip_head.safetensors"
     head = tensors.read(head) if head.is_file() else {}
     extra = folder / "fromnoise.json"

@@ -30,6 +30,7 @@ from fromnoise.latent_diffusion import LatentDiffusion
 from fromnoise.models.clip_vision import CLIPVision, CLIPVisionConfig
 from fromnoise.models.config import CLIPTextConfig, UNetConfig, VAEConfig
 from fromnoise.models.resnet import CLIPResNetConfig
+from fromnoise.prompt import tokenizer_files
 from fromnoise.prompt.tokenizer import Tokenizer
 
 # transformers runs weights in the type they are stored in unless told so: diffusers' own parts would then not match
@@ -44,6 +45,8 @@ def save(model: LatentDiffusion, folder: Path, dtype: torch.dtype = torch.float1
             "a StableDiffusionPipeline knows no shift_factor and takes a text encoder without projection",
             "train with shift_factor = 0, and keep the projection in `text_projection`",
         )
+    if model.vae.encoder is None:
+        raise BadInput("the model was read without its autoencoder's encoder", "read it whole: load_parts(name)")
     parts: dict[str, tuple[Any, dict, Any]] = {
         "unet": (model.unet, write_unet(model.unet.config), unet_config),
         "vae": (model.vae, write_vae(model.vae.config), vae_config),
@@ -60,7 +63,7 @@ def save(model: LatentDiffusion, folder: Path, dtype: torch.dtype = torch.float1
     head = {"text_projection.weight": model.text_projection, "logit_scale": model.logit_scale}
     if head := {k: v for k, v in head.items() if v is not None}:
         write(folder / "clip_head.safetensors", head, dtype)
-    model.tokenizer.save(folder / "tokenizer")
+    tokenizer_files.save(model.tokenizer, folder / "tokenizer")
     scheduler = model.configs.get("scheduler")
     if not scheduler or not same_schedule(scheduler, model):
         scheduler = write_scheduler(model.schedule, model.prediction, model.defaults)

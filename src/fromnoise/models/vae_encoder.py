@@ -1,0 +1,60 @@
+"""The half of the KL autoencoder that goes from pictures to latents (Kingma 2014; Rombach 2022, §3.1)."""
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fromnoise.errors import BadInput
+from fromnoise.models.config import VAEConfig
+from fromnoise.models.vae import EPS, VAE, Level, Middle
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """q(z|image), a Gaussian of diagonal covariance. `mean`, `logvar` (B, C, h, w); logvar lies in [−30, 20]."""
+
+    mean: Tensor
+    logvar: Tensor
+
+    def sample(self, noise: Tensor) -> Tensor:
+        """mean + σ·noise, noise of the mean's shape."""
+        return self.mean + (0.5 * self.logvar).exp() * noise
+
+    def kl(self) -> Tensor:
+        """Divergence from the unit Gaussian, summed over all but the batch: (B,) in nats (Kingma 2014, app. B)."""
+        return 0.5 * (self.mean**2 + self.logvar.exp() - 1 - self.logvar).sum((1, 2, 3))
+
+
+class Encoder(nn.Module):
+    """Image (B, 3, H, W) → mean and log variance, side by side (B, 2·C, H/factor, W/factor)."""
+
+    def __init__(self, config: VAEConfig):
+        super().__init__()
+        widths, groups = config.block_out_channels, config.norm_groups
+        self.conv_in = nn.Conv2d(config.in_channels, widths[0], 3, padding=1)
+        self.down_blocks = nn.ModuleList(
+            Level(inp, out, config.layers_per_block, groups, down=i < len(widths) - 1)
+            for i, (inp, out) in enumerate(zip((widths[0], *widths), widths, strict=False))
+        )
+        self.mid_block = Middle(widths[-1], groups, config.mid_attention)
+        self.conv_norm_out = nn.GroupNorm(groups, widths[-1], eps=EPS)
+        self.conv_out = nn.Conv2d(widths[-1], 2 * config.latent_channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv_in(x)
+        for block in self.down_blocks:
+            x = block(x)
+        return self.conv_out(F.silu(self.conv_norm_out(self.mid_block(x))))
+
+
+def posterior(vae: VAE, image: Tensor) -> Posterior:
+    """What `vae.encode` gives."""
+    if vae.encoder is None:
+        raise BadInput("this autoencoder was read without its encoder", "read the model whole: load_parts(name)")
+    if any(n % vae.config.factor for n in image.shape[-2:]):
+        remedy = f"crop or scale to multiples of {vae.config.factor}"
+        raise BadInput(f"an image of {tuple(image.shape[-2:])} does not divide into latents", remedy)
+    h = vae.encoder(image)
+    mean, logvar = (h if vae.quant_conv is None else vae.quant_conv(h)).chunk(2, 1)
+    return Posterior(mean, logvar.clamp(-30, 20))
