@@ -94,7 +94,14 @@ def test_generate_writes_png_files_and_json(model, tmp_path, monkeypatch, capsys
     (["--steps", "many"], 2, "--steps"),
     (["--device", "abacus"], 2, "cpu"),
     (["--dtype", "fp12"], 2, "bf16"),
-    (["--out", "x.jpg"], 2, ".png"),
+    (["--out", "x.gif"], 2, ".png"),
+    (["--format", "tiff"], 2, ".webp"),
+    (["--out", "x.png", "--format", "webp"], 2, "leave out --format"),
+    (["--quality", "80"], 2, "keeps every pixel"),
+    (["--format", "jpeg", "--quality", "lossless"], 2, "no JPEG file is lossless"),
+    (["--format", "webp", "--quality", "101"], 2, "1 to 100"),
+    (["--format", "jpeg", "--negative", "🦊" * 16_000], 2, "write .webp or .png"),
+    (["--negative", "caf\udce9"], 2, "cannot use negative_prompt = 'caf\\udce9'"),  # a byte that is no UTF-8
     (["--model", "nowhere"], 1, "nowhere does not exist"),
 ])  # fmt: skip
 def test_errors_say_the_remedy_and_set_the_exit_code(model, monkeypatch, capsys, args, code, said):
@@ -104,6 +111,29 @@ def test_errors_say_the_remedy_and_set_the_exit_code(model, monkeypatch, capsys,
     assert said in error
     assert "Traceback" not in error
     assert not out
+
+
+def test_other_formats(model, monkeypatch, capsys, tmp_path):
+    """By the file's name, or in a folder; what loses nothing is replayed to the bit."""
+    args = ["generate", "a cat 日出 🦊", "--model", model, "--seed", "3", "--out"]
+    for more, kind, suffix in (
+        (["x.jpeg"], "JPEG", ".jpeg"), (["x.webp", "--quality", "30"], "WEBP", ".webp"),
+        ([".", "--format", "jpeg", "--quality", "100"], "JPEG", ".jpg"),
+        ([".", "--format", "webp", "--quality", "lossless", "--count", "2"], "WEBP", ".webp"),
+    ):  # fmt: skip
+        out = str(tmp_path / more[0])
+        code, said, _ = run(monkeypatch, capsys, *args, out, *more[1:])
+        assert code == 0
+        for path in said.splitlines():
+            assert path.endswith(suffix)
+            with Image.open(path) as picture:
+                assert picture.format == kind
+            _, found, _ = run(monkeypatch, capsys, "settings", path)
+            assert json.loads(found)["prompt"] == "a cat 日出 🦊"
+            code, found, _ = run(monkeypatch, capsys, "replay", path, "--model", model)
+            exact = "lossless" in more
+            assert (code, found == "identical\n") == (not exact, exact)
+            assert exact or "only where they are lossless" in found
 
 
 def test_long_prompts_are_told(model, monkeypatch, capsys, tmp_path):

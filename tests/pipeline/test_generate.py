@@ -93,10 +93,10 @@ def test_steps_tell_where_the_run_is(engine):
 
 
 def test_given_latents_take_the_place_of_the_seeds(engine):
-    from fromnoise.diffusion.noise import initial
+    from fromnoise.diffusion.noise import Noise
 
     own = engine.generate("a cat", seed=3)
-    given = engine.generate("a cat", latents=initial([3], (4, 8, 8)), seed=99)
+    given = engine.generate("a cat", latents=Noise([3], (4, 8, 8)).initial, seed=99)
     assert own.tobytes() == given.tobytes()
     with pytest.raises(BadInput, match="latents"):
         engine.generate("a cat", latents=torch.zeros(4, 4, 4))

@@ -27,6 +27,7 @@ from fromnoise.diffusion.samplers import SAMPLERS
 from fromnoise.diffusion.spacing import SPACINGS
 from fromnoise.errors import BadInput, FromnoiseError, NotFound
 from fromnoise.pipeline import images, infotext
+from fromnoise.pipeline.exif import write_exif
 from fromnoise.pipeline.request import OPTIONS, GenerationRequest
 
 PUBLISHED = json.loads(Path(__file__).with_name("infotexts.json").read_text("utf-8"))
@@ -276,7 +277,7 @@ def test_there_and_back_through_files(tmp_path, kind, text):
         drawn.info["parameters"] = text
         images.save(drawn, path)
     else:
-        drawn.save(path, exif=infotext.write_exif(text))
+        drawn.save(path, exif=write_exif(text))
     assert infotext.read(path) == text
     assert infotext.found(path) == infotext.parse(text)
 
@@ -333,7 +334,7 @@ def test_broken_files(tmp_path, kind):
     """Cut anywhere, or with bytes changed: the text, none, or an error with a remedy."""
     path = with_chunk(tmp_path / f"a.{kind}", "parameters", TEXT)
     if kind != "png":
-        picture().save(path, exif=infotext.write_exif(TEXT))
+        picture().save(path, exif=write_exif(TEXT))
     whole, errors = path.read_bytes(), []
     for i in range(0, len(whole), 3):
         for broken in (whole[:i], whole[:i] + bytes([whole[i] ^ 0xFF]) + whole[i + 1 :]):

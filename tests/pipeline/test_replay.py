@@ -102,12 +102,12 @@ def test_of_other_files_it_says_what_is_missing(engine, tmp_path):
     picture.save(tmp_path / "bare.png")
     with pytest.raises(BadInput, match="says nothing"):
         replay(tmp_path / "bare.png", engine.model, engine.unet)
-    from fromnoise.pipeline.infotext import write_exif
+    from fromnoise.pipeline.exif import write_exif
 
     picture.save(tmp_path / "a.jpg", exif=write_exif(picture.info["parameters"]), quality=60)
     found = replay(tmp_path / "a.jpg", engine.model, engine.unet)
     assert found.verdict != "identical"
-    assert "JPEG files keep no exact pixels" in found.reasons
+    assert "JPEG files keep exact pixels only where they are lossless" in found.reasons
 
 
 def test_masks_by_name_are_asked_for_again(engine, tmp_path):

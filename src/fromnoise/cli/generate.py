@@ -1,4 +1,4 @@
-"""`fromnoise generate`: words → PNG files, with a progress bar and a small live preview."""
+"""`fromnoise generate`: words → files, with a progress bar and a small live preview."""
 
 import atexit
 import gc
@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_origin
 
 import typer
 
-from fromnoise.errors import BadInput
 from fromnoise.pipeline.request import GenerationRequest
 
 if TYPE_CHECKING:  # torch comes in only when the request is known to be sound
@@ -43,13 +42,18 @@ class Run:
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:0 or mps.")] = "cpu"
     dtype: Annotated[str, typer.Option(help="Precision of the network: fp32, bf16 or fp16.")] = "fp32"
     batch: Annotated[int, typer.Option(min=1, help="Pictures at once: faster, last bits may differ; 1: exact.")] = 1
-    out: Annotated[Path | None, typer.Option(help="A .png, or a folder; the words and the seed if left out.")] = None
+    out: Annotated[Path | None, typer.Option(help="A .png, .jpg or .webp; or a folder (., if left out).")] = None
+    format: Annotated[str | None, typer.Option(help="Of files without a name: png (if left out), jpeg or webp.")] = None
+    quality: Annotated[str | None, typer.Option(help="Of JPEG and WebP: 1 to 100, or lossless for WebP.")] = None
     json: Annotated[bool, typer.Option("--json", help="Print what was drawn as JSON, for scripts.")] = False
 
     def __post_init__(self) -> None:
         self.started, self.notes = time.perf_counter(), dict[str, None]()  # each note once
-        if self.out is not None and self.out.suffix.lower() not in ("", ".png"):
-            raise BadInput(f"cannot write {self.out.name}: pictures are PNG files", "end it in .png, or name a folder")
+        self.suffix, self.level, self.check = ".png", None, None
+        if self.out or self.format or self.quality:
+            from fromnoise.pipeline.exif import chosen
+
+            self.suffix, self.level, self.check = chosen(self.out, self.format, self.quality)
 
     def load(self, encoder: bool = True) -> tuple["LatentDiffusion", "Prepared", "Prepared | None"]:
         """(the model, its network and the guide's as they run)."""
@@ -93,9 +97,8 @@ class Run:
         """Writes the files and says where they are."""
         from fromnoise.pipeline import images
 
-        paths = [destination(self.out, request, i) for i in range(len(pictures))]
-        for picture, path in zip(pictures, paths, strict=True):
-            images.save(picture, path)
+        paths = [images.save(picture, destination(self.out, request, i, self.suffix), self.level)
+                 for i, picture in enumerate(pictures)]  # fmt: skip
         for note in self.notes:
             print(f"note: {note}", file=sys.stderr)
         if self.json:
@@ -129,7 +132,10 @@ def options(command: Callable[..., None], schema: type[GenerationRequest] = Gene
             from fromnoise.cli.options import spelled
 
             fields |= spelled(**given)
-        command(**{p.name: values[p.name] for p in own}, request=schema.of(**fields), run=run)
+        request = schema.of(**fields)
+        if run.check:
+            run.check(request)
+        command(**{p.name: values[p.name] for p in own}, request=request, run=run)
 
     called.__doc__, called.__name__ = command.__doc__, command.__name__
     called.__signature__ = inspect.Signature(made)  # type: ignore[attr-defined]
@@ -159,10 +165,10 @@ def generate(
     run.deliver(pictures, request)
 
 
-def destination(out: Path | None, request: GenerationRequest, index: int) -> Path:
-    """Where picture `index` goes: `out` itself if it is a .png and there is one picture, else a name with the seed."""
+def destination(out: Path | None, request: GenerationRequest, index: int, suffix: str = ".png") -> Path:
+    """Where picture `index` goes: `out` itself if it is a file and there is one picture, else a name with the seed."""
     seed = (request.seed or 0) + index
     if out is not None and out.suffix:
         return out if request.count == 1 else out.with_name(f"{out.stem}-{seed}{out.suffix}")
     words = re.sub(r"\W+", "-", request.prompt.lower()).strip("-")[:60] or "picture"
-    return (out or Path()) / f"{words}-{seed}.png"
+    return (out or Path()) / f"{words}-{seed}{suffix}"

@@ -16,7 +16,7 @@ def replay(
     mask_file: Annotated[list[str] | None, typer.Option(help="What IMASK(left) means: left=left.png.")] = None,
     device: Annotated[str | None, typer.Option(help="As the picture says if left out.")] = None,
     dtype: Annotated[str | None, typer.Option(help="As the picture says if left out.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Where to write the new picture, a .png.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Where to write the new picture: .png, .jpg or .webp.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
 ) -> None:
     """Draw a picture again. Exit codes: 0 identical, 1 near or different, and why."""

@@ -96,8 +96,3 @@ class Noise:
 
     def __call__(self, sigma: float, sigma_next: float, image: int | None = None, /) -> Tensor:
         return self.draw(image)
-
-
-def initial(seeds: Sequence[int], shape: Sequence[int]) -> Tensor:
-    """The unit noise that each seed starts from, (B, *shape) for one image's shape (C, H, W): `Noise(…).initial`."""
-    return Noise(seeds, shape).initial

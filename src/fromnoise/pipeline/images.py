@@ -1,4 +1,4 @@
-"""Latents → pictures → PNG files that carry their settings."""
+"""Latents → pictures → files that carry their settings."""
 
 import json
 import math
@@ -83,13 +83,19 @@ def parameters(
     return "\n".join([*lines, ", ".join(f"{k}: {v}" for k, v in quoted.items())])
 
 
-def save(picture: Image.Image, path: Path) -> None:
-    """Writes a PNG with the picture's `info["parameters"]` as a text chunk. Raises BadInput if it cannot."""
-    text = PngImagePlugin.PngInfo()
+def save(picture: Image.Image, path: Path, quality: int | str | None = None) -> Path:
+    """Writes a PNG with the picture's `info["parameters"]` as a text chunk, or a JPEG or WebP file, as its suffix says,
+    of a quality: see exif.keywords. Gives the path; raises BadInput if it cannot."""
+    text, how = PngImagePlugin.PngInfo(), {}
     if "parameters" in picture.info:
         text.add_text("parameters", picture.info["parameters"])  # Latin-1 where it can be, else UTF-8 (iTXt)
+    if path.suffix.lower() != ".png" or quality is not None:
+        from fromnoise.pipeline.exif import keywords  # only for other files
+
+        how = keywords(path.suffix, picture.info.get("parameters"), quality)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        picture.save(path, "PNG", pnginfo=text)
+        picture.save(path, **how or {"format": "PNG", "pnginfo": text})
     except OSError as error:
         raise BadInput(f"cannot write {path}: {error.strerror or error}", "choose another place with --out") from error
+    return path

@@ -273,14 +273,6 @@ def found(path: Path | str) -> Infotext:
                    "give the file as the program saved it: most sites and editors strip the settings")  # fmt: skip
 
 
-def write_exif(text: str) -> bytes:
-    """EXIF data with the text as its comment, for `Image.save(…, exif=…)` as JPEG or WebP: UTF-16, high byte first, as
-    the web UI writes it. A JPEG file holds about 32,000 characters; for more Pillow raises ValueError."""
-    exif = Image.Exif()
-    exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.UserComment] = b"UNICODE\0" + text.encode("utf-16-be", "replace")
-    return exif.tobytes()
-
-
 def _texts(path: Path) -> dict[str, str]:
     """CHUNKS → their text, those that are there. No pixel is decoded, but in PNG files that have none of them before
     their pixels and may have one behind."""
@@ -307,11 +299,11 @@ def _texts(path: Path) -> dict[str, str]:
 
 def _comment(raw: bytes) -> str:
     """EXIF 2.32's UserComment, eight bytes that name the code and the text. Writers disagree on UTF-16's order: the one
-    in which more of it is ASCII, as the settings are."""
+    in which more of its end is ASCII, as the settings are, whatever the prompt is written in."""
     code, body = raw[:8], raw[8:]
     if code == b"UNICODE\0":
-        ways = [body.decode(order, "replace") for order in ("utf-16-be", "utf-16-le")]
-        return max(ways, key=lambda way: sum(" " <= c <= "~" for c in way)).lstrip("\ufeff").rstrip("\0")
+        ways = [body.decode(order, "replace").rstrip("\0") for order in ("utf-16-be", "utf-16-le")]
+        return max(ways, key=lambda way: sum(" " <= c <= "~" for c in way[-99:])).removeprefix("\ufeff")
     body = body if code in (b"ASCII\0\0\0", bytes(8)) else raw
     try:
         return body.decode().rstrip("\0")

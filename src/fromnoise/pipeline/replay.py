@@ -77,13 +77,13 @@ def replay(
     reasons = [f"{key}: {was}, now {now[key]}" for key in now if (was := info.fields.get(key)) and was != now[key]]
     reasons += [f"{key}: not said" for key in now if now[key] and key not in info.fields]
     with Image.open(path) as file:
-        if file.format != "PNG":
-            reasons.append(f"{file.format} files keep no exact pixels")
-        before, after = np.asarray(file.convert("RGB"), np.int16), np.asarray(picture, np.int16)
+        kind, before, after = file.format, np.asarray(file.convert("RGB"), np.int16), np.asarray(picture, np.int16)
     if before.shape != after.shape:
         reasons.append(f"size: {before.shape[1]}x{before.shape[0]}, now {after.shape[1]}x{after.shape[0]}")
         return Replay(picture, None, tuple(reasons), unused)
     difference = int(np.abs(before - after).max())
+    if difference and kind != "PNG":
+        reasons.append(f"{kind} files keep exact pixels only where they are lossless")
     if difference and not reasons:
         reasons.append("all that is recorded is equal: another processor may add in another order")
     return Replay(picture, difference, tuple(reasons), unused)
