@@ -127,7 +127,7 @@ def options(command: Callable[..., None], schema: type[GenerationRequest] = Gene
     def called(**values: Any) -> None:
         run = Run(**{name: values.pop(name) for name in shared})
         given = {name: value for name in MORE if (value := values.pop(name))}
-        fields = {name: value for name, value in values.items() if name in schema.model_fields}
+        fields = {name: value for name, value in values.items() if name in schema.model_fields and value is not None}
         if given:
             from fromnoise.cli.options import spelled
 
@@ -145,13 +145,18 @@ def options(command: Callable[..., None], schema: type[GenerationRequest] = Gene
 
 @options
 def generate(
-    prompt: Annotated[str, typer.Argument(help='What to draw, as in "a neon cat in space".')],
+    prompt: Annotated[str | None, typer.Argument(help='What to draw, as in "a neon cat in space".')] = None,
+    prompts: Annotated[Path | None, typer.Option(help="A file, a prompt or JSON a line; - for input.")] = None,
     trace: Annotated[Path | None, typer.Option(help="A folder for what happens inside: docs/inside.md.")] = None,
     *,
     request: GenerationRequest,
     run: Run,
 ) -> None:
     """Draw pictures from words."""
+    if prompts is not None or prompt is None:
+        from fromnoise.cli.batch import batch
+
+        return batch(prompt, prompts, request, run, trace)
     if trace is not None:
         from fromnoise.cli.trace import traced
 

@@ -1,0 +1,42 @@
+"""Many requests, looked at before the first of them is drawn: what is wrong with any is said at once, and of which."""
+
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+from fromnoise.errors import BadInput, FromnoiseError
+from fromnoise.latent_diffusion import LatentDiffusion
+from fromnoise.pipeline.generate import answering, start
+from fromnoise.pipeline.request import GenerationRequest
+from fromnoise.runtime.prepare import Prepared
+
+SHOWN = 20  # errors in one message
+Item = TypeVar("Item")
+Made = TypeVar("Made")
+
+
+def each(named: Iterable[tuple[str, Item]], make: Callable[[Item], Made]) -> list[Made]:
+    """`make` of every item. Raises one BadInput with the names of all for which it raises one, and why."""
+    made, faults = [], []
+    for name, item in named:
+        try:
+            made.append(make(item))
+        except FromnoiseError as error:
+            faults.append((name, error))
+    if len(faults) == 1:
+        [(name, error)] = faults
+        raise BadInput(f"{name}: {error.message}", error.remedy) from error
+    if faults:
+        more = [f"and {len(faults) - SHOWN} more"] if len(faults) > SHOWN else []
+        said = [f"{name}: {error.message} ({error.remedy})" for name, error in faults[:SHOWN]]
+        raise BadInput("\n".join([*said, *more]), "nothing was drawn: put these right first")
+    return made
+
+
+def drawable(
+    model: LatentDiffusion, unet: Prepared, request: GenerationRequest, guide: Prepared | None
+) -> GenerationRequest:
+    """The request resolved, after everything that a run does before its first step. Raises what that raises."""
+    request = request.resolved(model)
+    start(model, request, request.seeds())
+    answering(model, unet, request, [request.prompt], guide)
+    return request
