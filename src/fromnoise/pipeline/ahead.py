@@ -9,27 +9,32 @@ from fromnoise.pipeline.generate import answering, start
 from fromnoise.pipeline.request import GenerationRequest
 from fromnoise.runtime.prepare import Prepared
 
-SHOWN = 20  # errors in one message
+SHOWN = 20  # errors in one message, and names of one error
 Item = TypeVar("Item")
 Made = TypeVar("Made")
 
 
 def each(named: Iterable[tuple[str, Item]], make: Callable[[Item], Made]) -> list[Made]:
     """`make` of every item. Raises one BadInput with the names of all for which it raises one, and why."""
-    made, faults = [], []
+    made, faults = [], dict[str, tuple[FromnoiseError, list[str]]]()  # equal errors are told once
     for name, item in named:
         try:
             made.append(make(item))
         except FromnoiseError as error:
-            faults.append((name, error))
-    if len(faults) == 1:
-        [(name, error)] = faults
+            faults.setdefault(str(error), (error, []))[1].append(name)
+    said = [(error, _list(names, "; ")) for error, names in faults.values()]
+    if len(said) == 1:
+        [(error, name)] = said
         raise BadInput(f"{name}: {error.message}", error.remedy) from error
-    if faults:
-        more = [f"and {len(faults) - SHOWN} more"] if len(faults) > SHOWN else []
-        said = [f"{name}: {error.message} ({error.remedy})" for name, error in faults[:SHOWN]]
-        raise BadInput("\n".join([*said, *more]), "nothing was drawn: put these right first")
+    if said:
+        lines = [f"{name}: {error.message} ({error.remedy})" for error, name in said]
+        raise BadInput(_list(lines, "\n"), "nothing was drawn: put these right first")
     return made
+
+
+def _list(items: list[str], between: str) -> str:
+    more = [f"and {len(items) - SHOWN} more"] if len(items) > SHOWN else []
+    return between.join([*items[:SHOWN], *more])
 
 
 def drawable(

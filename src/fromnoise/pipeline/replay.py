@@ -55,6 +55,9 @@ def replay(
     it was made from, if it is an edit; masks: those that its prompt names. Raises BadInput for a picture that says
     nothing, or not enough to draw it again, and where it was made from other pictures than are given."""
     info = infotext.found(path)
+    if "Script" in info.fields:  # A1111's grids say so too
+        raise BadInput(f"{path} is a sheet of many pictures ({info.fields['Script']})",
+                       "replay one of its cells: fromnoise grid … --cells FOLDER keeps them")  # fmt: skip
     given, unused = infotext.request(info)
     if masks := regions.replayed(path, info.fields, masks):
         given, unused = given | {"masks": masks}, {key: why for key, why in unused.items() if key != "Masks"}
