@@ -1,6 +1,6 @@
 """The Python interface: `load(…)` → Engine, which draws."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from PIL import Image
@@ -68,6 +68,17 @@ class Engine:
         request = EditRequest.of(prompt=prompt, **settings)
         drawn = edit(self.model, self.unet, request, image, mask, watch, self.guide)
         return drawn if request.count > 1 else drawn[0]
+
+    def film(
+        self, prompts: Sequence[str], *, watch: Callable[[drawing.Step], None] | None = None, **settings
+    ) -> list[Image.Image]:
+        """The frames of a film from prompt to prompt. `settings` are fields of FilmRequest: key_seeds, frames, loop,
+        easing, blend and those of generate. Raises BadInput or UnknownName for one that cannot be used."""
+        from fromnoise.pipeline.film import frame
+        from fromnoise.pipeline.film_request import FilmRequest
+
+        request = FilmRequest.of(prompts=tuple(prompts), **settings).resolved(self.model)
+        return [frame(self.model, self.unet, request, i, watch, self.guide) for i in range(request.frames)]
 
     def steps(self, prompt: str, *, latents: Tensor | None = None, **settings) -> Iterator[drawing.Step]:
         """The same run, step by step: `for step in engine.steps("a cat"): engine.pictures(step.x0)`."""

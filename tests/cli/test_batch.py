@@ -97,7 +97,8 @@ def test_what_does_not_go_together(model, fromnoise, tmp_path):
     for args, code, words in (
         ([], 2, "say what to draw"), (["a cat", "--prompts", path], 2, "not both"),
         (["--prompts", path], 1, "there is no file"), (["--prompts", str(tmp_path)], 2, "cannot read"),
-        (["--prompts", path, "--out", "x.png"], 2, "name a folder"), (["--prompts", path, "--trace", "t"], 2, "one run"),
+        (["--prompts", path, "--out", "x.png"], 2, "name a folder"),
+        (["--prompts", path, "--trace", "t"], 2, "one run"),
     ):  # fmt: skip
         found, _, said = fromnoise("generate", *args, "--model", model)
         assert (found, words in said) == (code, True), said

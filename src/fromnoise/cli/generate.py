@@ -3,7 +3,6 @@
 import atexit
 import gc
 import inspect
-import json as jsonlib
 import re
 import sys
 import time
@@ -23,6 +22,7 @@ if TYPE_CHECKING:  # torch comes in only when the request is known to be sound
     from fromnoise.runtime.prepare import Prepared
 
 
+Command = Callable[..., None]
 # how the command line calls a field, where it is not the field's name with hyphens
 NAMES = {"negative_prompt": "--negative", "eta_noise_seed_delta": "--ensd", "apg": "--apg",
          "discard_penultimate": "--discard-penultimate/--keep-penultimate"}  # fmt: skip
@@ -71,8 +71,7 @@ class Run:
         if self.guide is not None:
             from fromnoise.runtime.guide import prepare_guide
 
-            guide = load_parts(self.guide, image_tower=False)
-            weaker = prepare_guide(parts, guide, self.device, self.dtype, self.batch)
+            weaker = prepare_guide(parts, load_parts(self.guide, False), self.device, self.dtype, self.batch)
         self.facts: dict[str, Any] = {"model": parts.source, "plan": unet.plan}
         self.latent_rgb = parts.defaults.get("latent_rgb")
         return parts, unet, weaker
@@ -97,35 +96,36 @@ class Run:
         """Writes the files and says where they are."""
         from fromnoise.pipeline import images
 
-        paths = [images.save(picture, destination(self.out, request, i, self.suffix), self.level)
-                 for i, picture in enumerate(pictures)]  # fmt: skip
+        self.tell([images.save(picture, destination(self.out, request, i, self.suffix), self.level)
+                   for i, picture in enumerate(pictures)], request)  # fmt: skip
+
+    def tell(self, paths: list[Path], request: GenerationRequest) -> None:
+        """Says where files are."""
         for note in self.notes:
             print(f"note: {note}", file=sys.stderr)
         if self.json:
-            drawn = [{"path": str(path), "seed": (request.seed or 0) + i} for i, path in enumerate(paths)]
-            report = {"pictures": drawn, "request": request.model_dump(mode="json"), **self.facts}
-            report |= {"notes": list(self.notes), "seconds": round(time.perf_counter() - self.started, 3)}
-            print(jsonlib.dumps(report, ensure_ascii=False))
-        else:
-            print(*paths, sep="\n")
+            from fromnoise.cli.report import report
+
+            return print(report(self, paths, request))
+        print(*paths, sep="\n")
 
 
-def options(command: Callable[..., None], schema: type[GenerationRequest] = GenerationRequest) -> Callable[..., None]:
+def options(command: Command, schema: type[GenerationRequest] = GenerationRequest, kind: type[Run] = Run) -> Command:
     """Gives a command, in place of its `request` and `run`, an option for every field of `schema`, of its name, type,
-    default and description, and those of Run."""
+    default and description, but for those it names itself; and those of `kind`."""
     own = [p for p in inspect.signature(command).parameters.values() if p.name not in ("request", "run")]
-    shared, first, made = inspect.signature(Run).parameters, own[0], []
+    shared, first, made = inspect.signature(kind).parameters, own[0], []
     for field, about in schema.model_fields.items():
-        if field not in SPELLED:
-            kind = str if get_origin(about.annotation) is Literal else about.annotation
+        if field not in (*SPELLED, *(p.name for p in own)):
+            type_ = str if get_origin(about.annotation) is Literal else about.annotation
             shown = typer.Option(*filter(None, [NAMES.get(field)]), help=about.description)
-            made.append(first.replace(name=field, default=about.default, annotation=Annotated[kind, shown]))
-    made += [first.replace(name=k, default=None, annotation=Annotated[kind, typer.Option(help=h)])
-             for k, (kind, h) in MORE.items()]  # fmt: skip
+            made.append(first.replace(name=field, default=about.default, annotation=Annotated[type_, shown]))
+    made += [first.replace(name=k, default=None, annotation=Annotated[type_, typer.Option(help=h)])
+             for k, (type_, h) in MORE.items()]  # fmt: skip
     made = sorted([*own, *made, *shared.values()], key=lambda p: p.default is not p.empty)  # what must be given first
 
     def called(**values: Any) -> None:
-        run = Run(**{name: values.pop(name) for name in shared})
+        run = kind(**{name: values.pop(name) for name in shared})
         given = {name: value for name in MORE if (value := values.pop(name))}
         fields = {name: value for name, value in values.items() if name in schema.model_fields and value is not None}
         if given:

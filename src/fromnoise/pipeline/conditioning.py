@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, partial
+from itertools import zip_longest
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from torch import Tensor
 from fromnoise.diffusion import samplers
 from fromnoise.diffusion.guidance import Guidance
 from fromnoise.diffusion.samplers.base import Answer, Query
+from fromnoise.diffusion.variation import slerp
 from fromnoise.errors import BadInput
 from fromnoise.latent_diffusion import LatentDiffusion
 from fromnoise.models.unet import Conditioning
@@ -22,7 +24,7 @@ from fromnoise.pipeline import regions
 from fromnoise.pipeline.denoiser import denoiser
 from fromnoise.pipeline.generate import alike
 from fromnoise.pipeline.request import GenerationRequest
-from fromnoise.prompt.grammar import Box, Break, Chunk, Mask, parse
+from fromnoise.prompt.grammar import Box, Break, Chunk, Mask, Prompt, parse
 from fromnoise.prompt.tokenizer import Tokenizer
 from fromnoise.runtime.prepare import Prepared
 
@@ -33,7 +35,32 @@ BACKTRACK = 20  # a block ends behind a comma that lies within so many tokens of
 LONG_WORD = 8  # tokens from which ComfyUI lets a word begin in one block and end in the next
 Chunks = tuple[Chunk | Break, ...]
 Texts = tuple[tuple[Chunks, float], ...]  # what the network is shown as one: a text, or what compel joins, by weight
+Shown = tuple[list["Texts | Way"], list[Tensor | float]]  # the parts of a prompt at a step, and their weights
 Block = list[tuple[int, float]]  # token ids and their weights, without start, end and padding
+
+
+class Between(str):
+    """A prompt `share` ∈ (0, 1) of the way from the prompt `start` to the prompt `end`. As a text, a mere description.
+    blend: "linear" or "slerp", of the text encoder's states, see `between`."""
+
+    def __new__(cls, start: str, end: str, share: float, blend: str = "linear") -> "Between":
+        made = super().__new__(cls, f"[{start!r} to {end!r}, {blend} {share!r}]")  # brackets: it is more than words
+        made.start, made.end, made.share, made.blend = start, end, share, blend
+        return made
+
+    start: str
+    end: str
+    share: float
+    blend: str
+
+
+class Way(NamedTuple):
+    """Texts on the way to other texts, each with whether compel's .blend joins it."""
+
+    start: tuple[Texts, bool]
+    end: tuple[Texts, bool]
+    share: float
+    blend: str
 
 
 def blocks(words: Tokenizer, chunks: Sequence[Chunk | Break], dialect: str = "a1111") -> list[Block]:
@@ -147,6 +174,19 @@ def sum_of(states: Tensor, weights: Sequence[float]) -> Tensor:
     return (states * torch.tensor(weights, device=states.device)[:, None, None]).sum(0, keepdim=True)
 
 
+def between(a: Shown, b: Shown, blends: Sequence[bool], to: Between) -> Shown:
+    """Two prompts at a step → what is `to.share` of the way from one to the other: part by part the states of both, and
+    their weights in proportion. A part that only one of them has comes or goes by its weight."""
+    parts: list[Texts | Way] = []
+    weights: list[Tensor | float] = []
+    for (x, before), (y, after) in zip_longest(zip(*a, strict=True), zip(*b, strict=True), fillvalue=(None, 0.0)):
+        assert not isinstance(x, Way) and not isinstance(y, Way)  # noqa: PT018
+        both = x and y and Way((x, blends[0]), (y, blends[1]), to.share, to.blend)
+        parts.append(both or x or y or ())
+        weights.append(before + to.share * (after - before))
+    return parts, weights
+
+
 def joined(x0: list[Tensor], weights: Sequence[Tensor | float], uncond: Tensor | None) -> Tensor:
     """AND's parts as one conditional picture: uncond + Σ w·(x0 − uncond) (Liu et al. 2022 "Compositional visual
     generation", eq. 11, and A1111). Where weights are of regions, (1, 1, h, w), a place takes the mean of the parts
@@ -218,10 +258,11 @@ def _of_one(
 ) -> Callable[[Query], Answer]:  # fmt: skip
     """One prompt's answers. Of words alone they are, to the bit, those of the same words in `answering`."""
     entry, steps, guidance = samplers.find(request.sampler or ""), request.steps or 1, request.guidance
-    prompt = parse(text, request.dialect)
+    ends = (text.start, text.end) if isinstance(text, Between) else (text,)
+    prompts = [parse(one, request.dialect) for one in ends]
     # in A1111's negative prompts AND is a word like another
     negative = parse(re.sub(r"\bAND\b", "and", request.negative_prompt), request.dialect)
-    for network in (*prompt.networks, *negative.networks):
+    for network in (network for one in (*prompts, negative) for network in one.networks):
         raise BadInput(f"the prompt asks for {network.kind} {network.name!r}", "leave it out: none can be loaded yet")
     if any(part.regions for part in negative.parts):
         raise BadInput("a negative prompt holds everywhere, and this one has a region", "leave out its MASK")
@@ -230,7 +271,8 @@ def _of_one(
     factor = model.vae.config.factor
     side = (request.height or model.size) // factor, (request.width or model.size) // factor
     masks = regions.covers(request.masks, *side, notes) if request.masks else {}
-    used = [region.name for part in prompt.parts for region in part.regions if isinstance(region, Mask)]
+    parts = [part for one in prompts for part in one.parts]
+    used = [region.name for part in parts for region in part.regions if isinstance(region, Mask)]
     for name in masks:
         if name not in used:
             notes[f"the mask {name!r} is not used: the prompt has no IMASK({name})"] = None
@@ -240,34 +282,46 @@ def _of_one(
 
     compel = request.dialect == "compel"
 
+    def level(both: list[Tensor]) -> Sequence[Tensor]:
+        return (filled_up(both, states((((), 1.0),), False)) if compel else alike(both)).split(1)
+
     @cache
-    def states(texts: Texts, blend: bool) -> Tensor:
+    def states(texts: Texts | Way, blend: bool) -> Tensor:
+        if isinstance(texts, Way):
+            start, end = level([states(*texts.start), states(*texts.end)])
+            return torch.lerp(start, end, texts.share) if texts.blend == "linear" else slerp(texts.share, start, end)
         if compel:
             return joint(model, texts, blend, request.clip_skip)
         return context(model, texts[0][0], request.dialect, request.clip_skip)
 
     @cache
-    def asker(texts: Texts, against: Texts | None) -> Callable[[Query], Answer]:
+    def asker(texts: Texts | Way, against: Texts | None) -> Callable[[Query], Answer]:
         """Shows the network texts, and beside them, if given, what to stay away from, or the weaker network."""
-        shown, unlike = states(texts, prompt.blend), None
+        shown, unlike = states(texts, prompts[0].blend), None
         if against is not None and guide is None:
-            both = [shown, states(against, negative.blend)]
-            shown, unlike = (filled_up(both, states((((), 1.0),), False)) if compel else alike(both)).split(1)
+            shown, unlike = level([shown, states(against, negative.blend)])
         conditioning, weaker = Conditioning(shown, guidance=distilled), None if against is None else guide
         return denoiser(unet, model.schedule, model.prediction, conditioning, unlike, None, against is not None, weaker,
                         look and partial(look, texts))  # fmt: skip
 
-    @cache
-    def at(step: int, total: int) -> tuple[list[Texts], list[Tensor | float], Texts]:
-        """(the parts, their weights, the negative prompt) at a step of so many."""
-        now, against = prompt.at(step, total), negative.at(step, total)
+    def shown(prompt: Prompt, step: int, total: int) -> Shown:
+        now = prompt.at(step, total)
         if compel:
-            whole, unlike = (tuple((part.chunks, part.weight) for part in parts) for parts in (now, against))
-            return [whole], [1.0], unlike
+            return [tuple((part.chunks, part.weight) for part in now)], [1.0]
         weights = [part.weight * place(part.regions, *side, factor, masks) for part in now]
-        return [((part.chunks, 1.0),) for part in now], weights, ((against[0].chunks, 1.0),)
+        return [((part.chunks, 1.0),) for part in now], weights
 
-    for name, which in (("prompt", prompt), ("negative prompt", negative)):
+    @cache
+    def at(step: int, total: int) -> tuple[list[Texts | Way], list[Tensor | float], Texts]:
+        """(the parts, their weights, the negative prompt) at a step of so many."""
+        texts, weights = shown(prompts[0], step, total)
+        if isinstance(text, Between):
+            blends = [one.blend for one in prompts]
+            texts, weights = between((texts, weights), shown(prompts[1], step, total), blends, text)
+        against = negative.at(step, total) if compel else negative.at(step, total)[:1]
+        return texts, weights, tuple((part.chunks, part.weight if compel else 1.0) for part in against)
+
+    for name, which in (*(("prompt", one) for one in prompts), ("negative prompt", negative)):
         for resolved in which.at(0, steps):
             found = blocks(model.tokenizer, resolved.chunks, which.dialect)
             if len(found) > 1:
@@ -290,7 +344,7 @@ def _of_one(
                            "give weights that add up to 1, such as: a cat :0.5 AND a dog :0.5")  # fmt: skip
         found = [asker(part, against if paired and i == 0 else None)(query) for i, part in enumerate(texts)]
         x0, uncond = found[0].x0, found[0].x0_uncond
-        if weights != [1.0]:
+        if len(weights) > 1 or isinstance(weights[0], Tensor) or weights[0] != 1:
             x0 = joined([a.x0 for a in found], weights, uncond)
         if acts and uncond is not None:  # image by image, so that each has its own bits in any batch
             images = range(len(x0)) if query.image is None else [query.image]

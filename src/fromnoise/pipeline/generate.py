@@ -92,11 +92,13 @@ def levels(
 
 
 def start(
-    model: LatentDiffusion, request: GenerationRequest, seeds: list[int], latents: Tensor | None = None
-) -> tuple[Tensor, Sampling]:
+    model: LatentDiffusion, request: GenerationRequest, seeds: list[int], latents: Tensor | None = None,
+    mixed: Callable[["Noise | BrownianNoise"], Noise] | None = None,
+) -> tuple[Tensor, Sampling]:  # fmt: skip
     """(noise levels of a resolved request, its sampler ready to be asked), for as many pictures as there are seeds;
-    latents: unit noise to start from, (C, h, w) or (pictures, C, h, w), instead of the seeds'."""
+    latents: unit noise to start from, (C, h, w) or (pictures, C, h, w), instead of the seeds' own, or of it `mixed`."""
     sigmas, noise = levels(model, request, seeds)
+    noise = mixed(noise) if mixed else noise
     shape = noise.initial.shape
     if latents is None:
         latents = noise.initial

@@ -34,6 +34,7 @@ WHY = {  # how keys begin that no field of a request can take
         "which weights draw is said apart from the request",
     ("Hires", "First pass", "Denoising", "Mask", "Init image", "ControlNet", "ADetailer", "Face restoration",
      "Inpaint", "Resize", "Image hash"): "is of a further pass or of another picture",
+    ("Film",): "says which frame of which film it is",
     ("Script", "X ", "Y ", "Z ", "Fixed "): "is of a sheet of many pictures",
     ("Version", "App", "User", "Plan", "Torch", "Threads", "Batch", "Parser", "Backend", "Created"):
         "says where the picture is from and sets nothing",

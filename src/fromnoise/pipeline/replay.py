@@ -13,7 +13,7 @@ from PIL import Image
 from fromnoise import __version__
 from fromnoise.errors import BadInput
 from fromnoise.latent_diffusion import LatentDiffusion
-from fromnoise.pipeline import infotext, pictures, regions
+from fromnoise.pipeline import film, infotext, pictures, regions
 from fromnoise.pipeline.edit import edit
 from fromnoise.pipeline.edit_request import EditRequest
 from fromnoise.pipeline.generate import generate
@@ -73,6 +73,9 @@ def replay(
             unused = {key: why for key, why in unused.items() if key not in (*infotext.EDITS, *OTHER)}
         elif image or mask:
             raise BadInput(f"{path} was drawn from words alone", "leave out the image and the mask")
+        elif "Film" in info.fields:
+            picture = film.again(model, unet, given, info.fields["Film"])
+            unused = {key: why for key, why in unused.items() if key != "Film"}
         else:
             picture = generate(model, unet, GenerationRequest.of(**given))[0]
         now = {"Version": f"fromnoise {__version__}", "Model hash": model.digest, "Plan": unet.plan,

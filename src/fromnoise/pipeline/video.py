@@ -1,0 +1,91 @@
+"""Pictures → a GIF, or an MP4 by PyAV."""
+
+from collections.abc import Iterable, Sequence
+from fractions import Fraction
+from importlib.util import find_spec
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from fromnoise.errors import BadInput, NotFound
+
+PIXELS = 300_000_000  # of all frames of a GIF, which are in memory together
+SAMPLED = 48  # frames that the colours of a GIF are chosen from
+FASTEST = 50  # frames a second of a GIF: it counts hundredths of a second, and players take 1 for 10
+
+
+def check(path: Path, size: tuple[int, int], frames: int, fps: float) -> None:
+    """Raises what `write` of such pictures would, before any is drawn."""
+    if path.suffix.lower() == ".mp4":
+        if find_spec("av") is None:
+            raise NotFound("MP4 files are written by PyAV, and it is not installed",
+                           "pip install 'fromnoise[film]', or name a .gif or a folder")  # fmt: skip
+        if size[0] % 2 or size[1] % 2:
+            raise BadInput(f"an MP4 of {size[0]}x{size[1]} pixels has an odd side", "give even ones, or name a .gif")
+    elif fps > FASTEST:
+        raise BadInput(f"a GIF has no {fps:g} frames a second", f"give --fps {FASTEST} or less, or name an .mp4")
+    elif size[0] * size[1] * frames > PIXELS:
+        raise BadInput(f"{frames} frames of {size[0]}x{size[1]} are too many for a GIF", "name an .mp4 or a folder")
+
+
+def write(path: Path, pictures: Iterable[Image.Image], fps: float, text: str) -> Path:
+    """Writes pictures of one size as they come; text: the settings, as the file's comment. Raises BadInput."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix.lower() == ".mp4":
+            _mp4(path, pictures, fps, text)
+        else:
+            _gif(path, [*pictures], fps, text)
+    except OSError as error:
+        raise BadInput(f"cannot write {path}: {error.strerror or error}", "choose another place with --out") from error
+    return path
+
+
+def _gif(path: Path, pictures: Sequence[Image.Image], fps: float, text: str) -> None:
+    """One palette for all frames, of their common colours, and one pattern of dots that does not move: what stands
+    still does not flicker."""
+    width, height = pictures[0].size
+    some = pictures[:: -(-len(pictures) // SAMPLED)]
+    sheet = Image.new("RGB", (width, height * len(some)))
+    for i, picture in enumerate(some):
+        sheet.paste(picture, (0, i * height))
+    palette = sheet.quantize(256, kmeans=4)
+    dots = np.tile(_bayer(3), (-(-height // 8), -(-width // 8)))[:height, :width, None] * 8.0
+    drawn = [Image.fromarray((np.asarray(p) + dots).round().clip(0, 255).astype(np.uint8)) for p in pictures]
+    drawn = [picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in drawn]
+    ends = [round(100 * i / fps) for i in range(len(drawn) + 1)]  # hundredths; on average exact
+    durations = [10 * (b - a) for a, b in pairwise(ends)]
+    drawn[0].save(path, "GIF", save_all=True, append_images=drawn[1:], duration=durations, loop=0, optimize=False,
+                  comment=text.encode())  # fmt: skip
+
+
+def _bayer(order: int) -> np.ndarray:
+    """Thresholds in (−½, ½) for ordered dithering, (2^order, 2^order) (Bayer 1973)."""
+    pattern = np.zeros((1, 1))
+    for _ in range(order):
+        pattern = np.block([[4 * pattern, 4 * pattern + 2], [4 * pattern + 3, 4 * pattern + 1]])
+    return (pattern + 0.5) / pattern.size - 0.5
+
+
+def _mp4(path: Path, pictures: Iterable[Image.Image], fps: float, text: str) -> None:
+    import av
+    from av.video.reformatter import ColorRange, Colorspace
+
+    with av.open(str(path), "w", options={"movflags": "+faststart"}) as file:
+        file.metadata["comment"] = text
+        stream = None
+        for picture in pictures:
+            if stream is None:
+                stream = file.add_stream("libx264", Fraction(fps).limit_denominator(1001), {"crf": "15"})
+                stream.width, stream.height = picture.size
+                stream.pix_fmt = "yuv420p"  # which every player knows
+                stream.codec_context.thread_count = 1  # so that the bytes are the same on every machine
+                stream.codec_context.colorspace, stream.codec_context.color_range = 1, 1  # BT.709, limited
+                stream.codec_context.color_primaries = stream.codec_context.color_trc = 1
+            frame = av.VideoFrame.from_image(picture)
+            frame = frame.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG)
+            file.mux(stream.encode(frame))
+        if stream is not None:
+            file.mux(stream.encode())
