@@ -7,8 +7,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from fromnoise.cli.generate import Run, destination
 from fromnoise.cli.options import spelled
 from fromnoise.errors import BadInput, NotFound
@@ -157,6 +155,8 @@ def drawn(path: Path, text: str) -> bool:
     """Whether the picture is there, whole and of these settings. Raises BadInput for another file of the name."""
     if not path.exists():
         return False
+    from PIL import Image
+
     from fromnoise.pipeline import infotext
 
     if infotext.read(path) != text:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from PIL import Image
 
 from fromnoise.cli.axes import Axis, axis
 from fromnoise.cli.batch import drawn
@@ -40,6 +39,8 @@ def grid(
     shape = [len(found[name].values) if name in found else 1 for name in "xyz"]
     if (total := shape[0] * shape[1] * shape[2]) > limit:
         raise BadInput(f"the grid has {total:,} pictures, and {limit:,} are the most", f"say --limit {total}")
+    from PIL import Image
+
     from fromnoise.pipeline.ahead import drawable, each
     from fromnoise.pipeline.grid import arranged, places
 

@@ -19,6 +19,7 @@ COMMANDS = {
     "settings": ("Print the settings that a picture was drawn with.", "fromnoise.cli.settings"),
     "replay": ("Draw a picture again from its own settings, and compare.", "fromnoise.cli.replay"),
     "samplers": ("List the samplers, with what each costs.", "fromnoise.cli.samplers"),
+    "completion": ("Print the script that completes words in bash, zsh or fish.", "fromnoise.cli.completion"),
     "train": ("Train a model from nothing, as a recipe says.", "fromnoise.cli.train"),
     "evaluate": ("Measure a model: does it draw what it is told?", "fromnoise.cli.evaluate"),
 }

@@ -1,5 +1,10 @@
 """`fromnoise samplers`: the tables of samplers and spacings."""
 
+import json as jsonlib
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
 from rich.console import Console
 from rich.table import Column, Table
 
@@ -7,8 +12,14 @@ from fromnoise.diffusion.samplers import SAMPLERS
 from fromnoise.diffusion.spacing import SPACINGS
 
 
-def samplers() -> None:
+def samplers(json: Annotated[bool, typer.Option("--json", help="Print all that is known as JSON.")] = False) -> None:
     """List the samplers, with what each costs, and the spacings."""
+    if json:
+        tables = {"samplers": SAMPLERS, "spacings": SPACINGS}
+        found = {name: [asdict(entry) for entry in table.values()] for name, table in tables.items()}
+        for entry in (entry for entries in found.values() for entry in entries):
+            del entry["module"], entry["function"]  # which are nobody's business
+        return print(jsonlib.dumps(found, indent=2, ensure_ascii=False))
     name = Column("name", no_wrap=True)
     table = Table(name, "label", "order", "calls", "noise", "options", box=None, pad_edge=False)
     for entry in SAMPLERS.values():

@@ -1,12 +1,14 @@
 """FilmRequest: what a film shows, from prompt to prompt and from seed to seed. Options and keywords derive from it."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator
 
 from fromnoise.errors import BadInput
-from fromnoise.latent_diffusion import LatentDiffusion
 from fromnoise.pipeline.request import GenerationRequest
+
+if TYPE_CHECKING:  # so that the command line can show its help without torch
+    from fromnoise.latent_diffusion import LatentDiffusion
 
 Text = Annotated[str, Field(max_length=20_000, pattern="")]  # as GenerationRequest.prompt
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
@@ -35,7 +37,7 @@ class FilmRequest(GenerationRequest):
         """How many key frames."""
         return max(len(self.prompts), len(self.key_seeds))
 
-    def resolved(self, model: LatentDiffusion) -> Self:
+    def resolved(self, model: "LatentDiffusion") -> Self:
         """As of a GenerationRequest, with prompts and seeds for every key frame. Raises BadInput for what makes no
         film."""
         if not self.prompts:

@@ -25,8 +25,7 @@ class GenerationRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
 
-    # the empty pattern lets pass all but lone surrogates, which no file can hold
-    prompt: str = Field("", max_length=20_000, pattern="", description="What to draw.")
+    prompt: str = Field("", max_length=20_000, pattern="", description="What to draw.")  # "": no lone surrogates
     negative_prompt: str = Field("", max_length=20_000, pattern="", description="What to stay away from.")
     dialect: Literal["a1111", "comfy", "compel"] = Field("a1111", description="Whose syntax the prompts are in.")
     prompt_steps: Literal["step", "call"] = Field(
