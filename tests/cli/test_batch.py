@@ -16,7 +16,8 @@ LINES = """# a comment
 
 a (cat:1.2), #'1'
 {"prompt": "a dog", "seed": 7, "count": 2, "cfg": 1.5, "sampler_options": {"order": 2}, "sampler": "lms"}
---prompt "a fish" at sea --negative_prompt red --steps 2 --sampler_name "Euler a" --cfg_scale 2 --size 48x32
+--prompt "a fish" at sea --negative_prompt red --steps 2 --sampler_name "Euler a" --cfg_scale 2 --size 48x32\
+ --sampler-option eta=0.5 --subseed -1
 a (cat:1.2), #'1'
 """
 
@@ -40,6 +41,7 @@ def test_lines_of_all_kinds(model, fromnoise, tmp_path):
     assert (first["prompt"], first["seed"], first["steps"]) == ("a (cat:1.2), #'1'", 5, 4)
     assert (dog["seed"], dog["cfg"], dog["sampler"], dog["sampler_options"]) == (8, 1.5, "lms", {"order": 2})
     assert (fish["prompt"], fish["negative_prompt"], fish["steps"]) == ("a fish at sea", "red", 2)
+    assert fish["sampler_options"] == {"eta": 0.5}
     assert (fish["sampler"], fish["cfg"], fish["width"], fish["height"]) == ("euler_a", 2.0, 48, 32)
 
 

@@ -13,6 +13,7 @@ from fromnoise.errors import BadInput, NotFound
 from fromnoise.pipeline.request import GenerationRequest
 
 BYTES, LINES = 64 * 2**20, 100_000  # at most
+MANY = ("sampler_option", "spacing_option", "mask_file")  # options that may come more than once
 # what A1111's "prompts from file" and this command line call the fields
 NAMES = {"negative": "negative_prompt", "ensd": "eta_noise_seed_delta", "cfg_scale": "cfg", "sampler_name": "sampler",
          "n_iter": "count", "batch_size": "count", "subseed": "variation_seed",
@@ -130,13 +131,13 @@ def options(line: str) -> dict[str, Any]:
     for word in words:
         if word.startswith("--"):
             key = NAMES.get(name := word[2:].replace("-", "_"), name)
-            if key in found and key not in ("sampler_option", "spacing_option"):
+            if key in found and key not in MANY:
                 raise BadInput(f"{word} is given twice", "leave one out")
             found.setdefault(key, [])
         else:
             found[key].append(word)
     size = " ".join(found.pop("size", []))
-    said = spelled(found.pop("sampler_option", None), found.pop("spacing_option", None), size or None)
+    said = spelled(**{name: found.pop(name, None) for name in MANY}, size=size or None)
     said = {name: value for name, value in said.items() if value != {}}
     for name, values in found.items():
         value = " ".join(values) if values or "prompt" in name else True

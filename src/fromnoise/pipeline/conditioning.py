@@ -302,7 +302,7 @@ def _of_one(
             shown, unlike = level([shown, states(against, negative.blend)])
         conditioning, weaker = Conditioning(shown, guidance=distilled), None if against is None else guide
         return denoiser(unet, model.schedule, model.prediction, conditioning, unlike, None, against is not None, weaker,
-                        look and partial(look, texts))  # fmt: skip
+                        None if look is None or isinstance(texts, Way) else partial(look, texts))  # fmt: skip
 
     def shown(prompt: Prompt, step: int, total: int) -> Shown:
         now = prompt.at(step, total)
