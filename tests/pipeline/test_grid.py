@@ -1,7 +1,7 @@
 """Sheets of pictures: nothing overlaps or is cut, whatever the labels say."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFont
 
@@ -15,6 +15,7 @@ FONT = ImageFont.load_default(14)
 
 @settings(max_examples=150, deadline=None)
 @given(axis, axis, axis, st.tuples(st.integers(32, 200), st.integers(32, 200)))
+@example(["a" * 60] * 2, ["b " * 30, "W" * 60], ["y " * 30, "z" * 60], (40, 32))
 def test_nothing_overlaps_or_is_cut(columns, rows, sheets, box):
     sheet = arranged(box, columns, rows, sheets)
     assert len(sheet.cells) == len(columns) * len(rows) * len(sheets)
