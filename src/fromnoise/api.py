@@ -80,6 +80,22 @@ class Engine:
         request = FilmRequest.of(prompts=tuple(prompts), **settings).resolved(self.model)
         return [frame(self.model, self.unet, request, i, watch, self.guide) for i in range(request.frames)]
 
+    def hires(
+        self, prompt: str, *, watch: Callable[[drawing.Step], None] | None = None, **settings
+    ) -> Image.Image | list[Image.Image]:
+        """Draws in two passes, the second one larger: one picture, or a list of them when count > 1. `settings` are
+        fields of HiresRequest: hires_scale, hires_upscaler (a name, or an ESRGAN file), hires_strength, … and those of
+        generate. Raises BadInput, UnknownName, NotFound or BadCheckpoint, before the first step."""
+        from fromnoise.checkpoints.formats.upscaler import load as load_upscaler
+        from fromnoise.pipeline.hires import hires
+        from fromnoise.pipeline.hires_request import HiresRequest
+        from fromnoise.pipeline.upscale import find
+
+        request = HiresRequest.of(prompt=prompt, **settings)
+        network = None if find(request.hires_upscaler) else load_upscaler(request.hires_upscaler)
+        drawn = hires(self.model, self.unet, request, network, watch, self.guide)
+        return drawn if request.count > 1 else drawn[0]
+
     def steps(self, prompt: str, *, latents: Tensor | None = None, **settings) -> Iterator[drawing.Step]:
         """The same run, step by step: `for step in engine.steps("a cat"): engine.pictures(step.x0)`."""
         request = GenerationRequest.of(prompt=prompt, **settings)

@@ -16,6 +16,8 @@ COMMANDS = {
     "edit": ("Redraw a picture, or what a mask marks of it.", "fromnoise.cli.edit"),
     "grid": ("Draw a prompt over axes of settings, on one sheet.", "fromnoise.cli.grid"),
     "film": ("Draw a film from prompt to prompt, from seed to seed.", "fromnoise.cli.film"),
+    "hires": ("Draw in two passes, the second one larger.", "fromnoise.cli.hires"),
+    "upscale": ("Enlarge a finished picture.", "fromnoise.cli.upscale"),
     "settings": ("Print the settings that a picture was drawn with.", "fromnoise.cli.settings"),
     "replay": ("Draw a picture again from its own settings, and compare.", "fromnoise.cli.replay"),
     "samplers": ("List the samplers, with what each costs.", "fromnoise.cli.samplers"),

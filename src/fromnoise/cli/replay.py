@@ -14,6 +14,7 @@ def replay(
     image: Annotated[Path | None, typer.Option(help="What it was made from, if it is an edit.")] = None,
     mask: Annotated[Path | None, typer.Option(help="And the mask.")] = None,
     mask_file: Annotated[list[str] | None, typer.Option(help="What IMASK(left) means: left=left.png.")] = None,
+    upscaler: Annotated[Path | None, typer.Option(help="The network's file, if one enlarged it.")] = None,
     device: Annotated[str | None, typer.Option(help="As the picture says if left out.")] = None,
     dtype: Annotated[str | None, typer.Option(help="As the picture says if left out.")] = None,
     out: Annotated[Path | None, typer.Option(help="Where to write the new picture: .png, .jpg or .webp.")] = None,
@@ -27,10 +28,15 @@ def replay(
     from fromnoise.pipeline.replay import replay as again
     from fromnoise.runtime.prepare import prepare_model
 
+    network = None
+    if upscaler is not None:
+        from fromnoise.checkpoints.formats.upscaler import load
+
+        network = load(upscaler)
     was = plan_of(file) or ("cpu", "fp32")
     parts = load_parts(model, image_tower=False)
     masks = {name: Path(value) for name, value in pairs(mask_file, "left=left.png").items()}
-    found = again(file, parts, prepare_model(parts, device or was[0], dtype or was[1]), image, mask, masks)
+    found = again(file, parts, prepare_model(parts, device or was[0], dtype or was[1]), image, mask, masks, network)
     if out is not None:
         images.save(found.picture, out)
     if json:

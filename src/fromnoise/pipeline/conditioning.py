@@ -235,11 +235,11 @@ def place(
 
 def composed(
     model: LatentDiffusion, unet: Prepared, request: GenerationRequest, prompts: list[str], guide: Prepared | None,
-    look: "Look | None" = None,
+    look: "Look | None" = None, first: int = 0,
 ) -> tuple[Callable[[Query], Answer], list[str]]:  # fmt: skip
     """What `generate.answering` gives, of prompts that are more than words: (answers, notes for who asked)."""
     notes: dict[str, None] = {}  # each once
-    made = {text: _of_one(model, unet, request, text, guide, notes, look) for text in dict.fromkeys(prompts)}
+    made = {text: _of_one(model, unet, request, text, guide, notes, look, first) for text in dict.fromkeys(prompts)}
     if len(made) == 1:
         return made[prompts[0]], list(notes)
 
@@ -254,7 +254,7 @@ def composed(
 
 def _of_one(
     model: LatentDiffusion, unet: Prepared, request: GenerationRequest, text: str, guide: Prepared | None,
-    notes: dict[str, None], look: "Look | None",
+    notes: dict[str, None], look: "Look | None", first: int,
 ) -> Callable[[Query], Answer]:  # fmt: skip
     """One prompt's answers. Of words alone they are, to the bit, those of the same words in `answering`."""
     entry, steps, guidance = samplers.find(request.sampler or ""), request.steps or 1, request.guidance
@@ -305,7 +305,7 @@ def _of_one(
                         None if look is None or isinstance(texts, Way) else partial(look, texts))  # fmt: skip
 
     def shown(prompt: Prompt, step: int, total: int) -> Shown:
-        now = prompt.at(step, total)
+        now = prompt.at(step, total, first)
         if compel:
             return [tuple((part.chunks, part.weight) for part in now)], [1.0]
         weights = [part.weight * place(part.regions, *side, factor, masks) for part in now]
@@ -318,11 +318,11 @@ def _of_one(
         if isinstance(text, Between):
             blends = [one.blend for one in prompts]
             texts, weights = between((texts, weights), shown(prompts[1], step, total), blends, text)
-        against = negative.at(step, total) if compel else negative.at(step, total)[:1]
+        against = negative.at(step, total, first)[: None if compel else 1]
         return texts, weights, tuple((part.chunks, part.weight if compel else 1.0) for part in against)
 
     for name, which in (*(("prompt", one) for one in prompts), ("negative prompt", negative)):
-        for resolved in which.at(0, steps):
+        for resolved in which.at(0, steps, first):
             found = blocks(model.tokenizer, resolved.chunks, which.dialect)
             if len(found) > 1:
                 count, room = sum(map(len, found)), model.tokenizer.max_length - 2

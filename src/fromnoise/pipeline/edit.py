@@ -7,16 +7,15 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image, ImageFilter
-from torch import Tensor
 from torch.nn import functional as F
 
-from fromnoise.diffusion import samplers
 from fromnoise.diffusion.samplers.base import Answer, Query
 from fromnoise.errors import BadInput
 from fromnoise.latent_diffusion import LatentDiffusion
 from fromnoise.pipeline import images, pictures
 from fromnoise.pipeline.edit_request import EditRequest
-from fromnoise.pipeline.generate import Step, answering, levels, run
+from fromnoise.pipeline.generate import Step, answering, levels
+from fromnoise.pipeline.redraw import encoded, redrawn
 from fromnoise.runtime.prepare import Prepared
 
 CELLS = (2, 4, 8, 16, 32, 64)  # a picture's longer side: how finely colours are carried into a mask
@@ -132,15 +131,14 @@ def edit(
     seeds = drawn.seeds()
     sigmas, noise = levels(model, drawn, seeds, drawn.strength)
     work = filled(on.work, on.work_mask) if on.work_mask and drawn.content == "fill" else on.work
-    kept = _latents(model, on.work)  # (1, C, h, w)
-    begun = kept if work is on.work else _latents(model, work)
+    kept = encoded(model, on.work)  # (1, C, h, w)
+    begun = kept if work is on.work else encoded(model, work)
     free = None  # where the latents may change: (1, 1, h, w)
     if on.work_mask is not None:
         painted = torch.from_numpy(np.asarray(on.work_mask).copy())[None, None].float()
         free = F.max_pool2d(painted, model.vae.config.factor) > 0
         if drawn.content == "noise":
             begun = torch.where(free, noise.initial, begun)
-    x = begun + noise.initial * float(sigmas[0])
     # times in the prompt are shares of the run that is left
     left = drawn.model_copy(update={"steps": len(sigmas) - 1})
     answer, notes = answering(model, unet, left, [drawn.prompt], guide)
@@ -152,12 +150,7 @@ def edit(
         uncond = found.x0_uncond
         return Answer(torch.where(free, found.x0, kept), None if uncond is None else torch.where(free, uncond, kept))
 
-    last = None
-    sampling = samplers.load(drawn.sampler or "")(x, sigmas, noise, **drawn.options)
-    for last in run(model, drawn, sigmas, sampling, masked, notes):
-        if watch is not None:
-            watch(last)
-    assert last is not None
+    last = redrawn(model, drawn, sigmas, noise, begun, masked, notes, watch)
     finished = []
     more = described(request, on.whole.size, image, mask)
     for i, picture in enumerate(images.pictures(model.vae, last.x)):
@@ -192,10 +185,3 @@ def described(
             said |= {"Inpaint area": "Only masked", "Masked area padding": str(request.padding)}
     sources = {"Image": image} if mask is None else {"Image": image, "Mask": mask}
     return said | {f"{name} hash": pictures.digest(source) for name, source in sources.items()}
-
-
-def _latents(model: LatentDiffusion, picture: Image.Image) -> Tensor:
-    """(1, C, h, w) in fp32 on the CPU: the mean that the autoencoder sees, so that nothing is drawn by lot."""
-    pixels = torch.from_numpy(np.asarray(picture).copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
-    parameter = next(model.vae.parameters())
-    return model.vae.to_latents(pixels.to(parameter.device, parameter.dtype)).float().cpu()

@@ -114,10 +114,10 @@ def start(
 
 def answering(
     model: LatentDiffusion, unet: Prepared, request: GenerationRequest, prompts: list[str], guide: Prepared | None,
-    look: "Look | None" = None,
+    look: "Look | None" = None, first: int = 0,
 ) -> tuple[Callable[[Query], Answer], list[str]]:  # fmt: skip
     """(what answers the sampler of a resolved request; notes for who asked). prompts: one for all pictures, or one
-    each; look: see pipeline.trace."""
+    each; look: see pipeline.trace; first: the steps of an earlier pass that this one goes on from, see grammar."""
     always, distilled = samplers.find(request.sampler or "").uncond, model.unet.config.guidance_dim is not None
     if distilled and (request.negative_prompt or always or guide):
         raise BadInput("this model was distilled to guide itself and knows no negative prompt, CFG++ or guide",
@@ -130,7 +130,7 @@ def answering(
     if special or any(dropped) or any(map(SYNTAX.search, texts)):
         from fromnoise.pipeline.conditioning import composed  # only for more than words
 
-        return composed(model, unet, request, prompts, guide, look)
+        return composed(model, unet, request, prompts, guide, look, first)
     context, guidance = conditioning.context, request.guidance
     prompt, negative = Conditioning(context[: len(prompts)]), context[len(prompts) :] if two else None
     if distilled:  # the network takes the scale itself

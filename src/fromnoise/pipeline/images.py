@@ -4,6 +4,7 @@ import json
 import math
 import re
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image, PngImagePlugin
@@ -79,8 +80,13 @@ def parameters(
         "Version": f"fromnoise {__version__}",
     }
     lines = [request.prompt, *([f"Negative prompt: {request.negative_prompt}"] if request.negative_prompt else [])]
+    return "\n".join([*lines, pairs(settings)])
+
+
+def pairs(settings: dict[str, Any]) -> str:
+    """ "key: value, …" of what is not None, in JSON's quotes where a value needs them."""
     quoted = {k: json.dumps(v) if re.search('[,:"\n]', str(v)) else v for k, v in settings.items() if v is not None}
-    return "\n".join([*lines, ", ".join(f"{k}: {v}" for k, v in quoted.items())])
+    return ", ".join(f"{k}: {v}" for k, v in quoted.items())
 
 
 def save(picture: Image.Image, path: Path, quality: int | str | None = None) -> Path:

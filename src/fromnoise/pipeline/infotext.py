@@ -33,7 +33,7 @@ WHY = {  # how keys begin that no field of a request can take
     ("Model", "Module", "VAE", "FP8", "Lora", "LoRA", "TI ", "Hashes", "Hypernet", "AddNet", "Refiner", "Civitai"):
         "which weights draw is said apart from the request",
     ("Hires", "First pass", "Denoising", "Mask", "Init image", "ControlNet", "ADetailer", "Face restoration",
-     "Inpaint", "Resize", "Image hash"): "is of a further pass or of another picture",
+     "Inpaint", "Resize", "Image hash", "Postprocess"): "is of a further pass or of another picture",
     ("Film",): "says which frame of which film it is",
     ("Script", "X ", "Y ", "Z ", "Fixed "): "is of a sheet of many pictures",
     ("Version", "App", "User", "Plan", "Torch", "Threads", "Batch", "Parser", "Backend", "Created"):
@@ -43,6 +43,10 @@ INVOKE = {"steps": "Steps", "cfg_scale": "CFG scale", "seed": "Seed", "cfg_resca
           "clip_skip": "Clip skip", "strength": "Denoising strength"}  # fmt: skip
 EDITS = {"Denoising strength": "strength", "Mask blur": "mask_blur", "Masked content": "content",
          "Resize mode": "resize", "Masked area padding": "padding"}  # fmt: skip
+HIRES = {"Denoising strength": "hires_strength", "Hires upscale": "hires_scale", "Hires upscaler": "hires_upscaler",
+         "Hires steps": "hires_steps", "Hires sampler": "hires_sampler", "Hires schedule type": "hires_spacing",
+         "Hires CFG Scale": "hires_cfg", "Hires prompt": "hires_prompt",
+         "Hires negative prompt": "hires_negative_prompt"}  # fmt: skip
 CHUNKS = ("parameters", "prompt", "invokeai_metadata")  # A1111's, ComfyUI's and InvokeAI's, in PNG files
 KEY = re.compile(r"\s*(\w[\w \-/]+):\s*")
 END = re.compile(r"\s*(?:,|\Z)")
@@ -254,6 +258,16 @@ def edit(info: Infotext) -> dict[str, Any]:
             width, _, height = fields.get("Resize to", "").partition("x")
             found |= {"width": width or None, "height": height or None}
     return found
+
+
+def hires(info: Infotext) -> dict[str, Any]:
+    """The keywords that a HiresRequest takes besides, where the text is of a picture drawn in two passes."""
+    if not info.fields.keys() & {"Hires upscale", "Hires resize"}:
+        return {}
+    found: dict[str, Any] = {ours: info.fields[key] for key, ours in HIRES.items() if key in info.fields}
+    width, _, height = info.fields.get("Hires resize", "").partition("x")  # 0: in proportion
+    sides = {"hires_width": width, "hires_height": height}
+    return found | {name: side for name, side in sides.items() if side not in ("", "0")}
 
 
 def read(path: Path | str) -> str | None:

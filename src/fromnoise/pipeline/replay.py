@@ -13,14 +13,18 @@ from PIL import Image
 from fromnoise import __version__
 from fromnoise.errors import BadInput
 from fromnoise.latent_diffusion import LatentDiffusion
-from fromnoise.pipeline import film, infotext, pictures, regions
+from fromnoise.pipeline import film, infotext, pictures, regions, upscale
 from fromnoise.pipeline.edit import edit
 from fromnoise.pipeline.edit_request import EditRequest
 from fromnoise.pipeline.generate import generate
+from fromnoise.pipeline.hires import hires
+from fromnoise.pipeline.hires_request import HiresRequest
 from fromnoise.pipeline.request import GenerationRequest
 from fromnoise.runtime.prepare import Prepared
+from fromnoise.runtime.upscaler import Upscaler
 
 OTHER = ("Inpaint area", "Resize to", "Image hash", "Mask hash")  # what an edit says that is no field of its request
+LARGER = ("Hires upscaler", "Postprocess upscaler")
 NEAR = 2  # levels of 255: the bound of the batched plan, see runtime.prepare
 
 
@@ -49,11 +53,12 @@ def plan_of(path: Path) -> tuple[str, str] | None:
 
 def replay(
     path: Path, model: LatentDiffusion, unet: Prepared, image: Path | None = None, mask: Path | None = None,
-    masks: Mapping[str, Path] = MappingProxyType({}),
+    masks: Mapping[str, Path] = MappingProxyType({}), network: Upscaler | None = None,
 ) -> Replay:  # fmt: skip
     """Draws the picture at `path` again, with as many threads as it was drawn with, and compares. image and mask: what
-    it was made from, if it is an edit; masks: those that its prompt names. Raises BadInput for a picture that says
-    nothing, or not enough to draw it again, and where it was made from other pictures than are given."""
+    it was made from, if it is an edit; masks: those that its prompt names; network: what enlarged it, if one did.
+    Raises BadInput for a picture that says nothing, or not enough to draw it again, and where it was made from other
+    pictures or networks than are given."""
     info = infotext.found(path)
     if "Script" in info.fields:  # A1111's grids say so too
         raise BadInput(f"{path} is a sheet of many pictures ({info.fields['Script']})",
@@ -63,9 +68,18 @@ def replay(
         given, unused = given | {"masks": masks}, {key: why for key, why in unused.items() if key != "Masks"}
     if given.get("seed") is None:
         raise BadInput(f"{path} does not say its seed", "nothing can draw it again: noise without a seed is lost")
+    methods = _upscalers(path, info.fields, network)
     threads = int(said) if (said := info.fields.get("Threads", "")).isdecimal() and 0 < int(said) <= 1024 else None
     with _threads(threads):
-        if more := infotext.edit(info):
+        if more := infotext.hires(info):
+            if image or mask:
+                raise BadInput(f"{path} was drawn from words alone", "leave out the image and the mask")
+            own = methods.get("Hires upscaler")
+            own = own if isinstance(own, Upscaler) else None
+            picture = hires(model, unet, HiresRequest.of(**given | more), own)[0]
+            said = {*infotext.HIRES, "Hires resize", "Hires upscaler hash"}
+            unused = {key: why for key, why in unused.items() if key not in said}
+        elif more := infotext.edit(info):
             source, painted = _sources(path, info.fields, image, mask)
             if source is None:
                 raise BadInput(f"{path} is an edit and does not say of what", "only this program's own can be replayed")
@@ -78,10 +92,15 @@ def replay(
             unused = {key: why for key, why in unused.items() if key != "Film"}
         else:
             picture = generate(model, unet, GenerationRequest.of(**given))[0]
+        if "Postprocess upscaler" in methods:
+            picture = _enlarged(picture, info.fields, methods["Postprocess upscaler"])
+            unused = {key: why for key, why in unused.items() if not key.startswith("Postprocess upscale")}
         now = {"Version": f"fromnoise {__version__}", "Model hash": model.digest, "Plan": unet.plan,
                "Torch": torch.__version__, "Threads": str(torch.get_num_threads())}  # fmt: skip
     reasons = [f"{key}: {was}, now {now[key]}" for key in now if (was := info.fields.get(key)) and was != now[key]]
     reasons += [f"{key}: not said" for key in now if now[key] and key not in info.fields]
+    reasons += [f"{key} hash: not said" for key, method in methods.items()
+                if isinstance(method, Upscaler) and f"{key} hash" not in info.fields]  # fmt: skip
     with Image.open(path) as file:
         kind, before, after = file.format, np.asarray(file.convert("RGB"), np.int16), np.asarray(picture, np.int16)
     if before.shape != after.shape:
@@ -93,6 +112,34 @@ def replay(
     if difference and not reasons:
         reasons.append("all that is recorded is equal: another processor may add in another order")
     return Replay(picture, difference, tuple(reasons), unused)
+
+
+def _upscalers(
+    path: Path, fields: dict[str, str], network: Upscaler | None
+) -> dict[str, upscale.Method | Upscaler]:
+    """What enlarged the picture, by the key that says so. Raises BadInput where another network, or none, is given."""
+    if (infotext.read(path) or "").count("Postprocess upscaler: ") > 1:
+        raise BadInput(f"{path} was enlarged more than once", "replay the picture before it was enlarged")
+    found = {key: upscale.UPSCALERS.get(fields[key].strip().lower(), network) for key in LARGER if key in fields}
+    for key, method in found.items():
+        if method is None:
+            raise BadInput(f"{path} was enlarged by the network {fields[key]!r}", "give its file with --upscaler")
+        if isinstance(method, Upscaler) and (was := fields.get(f"{key} hash", method.digest)) != method.digest:
+            raise BadInput(f"{method.name} is not the network that enlarged {path} (hash {method.digest}, then {was})",
+                           f"give the very same file, {fields[key]}")  # fmt: skip
+    if network is not None and network not in found.values():
+        raise BadInput(f"{path} was not enlarged by a network", "leave out --upscaler")
+    return {key: method for key, method in found.items() if method is not None}
+
+
+def _enlarged(picture: Image.Image, fields: dict[str, str], method: upscale.Method | Upscaler) -> Image.Image:
+    """What `fromnoise upscale` makes of a picture. Raises BadInput for a size that is none."""
+    by, to = fields.get("Postprocess upscale by"), fields.get("Postprocess upscale to", "")
+    try:
+        width, height = upscale.larger(picture.size, float(by)) if by else map(int, to.split("x"))
+    except ValueError:
+        raise BadInput(f"it was enlarged by {by!r} or to {to!r}, which cannot be read", "correct its text") from None
+    return upscale.upscaled(picture, (width, height), method)
 
 
 def _sources(

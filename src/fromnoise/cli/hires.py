@@ -1,0 +1,31 @@
+"""`fromnoise hires`: words → PNG files, drawn in two passes, the second one larger."""
+
+from functools import partial
+from typing import Annotated
+
+import typer
+
+from fromnoise.cli.generate import Run, options
+from fromnoise.pipeline.hires_request import HiresRequest
+
+
+@partial(options, schema=HiresRequest)
+def hires(
+    prompt: Annotated[str, typer.Argument(help='What to draw, as in "a neon cat in space".')],
+    *,
+    request: HiresRequest,
+    run: Run,
+) -> None:
+    """Draw pictures small, enlarge them and draw over them (A1111's "hires fix")."""
+    from fromnoise.pipeline.upscale import find
+
+    named = find(request.hires_upscaler)  # before the model is read
+    parts, unet, guide = run.load()
+    from fromnoise.checkpoints.formats.upscaler import load
+    from fromnoise.pipeline.hires import hires as draw
+
+    network = None if named else load(request.hires_upscaler)
+    request = request.model_copy(update={"seed": request.resolved(parts).seed})
+    with run.watching() as watch:
+        drawn = draw(parts, unet, request, network, watch, guide)
+    run.deliver(drawn, request)

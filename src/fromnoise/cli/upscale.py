@@ -1,0 +1,46 @@
+"""`fromnoise upscale`: a finished picture → a larger one, by a formula or by a network, with its settings kept."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fromnoise.errors import BadInput
+
+
+def upscale(
+    image: Annotated[Path, typer.Argument(help="The picture to enlarge.")],
+    upscaler: Annotated[
+        str, typer.Option(help="nearest, bilinear, bicubic, lanczos, or an ESRGAN network's .safetensors file.")
+    ] = "lanczos",
+    scale: Annotated[float | None, typer.Option(help="How many times larger; 2 if no size is given.")] = None,
+    size: Annotated[str | None, typer.Option(help="Pixels: 512, or 768x512 (width x height).")] = None,
+    device: Annotated[str, typer.Option(help="For a network: cpu, cuda, cuda:0 or mps.")] = "cpu",
+    out: Annotated[Path | None, typer.Option(help="A .png; the picture's name and its size if left out.")] = None,
+) -> None:
+    """Enlarge a picture. What it says of how it was drawn stays in the file, and what was done to it is added."""
+    from fromnoise.cli.options import sides
+    from fromnoise.pipeline import images, infotext, pictures
+    from fromnoise.pipeline import upscale as upscaling
+
+    if scale is not None and size is not None:
+        raise BadInput("a scale and a size are given", "leave one of them out")
+    if out is not None and out.suffix.lower() != ".png":
+        raise BadInput(f"cannot write {out.name}: pictures are PNG files", "end it in .png")
+    method, before = upscaling.find(upscaler), pictures.rgb(image)
+    if method is None:
+        from fromnoise.checkpoints.formats.upscaler import load
+        from fromnoise.runtime.prepare import device_of
+
+        where, method = device_of(device), load(upscaler)
+        method.network.to(where)
+    given, factor = sides(size), None if size else 2.0 if scale is None else scale
+    target = (given["width"], given["height"]) if factor is None else upscaling.larger(before.size, factor)
+    after = upscaling.upscaled(before, target, method)
+    if infotext.read(image) is None:
+        print("note: the picture says nothing, in A1111's words, of how it was drawn", file=sys.stderr)
+    after.info["parameters"] = upscaling.described(image, factor, after.size, method)
+    path = out or image.with_name(f"{image.stem}-{after.width}x{after.height}.png")
+    images.save(after, path)
+    print(path)

@@ -1,0 +1,100 @@
+"""Networks that enlarge pictures: ESRGAN's residual-in-residual dense blocks, and Real-ESRGAN's small plain network."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+RESIDUAL = 0.2  # the share of a block's answer that is added (Wang 2018 "ESRGAN", §3.1)
+
+
+def _conv(inp: int, out: int) -> nn.Conv2d:
+    return nn.Conv2d(inp, out, 3, padding=1)
+
+
+def _leaky(x: Tensor) -> Tensor:
+    return F.leaky_relu(x, 0.2)
+
+
+class DenseBlock(nn.Module):
+    """Five convolutions, each of which sees all that came before it: (B, width, H, W) → the same."""
+
+    def __init__(self, width: int, growth: int):
+        super().__init__()
+        for i in range(5):
+            self.add_module(f"conv{i + 1}", _conv(width + i * growth, growth if i < 4 else width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        seen, (*inner, last) = [x], self.children()
+        for conv in inner:
+            seen.append(_leaky(conv(torch.cat(seen, 1))))
+        return x + RESIDUAL * last(torch.cat(seen, 1))
+
+
+class RRDB(nn.Module):
+    """Three dense blocks, and a residual around them (Wang 2018, fig. 4)."""
+
+    def __init__(self, width: int, growth: int):
+        super().__init__()
+        self.rdb1, self.rdb2, self.rdb3 = (DenseBlock(width, growth) for _ in range(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + RESIDUAL * self.rdb3(self.rdb2(self.rdb1(x)))
+
+
+class RRDBNet(nn.Module):
+    """Picture (B, 3, H, W) in [0, 1] → (B, 3, scale·H, scale·W), about [0, 1], not clipped.
+
+    `doublings` times twice the side by its nearest pixels (Wang 2018). `unshuffle` u: u×u pixels first become one of
+    u² times the channels, so that scale = 2**doublings / u; a picture that does not divide by u is mirrored at its
+    right and lower edge (Wang 2021 "Real-ESRGAN", §3.2). Parameters are named as in Real-ESRGAN.
+    """
+
+    def __init__(self, width: int = 64, blocks: int = 23, growth: int = 32, doublings: int = 2, unshuffle: int = 1):
+        super().__init__()
+        self.doublings, self.unshuffle, self.scale = doublings, unshuffle, 2**doublings // unshuffle
+        self.conv_first = _conv(3 * unshuffle**2, width)
+        self.body = nn.Sequential(*(RRDB(width, growth) for _ in range(blocks)))
+        self.conv_body = _conv(width, width)
+        for i in range(doublings):
+            self.add_module(f"conv_up{i + 1}", _conv(width, width))
+        self.conv_hr, self.conv_last = _conv(width, width), _conv(width, 3)
+
+    @property
+    def reach(self) -> int:
+        """How many pixels away a pixel of the input can still change one of the output."""
+        fine = sum(2.0**-i for i in range(1, self.doublings + 1)) + 2 * 2.0**-self.doublings
+        return round((2 + 15 * len(self.body) + fine) * self.unshuffle + 0.5) + self.unshuffle
+
+    def forward(self, image: Tensor) -> Tensor:
+        height, width = image.shape[-2:]
+        if self.unshuffle > 1:
+            down, right = -height % self.unshuffle, -width % self.unshuffle
+            way = "reflect" if down < height and right < width else "replicate"  # one pixel has no mirror image
+            image = F.pixel_unshuffle(F.pad(image, (0, right, 0, down), way), self.unshuffle)
+        x = self.conv_first(image)
+        x = x + self.conv_body(self.body(x))
+        for i in range(self.doublings):
+            x = _leaky(self.get_submodule(f"conv_up{i + 1}")(F.interpolate(x, scale_factor=2, mode="nearest")))
+        return self.conv_last(_leaky(self.conv_hr(x)))[..., : height * self.scale, : width * self.scale]
+
+
+class Compact(nn.Module):
+    """Picture (B, 3, H, W) in [0, 1] → (B, 3, scale·H, scale·W): plain convolutions, whose answer is added to the
+    picture's nearest pixels (SRVGGNetCompact of Real-ESRGAN: "realesr-general", "animevideo")."""
+
+    def __init__(self, width: int = 64, convs: int = 16, scale: int = 4):
+        super().__init__()
+        self.scale = scale
+        layers: list[nn.Module] = [_conv(3, width), nn.PReLU(width)]
+        for _ in range(convs):
+            layers += [_conv(width, width), nn.PReLU(width)]
+        self.body = nn.Sequential(*layers, _conv(width, 3 * scale**2))
+
+    @property
+    def reach(self) -> int:
+        """As RRDBNet's."""
+        return len(self.body) // 2 + 1
+
+    def forward(self, image: Tensor) -> Tensor:
+        fine = F.pixel_shuffle(self.body(image), self.scale)
+        return fine + F.interpolate(image, scale_factor=self.scale, mode="nearest")

@@ -1,0 +1,100 @@
+"""Larger pictures: UPSCALERS, by a formula in pixels or in latents, and networks read from a file."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from fromnoise import __version__
+from fromnoise.errors import BadInput, UnknownName
+from fromnoise.pipeline import images, infotext, pictures
+from fromnoise.runtime.upscaler import Upscaler
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to enlarge that needs no network."""
+
+    label: str  # as A1111 calls it
+    mode: str  # of Pillow's Resampling, or in latents of torch's interpolate
+    latent: bool = False
+    antialias: bool = False
+
+
+UPSCALERS = {
+    method.label.lower(): method
+    for method in (
+        Method("Nearest", "nearest"),
+        Method("Bilinear", "bilinear"),
+        Method("Bicubic", "bicubic"),
+        Method("Lanczos", "lanczos"),
+        Method("Latent", "bilinear", True),
+        Method("Latent (antialiased)", "bilinear", True, True),
+        Method("Latent (bicubic)", "bicubic", True),
+        Method("Latent (bicubic antialiased)", "bicubic", True, True),
+        Method("Latent (nearest)", "nearest", True),
+        Method("Latent (nearest-exact)", "nearest-exact", True),
+    )
+}
+
+
+def find(name: str) -> Method | None:
+    """The method of that name; None for what looks like a file. Raises UnknownName for anything else."""
+    method = UPSCALERS.get(name.strip().lower())
+    if method is None and not (Path(name).suffix and not name.endswith(")")) and not Path(name).is_file():
+        raise UnknownName("upscaler", name, [*UPSCALERS, "a .safetensors file"])
+    return method
+
+
+def upscaled(picture: Image.Image, size: tuple[int, int], upscaler: Method | Upscaler) -> Image.Image:
+    """An RGB picture at `size` (width, height). A network is applied once, and again up to twice while the picture is
+    smaller than that; what its scale leaves over is resized by Lanczos, as in A1111.
+
+    Raises BadInput for a method of latents, and for a size beyond `pictures.PIXELS`, also on a network's way there.
+    """
+    if size[0] * size[1] > pictures.PIXELS or min(size) < 1:
+        raise BadInput(f"{size[0]}x{size[1]} pixels cannot be made", f"ask for 1 to {pictures.PIXELS:,} in all")
+    if isinstance(upscaler, Method):
+        if upscaler.latent:
+            raise BadInput(f"{upscaler.label} enlarges latents, and this is a finished picture",
+                           f"choose one of: {', '.join(n for n, m in UPSCALERS.items() if not m.latent)}, or a file")
+        return picture.resize(size, Image.Resampling[upscaler.mode.upper()])
+    for again in range(3):
+        if again and (upscaler.scale == 1 or (picture.width >= size[0] and picture.height >= size[1])):
+            break
+        pixels = torch.from_numpy(np.asarray(picture).copy()).permute(2, 0, 1).float() / 255
+        picture = images.picture(upscaler(pixels) * 2 - 1)
+    return picture if picture.size == size else picture.resize(size, Image.Resampling.LANCZOS)
+
+
+def larger(size: tuple[int, int], scale: float) -> tuple[int, int]:
+    """`scale` times a (width, height). Raises BadInput where that makes nothing, or no sense."""
+    if not 0 < scale <= 64 or min(size) * scale < 1:
+        raise BadInput(f"a picture of {size[0]}x{size[1]} cannot be {scale} times as large", "give a scale such as 2")
+    return int(size[0] * scale), int(size[1] * scale)
+
+
+def described(source: Path, scale: float | None, size: tuple[int, int], upscaler: Method | Upscaler) -> str:
+    """What the picture at `source` says of itself and, in the words of A1111's "Extras", that it was brought to `size`,
+    by `scale` if that was said."""
+    added = images.pairs({
+        "Postprocess upscale by": None if scale is None else images.number(scale),
+        "Postprocess upscale to": None if scale is not None else f"{size[0]}x{size[1]}",
+        "Postprocess upscaler": upscaler.label if isinstance(upscaler, Method) else upscaler.name,
+        "Postprocess upscaler hash": None if isinstance(upscaler, Method) else upscaler.digest,
+    })  # fmt: skip
+    lines = (infotext.read(source) or "").rstrip().split("\n")
+    if lines == [""]:
+        return f"{added}, Version: fromnoise {__version__}"
+    at = next((i for i in reversed(range(len(lines))) if lines[i].lstrip().startswith("Steps:")), len(lines) - 1)
+    return "\n".join([*lines[:at], f"{lines[at]}, {added}", *lines[at + 1 :]])
+
+
+def enlarged(latents: Tensor, size: tuple[int, int], method: Method) -> Tensor:
+    """Latents (B, C, h, w) → (B, C, *size), size (height, width); one by one, for the bits each has alone."""
+    smooth = {"antialias": method.antialias} if method.mode in ("bilinear", "bicubic") else {}
+    return torch.cat([F.interpolate(one, size, mode=method.mode, **smooth) for one in latents.split(1)])
