@@ -92,7 +92,8 @@ class Engine:
         from fromnoise.pipeline.upscale import find
 
         request = HiresRequest.of(prompt=prompt, **settings)
-        network = None if find(request.hires_upscaler) else load_upscaler(request.hires_upscaler)
+        file = request.hires_upscaler
+        network = None if file is None or find(file) else load_upscaler(file)
         drawn = hires(self.model, self.unet, request, network, watch, self.guide)
         return drawn if request.count > 1 else drawn[0]
 

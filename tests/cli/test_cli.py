@@ -219,6 +219,44 @@ def test_masks_by_name_are_given_as_files(model, monkeypatch, capsys, tmp_path):
     assert (code, "left=left.png" in said) == (2, True)
 
 
+def test_hires_and_upscale_are_replayed(model, monkeypatch, capsys, tmp_path):
+    import torch
+    from safetensors.torch import save_file
+
+    from fromnoise.models.rrdb import RRDBNet
+
+    network = str(tmp_path / "2x.safetensors")
+    save_file(RRDBNet(4, 1, 4, 1).state_dict(), network)
+    torch.save({}, tmp_path / "2x.pth")
+    args = ["a cat", "--model", model, "--seed", "3", "--count", "2", "--out", str(tmp_path / "a.png"), "--json"]
+    code, out, said = run(monkeypatch, capsys, "hires", *args, "--hires-scale", "1.4", "--hires-upscaler", network)
+    assert code == 0
+    assert "note: the second pass draws 40x40" in said
+    report = json.loads(out)
+    assert [p["seed"] for p in report["pictures"]] == [3, 4]
+    path = report["pictures"][1]["path"]
+    assert Image.open(path).size == (40, 40)
+    code, out, said = run(monkeypatch, capsys, "replay", path, "--model", model, "--upscaler", network)
+    assert (code, out) == (0, "identical\n")
+    code, _, said = run(monkeypatch, capsys, "replay", path, "--model", model)
+    assert (code, "give its file with --upscaler" in said) == (2, True)
+    code, out, said = run(monkeypatch, capsys, "upscale", path, "--size", "90x100")
+    assert (code, said) == (0, "")
+    assert Path(out.strip()) == tmp_path / "a-4-90x100.png"
+    code, out, _ = run(monkeypatch, capsys, "replay", out.strip(), "--model", model, "--upscaler", network)
+    assert (code, out) == (0, "identical\n")
+    Image.new("RGB", (30, 20)).save(tmp_path / "bare.png")
+    code, out, said = run(monkeypatch, capsys, "upscale", str(tmp_path / "bare.png"), "--upscaler", network)
+    assert (code, "says nothing" in said) == (0, True)
+    assert Image.open(out.strip()).size == (60, 40)
+    for bad, number, remedy in ((["--upscaler", "latent"], 2, "choose one of: nearest"), (["--scale", "0"], 2, "scale"),
+                                (["--upscaler", str(tmp_path / "2x.pth")], 1, "convert"), (["--size", "x"], 2, "192x"),
+                                (["--scale", "2", "--size", "9"], 2, "leave one"), (["--out", "a.jpg"], 2, ".png"),
+                                (["--size", "99999"], 2, "ask for")):  # fmt: skip
+        code, _, said = run(monkeypatch, capsys, "upscale", str(tmp_path / "bare.png"), *bad)
+        assert (code, remedy in said) == (number, True), said
+
+
 def test_edit_redraws_a_picture_and_replays_it(model, monkeypatch, capsys, tmp_path):
     Image.new("RGB", (40, 24), "red").save(tmp_path / "in.png")
     mask = Image.new("L", (40, 24))

@@ -19,12 +19,13 @@ def hires(
     """Draw pictures small, enlarge them and draw over them (A1111's "hires fix")."""
     from fromnoise.pipeline.upscale import find
 
-    named = find(request.hires_upscaler)  # before the model is read
+    file = request.hires_upscaler
+    named = file is None or find(file)  # before the model is read
     parts, unet, guide = run.load()
     from fromnoise.checkpoints.formats.upscaler import load
     from fromnoise.pipeline.hires import hires as draw
 
-    network = None if named else load(request.hires_upscaler)
+    network = None if named or file is None else load(file)
     request = request.model_copy(update={"seed": request.resolved(parts).seed})
     with run.watching() as watch:
         drawn = draw(parts, unet, request, network, watch, guide)

@@ -15,6 +15,7 @@ from fromnoise.pipeline.generate import Step, answering, levels, steps
 from fromnoise.pipeline.hires_request import SIDE, HiresRequest
 from fromnoise.pipeline.redraw import encoded, redrawn
 from fromnoise.pipeline.request import OPTIONS
+from fromnoise.prompt.grammar import Box, parse
 from fromnoise.runtime.prepare import Prepared
 from fromnoise.runtime.upscaler import Upscaler
 
@@ -37,13 +38,18 @@ def hires(
     watch: told of every step of both passes, counted through.
     Raises BadInput or UnknownName before the first step.
     """
-    method = network or upscale.find(request.hires_upscaler)
-    if method is None:
-        raise BadInput(f"{request.hires_upscaler!r} is a file, and no network was given", "load it, and hand it over")
     first = request.resolved(model)
+    method = network or upscale.find(first.hires_upscaler or "")
+    if method is None:
+        raise BadInput(f"{first.hires_upscaler!r} is a file, and no network was given", "load it, and hand it over")
+    prompts = (first.prompt, first.negative_prompt, first.hires_prompt, first.hires_negative_prompt)
+    for part in (part for text in prompts for part in parse(text, first.dialect).parts):
+        if any(isinstance(region, Box) and region.pixels for region in part.regions):
+            raise BadInput("a MASK in pixels holds in one size alone, and two passes have two",
+                           "say where in shares of the picture, as in MASK(0 0.5)")  # fmt: skip
     second, notes = second_pass(model, request, first)
     taken = second.steps or 1
-    whole = second.model_copy(update={"steps": int(taken / min(request.hires_strength, 0.999))})
+    whole = second.model_copy(update={"steps": int(taken / min(first.hires_strength or 1, 0.999))})
     sigmas, noise = levels(model, whole, second.seeds())
     sigmas = sigmas[-taken - 1 :]
     entry = samplers.find(first.sampler or "")
@@ -146,7 +152,7 @@ def described(
     sides = (request.hires_width, request.hires_height)
     network = isinstance(method, Upscaler)
     return {
-        "Denoising strength": images.number(request.hires_strength),
+        "Denoising strength": images.number(first.hires_strength),
         "Hires upscale": None if any(sides) else images.number(request.hires_scale),
         "Hires resize": f"{sides[0] or 0}x{sides[1] or 0}" if any(sides) else None,
         "Hires steps": str(request.hires_steps) if request.hires_steps else None,

@@ -28,7 +28,7 @@ def load(path: str | Path) -> Upscaler:
     another architecture."""
     path = Path(path).expanduser()
     if not path.is_file():
-        raise NotFound(f"there is no upscaler {path}", "give one of UPSCALERS' names, or a .safetensors file")
+        raise NotFound(f"there is no upscaler {path}", "give a .safetensors file, or a method, such as lanczos")
     if path.suffix.lower() != SUFFIX:
         raise BadCheckpoint(f"{path} is no {SUFFIX} file: opening a pickle (.pth, .pt) would run code from it",
                             f"convert it to {SUFFIX} where you trust it, or fetch it in that form")  # fmt: skip
