@@ -222,6 +222,15 @@ def test_spacings_that_follow_from_something_else_are_replayed(engine, tmp_path,
     assert replay(tmp_path / "a.png", engine.model, engine.unet).verdict == "identical"
 
 
+def test_pixels_on_the_way_are_counted_before_the_first_step(engine, tmp_path, monkeypatch):
+    file, seen = str(network_file(tmp_path / "2x.safetensors")), []
+    for module, most, said in ((upscale, 127 * 128, "128x128 pixels of it"), (pictures, 95 * 96, "96x96 pixels can")):
+        monkeypatch.setattr(module, "PIXELS", most)
+        with pytest.raises(BadInput, match=said):
+            engine.hires("a cat", seed=1, hires_upscaler=file, hires_scale=3, watch=seen.append)
+    assert not seen
+
+
 def test_what_the_model_prefers(engine, monkeypatch):
     plain = engine.hires("a cat", seed=1)
     assert "Denoising strength: 0.7, Hires upscale: 2, Hires upscaler: Latent, " in plain.info["parameters"]

@@ -48,6 +48,9 @@ def hires(
             raise BadInput("a MASK in pixels holds in one size alone, and two passes have two",
                            "say where in shares of the picture, as in MASK(0 0.5)")  # fmt: skip
     second, notes = second_pass(model, request, first)
+    here, there = ((r.width or 0, r.height or 0) for r in (first, second))
+    if not (isinstance(method, upscale.Method) and method.latent):
+        upscale.times(here, covering(here, there), method)  # so that too many pixels are said now
     taken = second.steps or 1
     whole = second.model_copy(update={"steps": int(taken / min(first.hires_strength or 1, 0.999))})
     sigmas, noise = levels(model, whole, second.seeds())
@@ -60,7 +63,7 @@ def hires(
     for last in steps(model, unet, first, guide=guide):
         told(replace(last, total=last.total + len(sigmas) - 1, notes=(*last.notes, *notes)))
     assert last is not None  # there is at least one step
-    begun, done = at_size(model, last.x, (second.width or 0, second.height or 0), method, unet.device), last.total
+    begun, done = at_size(model, last.x, there, method, unet.device), last.total
 
     def onwards(step: Step) -> None:
         told(replace(step, index=done + step.index, total=done + step.total))
@@ -125,6 +128,12 @@ def final_size(model: LatentDiffusion, first: HiresRequest) -> tuple[tuple[int, 
     return (fits[0], fits[1]), [note] if fits != asked else []
 
 
+def covering(size: tuple[int, int], to: tuple[int, int]) -> tuple[int, int]:
+    """The smallest (width, height) in the proportions of `size` that has room for `to`."""
+    (wide, high), (width, height) = size, to
+    return (width, width * high // wide) if width * high > height * wide else (height * wide // high, height)
+
+
 def at_size(
     model: LatentDiffusion, latents: Tensor, size: tuple[int, int], method: upscale.Method | Upscaler,
     device: torch.device,
@@ -132,7 +141,7 @@ def at_size(
     """Latents (B, C, h, w) enlarged until they cover `size` (width, height) in pixels, and their middle cut out."""
     factor, (high, wide) = model.vae.config.factor, latents.shape[-2:]
     width, height = (side // factor for side in size)
-    cover = (width, width * high // wide) if width * high > height * wide else (height * wide // high, height)
+    cover = covering((wide, high), (width, height))
     if isinstance(method, upscale.Method) and method.latent:
         large = upscale.enlarged(latents, (cover[1], cover[0]), method)
     else:

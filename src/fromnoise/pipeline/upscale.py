@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from fromnoise import __version__
 from fromnoise.errors import BadInput, UnknownName
 from fromnoise.pipeline import images, infotext, pictures
-from fromnoise.runtime.upscaler import Upscaler
+from fromnoise.runtime.upscaler import PIXELS, Upscaler
 
 
 @dataclass(frozen=True)
@@ -50,22 +50,32 @@ def find(name: str) -> Method | None:
     return method
 
 
-def upscaled(picture: Image.Image, size: tuple[int, int], upscaler: Method | Upscaler) -> Image.Image:
-    """An RGB picture at `size` (width, height). A network is applied once, and again up to twice while the picture is
-    smaller than that; what its scale leaves over is resized by Lanczos, as in A1111.
+def times(size: tuple[int, int], to: tuple[int, int], upscaler: Method | Upscaler) -> int:
+    """How often a network is applied to bring a picture of `size` to `to`: once, and again up to twice while it is
+    smaller, as in A1111; 0 for a method. Raises BadInput where more pixels would be made than are allowed."""
+    if to[0] * to[1] > pictures.PIXELS or min(to) < 1:
+        raise BadInput(f"{to[0]}x{to[1]} pixels cannot be made", f"ask for 1 to {pictures.PIXELS:,} in all")
+    if isinstance(upscaler, Method):
+        return 0
+    (width, height), scale = size, upscaler.scale
+    enough = (n for n in (1, 2) if width * scale**n >= to[0] and height * scale**n >= to[1])
+    found = 1 if scale == 1 else next(enough, 3)
+    if width * height * scale ** (2 * found) > PIXELS:
+        raise BadInput(f"{upscaler.name} makes {width * scale**found}x{height * scale**found} pixels of it on the way",
+                       f"start from fewer, or ask for fewer: {PIXELS:,} are the most")  # fmt: skip
+    return found
 
-    Raises BadInput for a method of latents, and for a size beyond `pictures.PIXELS`, also on a network's way there.
-    """
-    if size[0] * size[1] > pictures.PIXELS or min(size) < 1:
-        raise BadInput(f"{size[0]}x{size[1]} pixels cannot be made", f"ask for 1 to {pictures.PIXELS:,} in all")
+
+def upscaled(picture: Image.Image, size: tuple[int, int], upscaler: Method | Upscaler) -> Image.Image:
+    """An RGB picture at `size` (width, height). A network is applied as often as `times` says; what its scale leaves
+    over is resized by Lanczos. Raises BadInput for a method of latents, and as `times`."""
+    count = times(picture.size, size, upscaler)
     if isinstance(upscaler, Method):
         if upscaler.latent:
             raise BadInput(f"{upscaler.label} enlarges latents, and this is a finished picture",
                            f"choose one of: {', '.join(n for n, m in UPSCALERS.items() if not m.latent)}, or a file")
         return picture.resize(size, Image.Resampling[upscaler.mode.upper()])
-    for again in range(3):
-        if again and (upscaler.scale == 1 or (picture.width >= size[0] and picture.height >= size[1])):
-            break
+    for _ in range(count):
         pixels = torch.from_numpy(np.asarray(picture).copy()).permute(2, 0, 1).float() / 255
         picture = images.picture(upscaler(pixels) * 2 - 1)
     return picture if picture.size == size else picture.resize(size, Image.Resampling.LANCZOS)
