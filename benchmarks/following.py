@@ -18,8 +18,9 @@ from fromnoise.api import Engine
 from fromnoise.cli.evaluate import judge_of
 from fromnoise.data.source import Source
 from fromnoise.data.sources import open_source
-from fromnoise.evaluate import faithfulness, retrieval
+from fromnoise.evaluate import faithfulness
 from fromnoise.evaluate.judge import Judge
+from fromnoise.pipeline.seeing import towers
 
 FILE = Path(__file__).resolve().parents[1] / "docs" / "following.json"
 FIRST = faithfulness.SEEDS + 70_000_000  # captions that no evaluation draws: settings are chosen on these
@@ -77,7 +78,7 @@ def follow(engine: Engine, judge: Judge, source: Source, n: int, settings: dict)
 def diversity(engine: Engine, source: Source, settings: dict) -> tuple[float, float]:
     """(mean, standard error over captions) of 1 − cosine between pictures of one caption, as CLIP's image tower sees
     them."""
-    draw, see = faithfulness.drawer(engine, **settings), retrieval.towers(engine.model)[0]
+    draw, see = faithfulness.drawer(engine, **settings), towers(engine.model)[0]
     found = []
     for scene in faithfulness.scenes(source, ALIKE, seed=FIRST + 1_000_000):
         seeds = [scene.seed + 1000 * k for k in range(EACH)]

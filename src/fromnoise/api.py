@@ -1,7 +1,9 @@
 """The Python interface: `load(…)` → Engine, which draws."""
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from PIL import Image
 from torch import Tensor
@@ -13,6 +15,10 @@ from fromnoise.pipeline import images
 from fromnoise.pipeline.request import GenerationRequest
 from fromnoise.runtime.guide import prepare_guide
 from fromnoise.runtime.prepare import prepare_model
+
+if TYPE_CHECKING:
+    from fromnoise.data.source import Source
+    from fromnoise.pipeline.seeing import Description, Seeing
 
 
 class Engine:
@@ -101,6 +107,29 @@ class Engine:
         """The same run, step by step: `for step in engine.steps("a cat"): engine.pictures(step.x0)`."""
         request = GenerationRequest.of(prompt=prompt, **settings)
         return drawing.steps(self.model, self.unet, request, latents, self.guide)
+
+    def describe(
+        self, image: Image.Image | str | Path, phrases: "str | Source | Sequence[str]" = "stickers", top: int = 5
+    ) -> "list[Description]":
+        """The captions that fit a picture best, as the model's CLIP sees it: of a data source (or its name), or of
+        these phrases. Raises BadInput for a model without CLIP's image tower, NotFound, UnknownName."""
+        from fromnoise.data.sources import open_source
+        from fromnoise.pipeline.pictures import rgb
+
+        source = open_source(phrases) if isinstance(phrases, str) else phrases
+        return self.seeing.describe(rgb(image), source, top)
+
+    def similarity(self, a: Image.Image | Path | str, b: Image.Image | Path | str) -> float:
+        """The cosine of two embeddings in CLIP's space; a string is words, a Path or a Pillow picture is a picture.
+        Raises as `describe`."""
+        return float(self.seeing.cosines([a], [b]))
+
+    @cached_property
+    def seeing(self) -> "Seeing":
+        """The model's CLIP. Raises BadInput for a model without its image tower."""
+        from fromnoise.pipeline.seeing import Seeing
+
+        return Seeing(self.model)
 
     def pictures(self, latents: Tensor) -> list[Image.Image]:
         """Latents (B, C, h, w) → pictures."""

@@ -37,6 +37,7 @@ def evaluate(
     from fromnoise.evaluate import faithfulness, reconstruction, retrieval
     from fromnoise.evaluate.judge import Judge
     from fromnoise.evaluate.report import Report, as_dict, tables, write
+    from fromnoise.pipeline.seeing import towers
 
     started = time.perf_counter()
     engine = load(model, device, dtype, batch=batch)
@@ -67,7 +68,7 @@ def evaluate(
         bar.update(line, completed=1)
         if engine.model.vision is not None:
             line = bar.add_task("CLIP", total=1)
-            report.retrieval = retrieval.evaluate(*retrieval.towers(engine.model), data)
+            report.retrieval = retrieval.evaluate(*towers(engine.model), data)
             bar.update(line, completed=1)
     if runs is not None:
         report.curves = curves(runs)

@@ -20,6 +20,8 @@ COMMANDS = {
     "upscale": ("Enlarge a finished picture.", "fromnoise.cli.upscale"),
     "settings": ("Print the settings that a picture was drawn with.", "fromnoise.cli.settings"),
     "replay": ("Draw a picture again from its own settings, and compare.", "fromnoise.cli.replay"),
+    "describe": ("Say in words what CLIP sees in a picture.", "fromnoise.cli.describe"),
+    "similarity": ("How alike CLIP finds pictures and words.", "fromnoise.cli.similarity"),
     "samplers": ("List the samplers, with what each costs.", "fromnoise.cli.samplers"),
     "completion": ("Print the script that completes words in bash, zsh or fish.", "fromnoise.cli.completion"),
     "train": ("Train a model from nothing, as a recipe says.", "fromnoise.cli.train"),

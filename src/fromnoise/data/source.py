@@ -1,5 +1,6 @@
 """What a source of captioned pictures is: `Sample` and the `Source` protocol."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -47,4 +48,9 @@ class Source(Protocol):
 
     def names(self, attribute: str) -> dict[str, tuple[str, ...]]:
         """Value of an attribute → all that captions call it, as they write it; empty where no words stand for it."""
+        ...
+
+    def caption_of(self, attributes: Mapping[str, str]) -> str | None:
+        """The plainest caption that states all of these attributes and nothing else. None where the source has no scene
+        with just these, as is always so in a source without a schema."""
         ...

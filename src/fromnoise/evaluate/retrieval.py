@@ -1,6 +1,6 @@
 """CLIP's retrieval: which of 256 captions belongs to a picture, and which of 256 pictures to a caption."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,11 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fromnoise.data.loader import to_tensor
 from fromnoise.data.source import Sample, Source
 from fromnoise.errors import BadInput
 from fromnoise.evaluate.faithfulness import Score
-from fromnoise.latent_diffusion import LatentDiffusion
 
 SEEDS = 8_000_000_000  # captions and pictures that no training sees
 SET = 256
@@ -44,30 +42,9 @@ def candidates(source: Source, n: int, seed: int = SEEDS) -> list[Sample]:
     raise BadInput(f"only {len(found)} full and distinct captions, {n} needed", "ask for fewer sets")
 
 
-def towers(model: LatentDiffusion) -> tuple[Callable[[np.ndarray], Tensor], Callable[[list[str]], Tensor]]:
-    """The model's CLIP as (pictures → embeddings, captions → embeddings). BadInput if it has no image tower."""
-    vision, head, text = model.vision, model.text_projection, model.text_encoder
-    if vision is None or head is None:
-        raise BadInput("this model has no CLIP image tower", "retrieval can be measured on models trained by fromnoise")
-    side = vision.config.image_size
-
-    def embed_images(images: np.ndarray) -> Tensor:
-        x = to_tensor(images).to(next(vision.parameters()))
-        if x.shape[-2:] != (side, side):
-            x = F.interpolate(x, (side, side), mode="bilinear", antialias=True, align_corners=False)
-        return torch.cat([vision(some).embeds for some in x.split(64)]).float()
-
-    def embed_texts(texts: list[str]) -> Tensor:
-        ids = torch.tensor([model.tokenizer.encode(t)[0] for t in texts], device=next(text.parameters()).device)
-        pooled = text(ids).pooled
-        return (pooled @ head.to(pooled).T).float()
-
-    return embed_images, embed_texts
-
-
 @torch.inference_mode()
-def evaluate(embed_images: Callable[[np.ndarray], Tensor], embed_texts: Callable[[list[str]], Tensor], source: Source,
-             sets: int = 1, seed: int = SEEDS) -> Retrieval:
+def evaluate(embed_images: Callable[[np.ndarray], Tensor], embed_texts: Callable[[Sequence[str]], Tensor],
+             source: Source, sets: int = 1, seed: int = SEEDS) -> Retrieval:
     """Top-1 of 256 by cosine, over `sets` fixed disjoint sets.
 
     Args:

@@ -2,7 +2,8 @@
 
 import hashlib
 import os
-from functools import lru_cache
+from collections.abc import Mapping
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from fromnoise.data.sources.sticker_words import (
     STYLES,
     caption,
     names,
+    plain_caption,
 )
 from fromnoise.errors import BadInput, NotFound, UnknownName
 
@@ -126,9 +128,7 @@ class Stickers:
         if not 32 <= size <= 512:
             raise BadInput(f"stickers of {size} pixels", "choose a size from 32 to 512")
         self.size = size
-        self.font = find_font(font)
-        digest = hashlib.sha256(self.font.read_bytes()).hexdigest()[:12]
-        self.fingerprint = f"stickers-v{VERSION}-{size}-{digest}"
+        self._font = font
         self.schema: dict[str, tuple[str, ...]] = {
             "object": tuple(OBJECTS),
             "style": tuple(STYLES),
@@ -144,6 +144,16 @@ class Stickers:
         self._glyphs: dict[str, Image.Image] = {}
         self._sprite = lru_cache(maxsize=4096)(self._make_sprite)
         self._canvas = lru_cache(maxsize=None)(lambda name, index: paint(name, index, self.size))
+
+    @cached_property
+    def font(self) -> Path:
+        """Looked for when it is first needed: words need none. Raises NotFound."""
+        return find_font(self._font)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        digest = hashlib.sha256(self.font.read_bytes()).hexdigest()[:12]
+        return f"stickers-v{VERSION}-{self.size}-{digest}"
 
     def __reduce__(self):  # the caches hold functions; a copy in another process fills its own
         return Stickers, (self.size, self.font)
@@ -208,6 +218,20 @@ class Stickers:
             scene["count"] = "1"
             stated |= ({"position"} if says_position else set()) | ({"size"} if says_size else set())
         return scene, frozenset(stated)
+
+    def caption_of(self, attributes: Mapping[str, str]) -> str | None:
+        """See Source; the layouts are one object, a row and a pair, and a neon or a silhouette has a colour."""
+        layout = frozenset(attributes) - {"object", "style", "colour", "background", "count"}
+        allowed = {frozenset(): ("2", "3"), frozenset(("position", "size")): ("1",),
+                   frozenset(("object2", "relation")): ("1",)}  # fmt: skip
+        if not attributes.keys() >= {"object", "style", "background", "count"} or layout not in allowed:
+            return None
+        if any(value not in self.schema[name] for name, value in attributes.items()):
+            return None
+        bare = attributes["style"] in ("neon", "silhouette") and "colour" not in attributes
+        twice = attributes.get("object2") == attributes["object"]
+        wrong = bare or twice or attributes["count"] not in allowed[layout]
+        return None if wrong else plain_caption(attributes)
 
     # ---- drawing
 
