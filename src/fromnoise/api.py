@@ -108,6 +108,30 @@ class Engine:
         request = GenerationRequest.of(prompt=prompt, **settings)
         return drawing.steps(self.model, self.unet, request, latents, self.guide)
 
+    def blend(
+        self,
+        first: Image.Image | str | Path,
+        second: Image.Image | str | Path,
+        prompt: str = "",
+        phrases: "str | Source | Sequence[str]" = "stickers",
+        *,
+        watch: Callable[[drawing.Step], None] | None = None,
+        **settings,
+    ) -> Image.Image | list[Image.Image]:
+        """Draws what two pictures share: one picture, or a list of them when count > 1. Without a prompt both are
+        described first, in the words of `phrases`. `settings` are fields of BlendRequest: weight, strength, clip_scale
+        and those of generate.
+
+        Raises BadInput, UnknownName or NotFound, before the first step.
+        """
+        from fromnoise.data.sources import open_source
+        from fromnoise.pipeline.blend import BlendRequest, blend
+
+        request = BlendRequest.of(prompt=prompt, **settings)
+        words = open_source(phrases) if isinstance(phrases, str) else phrases
+        drawn = blend(self.model, self.unet, request, first, second, words, watch, self.guide)
+        return drawn if request.count > 1 else drawn[0]
+
     def describe(
         self, image: Image.Image | str | Path, phrases: "str | Source | Sequence[str]" = "stickers", top: int = 5
     ) -> "list[Description]":

@@ -278,3 +278,41 @@ def test_edit_redraws_a_picture_and_replays_it(model, monkeypatch, capsys, tmp_p
     assert (code, "strength" in said) == (2, True)
     code, _, said = run(monkeypatch, capsys, "edit", str(tmp_path / "none.png"), "a cat")
     assert (code, "there is no file" in said) == (1, True)
+
+
+def test_describe_and_similarity(model, monkeypatch, capsys, tmp_path):
+    picture, phrases = str(tmp_path / "a.png"), tmp_path / "phrases.txt"
+    Image.new("RGB", (40, 24), "red").save(picture)
+    phrases.write_text("a cat\n\n space \na cat\n")
+    code, out, _ = run(monkeypatch, capsys, "describe", picture, "--model", model, "--phrases", str(phrases), "--json")
+    assert code == 0
+    assert {row["caption"] for row in json.loads(out)} == {"a cat", "space"}
+    args = ["--model", model, "--phrases", str(phrases), "--top", "1"]
+    assert run(monkeypatch, capsys, "describe", picture, *args)[1].count("\n") == 1
+    code, out, _ = run(monkeypatch, capsys, "similarity", picture, picture, "--model", model)
+    assert (code, out) == (0, "1.000\n")
+    code, out, _ = run(monkeypatch, capsys, "similarity", picture, "a cat", "space", "--model", model, "--json")
+    found = json.loads(out)
+    assert found["kinds"] == ["picture", "words", "words"]
+    assert [row[i] for i, row in enumerate(found["cosines"])] == pytest.approx([1, 1, 1], abs=1e-5)
+    monkeypatch.chdir(tmp_path)
+    _, out, _ = run(monkeypatch, capsys, "similarity", "a.png", "a cat", "--text", "--model", model, "--json")
+    assert json.loads(out)["kinds"] == ["words", "words"]
+    phrases.write_text("\n")
+    for wrong, exit_code in (("phrases.txt", 2), ("none.txt", 1), (picture, 2)):
+        code, _, said = run(monkeypatch, capsys, "describe", picture, "--model", model, "--phrases", wrong)
+        assert (code, "Traceback" in said) == (exit_code, False)
+    assert run(monkeypatch, capsys, "similarity", picture, "--model", model)[0] == 2
+
+
+def test_blend_draws_and_replays(model, monkeypatch, capsys, tmp_path):
+    first, second, out = (str(tmp_path / name) for name in ("a.png", "b.png", "c.png"))
+    Image.new("RGB", (40, 24), "red").save(first)
+    Image.new("RGB", (32, 32), "blue").save(second)
+    args = ["--prompt", "a cat", "--clip-scale", "2", "--seed", "3", "--model", model, "--out", out]
+    code, path, said = run(monkeypatch, capsys, "blend", first, second, *args)
+    assert (code, path) == (0, f"{out}\n"), said
+    again = ["replay", out, "--model", model, "--image", first]
+    assert run(monkeypatch, capsys, *again, "--image2", second)[:2] == (0, "identical\n")
+    code, _, said = run(monkeypatch, capsys, *again)
+    assert (code, "--image2" in said) == (2, True)

@@ -196,16 +196,35 @@ def test_other_sizes(size):
     assert s.image.shape == (size, size, 3)
 
 
+def test_captions_of_attributes_are_those_of_scenes(source, scenes):
+    """Every scene has one that no other has, which states all; what is no scene has none."""
+    told = {source.caption_of(s.attributes): s.attributes for s in scenes}
+    assert None not in told
+    assert all(source.caption_of(a) == text for text, a in told.items())
+    assert len(told) == len({frozenset(s.attributes.items()) for s in scenes})
+    cat = {"object": "cat", "style": "neon", "colour": "blue", "background": "space", "position": "left",
+           "size": "small", "count": "1"}  # fmt: skip
+    assert source.caption_of(cat) == "a small neon blue cat on the left in space"
+    pair = {k: cat[k] for k in ("object", "style", "colour", "background", "count")}
+    pair |= {"object2": "dog", "relation": "above"}
+    assert source.caption_of(pair) == "a neon blue cat above a neon blue dog in space"
+    for wrong in ({}, cat | {"count": "2"}, cat | {"object": "sphinx"}, pair | {"object2": "cat"},
+                  {k: v for k, v in cat.items() if k != "size"}, {k: v for k, v in cat.items() if k != "colour"},
+                  pair | {"count": "3"}, pair | {"size": "small"}):  # fmt: skip
+        assert source.caption_of(wrong) is None
+
+
 def test_fingerprint_follows_font_and_size(source):
     assert source.fingerprint == Stickers(64).fingerprint != Stickers(128).fingerprint
 
 
 def test_errors_say_the_remedy(tmp_path, monkeypatch, source):
     with pytest.raises(NotFound, match="apt install fonts-noto-color-emoji"):
-        Stickers(font=tmp_path / "none.ttf")
+        _ = Stickers(font=tmp_path / "none.ttf").font
     monkeypatch.setenv("FROMNOISE_FONT", str(tmp_path / "none.ttf"))
     with pytest.raises(NotFound, match=r"none\.ttf"):
-        Stickers()
+        Stickers().sample(0)
+    assert Stickers().sample(0, draw=False).caption  # words need no font
     (tmp_path / "none.ttf").write_text("no font")
     with pytest.raises(BadInput, match="cannot be drawn"):
         Stickers().sample(0)

@@ -55,7 +55,9 @@ class Run:
 
             self.suffix, self.level, self.check = chosen(self.out, self.format, self.quality)
 
-    def load(self, encoder: bool = True) -> tuple["LatentDiffusion", "Prepared", "Prepared | None"]:
+    def load(
+        self, image_tower: bool = False, encoder: bool = True
+    ) -> tuple["LatentDiffusion", "Prepared", "Prepared | None"]:
         """(the model, its network and the guide's as they run)."""
         # torch makes hundreds of thousands of objects that stay. Looking through them for rubbish takes 0.15 s while
         # it is imported and 0.3 s more at the end of the process, when all of them would be taken apart one by one
@@ -66,7 +68,7 @@ class Run:
         gc.freeze()
         gc.enable()
         atexit.register(gc.freeze)
-        parts, weaker = load_parts(self.model, image_tower=False, encoder=encoder), None
+        parts, weaker = load_parts(self.model, image_tower, encoder), None
         unet = prepare_model(parts, self.device, self.dtype, self.batch)
         if self.guide is not None:
             from fromnoise.runtime.guide import prepare_guide

@@ -18,6 +18,7 @@ COMMANDS = {
     "film": ("Draw a film from prompt to prompt, from seed to seed.", "fromnoise.cli.film"),
     "hires": ("Draw in two passes, the second one larger.", "fromnoise.cli.hires"),
     "upscale": ("Enlarge a finished picture.", "fromnoise.cli.upscale"),
+    "blend": ("Draw what two pictures share.", "fromnoise.cli.blend"),
     "settings": ("Print the settings that a picture was drawn with.", "fromnoise.cli.settings"),
     "replay": ("Draw a picture again from its own settings, and compare.", "fromnoise.cli.replay"),
     "describe": ("Say in words what CLIP sees in a picture.", "fromnoise.cli.describe"),

@@ -11,10 +11,11 @@ import typer
 def replay(
     file: Annotated[Path, typer.Argument(help="A picture that carries its settings.")],
     model: Annotated[str | None, typer.Option(help="A folder or a hub id; the bundled model if left out.")] = None,
-    image: Annotated[Path | None, typer.Option(help="What it was made from, if it is an edit.")] = None,
+    image: Annotated[Path | None, typer.Option(help="What it was made from, if it is an edit or a blend.")] = None,
     mask: Annotated[Path | None, typer.Option(help="And the mask.")] = None,
     mask_file: Annotated[list[str] | None, typer.Option(help="What IMASK(left) means: left=left.png.")] = None,
     upscaler: Annotated[Path | None, typer.Option(help="The network's file, if one enlarged it.")] = None,
+    image2: Annotated[Path | None, typer.Option(help="The second one, if it is a blend.")] = None,
     device: Annotated[str | None, typer.Option(help="As the picture says if left out.")] = None,
     dtype: Annotated[str | None, typer.Option(help="As the picture says if left out.")] = None,
     out: Annotated[Path | None, typer.Option(help="Where to write the new picture: .png, .jpg or .webp.")] = None,
@@ -34,9 +35,10 @@ def replay(
 
         network = load(upscaler)
     was = plan_of(file) or ("cpu", "fp32")
-    parts = load_parts(model, image_tower=False)
+    parts = load_parts(model, image_tower=image2 is not None)
     masks = {name: Path(value) for name, value in pairs(mask_file, "left=left.png").items()}
-    found = again(file, parts, prepare_model(parts, device or was[0], dtype or was[1]), image, mask, masks, network)
+    unet = prepare_model(parts, device or was[0], dtype or was[1])
+    found = again(file, parts, unet, image, mask, masks, network, image2)
     if out is not None:
         images.save(found.picture, out)
     if json:

@@ -15,9 +15,10 @@ from fromnoise.diffusion.variation import slerp
 from fromnoise.latent_diffusion import LatentDiffusion
 from fromnoise.pipeline import images, pictures
 from fromnoise.pipeline.blend_request import BlendRequest
-from fromnoise.pipeline.edit import digest, encoded, resized
+from fromnoise.pipeline.edit import encoded, resized
 from fromnoise.pipeline.generate import Step, answering, levels, run
 from fromnoise.pipeline.seeing import Seeing, embed
+from fromnoise.prompt.grammar import Chunk, Part, Prompt, write
 from fromnoise.runtime.prepare import Prepared
 
 Picture = Image.Image | str | Path
@@ -37,13 +38,16 @@ def blend(
     """`count` pictures of what both show, each with its settings in `info["parameters"]`.
 
     The run starts at the level of noise that `strength` says, from the latents of both, slerped by `weight`, with noise
-    added. Without a prompt both are described in the words of `phrases`, and the two captions pull by weight, as AND
-    does. With clip_scale each x0 is moved towards the pictures' embeddings, slerped: see `seen`.
+    added. Without a prompt both are described in the words of `phrases`, and the states of the two captions are added
+    by weight: compel's .blend, so that the prompt says it (and a negative prompt is read in that dialect too). With
+    clip_scale each x0 is moved towards the pictures' embeddings, slerped: see `seen`.
     phrases: as `Seeing.describe` takes them; not needed where there is a prompt. Raises BadInput, UnknownName."""
     both = [pictures.rgb(first), pictures.rgb(second)]
     see = Seeing(model) if request.clip_scale or not request.prompt else None
     if see and not request.prompt:
-        request = request.model_copy(update={"prompt": joined(see, both, phrases, request.weight)})
+        captions = [see.describe(picture, phrases, 1)[0].caption for picture in both]
+        update = {"prompt": weighed(captions, request.weight), "dialect": "compel"}
+        request = request.model_copy(update=update)
     drawn = request.resolved(model)
     assert drawn.width and drawn.height  # noqa: PT018
     sigmas, noise = levels(model, drawn, drawn.seeds(), drawn.strength)
@@ -61,19 +65,19 @@ def blend(
         if watch is not None:
             watch(last)
     assert last is not None
-    more = {"Blend weight": images.number(drawn.weight), "Blend strength": images.number(drawn.strength),
+    more: dict[str, str | None] = {"Blend weight": images.number(drawn.weight), "Blend strength": images.number(drawn.strength),
             "CLIP guidance scale": images.number(drawn.clip_scale) if drawn.clip_scale else None,
-            "Image hash": digest(both[0]), "Second image hash": digest(both[1])}  # fmt: skip
+            "Image hash": pictures.digest(both[0]), "Second image hash": pictures.digest(both[1])}  # fmt: skip
     finished = images.pictures(model.vae, last.x)
     for i, picture in enumerate(finished):
         picture.info["parameters"] = images.parameters(model, drawn, i, unet.plan, more)
     return finished
 
 
-def joined(see: Seeing, both: Sequence[Image.Image], phrases: Source | Sequence[str], weight: float) -> str:
-    """The prompt in which the captions of both pull by weight."""
-    a, b = (see.describe(picture, phrases, 1)[0].caption for picture in both)
-    return a if a == b else f"{a} :{1 - weight:g} AND {b} :{weight:g}"
+def weighed(captions: Sequence[str], weight: float) -> str:
+    """The prompt, in compel's dialect, whose states are those of two captions, added by weight."""
+    shares = zip(captions, (1 - weight, weight), strict=True)
+    return write(Prompt(tuple(Part((Chunk(text),), share) for text, share in shares if share), (), "compel", True))
 
 
 def seen(

@@ -33,7 +33,8 @@ WHY = {  # how keys begin that no field of a request can take
     ("Model", "Module", "VAE", "FP8", "Lora", "LoRA", "TI ", "Hashes", "Hypernet", "AddNet", "Refiner", "Civitai"):
         "which weights draw is said apart from the request",
     ("Hires", "First pass", "Denoising", "Mask", "Init image", "ControlNet", "ADetailer", "Face restoration",
-     "Inpaint", "Resize", "Image hash", "Postprocess"): "is of a further pass or of another picture",
+     "Inpaint", "Resize", "Image hash", "Postprocess", "Second image", "Blend", "CLIP guidance"):
+        "is of a further pass or of another picture",
     ("Film",): "says which frame of which film it is",
     ("Script", "X ", "Y ", "Z ", "Fixed "): "is of a sheet of many pictures",
     ("Version", "App", "User", "Plan", "Torch", "Threads", "Batch", "Parser", "Backend", "Created"):
@@ -47,6 +48,7 @@ HIRES = {"Denoising strength": "hires_strength", "Hires upscale": "hires_scale",
          "Hires steps": "hires_steps", "Hires sampler": "hires_sampler", "Hires schedule type": "hires_spacing",
          "Hires CFG Scale": "hires_cfg", "Hires prompt": "hires_prompt",
          "Hires negative prompt": "hires_negative_prompt"}  # fmt: skip
+BLENDS = {"Blend weight": "weight", "Blend strength": "strength", "CLIP guidance scale": "clip_scale"}
 CHUNKS = ("parameters", "prompt", "invokeai_metadata")  # A1111's, ComfyUI's and InvokeAI's, in PNG files
 KEY = re.compile(r"\s*(\w[\w \-/]+):\s*")
 END = re.compile(r"\s*(?:,|\Z)")
@@ -268,6 +270,12 @@ def hires(info: Infotext) -> dict[str, Any]:
     width, _, height = info.fields.get("Hires resize", "").partition("x")  # 0: in proportion
     sides = {"hires_width": width, "hires_height": height}
     return found | {name: side for name, side in sides.items() if side not in ("", "0")}
+
+
+def blend(info: Infotext) -> dict[str, Any]:
+    """The keywords that a BlendRequest takes besides, where the text is of a blend."""
+    is_one = "Blend weight" in info.fields
+    return {ours: info.fields[key] for key, ours in BLENDS.items() if key in info.fields} if is_one else {}
 
 
 def read(path: Path | str) -> str | None:

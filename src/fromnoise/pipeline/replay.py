@@ -23,7 +23,7 @@ from fromnoise.pipeline.request import GenerationRequest
 from fromnoise.runtime.prepare import Prepared
 from fromnoise.runtime.upscaler import Upscaler
 
-OTHER = ("Inpaint area", "Resize to", "Image hash", "Mask hash")  # what an edit says that is no field of its request
+OTHER = ("Inpaint area", "Resize to", "Image hash", "Mask hash", "Second image hash")  # said, and no field of a request
 LARGER = ("Hires upscaler", "Postprocess upscaler")
 NEAR = 2  # levels of 255: the bound of the batched plan, see runtime.prepare
 
@@ -53,12 +53,12 @@ def plan_of(path: Path) -> tuple[str, str] | None:
 
 def replay(
     path: Path, model: LatentDiffusion, unet: Prepared, image: Path | None = None, mask: Path | None = None,
-    masks: Mapping[str, Path] = MappingProxyType({}), network: Upscaler | None = None,
+    masks: Mapping[str, Path] = MappingProxyType({}), network: Upscaler | None = None, image2: Path | None = None,
 ) -> Replay:  # fmt: skip
     """Draws the picture at `path` again, with as many threads as it was drawn with, and compares. image and mask: what
-    it was made from, if it is an edit; masks: those that its prompt names; network: what enlarged it, if one did.
-    Raises BadInput for a picture that says nothing, or not enough to draw it again, and where it was made from other
-    pictures or networks than are given."""
+    it was made from, if it is an edit; image and image2, if it is a blend; masks: those that its prompt names; network:
+    what enlarged it, if one did. Raises BadInput for a picture that says nothing, or not enough to draw it again, and
+    where it was made from other pictures or networks than are given."""
     info = infotext.found(path)
     if "Script" in info.fields:  # A1111's grids say so too
         raise BadInput(f"{path} is a sheet of many pictures ({info.fields['Script']})",
@@ -71,22 +71,25 @@ def replay(
     methods = _upscalers(path, info.fields, network)
     threads = int(said) if (said := info.fields.get("Threads", "")).isdecimal() and 0 < int(said) <= 1024 else None
     with _threads(threads):
+        source, painted, second = _sources(path, info.fields, image=image, mask=mask, image2=image2)
         if more := infotext.hires(info):
-            if image or mask:
-                raise BadInput(f"{path} was drawn from words alone", "leave out the image and the mask")
             own = methods.get("Hires upscaler")
             own = own if isinstance(own, Upscaler) else None
             picture = hires(model, unet, HiresRequest.of(**given | more), own)[0]
             said = {*infotext.HIRES, "Hires resize", "Hires upscaler hash"}
             unused = {key: why for key, why in unused.items() if key not in said}
+        elif more := infotext.blend(info):
+            from fromnoise.pipeline.blend import BlendRequest, blend
+
+            if source is None or second is None:
+                raise BadInput(f"{path} is a blend and does not say of what", "only this program's own can be replayed")
+            picture = blend(model, unet, BlendRequest.of(**given | more), source, second)[0]
+            unused = {key: why for key, why in unused.items() if key not in (*infotext.BLENDS, *OTHER)}
         elif more := infotext.edit(info):
-            source, painted = _sources(path, info.fields, image, mask)
             if source is None:
                 raise BadInput(f"{path} is an edit and does not say of what", "only this program's own can be replayed")
             picture = edit(model, unet, EditRequest.of(**given | more), source, painted)[0]
             unused = {key: why for key, why in unused.items() if key not in (*infotext.EDITS, *OTHER)}
-        elif image or mask:
-            raise BadInput(f"{path} was drawn from words alone", "leave out the image and the mask")
         elif "Film" in info.fields:
             picture = film.again(model, unet, given, info.fields["Film"])
             unused = {key: why for key, why in unused.items() if key != "Film"}
@@ -142,13 +145,12 @@ def _enlarged(picture: Image.Image, fields: dict[str, str], method: upscale.Meth
     return upscale.upscaled(picture, (width, height), method)
 
 
-def _sources(
-    path: Path, fields: dict[str, str], image: Path | None, mask: Path | None
-) -> tuple[Image.Image | None, ...]:
-    """The image and the mask that an edit was made from. Raises BadInput where others, or none, are given."""
+def _sources(path: Path, fields: dict[str, str], **given: Path | None) -> tuple[Image.Image | None, ...]:
+    """Image, mask and second image that a picture was made from. Raises BadInput where others, or none, are given."""
     found: list[Image.Image | None] = []
-    for name, source, read in (("image", image, pictures.rgb), ("mask", mask, pictures.mask)):
-        key = f"{name.capitalize()} hash"
+    for name, source in given.items():
+        read = pictures.mask if name == "mask" else pictures.rgb
+        key = {"image": "Image hash", "mask": "Mask hash", "image2": "Second image hash"}[name]
         if key in fields and source is None:
             raise BadInput(f"{path} was made from another picture, its {name}", f"give it with --{name}")
         if source is not None and key not in fields:

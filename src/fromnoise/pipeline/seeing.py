@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from fromnoise.models.resnet import CLIPResNet
 
 STARTS = 256  # samples of a source whose scenes the search starts from; more found nothing better
-KINDS = 2  # scenes with the same attributes are a kind; the best of so many kinds are improved
+KINDS = 4  # scenes with the same attributes are a kind; the best of so many kinds are improved
 CAPTIONS = 2048  # of a source without a schema
 REMEMBERED = 50_000  # texts
 Seen = Image.Image | Path | str  # a picture, a picture's file, words
@@ -116,8 +117,9 @@ class Seeing:
         """The captions that fit a picture best, the best first.
 
         phrases: what to choose from; or a source, whose scenes are searched: those of some samples are compared with
-        the picture, and the best of each kind changed in one attribute after the other, in the source's own words, for
-        as long as that brings it nearer. A source without a schema gives its samples' captions. Raises BadInput."""
+        the picture, and the best of each kind changed in one attribute after the other, or in two that exchange their
+        values, in the source's own words, for as long as that brings it nearer. A source without a schema gives its
+        samples' captions. Raises BadInput."""
         picture = self.pictures([image])[0]
         if isinstance(phrases, Sequence):
             self.check(phrases)
@@ -158,4 +160,7 @@ class Seeing:
                 for name in (name for name in source.schema if name in found[text]):
                     changed = weigh(found[text] | {name: value} for value in source.schema[name])
                     text = max([text, *changed], key=near.__getitem__)
+                pairs = [(a, b) for a, b in combinations(found[text], 2) if source.schema[a] == source.schema[b]]
+                turned = weigh(found[text] | {a: found[text][b], b: found[text][a]} for a, b in pairs)
+                text = max([text, *turned], key=near.__getitem__)
         return found
