@@ -75,8 +75,8 @@ def main() -> None:
         has = [(only(read, a, b), only(read, b, a)) for read, (a, b) in zip(found, pairs, strict=True)]
         parts = sum(a for a, _ in has), sum(b for _, b in has), sum(a and b for a, b in has)
         least = near.min(0).values
-        print(f"| {name} | {least.mean():.3f} ± {least.std() / args.n**0.5:.3f} | {parts[0]} | {parts[1]} | {parts[2]} |"
-              f" {seconds:.1f} |", flush=True)  # fmt: skip
+        cells = [name, f"{least.mean():.3f} ± {least.std() / args.n**0.5:.3f}", *map(str, parts), f"{seconds:.1f}"]
+        print(f"| {' | '.join(cells)} |", flush=True)
         rows.append(drawn)
     pixels = np.stack([np.asarray(p) for row in rows for p in row])
     write_sheet(to_tensor(pixels), Path(args.out), args.n)
