@@ -65,7 +65,8 @@ def blend(
         if watch is not None:
             watch(last)
     assert last is not None
-    more: dict[str, str | None] = {"Blend weight": images.number(drawn.weight), "Blend strength": images.number(drawn.strength),
+    more: dict[str, str | None] = {"Blend weight": images.number(drawn.weight),
+            "Blend strength": images.number(drawn.strength),
             "CLIP guidance scale": images.number(drawn.clip_scale) if drawn.clip_scale else None,
             "Image hash": pictures.digest(both[0]), "Second image hash": pictures.digest(both[1])}  # fmt: skip
     finished = images.pictures(model.vae, last.x)
