@@ -10,13 +10,17 @@ from torchsde._brownian import brownian_interval
 
 from fromnoise.diffusion import philox
 from fromnoise.diffusion.brownian import BrownianNoise
-from fromnoise.diffusion.noise import Noise, initial
+from fromnoise.diffusion.noise import Noise
 from fromnoise.diffusion.variation import BLENDS, slerp, slerp_columns
 from fromnoise.errors import BadInput, UnknownName
 
 pytestmark = pytest.mark.filterwarnings("ignore:Should have")  # torchsde's, about levels a rounding outside
 SHAPE = (4, 8, 8)
 FF = 2**32 - 1
+
+
+def initial(seeds, shape):
+    return Noise(seeds, shape).initial
 
 
 def plain(seeds, shape=SHAPE, **options):

@@ -31,9 +31,9 @@ def upscale(
     method, before = upscaling.find(upscaler), pictures.rgb(image)
     if method is None:
         from fromnoise.checkpoints.formats.upscaler import load
-        from fromnoise.runtime.prepare import device_of
+        from fromnoise.runtime.devices import find
 
-        where, method = device_of(device), load(upscaler)
+        where, method = find(device), load(upscaler)
         method.network.to(where)
     given, factor = sides(size), None if size else 2.0 if scale is None else scale
     target = (given["width"], given["height"]) if factor is None else upscaling.larger(before.size, factor)

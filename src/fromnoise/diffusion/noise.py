@@ -44,13 +44,10 @@ class Noise:
                           numbers of an NVIDIA GPU, see philox.randn
     eta_noise_seed_delta  where it is not 0, the noises after `initial` come from new generators seeded seed + delta
                           (A1111's "ENSD")
-    variation_seeds       one an image. `initial` is then blend(variation_strength, the seed's noise, the first noise of
-    variation_strength    the variation seed): at 0 the seed's noise bit for bit, at 1 the variation's, to rounding
-    blend                 a name of variation.BLENDS: "slerp", or "columns" for A1111's pictures
+    variation_seeds, variation_strength, blend    where `initial` goes from there, see variation.varied
 
     Raises UnknownName for rng and blend; BadInput for no seeds, for one that is no integer in [0, 2⁶³) for "cpu" or
-    [0, 2⁶⁴) for "nv" (delta added or not), for variation seeds that are not as many, for a strength outside [0, 1] or,
-    where there are no variation seeds, other than 0.
+    [0, 2⁶⁴) for "nv" (delta added or not), and as variation.varied does.
     """
 
     def __init__(
@@ -67,26 +64,13 @@ class Noise:
         check_seeds(rng, seeds)
         later = [s + eta_noise_seed_delta for s in seeds]
         check_seeds(rng, later, f"seeds with eta_noise_seed_delta {eta_noise_seed_delta} added,")
-        if variation_seeds is not None:
-            check_seeds(rng, variation_seeds, "variation seeds")
-            if len(variation_seeds) != len(seeds):
-                wrong = f"{len(variation_seeds)} variation seeds cannot vary {len(seeds)} images"
-                raise BadInput(wrong, "give one for each image")
-        if not 0 <= variation_strength <= (0 if variation_seeds is None else 1):
-            raise BadInput(
-                f"variation_strength {variation_strength} cannot be used",
-                "give a number from 0 (the seed's own noise) to 1 (the variation seed's), and variation seeds with it",
-            )
         self.shape = tuple(shape)
         self.streams = [stream(rng, s) for s in seeds]
         self.initial = self.draw()  # always drawn, else the first step's noise would repeat the starting latents
-        if variation_seeds is not None and variation_strength:
-            from fromnoise.diffusion.variation import find
+        if variation_seeds is not None or variation_strength:
+            from fromnoise.diffusion.variation import varied
 
-            mix = find(blend)
-            others = [stream(rng, s)(self.shape) for s in variation_seeds]
-            pairs = zip(self.initial, others, strict=True)
-            self.initial = torch.stack([mix(variation_strength, a, b) for a, b in pairs])
+            self.initial = varied(self.initial, rng, variation_seeds, variation_strength, blend)
         if eta_noise_seed_delta:
             self.streams = [stream(rng, s) for s in later]
 

@@ -108,11 +108,3 @@ class NoiseSchedule:
         logs = self.log_sigmas
         low = (torch.searchsorted(logs, log.contiguous(), right=True) - 1).clamp(0, len(self) - 2)
         return (low + (log - logs[low]) / (logs[low + 1] - logs[low])).clamp(0, len(self) - 1)
-
-    def scales(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """(signal, noise) scales of what a network is shown at integer timesteps t, float64, shape of t:
-        "vp" √ᾱ and √(1 − ᾱ), "flow" 1 − s and s. Exact at the last timestep, nothing floored."""
-        a = self.alpha_bar[t.to("cpu")]
-        signal, noise = a.sqrt(), (1 - a).sqrt()
-        total = signal + noise if self.kind == "flow" else torch.ones_like(a)
-        return signal / total, noise / total

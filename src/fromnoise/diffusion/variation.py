@@ -1,11 +1,13 @@
 """From one noise towards another: the arcs between them."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+import torch
 from torch import Tensor
 
-from fromnoise.errors import UnknownName
+from fromnoise.diffusion.noise import check_seeds, stream
+from fromnoise.errors import BadInput, UnknownName
 
 
 def slerp(strength: float, a: Tensor, b: Tensor) -> Tensor:
@@ -41,3 +43,24 @@ def find(name: str) -> Callable[[float, Tensor, Tensor], Tensor]:
     if name not in BLENDS:
         raise UnknownName("blend", name, BLENDS)
     return BLENDS[name]
+
+
+def varied(initial: Tensor, rng: str, seeds: Sequence[int] | None, strength: float, blend: str) -> Tensor:
+    """blend(strength, the noise that each image starts from, the first noise of its variation seed), (B, C, H, W): at 0
+    the first bit for bit, at 1 the other, to rounding. seeds: one an image; blend: a name of BLENDS.
+
+    Raises UnknownName for blend, BadInput for seeds that cannot be used or are not as many, for a strength outside
+    [0, 1] or, where there are no seeds, other than 0."""
+    if seeds is not None:
+        check_seeds(rng, seeds, "variation seeds")
+        if len(seeds) != len(initial):
+            raise BadInput(f"{len(seeds)} variation seeds cannot vary {len(initial)} images", "give one for each image")
+    if not 0 <= strength <= (0 if seeds is None else 1):
+        raise BadInput(
+            f"variation_strength {strength} cannot be used",
+            "give a number from 0 (the seed's own noise) to 1 (the variation seed's), and variation seeds with it",
+        )
+    if not strength or seeds is None:
+        return initial
+    mix, others = find(blend), [stream(rng, s)(initial.shape[1:]) for s in seeds]
+    return torch.stack([mix(strength, a, b) for a, b in zip(initial, others, strict=True)])

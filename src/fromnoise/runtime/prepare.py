@@ -14,20 +14,6 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 Step = Callable[..., Tensor]  # (x (B, C, H, W), t, record: Record | None = None) → (B, C, H, W) in fp32
 
 
-def device_of(name: str) -> torch.device:
-    """ "cpu", "cuda", "cuda:1", "mps" → the device. Raises BadInput for one that this machine does not have."""
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise BadInput(f"unknown device {name!r}", "choose one of: cpu, cuda, cuda:0, mps") from None
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    absent = device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()
-    if absent or not there.get(device.type, False):
-        have = [kind for kind, yes in there.items() if yes]
-        raise BadInput(f"this machine has no device {name!r}", f"choose one of: {', '.join(have)}")
-    return device
-
-
 class Prepared:
     """A network on its device. `plan` names how it computes: part of what a picture's bits depend on."""
 
@@ -86,4 +72,8 @@ def prepare(network: UNet, device: str = "cpu", dtype: str = "fp32", batch: int 
         raise UnknownName("dtype", dtype, DTYPES)
     if batch < 1:
         raise BadInput(f"batch {batch} cannot be used", "give the number of pictures a call, 1 or more")
-    return Prepared(network, device_of(device), dtype, batch)
+    if device != "cpu":
+        from fromnoise.runtime.devices import find
+
+        return Prepared(network, find(device), dtype, batch)
+    return Prepared(network, torch.device("cpu"), dtype, batch)
