@@ -155,9 +155,9 @@ class Engine:
 
         return Seeing(self.model)
 
-    def pictures(self, latents: Tensor) -> list[Image.Image]:
-        """Latents (B, C, h, w) → pictures."""
-        return images.pictures(self.model.vae, latents)
+    def pictures(self, latents: Tensor, tiling: str = "none") -> list[Image.Image]:
+        """Latents (B, C, h, w) → pictures; tiling: as they were drawn."""
+        return images.pictures(self.model.vae, latents, tiling)
 
 
 def load(

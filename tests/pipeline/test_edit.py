@@ -18,6 +18,7 @@ from fromnoise.errors import BadInput, FromnoiseError, NotFound
 from fromnoise.pipeline import images, pictures
 from fromnoise.pipeline.edit import Canvas, composited, filled, resized
 from fromnoise.pipeline.replay import replay
+from fromnoise.pipeline.seam import freedom, matched
 
 
 @pytest.fixture(scope="module")
@@ -84,10 +85,29 @@ def test_a_soft_edge_goes_from_one_to_the_other(engine):
     white, black = Image.new("RGB", (64, 64), "white"), Image.new("RGB", (64, 64), "black")
     mask = box(64, 64, (32, 0, 64, 64))
     row = np.asarray(composited(Canvas(white, (0, 0, 64, 64), white, mask, mask), black, 4.0))[32, :, 0].astype(int)
-    assert row[:20].tolist() == [255] * 20
-    assert row[44:].tolist() == [0] * 20
+    assert row[:32].tolist() == [255] * 32  # outside nothing changes, however soft it is
+    assert row[54:].tolist() == [0] * 10
     assert (np.diff(row) <= 0).all()
     assert np.abs(np.diff(row)).max() < 60  # a hard edge is one step of 255
+
+
+def test_colours_agree_along_an_edge():
+    """A picture drawn in a lighter tone meets the one around it without a step, and is itself further in."""
+    old = noisy(64, 64)
+    lighter = Image.fromarray((np.asarray(old) // 2 + 60).astype(np.uint8))
+    darker = Image.fromarray((np.asarray(old) // 2).astype(np.uint8))
+    found = np.asarray(matched(lighter, darker, box(64, 64, (0, 0, 64, 40))), int) - np.asarray(darker, int)
+    assert (found[40:] == 0).all()
+    assert found[39].max() <= 12  # of 60: what a smooth way there takes in the first pixel
+    assert (np.diff(found[::-1], axis=0) >= -1).all()  # rounded to whole levels
+    assert found[:10].min() >= 59
+
+
+def test_how_free_latents_are():
+    free = lambda mask: freedom(mask, 8)[0, 0].tolist()  # noqa: E731
+    assert free(box(32, 16, (8, 0, 32, 8))) == [[0, 1, 1, 1], [0, 0, 0, 0]]
+    assert free(box(32, 16, (12, 0, 32, 16))) == [[0, 0.5, 1, 1]] * 2
+    assert free(box(32, 16, (9, 3, 10, 4))) == [[0, 1, 0, 0], [0, 0, 0, 0]]  # one pixel alone can change
 
 
 def test_masked_latents_are_the_pictures_own(engine):

@@ -90,6 +90,7 @@ def requests(draw) -> GenerationRequest:
         seed=draw(st.integers(0, 2**62)),
         rng=draw(st.sampled_from(["cpu", "nv"])),
         eta_noise_seed_delta=draw(st.integers(-(10**15) + 1, 10**15 - 1)),  # of 15 digits, see `number`
+        tiling=draw(st.sampled_from(["none", "both", "x", "y"])),
         count=draw(st.integers(1, 4)),
         width=draw(st.integers(8, 8192)),
         height=draw(st.integers(8, 8192)),
@@ -192,6 +193,8 @@ def test_samplers_and_schedules(sampler, schedule, name, spacing):
     ("Variation seed: 3, Variation seed strength: 0.5, Variation blend: slerp", {"variation_blend": "slerp"}, []),
     ("APG: 0.5 inf -0.5", {"apg": True, "apg_parallel": 0.5, "apg_norm": None, "apg_momentum": -0.5}, []),
     ("CFG interval: 0 5.5", {"cfg_sigma_min": 0.0, "cfg_sigma_max": 5.5}, []),
+    ("Tiling: True", {"tiling": "both"}, []), ("Tiling: False", {"tiling": "none"}, []),
+    ("Tiling: x", {"tiling": "x"}, []), ("Tiling: maybe", {"tiling": None}, ["Tiling"]),
     ("Schedule type: Beta", {"spacing_options": None}, []),
     ("Schedule type: beta, Version: ComfyUI", {"spacing_options": {"of": "timestep"}}, ["Version"]),
 ])  # fmt: skip
@@ -457,6 +460,13 @@ def test_invokeai(tmp_path, scheduler, sampler, spacing):
     assert unused["Model"].startswith("juggernautXL")
     assert unused["Version"].startswith("InvokeAI 3.5.0")
     assert {"generation_mode", "vae"} <= unused.keys()
+
+
+@pytest.mark.parametrize(("axes", "tiling"), [({}, None), ({"seamless_x": True, "seamless_y": True}, "both"),
+                                              ({"seamless_x": False, "seamless_y": True}, "y")])  # fmt: skip
+def test_invokeai_seamless(tmp_path, axes, tiling):
+    found, _ = infotext.request(infotext.found(with_chunk(tmp_path / "a.png", "invokeai_metadata", INVOKE | axes)))
+    assert found.get("tiling") == tiling
 
 
 leaf = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.sampled_from(["a", "3"])

@@ -40,6 +40,7 @@ def test_every_setting_draws_the_same_again(engine, tmp_path):
             "cfg_rescale": chance.choice([0.0, 0.3]), "rng": chance.choice(["cpu", "nv"]),
             "cfg_sigma_max": chance.choice([None, 2.0, float("inf")]), "clip_skip": chance.choice([1, 2]),
             "dialect": chance.choice(["a1111", "comfy"]), "prompt_steps": chance.choice(["step", "call"]),
+            "tiling": chance.choice(["none", "none", "x", "both"]),
             "variation_strength": chance.choice([0.0, 0.0, 0.31]), "width": chance.choice([32, 48]),
             "noise_scaling": chance.choice(["unit", "sigma_max"]), "eta_noise_seed_delta": chance.choice([0, 31337]),
             **{name: chance.uniform(0.1, 0.9) for name in ("eta", "s_noise") if name in entry.options},

@@ -7,15 +7,16 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image, ImageFilter
-from torch.nn import functional as F
 
 from fromnoise.diffusion.samplers.base import Answer, Query
 from fromnoise.errors import BadInput
 from fromnoise.latent_diffusion import LatentDiffusion
 from fromnoise.pipeline import images, pictures
 from fromnoise.pipeline.edit_request import EditRequest
+from fromnoise.pipeline.encode import encoded
 from fromnoise.pipeline.generate import Step, answering, levels
-from fromnoise.pipeline.redraw import encoded, redrawn
+from fromnoise.pipeline.redraw import redrawn
+from fromnoise.pipeline.seam import freedom, matched
 from fromnoise.runtime.prepare import Prepared
 
 CELLS = (2, 4, 8, 16, 32, 64)  # a picture's longer side: how finely colours are carried into a mask
@@ -54,28 +55,38 @@ def resized(picture: Image.Image, size: tuple[int, int], how: str, method=Image.
 
 
 def canvas(model: LatentDiffusion, request: EditRequest, image: Image.Image, mask: Image.Image | None) -> Canvas:
-    """Image (RGB) and mask ("L") at the sizes that the request asks for. Raises BadInput for a mask of another size."""
+    """Image (RGB) and mask ("L") at the sizes that the request asks for, then extended as it asks. Raises BadInput for
+    a mask of another size."""
     if mask is not None and mask.size != image.size:
         raise BadInput(f"the mask is {mask.width}x{mask.height}, the picture {image.width}x{image.height}",
                        "give a mask of the picture's size")  # fmt: skip
+    whole = image
+    if not request.only_masked:
+        size = _size(request, image)
+        whole, nearest = resized(image, size, request.resize), Image.Resampling.NEAREST
+        mask = None if mask is None else resized(mask, size, request.resize, nearest)
+    if any(request.extends):
+        from fromnoise.pipeline.outpaint import extended  # only where it is asked for
+
+        whole, mask = extended(whole, mask, request, model.multiple)
+    area, size = (0, 0, *whole.size), whole.size
     if request.only_masked:
         if mask is None:
             raise BadInput("only_masked needs a mask", "give one, white where to draw")
+        if request.tiling != "none":
+            raise BadInput("tiling is of a whole picture, and only_masked draws a part", "leave out one of them")
         size = request.width or model.size, request.height or model.size
         area = _around(mask, request.padding, size[0] / size[1])
-        whole = image
-    else:
-        out = request.width or image.width, request.height or image.height
-        whole = resized(image, out, request.resize)
-        nearest = Image.Resampling.NEAREST
-        mask = None if mask is None else resized(mask, out, request.resize, nearest)
-        area, size = (0, 0, *out), out
     wide, high = (max(round(side / model.multiple), 1) * model.multiple for side in size)
     work, work_mask = (None if p is None else p.crop(area) for p in (whole, mask))
     assert work is not None
     if work_mask is not None:
         work_mask = work_mask.resize((wide, high), Image.Resampling.NEAREST)
     return Canvas(whole, area, resized(work, (wide, high), "stretch"), mask, work_mask)
+
+
+def _size(request: EditRequest, image: Image.Image) -> tuple[int, int]:
+    return request.width or image.width, request.height or image.height
 
 
 def _around(mask: Image.Image, padding: int, ratio: float) -> tuple[int, int, int, int]:
@@ -122,8 +133,8 @@ def edit(
 
     The run starts at the level of noise that `strength` says, from the picture's latents with noise added (SDEdit, Meng
     et al. 2022, eq. 6), and with a mask every x0 is the picture's own outside of it (as in A1111; Lugmayr et al. 2022
-    "RePaint" does it to x). At the end what is not masked is put back pixel by pixel: with mask_blur 0 its bytes are
-    the picture's (or, where the request resizes it, the resized picture's).
+    "RePaint" does it to x), in part where the mask ends within a latent. At the end what is not masked is put back
+    pixel by pixel: its bytes are the picture's (or, where the request resizes it, the resized picture's).
     mask: white is drawn. Any pictures that `pictures.rgb` and `pictures.mask` take. Raises BadInput, UnknownName."""
     image, mask = pictures.rgb(image), None if mask is None else pictures.mask(mask)
     on = canvas(model, request, image, mask)
@@ -131,14 +142,18 @@ def edit(
     seeds = drawn.seeds()
     sigmas, noise = levels(model, drawn, seeds, drawn.strength)
     work = filled(on.work, on.work_mask) if on.work_mask and drawn.content == "fill" else on.work
-    kept = encoded(model, on.work)  # (1, C, h, w)
-    begun = kept if work is on.work else encoded(model, work)
-    free = None  # where the latents may change: (1, 1, h, w)
+    kept = encoded(model, on.work, drawn.tiling)  # (1, C, h, w)
+    begun = kept if work is on.work else encoded(model, work, drawn.tiling)
+    free = None  # how far the latents may change: (1, 1, h, w)
     if on.work_mask is not None:
-        painted = torch.from_numpy(np.asarray(on.work_mask).copy())[None, None].float()
-        free = F.max_pool2d(painted, model.vae.config.factor) > 0
+        free = freedom(on.work_mask, model.vae.config.factor)
         if drawn.content == "noise":
-            begun = torch.where(free, noise.initial, begun)
+            begun = torch.lerp(begun, noise.initial, free)
+    if model.unet.config.in_channels > model.unet.config.out_channels:
+        from fromnoise.pipeline.inpainting import shown  # only for models made for it
+
+        unet, guide = shown(model, drawn, unet, guide, on.work if on.work_mask else None, on.work_mask)
+        free = None  # they have learnt to keep what they see
     # times in the prompt are shares of the run that is left
     left = drawn.model_copy(update={"steps": len(sigmas) - 1})
     answer, notes = answering(model, unet, left, [drawn.prompt], guide)
@@ -148,38 +163,39 @@ def edit(
         if free is None:
             return found
         uncond = found.x0_uncond
-        return Answer(torch.where(free, found.x0, kept), None if uncond is None else torch.where(free, uncond, kept))
+        return Answer(torch.lerp(kept, found.x0, free), None if uncond is None else torch.lerp(kept, uncond, free))
 
     last = redrawn(model, drawn, sigmas, noise, begun, masked, notes, watch)
     finished = []
-    more = described(request, on.whole.size, image, mask)
-    for i, picture in enumerate(images.pictures(model.vae, last.x)):
+    more = described(request, image, mask)
+    for i, picture in enumerate(images.pictures(model.vae, last.x, drawn.tiling)):
         finished.append(composited(on, picture, drawn.mask_blur))
         finished[-1].info["parameters"] = images.parameters(model, drawn, i, unet.plan, more)
     return finished
 
 
 def composited(on: Canvas, drawn: Image.Image, blur: float) -> Image.Image:
-    """What was drawn, put where it belongs; outside of the mask, softened by `blur` pixels, the whole as it was."""
+    """What was drawn, put where it belongs; outside of the mask the whole as it was. Inside, as far as the mask
+    softened by `blur` pixels is not white, what was there before shows through."""
     left, top, right, bottom = on.area
     drawn = resized(drawn, (right - left, bottom - top), "stretch")
     if on.mask is None:
         return drawn
     soft = on.mask.filter(ImageFilter.GaussianBlur(blur)) if blur else on.mask
     over = on.whole.copy()
-    over.paste(drawn, (left, top))
+    over.paste(matched(drawn, on.whole.crop(on.area), on.mask.crop(on.area)), (left, top))
     return Image.composite(over, on.whole, soft)
 
 
-def described(
-    request: EditRequest, size: tuple[int, int], image: Image.Image, mask: Image.Image | None
-) -> dict[str, str | None]:
-    """What the file says of an edit beside its request's settings, in A1111's words where it has some; size: what came
-    of the image."""
+def described(request: EditRequest, image: Image.Image, mask: Image.Image | None) -> dict[str, str | None]:
+    """What the file says of an edit beside its request's settings, in A1111's words where it has some."""
     said: dict[str, str | None] = {"Denoising strength": images.number(request.strength)}
     if (request.width or request.height) and not request.only_masked:
-        said |= {"Resize to": f"{size[0]}x{size[1]}", "Resize mode": request.resize}
-    if mask is not None:
+        width, height = _size(request, image)
+        said |= {"Resize to": f"{width}x{height}", "Resize mode": request.resize}
+    if any(request.extends):
+        said["Extend"] = " ".join(map(str, request.extends))
+    if mask is not None or any(request.extends):
         said |= {"Mask blur": images.number(request.mask_blur), "Masked content": request.content}
         if request.only_masked:
             said |= {"Inpaint area": "Only masked", "Masked area padding": str(request.padding)}

@@ -118,6 +118,10 @@ def answering(
 ) -> tuple[Callable[[Query], Answer], list[str]]:  # fmt: skip
     """(what answers the sampler of a resolved request; notes for who asked). prompts: one for all pictures, or one
     each; look: see pipeline.trace; first: the steps of an earlier pass that this one goes on from, see grammar."""
+    if request.tiling != "none":
+        from fromnoise.runtime.tiling import tiled
+
+        unet, guide = tiled(unet, request.tiling), None if guide is None else tiled(guide, request.tiling)
     always, distilled = samplers.find(request.sampler or "").uncond, model.unet.config.guidance_dim is not None
     if distilled and (request.negative_prompt or always or guide):
         raise BadInput("this model was distilled to guide itself and knows no negative prompt, CFG++ or guide",
@@ -154,6 +158,10 @@ def steps(
     Raises BadInput or UnknownName before the first step.
     """
     request = request.resolved(model)
+    if model.unet.config.in_channels > model.unet.config.out_channels:
+        from fromnoise.pipeline.inpainting import shown  # only for models made for it
+
+        unet, guide = shown(model, request, unet, guide)
     sigmas, sampling = start(model, request, request.seeds(), latents)
     answer, notes = answering(model, unet, request, [request.prompt], guide, look)
     yield from run(model, request, sigmas, sampling, answer, notes)
@@ -218,7 +226,7 @@ def generate(
         if watch is not None:
             watch(last)
     assert last is not None  # there is at least one step
-    pictures = images.pictures(model.vae, last.x)
+    pictures = images.pictures(model.vae, last.x, request.tiling)
     for i, picture in enumerate(pictures):
         picture.info["parameters"] = images.parameters(model, request, i, unet.plan)
     return pictures

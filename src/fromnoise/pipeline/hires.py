@@ -11,9 +11,10 @@ from fromnoise.diffusion import samplers, spacing
 from fromnoise.errors import BadInput
 from fromnoise.latent_diffusion import LatentDiffusion
 from fromnoise.pipeline import images, upscale
+from fromnoise.pipeline.encode import encoded
 from fromnoise.pipeline.generate import Step, answering, levels, steps
 from fromnoise.pipeline.hires_request import SIDE, HiresRequest
-from fromnoise.pipeline.redraw import encoded, redrawn
+from fromnoise.pipeline.redraw import redrawn
 from fromnoise.pipeline.request import OPTIONS
 from fromnoise.prompt.grammar import Box, parse
 from fromnoise.runtime.prepare import Prepared

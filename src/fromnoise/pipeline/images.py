@@ -27,10 +27,14 @@ WRITTEN = {"Variation seed strength": "variation_strength", "Variation blend": "
 
 
 @torch.inference_mode()
-def pictures(vae: VAE, latents: Tensor) -> list[Image.Image]:
+def pictures(vae: VAE, latents: Tensor, tiling: str = "none") -> list[Image.Image]:
     """Latents (B, C, h, w) → B pictures, RGB; decoded one by one, so that each has the bits it would have alone."""
-    device = next(vae.parameters()).device
-    return [picture(vae.to_image(one.to(device))[0]) for one in latents.split(1)]
+    device, to_image = next(vae.parameters()).device, vae.to_image
+    if tiling != "none":
+        from fromnoise.runtime.tiling import circular  # only where it is asked for
+
+        to_image = circular(to_image, tiling)
+    return [picture(to_image(one.to(device))[0]) for one in latents.split(1)]
 
 
 def picture(image: Tensor) -> Image.Image:
@@ -69,6 +73,7 @@ def parameters(
         "Schedule options": json.dumps(request.spacing_options) if request.spacing_options else None,
         "Discard penultimate sigma": True if request.discard_penultimate else None,
         "RNG": None if request.rng == "cpu" else request.rng.upper(),
+        "Tiling": {"none": None, "both": "True"}.get(request.tiling, request.tiling),
         "CFG interval": " ".join(map(number, bounds)) if limited else None,
         "APG": " ".join(map(number, (g.apg_parallel, g.apg_norm, g.apg_momentum))) if g.apg else None,
         **{name: value if isinstance(value, str) else number(value) for name, field in WRITTEN.items()

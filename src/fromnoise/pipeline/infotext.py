@@ -33,7 +33,7 @@ WHY = {  # how keys begin that no field of a request can take
     ("Model", "Module", "VAE", "FP8", "Lora", "LoRA", "TI ", "Hashes", "Hypernet", "AddNet", "Refiner", "Civitai"):
         "which weights draw is said apart from the request",
     ("Hires", "First pass", "Denoising", "Mask", "Init image", "ControlNet", "ADetailer", "Face restoration",
-     "Inpaint", "Resize", "Image hash", "Postprocess", "Second image", "Blend", "CLIP guidance"):
+     "Inpaint", "Resize", "Image hash", "Extend", "Postprocess", "Second image", "Blend", "CLIP guidance"):
         "is of a further pass or of another picture",
     ("Film",): "says which frame of which film it is",
     ("Script", "X ", "Y ", "Z ", "Fixed "): "is of a sheet of many pictures",
@@ -221,6 +221,8 @@ def request(info: Infotext) -> tuple[dict[str, Any], dict[str, str]]:
         use("Size", width=width.strip(), height=height.strip())
     if "RNG" in fields:
         use("RNG", rng={"gpu": "nv"}.get(rng := fields["RNG"].strip().lower(), rng))
+    if "Tiling" in fields:  # A1111's is along both axes
+        use("Tiling", tiling={"true": "both", "false": "none"}.get(said := fields["Tiling"].strip().lower(), said))
     for key, names, more in (("CFG interval", ("cfg_sigma_min", "cfg_sigma_max"), {}),
                              ("APG", ("apg_parallel", "apg_norm", "apg_momentum"), {"apg": True})):  # fmt: skip
         if key in fields:  # apg's 0 and inf are its defaults; of the interval the model has its own
@@ -255,6 +257,8 @@ def edit(info: Infotext) -> dict[str, Any]:
     fields = info.fields
     found: dict[str, Any] = {ours: fields[key] for key, ours in EDITS.items() if key in fields}
     if "Denoising strength" in fields:
+        sides = [f"extend_{side}" for side in ("left", "right", "top", "bottom")]
+        found |= zip(sides, fields.get("Extend", "").split(), strict=False)
         found["only_masked"] = fields.get("Inpaint area") == "Only masked"
         if not found["only_masked"]:
             width, _, height = fields.get("Resize to", "").partition("x")
@@ -390,6 +394,8 @@ def _invoke(data: dict[str, Any]) -> Infotext:
         fields["Size"] = f"{data.pop('width')}x{data.pop('height')}"
     if isinstance(model := data.get("model"), dict):
         fields |= {"Model": model.get("name", model.get("model_name")), "Model hash": model.get("hash")}
+    if axes := "".join(axis for axis in "xy" if data.pop(f"seamless_{axis}", False) is True):
+        fields["Tiling"] = {"xy": "True"}.get(axes, axes)
     if "rand_device" in data:
         fields["RNG"] = "CPU" if data.pop("rand_device") == "cpu" else "GPU"
     fields |= data | {"Version": f"InvokeAI {data.pop('app_version', '')}".strip()}

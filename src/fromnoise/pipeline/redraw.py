@@ -1,11 +1,8 @@
-"""From a picture instead of noise alone: its latents, and the end of a run that redraws them."""
+"""From a picture instead of noise alone: the end of a run, which redraws its latents."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-import numpy as np
-import torch
-from PIL import Image
 from torch import Tensor
 
 from fromnoise.diffusion import samplers
@@ -17,13 +14,6 @@ from fromnoise.pipeline.request import GenerationRequest
 
 if TYPE_CHECKING:
     from fromnoise.diffusion.brownian import BrownianNoise
-
-
-def encoded(model: LatentDiffusion, picture: Image.Image) -> Tensor:
-    """(1, C, h, w) in fp32 on the CPU: the mean that the autoencoder sees, so that nothing is drawn by lot."""
-    pixels = torch.from_numpy(np.asarray(picture).copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
-    parameter = next(model.vae.parameters())
-    return model.vae.to_latents(pixels.to(parameter.device, parameter.dtype)).float().cpu()
 
 
 def redrawn(

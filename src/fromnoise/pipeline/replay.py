@@ -23,7 +23,8 @@ from fromnoise.pipeline.request import GenerationRequest
 from fromnoise.runtime.prepare import Prepared
 from fromnoise.runtime.upscaler import Upscaler
 
-OTHER = ("Inpaint area", "Resize to", "Image hash", "Mask hash", "Second image hash")  # said, and no field of a request
+# what a picture says of others that it was made from, and no field of a request
+OTHER = ("Inpaint area", "Resize to", "Extend", "Image hash", "Mask hash", "Second image hash")
 LARGER = ("Hires upscaler", "Postprocess upscaler")
 NEAR = 2  # levels of 255: the bound of the batched plan, see runtime.prepare
 

@@ -73,6 +73,7 @@ class GenerationRequest(BaseModel):
     variation_blend: Literal["slerp", "columns"] = Field(
         "slerp", description="Along the sphere through both noises, or column by column as A1111 does."
     )
+    tiling: Literal["none", "both", "x", "y"] = Field("none", description="Seamless: along both axes, x, y.")
     count: int = Field(1, ge=1, le=1000, description="How many pictures.")
     width: int | None = Field(None, ge=8, le=8192, description="Width in pixels.")
     height: int | None = Field(None, ge=8, le=8192, description="Height in pixels.")
