@@ -54,13 +54,15 @@ def model(
     schedule: NoiseSchedule | None = None,
     vision: bool = True,
     guidance_dim: int | None = None,
+    in_channels: int = 4,
     **defaults,
 ):
     """A latent diffusion model of some 100,000 random parameters: pictures of 32×32 from latents of 8×8×4."""
     words = tokenizer(folder / "words")
     text = CLIPTextConfig(words.vocab_size, 16, 2, 2, 32, words.max_length, "quick_gelu", None, words.eos_id)
     parts = LatentDiffusion(
-        UNet(UNetConfig(4, 4, (16, 32), 1, (True, False), (2, 4), 16, 1, 8, sample_size=8, guidance_dim=guidance_dim)),
+        UNet(UNetConfig(in_channels, 4, (16, 32), 1, (True, False), (2, 4), 16, 1, 8, sample_size=8,
+                        guidance_dim=guidance_dim)),
         VAE(VAEConfig(3, 3, 4, (8, 8, 16), 1, 4, scaling_factor=0.8, sample_size=32)),
         CLIPText(text),
         words,

@@ -30,7 +30,7 @@ class Conditioning:
     context: Tensor  # (B, N, context_dim) states of the text encoder, for cross-attention
     pooled: Tensor | None = None  # (B, D) pooled text (SDXL)
     time_ids: Tensor | None = None  # (B, 6) original size, crop, target size (SDXL)
-    concat: Tensor | None = None  # (B, C, H, W) channels put behind those of x (inpainting)
+    concat: Tensor | None = None  # (B or 1, C, H, W) channels put behind those of x (inpainting)
     residuals: Residuals | None = None  # ControlNet
     image_tokens: Tensor | None = None  # (B, M, context_dim) of an image prompt (IP-Adapter)
     guidance: Tensor | None = None  # (B,) fp32, the scale, for a network distilled to follow it (LCM)
@@ -173,7 +173,7 @@ class UNet(nn.Module):
         # (B, 4·width); every resnet would apply this SiLU itself
         emb = F.silu(self.time_embedding(emb.to(x.dtype), cond))
         if conditioning.concat is not None:
-            x = torch.cat((x, conditioning.concat), 1)
+            x = torch.cat((x, conditioning.concat.expand(len(x), -1, -1, -1)), 1)
         x = self.conv_in(x)
         skips = [x]
         for block in self.down_blocks:

@@ -23,6 +23,7 @@ from fromnoise.models.vae import VAE
 from fromnoise.prompt.tokenizer import Tokenizer
 
 PREDICTIONS = {"epsilon": "eps", "v_prediction": "v", "sample": "x0"}  # scheduler's word → ours
+PIPELINES = ("StableDiffusionPipeline", "StableDiffusionInpaintPipeline", "LatentConsistencyModelPipeline")
 PARTS = ("unet", "vae", "text_encoder", "image_encoder")  # those of diffusers that hold weights
 WEIGHTS: dict[str, str] = dict.fromkeys(("unet", "vae"), "diffusion_pytorch_model.safetensors")
 WEIGHTS |= dict.fromkeys(("text_encoder", "image_encoder", "image_tower"), "model.safetensors")
@@ -67,10 +68,8 @@ def load(folder: Path, image_tower: bool = True, encoder: bool = True) -> Latent
     """
     folder = Path(folder)
     index = read_json(folder / "model_index.json")
-    if index.get("_class_name") not in ("StableDiffusionPipeline", "LatentConsistencyModelPipeline"):
-        raise BadCheckpoint(
-            f"{folder} is a {index.get('_class_name')}", "this reader opens folders of a StableDiffusionPipeline"
-        )
+    if index.get("_class_name") not in PIPELINES:
+        raise BadCheckpoint(f"{folder} is a {index.get('_class_name')}", f"this reader opens a {', '.join(PIPELINES)}")
     configs = {"model_index": index, "scheduler": read_json(folder / "scheduler" / "scheduler_config.json")}
     for part in PARTS:
         if (index.get(part) or [None])[0] is not None and (image_tower or part != "image_encoder"):

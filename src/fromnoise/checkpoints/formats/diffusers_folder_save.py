@@ -82,7 +82,9 @@ def save(model: LatentDiffusion, folder: Path, dtype: torch.dtype = torch.float1
         "feature_extractor": [None, None],
         "safety_checker": [None, None],
     }
-    index = {"_class_name": "StableDiffusionPipeline", "_diffusers_version": "0.35.0", "requires_safety_checker": False}
+    config = model.unet.config
+    kind = "StableDiffusionInpaintPipeline" if config.in_channels > config.out_channels else "StableDiffusionPipeline"
+    index = {"_class_name": kind, "_diffusers_version": "0.35.0", "requires_safety_checker": False}
     write_json(folder / "model_index.json", index | classes)
 
 
