@@ -105,7 +105,7 @@ def _tile(picture: Image.Image, fewer: int = 1) -> Image.Image:
 
 
 def _decoded(trace: Trace, latents: Tensor) -> Image.Image:
-    return images.pictures(trace.model.vae, latents[None])[0]
+    return images.pictures(trace.model.vae, latents[None], trace.request.tiling)[0]
 
 
 def _strip(trace: Trace, image: int) -> Image.Image:
