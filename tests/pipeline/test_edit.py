@@ -103,6 +103,15 @@ def test_colours_agree_along_an_edge():
     assert found[:10].min() >= 59
 
 
+def test_fine_lines_do_not_end_at_an_edge():
+    lines = np.full((64, 64, 3), 100, np.uint8)
+    lines[:, ::2] += 40
+    flat = Image.new("RGB", (64, 64), (120, 120, 120))
+    found = np.asarray(matched(flat, Image.fromarray(lines), box(64, 64, (0, 0, 64, 40))), int)
+    assert np.abs(np.diff(found[:41], axis=0)).max() <= 4  # of 20, over 8 pixels; at once where only means spread
+    assert (found[:20] == 120).all()
+
+
 def test_how_free_latents_are():
     free = lambda mask: freedom(mask, 8)[0, 0].tolist()  # noqa: E731
     assert free(box(32, 16, (8, 0, 32, 8))) == [[0, 1, 1, 1], [0, 0, 0, 0]]
