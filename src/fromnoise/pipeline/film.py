@@ -81,13 +81,17 @@ def frame(
         sigmas, sampling = start(model, one, pair, mixed=lambda noise: cast(Noise, Mixed(noise, at.share)))
     else:
         sigmas, sampling = start(model, one, one.seeds())
+    if model.unet.config.in_channels > model.unet.config.out_channels:
+        from fromnoise.pipeline.inpainting import shown  # only for models made for it
+
+        unet, guide = shown(model, one, unet, guide)
     answer, notes = answering(model, unet, one, [prompt], guide)
     last = None
     for last in run(model, one, sigmas, sampling, answer, notes):
         if watch is not None:
             watch(last)
     assert last is not None
-    [picture] = images.pictures(model.vae, last.x)
+    [picture] = images.pictures(model.vae, last.x, one.tiling)
     picture.info["parameters"] = described(model, request, index, unet.plan)
     return picture
 
