@@ -62,7 +62,7 @@ def main() -> None:
     args = parser.parse_args()
     engine, judge = load(args.model, dtype=args.dtype), Judge.load(judge_of(args.model))
     source = open_source("stickers", size=engine.model.size)
-    print(f"{engine.model.digest}, n = {args.n}, {args.steps} steps, guidance {args.cfg:g}: mean probability ± its error")
+    print(f"{engine.model.digest}, n = {args.n}, {args.steps} steps, cfg {args.cfg:g}: mean probability ± its error")
     for attribute in args.only.split(","):
         rows, before = scenes(source, attribute, args.n), None
         for weight in WEIGHTS:

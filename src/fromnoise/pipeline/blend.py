@@ -9,14 +9,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fromnoise.data.source import Source
-from fromnoise.diffusion import samplers
 from fromnoise.diffusion.samplers.base import Answer, Query
 from fromnoise.diffusion.variation import slerp
 from fromnoise.latent_diffusion import LatentDiffusion
 from fromnoise.pipeline import images, pictures
 from fromnoise.pipeline.blend_request import BlendRequest
-from fromnoise.pipeline.edit import encoded, resized
-from fromnoise.pipeline.generate import Step, answering, levels, run
+from fromnoise.pipeline.edit import resized
+from fromnoise.pipeline.encode import check, encoded
+from fromnoise.pipeline.generate import Step, answering, levels
+from fromnoise.pipeline.redraw import redrawn
 from fromnoise.pipeline.seeing import Seeing, embed
 from fromnoise.prompt.grammar import Chunk, Part, Prompt, write
 from fromnoise.runtime.prepare import Prepared
@@ -42,6 +43,7 @@ def blend(
     by weight: compel's .blend, so that the prompt says it (and a negative prompt is read in that dialect too). With
     clip_scale each x0 is moved towards the pictures' embeddings, slerped: see `seen`.
     phrases: as `Seeing.describe` takes them; not needed where there is a prompt. Raises BadInput, UnknownName."""
+    check(model)
     both = [pictures.rgb(first), pictures.rgb(second)]
     see = Seeing(model) if request.clip_scale or not request.prompt else None
     if see and not request.prompt:
@@ -52,24 +54,18 @@ def blend(
     assert drawn.width and drawn.height  # noqa: PT018
     sigmas, noise = levels(model, drawn, drawn.seeds(), drawn.strength)
     size = drawn.width, drawn.height
-    begun = slerp(drawn.weight, *(encoded(model, resized(p, size, "crop")) for p in both))
-    x = begun + noise.initial * float(sigmas[0])
+    begun = slerp(drawn.weight, *(encoded(model, resized(p, size, "crop"), drawn.tiling) for p in both))
     left = drawn.model_copy(update={"steps": len(sigmas) - 1})
     answer, notes = answering(model, unet, left, [drawn.prompt], guide)
     if see and drawn.clip_scale:
         target = F.normalize(slerp(drawn.weight, *see.pictures(both)), dim=0)
         answer = seen(model, answer, target, drawn.clip_scale * see.scale)
-    last = None
-    sampling = samplers.load(drawn.sampler or "")(x, sigmas, noise, **drawn.options)
-    for last in run(model, drawn, sigmas, sampling, answer, notes):
-        if watch is not None:
-            watch(last)
-    assert last is not None
+    last = redrawn(model, drawn, sigmas, noise, begun, answer, notes, watch)
     more: dict[str, str | None] = {"Blend weight": images.number(drawn.weight),
             "Blend strength": images.number(drawn.strength),
             "CLIP guidance scale": images.number(drawn.clip_scale) if drawn.clip_scale else None,
             "Image hash": pictures.digest(both[0]), "Second image hash": pictures.digest(both[1])}  # fmt: skip
-    finished = images.pictures(model.vae, last.x)
+    finished = images.pictures(model.vae, last.x, drawn.tiling)
     for i, picture in enumerate(finished):
         picture.info["parameters"] = images.parameters(model, drawn, i, unet.plan, more)
     return finished

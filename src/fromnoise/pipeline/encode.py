@@ -5,7 +5,15 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from fromnoise.errors import BadInput
 from fromnoise.latent_diffusion import LatentDiffusion
+
+
+def check(model: LatentDiffusion) -> None:
+    """Raises BadInput for a model made for inpainting, whose network must be shown a mask as well."""
+    if model.unet.config.in_channels > model.unet.config.out_channels:
+        raise BadInput("this model was made for inpainting, and sees a picture and a mask at every step",
+                       "redraw with `fromnoise edit`, or use a model made for drawing")  # fmt: skip
 
 
 def pixels(picture: Image.Image) -> Tensor:

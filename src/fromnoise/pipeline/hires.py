@@ -11,7 +11,7 @@ from fromnoise.diffusion import samplers, spacing
 from fromnoise.errors import BadInput
 from fromnoise.latent_diffusion import LatentDiffusion
 from fromnoise.pipeline import images, upscale
-from fromnoise.pipeline.encode import encoded
+from fromnoise.pipeline.encode import check, encoded
 from fromnoise.pipeline.generate import Step, answering, levels, steps
 from fromnoise.pipeline.hires_request import SIDE, HiresRequest
 from fromnoise.pipeline.redraw import redrawn
@@ -39,6 +39,7 @@ def hires(
     watch: told of every step of both passes, counted through.
     Raises BadInput or UnknownName before the first step.
     """
+    check(model)
     first = request.resolved(model)
     method = network or upscale.find(first.hires_upscaler or "")
     if method is None:
@@ -64,13 +65,13 @@ def hires(
     for last in steps(model, unet, first, guide=guide):
         told(replace(last, total=last.total + len(sigmas) - 1, notes=(*last.notes, *notes)))
     assert last is not None  # there is at least one step
-    begun, done = at_size(model, last.x, there, method, unet.device), last.total
+    begun, done = at_size(model, last.x, there, method, unet.device, first.tiling), last.total
 
     def onwards(step: Step) -> None:
         told(replace(step, index=done + step.index, total=done + step.total))
 
     last = redrawn(model, second, sigmas, noise, begun, answer, notes, onwards)
-    finished = images.pictures(model.vae, last.x)
+    finished = images.pictures(model.vae, last.x, second.tiling)
     said = described(request, first, second, method)
     for i, picture in enumerate(finished):
         picture.info["parameters"] = images.parameters(model, first, i, unet.plan, said)
@@ -137,7 +138,7 @@ def covering(size: tuple[int, int], to: tuple[int, int]) -> tuple[int, int]:
 
 def at_size(
     model: LatentDiffusion, latents: Tensor, size: tuple[int, int], method: upscale.Method | Upscaler,
-    device: torch.device,
+    device: torch.device, tiling: str = "none",
 ) -> Tensor:  # fmt: skip
     """Latents (B, C, h, w) enlarged until they cover `size` (width, height) in pixels, and their middle cut out."""
     factor, (high, wide) = model.vae.config.factor, latents.shape[-2:]
@@ -149,8 +150,8 @@ def at_size(
         if isinstance(method, Upscaler):
             method.network.to(device)
         pixels = (cover[0] * factor, cover[1] * factor)
-        drawn = images.pictures(model.vae, latents)
-        large = torch.cat([encoded(model, upscale.upscaled(picture, pixels, method)) for picture in drawn])
+        drawn = images.pictures(model.vae, latents, tiling)
+        large = torch.cat([encoded(model, upscale.upscaled(picture, pixels, method), tiling) for picture in drawn])
     left, top = (cover[0] - width) // 2, (cover[1] - height) // 2
     return large[..., top : top + height, left : left + width]
 

@@ -79,6 +79,7 @@ def load(folder: Path, image_tower: bool = True, encoder: bool = True) -> Latent
     schedule, prediction = read_scheduler(configs["scheduler"])
     with tensors.Unfilled():
         unet = UNet(unet_config(configs["unet"]))
+        encoder = encoder or unet.config.in_channels > unet.config.out_channels  # it sees pictures as well as x
         vae = VAE(vae_config(configs["vae"]), encoder)
         text_encoder = CLIPText(text_config(configs["text_encoder"]))
         vision = None
