@@ -19,6 +19,7 @@ from fromnoise.runtime.prepare import prepare_model
 if TYPE_CHECKING:
     from fromnoise.data.source import Source
     from fromnoise.pipeline.seeing import Description, Seeing
+    from fromnoise.pipeline.trace import Trace
 
 
 class Engine:
@@ -102,6 +103,23 @@ class Engine:
         network = None if file is None or find(file) else load_upscaler(file)
         drawn = hires(self.model, self.unet, request, network, watch, self.guide)
         return drawn if request.count > 1 else drawn[0]
+
+    def trace(
+        self, prompt: str, *, watch: Callable[[drawing.Step], None] | None = None, **settings
+    ) -> "tuple[Image.Image | list[Image.Image], Trace]":
+        """(what `generate` gives, to the bit; all that the network said on the way). Raises as `generate`."""
+        from fromnoise.pipeline.trace import Trace
+
+        request = GenerationRequest.of(prompt=prompt, **settings).resolved(self.model)
+        trace = Trace(self.model, request)
+
+        def both(step: drawing.Step) -> None:
+            trace.watch(step)
+            if watch is not None:
+                watch(step)
+
+        pictures = drawing.generate(self.model, self.unet, request, None, both, self.guide, trace.look)
+        return (pictures if request.count > 1 else pictures[0]), trace
 
     def steps(self, prompt: str, *, latents: Tensor | None = None, **settings) -> Iterator[drawing.Step]:
         """The same run, step by step: `for step in engine.steps("a cat"): engine.pictures(step.x0)`."""

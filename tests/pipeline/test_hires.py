@@ -20,10 +20,10 @@ from fromnoise.errors import BadInput, NotFound, UnknownName
 from fromnoise.models.rrdb import RRDBNet
 from fromnoise.pipeline import hires as two
 from fromnoise.pipeline import images, infotext, pictures, upscale
+from fromnoise.pipeline.encode import encoded
 from fromnoise.pipeline.generate import answering, levels
 from fromnoise.pipeline.generate import steps as one_pass
 from fromnoise.pipeline.hires_request import HiresRequest
-from fromnoise.pipeline.redraw import encoded
 from fromnoise.pipeline.replay import replay
 from fromnoise.pipeline.request import GenerationRequest
 

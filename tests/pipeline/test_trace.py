@@ -50,6 +50,13 @@ def test_looking_changes_no_byte(engine, settings):
     assert all(calls for calls in trace.calls)
 
 
+def test_python_gives_the_picture_and_the_trace(engine):
+    told = []
+    picture, trace = engine.trace("a cat", seed=1, watch=told.append)
+    assert picture.tobytes() == engine.generate("a cat", seed=1).tobytes()
+    assert [len(trace.calls[0]), len(trace.steps), len(told)] == [3, 3, 3]
+
+
 def test_without_looking_no_map_is_made(engine, monkeypatch):
     def fail(*_):
         raise AssertionError("a map was made")

@@ -28,6 +28,8 @@ def opened(source: Path | str | BinaryIO | Image.Image) -> Image.Image:
         raise NotFound(f"there is no file {name}", "look for a slip in its name") from error
     except BadInput:
         raise
+    except Image.DecompressionBombError as error:  # Pillow's own limit is higher, and it knows it sooner
+        raise BadInput(f"{name} has too many pixels: {error}", f"give one of 1 to {PIXELS:,}") from error
     except Exception as error:  # Pillow promises no fixed set of errors for files that are broken
         raise BadInput(f"cannot read {name}: {error}", f"give a whole picture: {', '.join(FORMATS)}") from error
 

@@ -7,6 +7,7 @@ from importlib import import_module
 from inspect import signature
 from typing import Any
 
+from fromnoise.diffusion.spacing import of_kind
 from fromnoise.errors import BadInput, UnknownName
 
 
@@ -146,10 +147,7 @@ def check_options(entry: Entry, options: dict[str, Any]) -> None:
             takers = ", ".join(e.name for e in SAMPLERS.values() if name in e.options)
             own = f"its options: {', '.join(entry.options) or 'none'}"
             raise BadInput(f"the sampler {entry.name} takes no {name}", f"use one of: {takers}" if takers else own)
-        default = signature(load(entry.name)).parameters[name].default
-        kind = str if isinstance(default, str) else bool if isinstance(default, bool) else (int, float)
-        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-            raise BadInput(f"{name} = {value!r} cannot be used", f"give a value such as {default!r}")
+        of_kind(name, value, signature(load(entry.name)).parameters[name].default)
 
 
 def load(name: str) -> Callable:
