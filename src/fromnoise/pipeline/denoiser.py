@@ -78,6 +78,8 @@ def denoiser(
             unguided.append(uncond)
             if look is not None:
                 look(query, images, x0, uncond, maps or {})
+        if len(answers) == 1:
+            return Answer(answers[0], unguided[0] if unguided else None)
         return Answer(torch.cat(answers), torch.cat(unguided) if unguided else None)
 
     return answer

@@ -1,5 +1,6 @@
 """Linear multistep methods: the slope dx/dsigma is extrapolated from the last few, one question a step."""
 
+import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
@@ -41,7 +42,7 @@ def deis(
     """DEIS (Zhang & Chen 2023, eq. 14 and 15): the polynomial through the last slopes, which are the noise predictions,
     is one in another variable, and integrated exactly. variable: "time", that of the variance-preserving SDE with
     β from 0.1 to 20 (tAB, as ComfyUI), or "log_sigma" (ρAB in log ρ, as diffusers)."""
-    variables: dict[str, Callable[[Tensor], Tensor]] = {"time": _vp_time, "log_sigma": lambda sigma: sigma.log()}
+    variables: dict[str, Callable[[float], float]] = {"time": _vp_time, "log_sigma": math.log}
     if variable not in variables:
         raise UnknownName("variable", variable, variables)
     of = variables[variable]
@@ -106,9 +107,9 @@ def _even(known: Sequence[float], s: float, t: float) -> list[float]:
     return [w * (t - s) for w in FIXED[len(known) - 1]]
 
 
-def _vp_time(sigma: Tensor) -> Tensor:
+def _vp_time(sigma: float) -> float:
     """t of the variance-preserving SDE at sigma: ln(1 + sigma²) = 19.9/2·t² + 0.1·t (Song et al. 2021, eq. 33)."""
-    return ((0.01 + 2 * 19.9 * (1 + sigma**2).log()).sqrt() - 0.1) / 19.9
+    return (math.sqrt(0.01 + 2 * 19.9 * math.log1p(sigma**2)) - 0.1) / 19.9
 
 
 def _published(known: Sequence[float], s: float, t: float) -> list[float]:

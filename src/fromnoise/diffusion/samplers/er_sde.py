@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from fromnoise.diffusion.samplers.base import NoiseSource, Past, Query, Sampling, levels
@@ -44,7 +43,7 @@ def er_sde(
         x = x * r + x0 * (1 - r)
         if known and order > 1:
             slope = (x0 - known[-1].x0) / (s - known[-1].sigma)
-            whole, moment = integral(lambda v: torch.stack((torch.ones_like(v), v)) / scale(v), t, s).tolist()
+            whole, moment = integral(lambda v: (1 / (size := scale(v)), v / size), t, s)
             x = x + slope * (t - s + end * whole)
             if slopes and len(known) > 1 and order > 2:
                 curve = (slope - slopes[-1]) / ((s - known[-2].sigma) / 2)

@@ -3,30 +3,32 @@
 import math
 from collections.abc import Callable, Sequence
 from functools import cache
+from operator import mul
 
 import torch
-from torch import Tensor
 
 
 @cache
-def gauss_legendre(n: int) -> tuple[Tensor, Tensor]:
+def gauss_legendre(n: int) -> tuple[list[float], list[float]]:
     """(nodes, weights) in [−1, 1] of the rule that is exact to degree 2n − 1: eigenvalues of the Jacobi matrix, and the
     squares of its eigenvectors' first components (Golub & Welsch 1969)."""
     k = torch.arange(1, n, dtype=torch.float64)
     beside = k / (4 * k**2 - 1).sqrt()
     nodes, vectors = torch.linalg.eigh(torch.diag(beside, 1) + torch.diag(beside, -1))
-    return nodes, 2 * vectors[0] ** 2
+    return nodes.tolist(), (2 * vectors[0] ** 2).tolist()
 
 
-def integral(f: Callable[[Tensor], Tensor], a: float, b: float, n: int = 24) -> Tensor:
-    """∫ f from a to b, f (…, n) of its nodes (n,)."""
+def integral(f: Callable[[float], Sequence[float]], a: float, b: float, n: int = 24) -> list[float]:
+    """∫ f from a to b, of each of f's values; in plain Python, as all here: for so few numbers tensors take longer."""
     nodes, weights = gauss_legendre(n)
-    return (b - a) / 2 * (f((a + b) / 2 + (b - a) / 2 * nodes) * weights).sum(-1)
+    middle, half = (a + b) / 2, (b - a) / 2
+    columns = zip(*(f(middle + half * node) for node in nodes), strict=True)
+    return [half * sum(map(mul, weights, column)) for column in columns]
 
 
 def vandermonde(places: Sequence[float], wanted: Sequence[float]) -> list[float]:
     """w_j with Σ w_j·places[j]^p = wanted[p] for p = 0 … n − 1 (Björck & Pereyra 1970; Golub & Van Loan 2013, algorithm
-    4.6.2), in plain Python: for so few places a matrix solver's call takes several times as long."""
+    4.6.2)."""
     w, n = list(wanted), len(places)
     for k in range(n - 1):
         for i in range(n - 1, k, -1):
@@ -39,15 +41,19 @@ def vandermonde(places: Sequence[float], wanted: Sequence[float]) -> list[float]
     return w
 
 
-def adams(sigmas: Sequence[float], s: float, t: float, of: Callable[[Tensor], Tensor] | None = None) -> list[float]:
+def adams(sigmas: Sequence[float], s: float, t: float, of: Callable[[float], float] | None = None) -> list[float]:
     """w_j = ∫ L_j(of(σ)) dσ from s to t, L_j the Lagrange polynomial that is 1 at of(sigmas[j]) and 0 at the others:
     Adams-Bashforth for uneven steps, in the variable `of`(σ), or in σ itself."""
     n, h = len(sigmas), t - s
     if of is None:
         return [h * w for w in vandermonde([(x - s) / h for x in sigmas], [1 / (p + 1) for p in range(n)])]
-    origin, powers = of(torch.tensor(s, dtype=torch.float64)), torch.arange(n)[:, None]
-    wanted = integral(lambda sigma: (of(sigma) - origin) ** powers, s, t).tolist()
-    return vandermonde((of(torch.tensor(sigmas, dtype=torch.float64)) - origin).tolist(), wanted)
+    origin, powers = of(s), range(n)
+
+    def terms(sigma: float) -> list[float]:
+        away = of(sigma) - origin
+        return [away**p for p in powers]
+
+    return vandermonde([of(x) - origin for x in sigmas], integral(terms, s, t))
 
 
 def moments(h: float, n: int) -> list[float]:
