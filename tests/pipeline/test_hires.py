@@ -353,9 +353,8 @@ def test_finished_pictures_are_replayed_too(engine, tmp_path, monkeypatch):
         images.save(after, tmp_path / "c.png")
         with pytest.raises(BadInput, match="more than once"):
             replay(tmp_path / "c.png", engine.model, engine.unet, network=network)
-    after.info["parameters"] = images.save(noisy(), tmp_path / "bare.png") or upscale.described(
-        tmp_path / "bare.png", 2.0, (64, 64), network
-    )
+    bare = images.save(noisy(), tmp_path / "bare.png")
+    after.info["parameters"] = upscale.described(bare, 2.0, (64, 64), network)
     images.save(after, tmp_path / "c.png")
     fields = infotext.found(tmp_path / "c.png").fields
     assert fields["Postprocess upscaler hash"] == network.digest

@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
-from inspect import signature
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -110,8 +109,10 @@ def sigmas(
     elif steps > MOST:
         raise BadInput(f"{steps} steps are more than any run needs", f"ask for at most {MOST}; 20 is usual")
     function = load(entry.name)
-    for name, value in options.items():
-        of_kind(name, value, signature(function).parameters[name].default)
+    if options:
+        from fromnoise.diffusion.options import check
+
+        check(function, options)
     try:
         levels = function(schedule, n, **options)
     except OverflowError:
@@ -131,14 +132,6 @@ def sigmas(
             "use final='zero', or leave room for it: steps_offset=1 for leading, a higher sigma_min for karras",
         )
     return torch.tensor(levels, dtype=torch.float64)
-
-
-def of_kind(name: str, value: object, default: object) -> None:
-    """Raises BadInput for an option that is not of its default's kind; without a default it is a number."""
-    kind = str if isinstance(default, str) else bool if isinstance(default, bool) else (int, float)
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        usual = 7 if default is None else default
-        raise BadInput(f"{name} = {value!r} cannot be used", f"give a value such as {usual!r}")
 
 
 def _key(name: str) -> str:

@@ -155,7 +155,8 @@ def _sources(path: Path, fields: dict[str, str], **given: Path | None) -> tuple[
         if key in fields and source is None:
             raise BadInput(f"{path} was made from another picture, its {name}", f"give it with --{name}")
         if source is not None and key not in fields:
-            raise BadInput(f"{path} was made without a {name}", f"leave out --{name}")
+            without = f"made without --{name}" if "Image hash" in fields else "drawn from words alone"
+            raise BadInput(f"{path} was {without}", f"leave out --{name}")
         picture = None if source is None else read(source)
         if picture is not None and (now := pictures.digest(picture)) != fields[key]:
             raise BadInput(f"{source} is not the {name} that {path} was made from (hash {now}, then {fields[key]})",

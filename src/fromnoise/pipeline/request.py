@@ -114,7 +114,10 @@ class GenerationRequest(BaseModel):
         given = {name: getattr(self, name) for name in OPTIONS if getattr(self, name) is not None}
         if both := given.keys() & self.sampler_options.keys():
             raise BadInput(f"{', '.join(sorted(both))} is given twice", "leave it out of sampler_options")
-        samplers.check_options(entry, given | self.sampler_options)
+        if options := given | self.sampler_options:
+            from fromnoise.diffusion.options import check_sampler
+
+            check_sampler(entry, options)
         if self.discard_penultimate is None:
             chosen["discard_penultimate"] = entry.discard_penultimate
         if self.variation_strength and self.variation_seed is None:

@@ -4,11 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
-from inspect import signature
 from typing import Any
 
-from fromnoise.diffusion.spacing import of_kind
-from fromnoise.errors import BadInput, UnknownName
+from fromnoise.errors import UnknownName
 
 
 @dataclass(frozen=True)
@@ -137,17 +135,6 @@ def parse(name: str) -> tuple[Entry, str | None]:
 def find(name: str) -> Entry:
     """The entry of that name, label or alias. Raises UnknownName."""
     return parse(name)[0]
-
-
-def check_options(entry: Entry, options: dict[str, Any]) -> None:
-    """Raises BadInput for an option that the sampler does not take, naming those that do, or of another type than its
-    default; what values an option may have the sampler says itself."""
-    for name, value in options.items():
-        if name not in entry.options:
-            takers = ", ".join(e.name for e in SAMPLERS.values() if name in e.options)
-            own = f"its options: {', '.join(entry.options) or 'none'}"
-            raise BadInput(f"the sampler {entry.name} takes no {name}", f"use one of: {takers}" if takers else own)
-        of_kind(name, value, signature(load(entry.name)).parameters[name].default)
 
 
 def load(name: str) -> Callable:
