@@ -33,4 +33,5 @@ class Fp32Attention(TorchFunctionMode):
         if func is not F.scaled_dot_product_attention:
             return func(*args, **kwargs)
         with torch.autocast("cpu", enabled=False):
-            return func(*(x.float() for x in args), **kwargs)
+            full = (x.float() if isinstance(x, torch.Tensor) and x.is_floating_point() else x for x in args)
+            return func(*full, **kwargs)
