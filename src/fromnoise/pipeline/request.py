@@ -45,7 +45,7 @@ class GenerationRequest(BaseModel):
     apg_parallel: float = Field(0.0, ge=0, le=1, description="Share that apg keeps of what points along the picture.")
     apg_norm: float | None = Field(None, gt=0, description="The most that apg's guidance may measure.")
     apg_momentum: float = Field(0.0, gt=-1, lt=1, description="Share that apg keeps of its last guidance; -0.5: usual.")
-    preset: str | None = Field(None, description="Settings for models of few steps: lcm, lcm_lora, turbo, lightning.")
+    preset: str | None = Field(None, description="Settings for few steps: fast; of models made for them lcm, turbo, …")
     sampler: str | None = Field(None, description="The sampler, as `fromnoise samplers` lists them.")
     spacing: str | None = Field(None, description="Spacing of the noise levels: karras, automatic, trailing, ...")
     eta: float | None = Field(None, ge=0, le=10, description="Fresh noise in each step, for samplers that take it.")
