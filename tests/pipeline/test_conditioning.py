@@ -269,6 +269,9 @@ def test_parts_and_regions_reach_the_picture(engine):
     assert torch.equal(both[..., 4:], dog[..., 4:])
     assert torch.allclose(first("a cat :0.5 AND a dog :0.5"), (cat + dog) / 2, atol=1e-6)
     uncond = first("")
+    alone = first("a cat MASK(0 0.5)")  # where no part holds, nothing is asked for
+    assert torch.allclose(alone[..., :4], cat[..., :4], atol=1e-5)  # one call of two prompts there, of one here
+    assert torch.allclose(alone[..., 4:], uncond[..., 4:], atol=1e-5)
     assert torch.allclose(first("a cat AND a dog"), cat + dog - uncond, atol=1e-5)
     guided = next(engine.steps("a cat AND a dog :0.5", seed=1, cfg=3.0)).x0
     assert torch.allclose(guided, uncond + 3 * (cat - uncond + 0.5 * (dog - uncond)), atol=1e-4)
