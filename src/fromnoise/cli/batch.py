@@ -45,7 +45,7 @@ def batch(
         return made
 
     requests = each(zip(names, (line for _, line in found), strict=True), asked)
-    parts, unet, guide = run.load()
+    parts, unet, guide = run.load(encoder=False)
     from fromnoise.pipeline.generate import generate as draw
     from fromnoise.pipeline.images import parameters
 

@@ -63,7 +63,7 @@ def film(
         video.check(Path(f"a{run.film}"), (2, 2), 1, fps)  # what needs no model
     if request.seed is None:
         request = request.model_copy(update={"seed": secrets.randbelow(2**32)})
-    parts, unet, guide = run.load()
+    parts, unet, guide = run.load(encoder=False)
     from fromnoise.pipeline.film import described, frame, key
     from fromnoise.pipeline.images import save
 

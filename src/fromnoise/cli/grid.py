@@ -61,7 +61,7 @@ def grid(
 
     told = [", ".join(one.label(value) for one, value in chosen(place)) for place in at]
     requests = each(zip(told, at, strict=True), asked)
-    parts, unet, guide = run.load()
+    parts, unet, guide = run.load(encoder=False)
     from fromnoise.pipeline.generate import generate as draw
     from fromnoise.pipeline.images import parameters, save
 

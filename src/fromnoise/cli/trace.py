@@ -16,7 +16,7 @@ def traced(folder: Path, request: GenerationRequest, run: Run) -> None:
     from fromnoise.pipeline import trace_report
 
     trace_report.check()
-    parts, unet, guide = run.load()
+    parts, unet, guide = run.load(encoder=False)
     from fromnoise.pipeline.generate import generate as draw
     from fromnoise.pipeline.trace import Trace
 

@@ -1,5 +1,6 @@
 """`fromnoise upscale`: a finished picture → a larger one, by a formula or by a network, with its settings kept."""
 
+import json as jsonlib
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -18,6 +19,7 @@ def upscale(
     size: Annotated[str | None, typer.Option(help="Pixels: 512, or 768x512 (width x height).")] = None,
     device: Annotated[str, typer.Option(help="For a network: cpu, cuda, cuda:0 or mps.")] = "cpu",
     out: Annotated[Path | None, typer.Option(help="A .png; the picture's name and its size if left out.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print what was made as JSON.")] = False,
 ) -> None:
     """Enlarge a picture. What it says of how it was drawn stays in the file, and what was done to it is added."""
     from fromnoise.cli.options import sides
@@ -43,4 +45,5 @@ def upscale(
     after.info["parameters"] = upscaling.described(image, factor, after.size, method)
     path = out or image.with_name(f"{image.stem}-{after.width}x{after.height}.png")
     images.save(after, path)
-    print(path)
+    said = {"path": str(path), "width": after.width, "height": after.height}
+    print(jsonlib.dumps(said, ensure_ascii=False) if json else path)
