@@ -11,6 +11,8 @@ from torchsde._brownian import brownian_interval
 from fromnoise.diffusion import philox
 from fromnoise.diffusion.brownian import BrownianNoise
 from fromnoise.diffusion.noise import Noise
+from fromnoise.diffusion.samplers import SAMPLERS, load
+from fromnoise.diffusion.samplers.base import Answer, drive
 from fromnoise.diffusion.variation import BLENDS, slerp, slerp_columns
 from fromnoise.errors import BadInput, UnknownName
 
@@ -299,6 +301,55 @@ def test_levels_a_rounding_outside_the_range_are_its_ends():
     ours, theirs = BrownianNoise([3], SHAPE, 5.0, 14.6), Reference([3], SHAPE, low, high)
     for s, t in ((high + 2e-6, low), (high, low - 2e-6), (high + 2e-6, low - 2e-6)):
         assert torch.equal(ours(float(s), float(t)), theirs(s, t))
+
+
+@pytest.mark.parametrize("ahead", [0, 10**9])
+def test_what_is_announced_has_the_same_bits(ahead, monkeypatch):
+    """Made one or all steps ahead, in inference mode or not; asked in order, again and unannounced."""
+    monkeypatch.setattr("fromnoise.diffusion.brownian.AHEAD", ahead)
+    steps, seeds = list(pairwise(karras(12).tolist())), [7, 8]
+    expected = {step: brownian(seeds)(*step) for step in [*steps, (14.0, 9.0)]}
+    for mode in (False, True):
+        with torch.inference_mode(mode):
+            noise = brownian(seeds)
+            noise.announce(steps)
+            for step in [*steps[:5], steps[2], (14.0, 9.0), *steps[5:]]:
+                assert torch.equal(noise(*step), expected[step])
+                assert noise(*step).is_inference() == mode
+            assert torch.equal(noise(*steps[0], 1), expected[steps[0]][1:])
+    assert not noise.coming
+
+
+def test_an_error_in_what_is_announced_comes_when_it_is_asked_for():
+    noise = brownian([3])
+    noise.announce([(2.0, 1.0), (1.0, 1.0)])
+    noise(2.0, 1.0)
+    with pytest.raises(BadInput, match="apart"):
+        noise(1.0, 1.0)
+
+
+@pytest.mark.parametrize("name", [name for name, entry in SAMPLERS.items() if entry.brownian])
+@pytest.mark.parametrize("eta", [1.0, 0.0])
+def test_samplers_on_a_path_announce_what_they_ask(name, eta):
+    """All of it, in order, and nothing else."""
+
+    class Path(Noise):
+        def __init__(self):
+            super().__init__([3], SHAPE)
+            self.said, self.asked = [], []
+
+        def announce(self, steps):
+            self.said = list(steps)
+
+        def __call__(self, *step):
+            self.asked.append(step)
+            return super().__call__(*step)
+
+    for levels in (karras(8), torch.cat((karras(8), torch.zeros(1, dtype=torch.float64)))):
+        path = Path()
+        drive(load(name)(path.initial * 14.6, levels, path, eta=eta), lambda query: Answer(query.x / 2))
+        assert path.said == path.asked
+        assert bool(path.said) == bool(eta)
 
 
 def test_a_path_of_nv_numbers_is_a1111s(monkeypatch):

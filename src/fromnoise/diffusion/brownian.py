@@ -5,8 +5,10 @@ differential equations", section 4) of torchsde 0.2.6 to the bit, so that k-diff
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import reduce
+from itertools import islice
 from typing import Any
 
 import torch
@@ -18,6 +20,7 @@ from fromnoise.errors import BadInput
 DIGITS = 6  # times are whole multiples of 10⁻⁶
 SLACK = 1e-6  # how far, relatively, a level may lie outside: exp(log(sigma)) in float32 strays that far from sigma
 ROOT = 0, 0  # a node's number within its depth, and its depth
+AHEAD = 2**20  # numbers that are made before they are asked for, about
 
 
 def float32(x: float) -> float:
@@ -41,7 +44,8 @@ class BrownianNoise:
     √((m − s)(t − m)/(t − s))·n on the left, the Brownian bridge, and w − w₁ on the right, n being a unit noise whose
     seed follows from the entropy and the node's place. A query is the sum over the nodes that tile it, at most two a
     depth. Only the increments that the last query met are kept (under 100 images' worth, whatever the number of steps),
-    because the next one mostly shares an end with it.
+    because the next one mostly shares an end with it. What a sampler announced is made ahead of its asking by a thread
+    of the path's own, while the network is at work: the same bits.
     Raises what Noise raises, and BadInput for a range that is not 0 ≤ sigma_min ≤ sigma_max < ∞, for a level outside it
     and for two levels that round to one time.
     """
@@ -66,6 +70,9 @@ class BrownianNoise:
         self.low, self.high = float32(sigma_min), float32(sigma_max)
         self.whole = self.unit() * math.sqrt(self.high - self.low)
         self.kept: dict[tuple[int, int], Tensor] = {}  # the left increment of each node that the last query split
+        self.worker: ThreadPoolExecutor | None = None  # who alone touches `kept`, once there is one
+        self.steps: Iterator[tuple[float, float]] = iter(())  # announced, not begun
+        self.coming: dict[tuple[float, float], Future[Tensor]] = {}
 
     def unit(self, *place: int) -> Tensor:
         """The unit noise (B, *shape) of a node, or of the whole path where no place is given."""
@@ -75,7 +82,29 @@ class BrownianNoise:
         units = [stream(self.rng, s)(self.shape) for s in seeds]
         return torch.stack(units) if len(units) > 1 else units[0].unsqueeze(0)
 
+    def announce(self, steps: Iterable[tuple[float, float]]) -> None:
+        """(sigma, sigma_next) of all that will be asked, in order."""
+        self.worker, self.steps = self.worker or ThreadPoolExecutor(1), iter(steps)
+        ahead = islice(self.steps, max(2, AHEAD // self.whole.numel()))
+        self.coming = {step: self.begun(*step) for step in ahead}
+
+    def begun(self, sigma: float, sigma_next: float) -> Future[Tensor]:
+        assert self.worker is not None
+        return self.worker.submit(self.made, sigma, sigma_next, torch.is_inference_mode_enabled())
+
     def __call__(self, sigma: float, sigma_next: float, image: int | None = None, /) -> Tensor:
+        step = sigma, sigma_next
+        if self.worker is None:
+            noise = self.made(sigma, sigma_next, torch.is_inference_mode_enabled())
+        elif step in self.coming:
+            noise = self.coming.pop(step).result()
+            self.coming |= {other: self.begun(*other) for other in islice(self.steps, 1)}
+        else:  # not announced, or asked for again
+            noise = self.begun(*step).result()
+        return noise if image is None else noise[image].unsqueeze(0)
+
+    def made(self, sigma: float, sigma_next: float, inference: bool) -> Tensor:
+        """The noise of a step (B, *shape). inference: torch's inference mode, which is each thread's own."""
         levels = [float32(sigma), float32(sigma_next)]
         if not all(self.low * (1 - SLACK) <= s <= self.high * (1 + SLACK) for s in levels):
             raise BadInput(
@@ -89,13 +118,13 @@ class BrownianNoise:
                 f"a Brownian path cannot tell the noise levels {sigma} and {sigma_next} apart",
                 f"use fewer steps, so that levels differ by more than 1e-{DIGITS}",
             )
-        met: dict[tuple[int, int], Tensor] = {}
-        first, *others = self.pieces(ROOT, start, end, self.whole, min(s, t), max(s, t), met)
-        increment = reduce(Tensor.add_, others, first.clone())
-        self.kept = met
-        length = torch.tensor(levels[1], dtype=torch.float32) - torch.tensor(levels[0], dtype=torch.float32)
-        noise = increment * length.sign() / length.abs().sqrt()
-        return noise if image is None else noise[image].unsqueeze(0)
+        with torch.inference_mode(inference):
+            met: dict[tuple[int, int], Tensor] = {}
+            first, *others = self.pieces(ROOT, start, end, self.whole, min(s, t), max(s, t), met)
+            increment = reduce(Tensor.add_, others, first.clone())
+            self.kept = met
+            length = torch.tensor(levels[1], dtype=torch.float32) - torch.tensor(levels[0], dtype=torch.float32)
+            return increment * length.sign() / length.abs().sqrt()
 
     def pieces(
         self, place: tuple[int, int], start: float, end: float, w: Tensor, a: float, b: float, met: dict

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 from torch import Tensor
 
-from fromnoise.diffusion.samplers.base import NoiseSource, Past, Query, Sampling, levels
+from fromnoise.diffusion.samplers.base import NoiseSource, Past, Query, Sampling, announce, levels
 from fromnoise.diffusion.samplers.integrals import moments
 from fromnoise.diffusion.samplers.stochastic import ancestral, at_least_0
 from fromnoise.errors import BadInput, UnknownName
@@ -43,8 +43,10 @@ def _multistep_sde(
     past: Sequence[Past],
 ) -> Sampling:  # fmt: skip
     at_least_0(eta=eta, s_noise=s_noise)
-    known = list(past)
-    for i, (s, t) in enumerate(pairwise(levels(sigmas))):
+    known, grid = list(past), levels(sigmas)
+    if eta:
+        announce(noise, [step for step in pairwise(grid) if step[1] > 0])
+    for i, (s, t) in enumerate(pairwise(grid)):
         x0 = (yield Query(x, s, i)).x0
         known = [*known, Past(s, x, x0)][-order:]
         if t == 0:
@@ -80,11 +82,16 @@ def dpmpp_sde(
     at_least_0(eta=eta, s_noise=s_noise)
     if not 0 < r < 1:
         raise BadInput(f"r {r} cannot be used", "give a number between 0 and 1; 0.5 is usual")
-    for i, (s, t) in enumerate(pairwise(levels(sigmas))):
+    grid = levels(sigmas)
+    middles = [s * (t / s) ** r for s, t in pairwise(grid)]
+    if eta:
+        asked = zip(grid, middles, grid[1:], strict=False)
+        announce(noise, [step for s, middle, t in asked if t > 0 for step in ((s, middle), (s, t))])
+    for i, (s, t) in enumerate(pairwise(grid)):
         x0 = (yield Query(x, s, i)).x0
         if t == 0:
             return x0
-        middle = s * (t / s) ** r
+        middle = middles[i]
         down, up = ancestral(s, middle, eta)
         x2 = x * (down / s) + x0 * (1 - down / s)
         if up:

@@ -56,5 +56,5 @@ def _adams(x: Tensor, known: Sequence[Past], s: float, t: float, tau: float) -> 
     x = x * math.exp(-(1 + tau**2) * h)
     weights = exponential([math.log(s / p.sigma) / h for p in known], (1 + tau**2) * h)
     for p, w in zip(known, weights, strict=True):
-        x = x + p.x0 * w
+        x.add_(p.x0, alpha=w)  # in place: half the time, which is felt beside a small network
     return x
