@@ -224,6 +224,7 @@ def test_hires_and_upscale_are_replayed(model, monkeypatch, capsys, tmp_path):
     from safetensors.torch import save_file
 
     from fromnoise.models.rrdb import RRDBNet
+    from fromnoise.pipeline import infotext
 
     network = str(tmp_path / "2x.safetensors")
     save_file(RRDBNet(4, 1, 4, 1).state_dict(), network)
@@ -245,13 +246,16 @@ def test_hires_and_upscale_are_replayed(model, monkeypatch, capsys, tmp_path):
     assert Path(out.strip()) == tmp_path / "a-4-90x100.png"
     code, out, _ = run(monkeypatch, capsys, "replay", out.strip(), "--model", model, "--upscaler", network)
     assert (code, out) == (0, "identical\n")
+    for kind in ("jpg", "webp"):
+        code, out, _ = run(monkeypatch, capsys, "upscale", path, "--out", str(tmp_path / f"large.{kind}"))
+        assert (code, infotext.read(out.strip()) is not None) == (0, True)  # the settings went along
     Image.new("RGB", (30, 20)).save(tmp_path / "bare.png")
     code, out, said = run(monkeypatch, capsys, "upscale", str(tmp_path / "bare.png"), "--upscaler", network)
     assert (code, "says nothing" in said) == (0, True)
     assert Image.open(out.strip()).size == (60, 40)
     for bad, number, remedy in ((["--upscaler", "latent"], 2, "choose one of: nearest"), (["--scale", "0"], 2, "scale"),
                                 (["--upscaler", str(tmp_path / "2x.pth")], 1, "convert"), (["--size", "x"], 2, "192x"),
-                                (["--scale", "2", "--size", "9"], 2, "leave one"), (["--out", "a.jpg"], 2, ".png"),
+                                (["--scale", "2", "--size", "9"], 2, "leave one"), (["--out", "a.bmp"], 2, ".png"),
                                 (["--size", "99999"], 2, "ask for")):  # fmt: skip
         code, _, said = run(monkeypatch, capsys, "upscale", str(tmp_path / "bare.png"), *bad)
         assert (code, remedy in said) == (number, True), said

@@ -125,7 +125,8 @@ def test_what_cannot_be_seen_is_said(model, tmp_path):
         with pytest.raises(BadInput, match=r"image tower|clip_head"):
             Seeing(blind)
     engine = Engine(model)
-    for phrases, said in (([], "no phrases"), ([" "], "no words"), (["cat " * 99], "CLIP reads 14 tokens")):
+    for phrases, said in (([], "no phrases"), ([" "], "no words"), (["cat " * 99], "CLIP reads 14 tokens"),
+                          (["a \ud800"], "not Unicode")):  # fmt: skip
         with pytest.raises(BadInput, match=said):
             engine.describe(noisy(), phrases)
 

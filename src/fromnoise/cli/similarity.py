@@ -1,6 +1,7 @@
 """`fromnoise similarity`: how alike CLIP finds pictures and words."""
 
 import json as jsonlib
+from os.path import isfile  # which knows of names that no file can have
 from pathlib import Path
 from typing import Annotated
 
@@ -19,7 +20,7 @@ def similarity(
     others of its kind only: two pictures come higher than a picture and the words for it."""
     if len(items) < 2:
         raise BadInput("there is only one thing to compare", "give two pictures, or a picture and words")
-    seen = [Path(item) if not text and Path(item).is_file() else item for item in items]
+    seen = [Path(item) if not text and isfile(item) else item for item in items]
     from fromnoise.checkpoints.hub import load_parts
     from fromnoise.pipeline.seeing import Seeing
 

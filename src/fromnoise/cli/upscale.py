@@ -18,18 +18,19 @@ def upscale(
     scale: Annotated[float | None, typer.Option(help="How many times larger; 2 if no size is given.")] = None,
     size: Annotated[str | None, typer.Option(help="Pixels: 512, or 768x512 (width x height).")] = None,
     device: Annotated[str, typer.Option(help="For a network: cpu, cuda, cuda:0 or mps.")] = "cpu",
-    out: Annotated[Path | None, typer.Option(help="A .png; the picture's name and its size if left out.")] = None,
+    out: Annotated[Path | None, typer.Option(help="A .png, .jpg or .webp; its name and size if left out.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print what was made as JSON.")] = False,
 ) -> None:
     """Enlarge a picture. What it says of how it was drawn stays in the file, and what was done to it is added."""
     from fromnoise.cli.options import sides
     from fromnoise.pipeline import images, infotext, pictures
     from fromnoise.pipeline import upscale as upscaling
+    from fromnoise.pipeline.exif import keywords
 
     if scale is not None and size is not None:
         raise BadInput("a scale and a size are given", "leave one of them out")
-    if out is not None and out.suffix.lower() != ".png":
-        raise BadInput(f"cannot write {out.name}: pictures are PNG files", "end it in .png")
+    if out is not None:
+        keywords(out.suffix, None)  # raises for what cannot be written
     method, before = upscaling.find(upscaler), pictures.rgb(image)
     if method is None:
         from fromnoise.checkpoints.formats.upscaler import load

@@ -97,10 +97,12 @@ class Seeing:
         return torch.stack([self._read[text] for text in texts])
 
     def check(self, texts: Iterable[str]) -> None:
-        """Raises BadInput for a text that is empty or has more tokens than CLIP reads."""
+        """Raises BadInput for a text that is empty, is no Unicode or has more tokens than CLIP reads."""
         for text in texts:
             if not text.strip():
                 raise BadInput("there are no words to compare", "give some")
+            if any("\ud800" <= letter <= "\udfff" for letter in text):  # lone surrogates
+                raise BadInput(f"{text[:60]!a} is not Unicode", "type the words again, in UTF-8")
             if rest := self.model.tokenizer.encode(text)[1]:
                 room = self.model.tokenizer.max_length - 2
                 raise BadInput(f"CLIP reads {room} tokens, and leaves out {rest[:60]!r}", "shorten the text")

@@ -1,7 +1,7 @@
 """What a sampler and its driver say to each other: Query, Answer, drive."""
 
 import math
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple, Protocol
@@ -43,12 +43,6 @@ class NoiseSource(Protocol):
     `image` says which. See noise.Noise."""
 
     def __call__(self, sigma: float, sigma_next: float, image: int | None = None, /) -> Tensor: ...
-
-
-def announce(noise: NoiseSource, steps: Iterable[tuple[float, float]]) -> None:
-    """Tells a source that can make noise for many steps at once, as a Brownian path can, what it will be asked."""
-    if tell := getattr(noise, "announce", None):
-        tell(steps)
 
 
 Sampling = Generator[Query, Answer, Tensor]

@@ -6,9 +6,9 @@ from itertools import pairwise
 
 from torch import Tensor
 
-from fromnoise.diffusion.samplers.base import NoiseSource, Past, Query, Sampling, announce, levels
+from fromnoise.diffusion.samplers.base import NoiseSource, Past, Query, Sampling, levels
 from fromnoise.diffusion.samplers.integrals import moments
-from fromnoise.diffusion.samplers.stochastic import ancestral, at_least_0
+from fromnoise.diffusion.samplers.stochastic import ancestral, announce, at_least_0
 from fromnoise.errors import BadInput, UnknownName
 
 SOLVERS = ("midpoint", "heun")

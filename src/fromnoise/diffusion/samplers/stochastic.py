@@ -1,6 +1,7 @@
 """Noise inside a run: what a step of an ancestral sampler adds back, and churn, which adds some before each step."""
 
 import math
+from collections.abc import Iterable
 
 from torch import Tensor
 
@@ -34,3 +35,9 @@ def ancestral(sigma: float, sigma_next: float, eta: float) -> tuple[float, float
     √((1 − ᾱ_t)/(1 − ᾱ_s)) (Song et al. 2021 "DDIM", eq. 16) divided by √ᾱ_t, and never more than sigma_next."""
     up = min(sigma_next, eta * sigma_next * math.sqrt(1 - (sigma_next / sigma) ** 2))
     return math.sqrt(sigma_next**2 - up**2), up
+
+
+def announce(noise: NoiseSource, steps: Iterable[tuple[float, float]]) -> None:
+    """Tells a source that can make noise ahead, as a Brownian path can, all that it will be asked, in order."""
+    if tell := getattr(noise, "announce", None):
+        tell(steps)
