@@ -3,9 +3,10 @@
 python benchmarks/seams.py [inpaint] [extend] [tiling] [--model FOLDER] [--n 40] [--steps 12] [--out FOLDER]
 Pictures are drawn from captions of the model's source and edited with the same caption, at an edit's usual settings but
 for what a row names. A border's gradient is the mean |difference| of all pairs of neighbouring pixels of the result
-that it parts. "own": over the mean |difference| of all pairs of neighbours in the picture before, the bar being 1.2.
-"before": over the same pairs in the picture before, where there are any. Both are ratios of sums over n pictures, with
-their standard error. "autoencoder" puts what the autoencoder alone makes of a picture inside of the mask.
+that it parts. "own": over the mean |difference| of all pairs of neighbours in the picture before; "before": over the
+same pairs in the picture before, where there are any; "near": over the pairs of the result that lie within 3 pixels of
+the border on either side, but are not parted by it. All are ratios of sums over n pictures, with their standard error.
+"autoencoder" puts what the autoencoder alone makes of a picture inside of the mask; "nothing" is the picture before.
 """
 
 import argparse
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFilter
 
 from fromnoise import load
 from fromnoise.api import Engine
@@ -27,7 +28,8 @@ FIRST = faithfulness.SEEDS + 90_000_000  # captions that no evaluation draws
 INPAINT = {"usual": {}, "mask_blur 0": {"mask_blur": 0.0}}
 EXTEND = {"usual": {}, "mask_blur 0": {"mask_blur": 0.0}}
 BORDERS = {"left": 48, "right": 16, "top": 32, "bottom": 0}
-Row = tuple[float, float, float]  # gradient across the border; of the whole picture before; across the same pairs then
+# gradient across the border; of the whole picture before; across the same pairs then; near the border
+Row = tuple[float, float, float, float]
 
 
 def steps_between(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -40,6 +42,16 @@ def across(pixels: np.ndarray, inside: np.ndarray) -> float:
     """The mean |difference| of the pairs of which one lies inside."""
     parted = [step > 0 for step in steps_between(inside)]
     return float(np.concatenate([s[p] for s, p in zip(steps_between(pixels), parted, strict=True)]).mean())
+
+
+def near(pixels: np.ndarray, inside: np.ndarray) -> float:
+    """The mean |difference| of the pairs that lie wholly inside or outside and within 3 pixels of the border."""
+    image = Image.fromarray(255 * inside.astype(np.uint8))
+    band = np.asarray(image.filter(ImageFilter.MaxFilter(7))) != np.asarray(image.filter(ImageFilter.MinFilter(7)))
+    pairs = [band[1:] & band[:-1], band[:, 1:] & band[:, :-1]]
+    parted = [step > 0 for step in steps_between(inside)]
+    chosen = [s[p & ~q] for s, p, q in zip(steps_between(pixels), pairs, parted, strict=True)]
+    return float(np.concatenate(chosen).mean())
 
 
 def own(pixels: np.ndarray) -> float:
@@ -89,24 +101,25 @@ def reconstructed(engine: Engine, picture: Image.Image) -> Image.Image:
 
 
 def table(title: str, rows: dict[str, list[Row]], keep: Callable[[int], bool] = lambda i: True) -> None:
-    print(f"\n{title:<28}{'own':>14}{'before':>14}")
+    print(f"\n{title:<28}{'own':>14}{'before':>14}{'near':>14}")
     for name, found in rows.items():
-        edge, whole, same = np.array([row for i, row in enumerate(found) if keep(i)]).T
-        print(f"{name:<28}{ratio(edge, whole):>14}{'–' if np.isnan(same).any() else ratio(edge, same):>14}")
+        edge, *others = np.array([row for i, row in enumerate(found) if keep(i)]).T
+        print(f"{name:<28}" + "".join(f"{'–' if np.isnan(o).any() else ratio(edge, o):>14}" for o in others))
 
 
 def inpaint(engine: Engine, n: int, steps: int, out: Path | None) -> None:
     kinds, chance = ("box", "ellipse", "stroke"), np.random.default_rng(0)
-    rows: dict[str, list[Row]] = {name: [] for name in ("autoencoder", *INPAINT)}
+    rows: dict[str, list[Row]] = {name: [] for name in ("nothing", "autoencoder", *INPAINT)}
     for i, (caption, seed, picture) in enumerate(drawn(engine, n, steps)):
         mask, before = mask_of(kinds[i % 3], *picture.size, chance), np.asarray(picture)
         inside, area = np.asarray(mask) > 0, (0, 0, *picture.size)
         on = Canvas(picture, area, picture, mask, mask)
-        found = {"autoencoder": composited(on, reconstructed(engine, picture), 0)}
+        found = {"nothing": picture, "autoencoder": composited(on, reconstructed(engine, picture), 0)}
         for name, settings in INPAINT.items():
             found[name] = one(engine.edit(picture, caption, mask, seed=seed + 1, steps=steps, **settings))
         for name, after in found.items():
-            rows[name].append((across(np.asarray(after), inside), own(before), across(before, inside)))
+            pixels = np.asarray(after)
+            rows[name].append((across(pixels, inside), own(before), across(before, inside), near(pixels, inside)))
         show(out, f"inpaint-{i:02}", [picture, mask.convert("RGB"), *found.values()])
     table(f"inpaint, n = {n}", rows)
     for k, kind in enumerate(kinds):
@@ -123,7 +136,8 @@ def extend(engine: Engine, n: int, steps: int, out: Path | None) -> None:
             inside = np.ones((after.height, after.width), bool)
             left, top = BORDERS["left"], BORDERS["top"]
             inside[top : top + picture.height, left : left + picture.width] = False
-            rows[name].append((across(np.asarray(after), inside), own(before), float("nan")))
+            pixels = np.asarray(after)
+            rows[name].append((across(pixels, inside), own(before), float("nan"), near(pixels, inside)))
         show(out, f"extend-{i:02}", [picture, *found.values()])
     table(f"extend, n = {n}", rows)
 
@@ -135,7 +149,7 @@ def tiling(engine: Engine, n: int, steps: int, out: Path | None) -> None:
         for name, after in (("none", picture), ("both", seamless)):
             pixels = np.asarray(after).astype(float)
             wrapped = [np.abs(pixels[0] - pixels[-1]).mean(-1), np.abs(pixels[:, 0] - pixels[:, -1]).mean(-1)]
-            rows[name].append((float(np.concatenate(wrapped).mean()), own(pixels), float("nan")))
+            rows[name].append((float(np.concatenate(wrapped).mean()), own(pixels), float("nan"), float("nan")))
         show(out, f"tiling-{i:02}", [picture, seamless])
     table(f"tiling, n = {n}", rows)
 

@@ -1,7 +1,8 @@
 """Do prompt weights work? The judge's probability of what a word states, as (word:w) goes from 0.6 to 1.4.
 
 python benchmarks/word_weights.py [--model FOLDER] [--n 200] [--steps 10] [--cfg 1] [--only object,style,...]
-Captions and seeds are the same for every weight, so steps from weight to weight are paired differences.
+Captions and seeds are the same for every weight, so steps from weight to weight are paired differences. Where nearly
+all are near 1 already, the mean of the log odds ln p/(1 − p) still tells weights apart.
 """
 
 import argparse
@@ -38,17 +39,25 @@ def scenes(source: Source, attribute: str, n: int) -> list[tuple[int, str, str, 
     return found
 
 
-def probabilities(engine: Engine, judge: Judge, attribute: str, rows: list, weight: float, **settings) -> np.ndarray:
-    """(n,) of the stated values, in the pictures drawn."""
+def log_odds(engine: Engine, judge: Judge, attribute: str, rows: list, weight: float, **settings) -> np.ndarray:
+    """(n,) of the stated values in the pictures drawn, ln p/(1 − p), in float64 for what is near 1."""
     draw, index, found = faithfulness.drawer(engine, **settings), judge.config.schema[attribute].index, []
     for first in range(0, len(rows), BATCH):
         some = rows[first : first + BATCH]
         drawn = draw([caption.replace(phrase, f"({phrase}:{weight})") for _, caption, phrase, _ in some],
                      [seed for seed, *_ in some])  # fmt: skip
         with torch.inference_mode():
-            likely = judge(to_tensor(drawn))[attribute].softmax(1)
-        found += [float(row[index(value)]) for row, (*_, value) in zip(likely, some, strict=True)]
+            scores = judge(to_tensor(drawn))[attribute].double()
+        for row, (*_, value) in zip(scores, some, strict=True):
+            others = torch.cat((row[: index(value)], row[index(value) + 1 :]))
+            found.append(float(row[index(value)] - others.logsumexp(0)))
     return np.array(found)
+
+
+def told(rows: np.ndarray, formats: tuple[str, ...]) -> str:
+    """The mean of each row and its standard error."""
+    errors = rows.std(1, ddof=1) / rows.shape[1] ** 0.5
+    return ", ".join(f.format(*pair) for f, *pair in zip(formats, rows.mean(1), errors, strict=True))
 
 
 def main() -> None:
@@ -62,16 +71,16 @@ def main() -> None:
     args = parser.parse_args()
     engine, judge = load(args.model, dtype=args.dtype), Judge.load(judge_of(args.model))
     source = open_source("stickers", size=engine.model.size)
-    print(f"{engine.model.digest}, n = {args.n}, {args.steps} steps, cfg {args.cfg:g}: mean probability ± its error")
+    print(f"{engine.model.digest}, n = {args.n}, {args.steps} steps, cfg {args.cfg:g}: mean probability, log odds")
     for attribute in args.only.split(","):
         rows, before = scenes(source, attribute, args.n), None
         for weight in WEIGHTS:
-            now = probabilities(engine, judge, attribute, rows, weight, steps=args.steps, cfg=args.cfg)
-            root, step = args.n**0.5, ""
+            odds = log_odds(engine, judge, attribute, rows, weight, steps=args.steps, cfg=args.cfg)
+            now = np.stack((1 / (1 + np.exp(-odds)), odds))  # (2, n)
+            said = f"{attribute:>10} {weight}: " + told(now, ("{:.4f} ± {:.4f}", "{:6.3f} ± {:.3f}"))
             if before is not None:
-                more = now - before
-                step = f"   {more.mean():+.4f} ± {more.std(ddof=1) / root:.4f} from the weight before"
-            print(f"{attribute:>10} {weight}: {now.mean():.4f} ± {now.std(ddof=1) / root:.4f}{step}", flush=True)
+                said += "   from the weight before " + told(now - before, ("{:+.4f} ± {:.4f}", "{:+.3f} ± {:.3f}"))
+            print(said, flush=True)
             before = now
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from fromnoise.cli import batch
 from fromnoise.errors import BadInput
-from fromnoise.pipeline import infotext
+from fromnoise.pipeline import infotext, infotext_fields
 
 LINES = """# a comment
 
@@ -23,7 +23,7 @@ a (cat:1.2), #'1'
 
 
 def drawn(path):
-    return infotext.request(infotext.found(path))[0]
+    return infotext_fields.request(infotext.found(path))[0]
 
 
 def test_lines_of_all_kinds(model, fromnoise, tmp_path):

@@ -7,7 +7,7 @@ from PIL import Image
 
 from fromnoise.cli.axes import axis
 from fromnoise.errors import FromnoiseError
-from fromnoise.pipeline import infotext
+from fromnoise.pipeline import infotext, infotext_fields
 from fromnoise.pipeline.request import GenerationRequest
 
 REQUEST = GenerationRequest(prompt="a cat, red", negative_prompt="dog", sampler_options={"order": 2})
@@ -73,7 +73,7 @@ def test_a_cell_is_the_picture_that_its_settings_draw(model, fromnoise, tmp_path
     info = infotext.found(tmp_path / "g.png")
     assert (info.prompt, info.fields["X Type"], info.fields["X Values"]) == ("a neon cat", "prompt:cat", "dog,fox")
     assert (info.fields["Y Type"], info.fields["Z Values"]) == ("steps", "5,6")
-    assert infotext.request(info)[1]["X Type"] == "prompt:cat (is of a sheet of many pictures)"
+    assert infotext_fields.request(info)[1]["X Type"] == "prompt:cat (is of a sheet of many pictures)"
     code, _, said = fromnoise("replay", tmp_path / "g.png", "--model", model)
     assert (code, "sheet of many pictures" in said) == (2, True)
     before = (tmp_path / "g.png").read_bytes()

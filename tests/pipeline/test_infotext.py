@@ -26,8 +26,10 @@ from fromnoise import __version__
 from fromnoise.diffusion.samplers import SAMPLERS
 from fromnoise.diffusion.spacing import SPACINGS
 from fromnoise.errors import BadInput, FromnoiseError, NotFound
-from fromnoise.pipeline import images, infotext
+from fromnoise.pipeline import images, infotext, infotext_others
 from fromnoise.pipeline.exif import write_exif
+from fromnoise.pipeline.infotext_fields import FIELDS, SAMPLER_OPTIONS, SPACING_OPTIONS
+from fromnoise.pipeline.infotext_fields import request as recalled
 from fromnoise.pipeline.request import OPTIONS, GenerationRequest
 
 PUBLISHED = json.loads(Path(__file__).with_name("infotexts.json").read_text("utf-8"))
@@ -38,7 +40,7 @@ Steps: 3, Sampler: Euler a, CFG scale: 7, Seed: 5, Size: 64x32"""
 
 
 def answer(text: str) -> tuple[dict[str, Any], dict[str, str]]:
-    return infotext.request(infotext.parse(text))
+    return recalled(infotext.parse(text))
 
 
 # ---- this program's own texts -------------------------------------------------------------------------------------
@@ -51,7 +53,8 @@ def number(low: float, high: float) -> st.SearchStrategy[float]:
 
 
 plain = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)  # no lone surrogates: no file could hold them
-parts = [*', \n:"\\', "\r\n", "Steps: 12", "Negative prompt:", "Steps: 9, Sampler: DDIM, CFG scale: 7, Seed: 1"]
+parts = [*', \n:"\\', "\r\n", "Steps: 12",
+         "Negative prompt:", "\nNegative prompt: ", "Steps: 9, Sampler: DDIM, CFG scale: 7, Seed: 1"]
 # one that ends in \r looks like Windows' line ending, see `parse`
 words = st.lists(st.sampled_from(parts) | plain, max_size=6).map("".join).filter(lambda text: not text.endswith("\r"))
 value = st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False) | plain
@@ -71,8 +74,7 @@ def requests(draw) -> GenerationRequest:
     varied = {"variation_strength": draw(number(0.001, 1)), "variation_seed": draw(st.integers(0, 2**62)),
               "variation_blend": blend} if draw(st.booleans()) else {}  # fmt: skip
     return GenerationRequest.of(
-        # what begins a line so is a negative prompt in this format, whoever wrote it
-        prompt=draw(words.filter(lambda text: "\nNegative prompt: " not in f"\n{text}")),
+        prompt=draw(words),
         negative_prompt=draw(words),
         dialect=draw(st.sampled_from(["a1111", "comfy", "compel"])),
         prompt_steps=draw(st.sampled_from(["step", "call"])),
@@ -109,7 +111,7 @@ def test_there_and_back(request, data, source, digest):
     model = SimpleNamespace(digest=digest, source=source, defaults=prefers)
     plan = data.draw(st.sampled_from(["exact", "batched: 2, fp32", '{"a": [1, 2]}']))
     info = infotext.parse(images.parameters(model, request, index, plan))  # pyright: ignore[reportArgumentType]
-    back, unused = infotext.request(info)
+    back, unused = recalled(info)
     varied = request.variation_seeds()
     own = {"seed": request.seeds()[index], "variation_seed": varied and varied[index], "count": 1}
     bounds = {name: back.get(name) for name in ("cfg_sigma_min", "cfg_sigma_max")}  # None is written as 0 or inf
@@ -123,7 +125,7 @@ def test_there_and_back(request, data, source, digest):
 
 
 def test_the_writers_numbers_are_known():
-    assert images.WRITTEN.items() <= infotext.FIELDS.items()
+    assert images.WRITTEN.items() <= FIELDS.items()
 
 
 def test_a_text_that_went_through_windows():
@@ -139,7 +141,7 @@ def test_a_text_that_went_through_windows():
 @pytest.mark.parametrize("published", PUBLISHED, ids=lambda published: published["source"])
 def test_published_texts(published):
     info = infotext.parse(published["text"])
-    found, unused = infotext.request(info)
+    found, unused = recalled(info)
     assert (info.prompt, info.negative_prompt) == (published["prompt"], published["negative_prompt"])
     assert {k: v for k, v in found.items() if k not in ("prompt", "negative_prompt")} == published["given"]
     assert sorted(unused) == sorted(published["unused"])
@@ -231,7 +233,7 @@ def test_values_in_quotes():
 
 
 anything = st.text() | st.lists(
-    st.sampled_from([*parts, *infotext.FIELDS, *infotext.SPACING_OPTIONS, "Sampler options", "Schedule options", "APG",
+    st.sampled_from([*parts, *FIELDS, *SPACING_OPTIONS, "Sampler options", "Schedule options", "APG",
                      "CFG interval", "Size", "RNG", ": ", "\r\n", "{", "[", "1", "-1", "nan", "1e999", "64x32",
                      "Karras", '{"s_noise": "\\ud800"}', "Version: fromnoise 1", "Version: ComfyUI", "9" * 5000])
     | st.text(max_size=9), max_size=40).map("".join)  # fmt: skip
@@ -243,9 +245,9 @@ anything = st.text() | st.lists(
 def test_no_text_is_an_error(text):
     """And what is found can be asked for, what cannot is said, and each field is one of the two."""
     info = infotext.parse(text)
-    found, unused = infotext.request(info)
+    found, unused = recalled(info)
     GenerationRequest.of(**found)
-    known = {*infotext.FIELDS, *infotext.SAMPLER_OPTIONS, *infotext.SPACING_OPTIONS, "Sampler", "Schedule type", "Size",
+    known = {*FIELDS, *SAMPLER_OPTIONS, *SPACING_OPTIONS, "Sampler", "Schedule type", "Size",
              "RNG", "APG", "CFG interval", "Sampler options", "Schedule options", "SGM noise multiplier"}  # fmt: skip
     assert info.fields.keys() - known <= unused.keys() <= info.fields.keys()
 
@@ -261,7 +263,7 @@ def test_long_texts_take_no_longer_than_they_are(piece):
     text = piece * (200_000 // len(piece))
     last = "Steps: 1, Sampler: Euler, Seed: 1"
     for whole in (text, f"x\n{last}, Ab: {text}", f"{text}\n{last}"):
-        infotext.request(infotext.parse(whole))
+        recalled(infotext.parse(whole))
     assert time.process_time() - start < 20
 
 
@@ -401,7 +403,7 @@ def with_chunk(path: Path, name: str, content: Any) -> Path:
 def test_comfyui(tmp_path):
     path = with_chunk(tmp_path / "a.png", "prompt", GRAPH)
     assert infotext.read(path) is None
-    found, unused = infotext.request(infotext.found(path))
+    found, unused = recalled(infotext.found(path))
     assert found == DRAWN
     assert unused.keys() == {"Model", "Version"}
     assert unused["Model"].startswith("v1-5-pruned-emaonly.ckpt")
@@ -409,7 +411,7 @@ def test_comfyui(tmp_path):
     tags = Image.Exif()
     tags[0x0110] = "prompt:" + json.dumps(GRAPH)
     picture().save(path, exif=tags)
-    assert infotext.request(infotext.found(path))[0] == DRAWN
+    assert recalled(infotext.found(path))[0] == DRAWN
 
 
 def test_comfyui_two_passes_with_detours(tmp_path):
@@ -428,7 +430,7 @@ def test_comfyui_two_passes_with_detours(tmp_path):
                "inputs": {"lora_name": "x.safetensors", "strength_model": 0.8, "model": ["4", 0]}},
         "14": {"class_type": "PrimitiveInt", "inputs": {"value": 156680208700286}},
     }  # fmt: skip
-    found, unused = infotext.request(infotext.found(with_chunk(tmp_path / "a.png", "prompt", {**GRAPH, **detours})))
+    found, unused = recalled(infotext.found(with_chunk(tmp_path / "a.png", "prompt", {**GRAPH, **detours})))
     assert found == DRAWN
     assert unused.keys() == {"Model", "Version", "Loras", "add_noise"}
     assert unused["Loras"].startswith("x.safetensors: 0.8")
@@ -449,7 +451,7 @@ INVOKE = {  # the fields are those of a picture of 3.x that sd-parsers has among
     ("pndm", "plms", None), ("dpmpp_2m_sde", "dpmpp_2m_sde", None), ("tcd", None, None),
 ])  # fmt: skip
 def test_invokeai(tmp_path, scheduler, sampler, spacing):
-    found, unused = infotext.request(
+    found, unused = recalled(
         infotext.found(with_chunk(tmp_path / "a.png", "invokeai_metadata", {**INVOKE, "scheduler": scheduler}))
     )
     known = {"sampler": sampler} if sampler else {}
@@ -465,7 +467,7 @@ def test_invokeai(tmp_path, scheduler, sampler, spacing):
 @pytest.mark.parametrize(("axes", "tiling"), [({}, None), ({"seamless_x": True, "seamless_y": True}, "both"),
                                               ({"seamless_x": False, "seamless_y": True}, "y")])  # fmt: skip
 def test_invokeai_seamless(tmp_path, axes, tiling):
-    found, _ = infotext.request(infotext.found(with_chunk(tmp_path / "a.png", "invokeai_metadata", INVOKE | axes)))
+    found, _ = recalled(infotext.found(with_chunk(tmp_path / "a.png", "invokeai_metadata", INVOKE | axes)))
     assert found.get("tiling") == tiling
 
 
@@ -479,9 +481,9 @@ tree = st.recursive(leaf, lambda inner: st.lists(inner, max_size=3) | st.diction
 def test_no_graph_is_an_error(content, inputs):
     node = {"class_type": "KSampler", "inputs": {**GRAPH["3"]["inputs"], **inputs}}
     for graph in (content, {**GRAPH, "3": node}, {"3": node, "4": content}):
-        for translated in (infotext._comfy, infotext._invoke):
+        for translated in (infotext_others.comfyui, infotext_others.invokeai):
             if isinstance(graph, dict) and (info := translated(graph)):
-                found, _ = infotext.request(info)
+                found, _ = recalled(info)
                 GenerationRequest.of(**found)
 
 

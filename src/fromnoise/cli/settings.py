@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from fromnoise.pipeline import infotext
+from fromnoise.pipeline import infotext, infotext_fields
 
 
 def settings(
@@ -15,5 +15,5 @@ def settings(
     """Print the settings of a picture (of fromnoise, A1111 and its kin, ComfyUI or InvokeAI) as the JSON of a request;
     "unused" says what could not be used, and why."""
     info = infotext.parse(sys.stdin.read()) if file == "-" else infotext.found(file)
-    request, unused = infotext.request(info)
+    request, unused = infotext_fields.request(info)
     print(json.dumps(request | {"unused": unused}, indent=2, ensure_ascii=False))

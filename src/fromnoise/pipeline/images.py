@@ -79,6 +79,7 @@ def parameters(
         **{name: value if isinstance(value, str) else number(value) for name, field in WRITTEN.items()
            if (value := getattr(request, field)) != GenerationRequest.model_fields[field].default},
         **(more or {}),
+        "Prompt lines": request.prompt.count("\n") + 1 if "\nNegative prompt: " in f"\n{request.prompt}" else None,
         "Plan": plan,
         "Torch": torch.__version__,
         "Threads": torch.get_num_threads(),

@@ -13,7 +13,7 @@ from PIL import Image
 from fromnoise import __version__
 from fromnoise.errors import BadInput
 from fromnoise.latent_diffusion import LatentDiffusion
-from fromnoise.pipeline import film, infotext, pictures, regions, upscale
+from fromnoise.pipeline import film, infotext, infotext_fields, pictures, regions, upscale
 from fromnoise.pipeline.edit import edit
 from fromnoise.pipeline.edit_request import EditRequest
 from fromnoise.pipeline.generate import generate
@@ -36,7 +36,7 @@ class Replay:
     picture: Image.Image
     difference: int | None
     reasons: tuple[str, ...]  # why it may differ
-    unused: dict[str, str]  # what the picture says and no request can: see infotext.request
+    unused: dict[str, str]  # what the picture says and no request can: see infotext_fields.request
 
     @property
     def verdict(self) -> str:
@@ -64,7 +64,7 @@ def replay(
     if "Script" in info.fields:  # A1111's grids say so too
         raise BadInput(f"{path} is a sheet of many pictures ({info.fields['Script']})",
                        "replay one of its cells: fromnoise grid … --cells FOLDER keeps them")  # fmt: skip
-    given, unused = infotext.request(info)
+    given, unused = infotext_fields.request(info)
     if masks := regions.replayed(path, info.fields, masks):
         given, unused = given | {"masks": masks}, {key: why for key, why in unused.items() if key != "Masks"}
     if given.get("seed") is None:
@@ -73,24 +73,24 @@ def replay(
     threads = int(said) if (said := info.fields.get("Threads", "")).isdecimal() and 0 < int(said) <= 1024 else None
     with _threads(threads):
         source, painted, second = _sources(path, info.fields, image=image, mask=mask, image2=image2)
-        if more := infotext.hires(info):
+        if more := infotext_fields.hires(info):
             own = methods.get("Hires upscaler")
             own = own if isinstance(own, Upscaler) else None
             picture = hires(model, unet, HiresRequest.of(**given | more), own)[0]
-            said = {*infotext.HIRES, "Hires resize", "Hires upscaler hash"}
+            said = {*infotext_fields.HIRES, "Hires resize", "Hires upscaler hash"}
             unused = {key: why for key, why in unused.items() if key not in said}
-        elif more := infotext.blend(info):
+        elif more := infotext_fields.blend(info):
             from fromnoise.pipeline.blend import BlendRequest, blend
 
             if source is None or second is None:
                 raise BadInput(f"{path} is a blend and does not say of what", "only this program's own can be replayed")
             picture = blend(model, unet, BlendRequest.of(**given | more), source, second)[0]
-            unused = {key: why for key, why in unused.items() if key not in (*infotext.BLENDS, *OTHER)}
-        elif more := infotext.edit(info):
+            unused = {key: why for key, why in unused.items() if key not in (*infotext_fields.BLENDS, *OTHER)}
+        elif more := infotext_fields.edit(info):
             if source is None:
                 raise BadInput(f"{path} is an edit and does not say of what", "only this program's own can be replayed")
             picture = edit(model, unet, EditRequest.of(**given | more), source, painted)[0]
-            unused = {key: why for key, why in unused.items() if key not in (*infotext.EDITS, *OTHER)}
+            unused = {key: why for key, why in unused.items() if key not in (*infotext_fields.EDITS, *OTHER)}
         elif "Film" in info.fields:
             picture = film.again(model, unet, given, info.fields["Film"])
             unused = {key: why for key, why in unused.items() if key != "Film"}
