@@ -35,6 +35,10 @@ def test_a_gif_is_what_is_made_where_nothing_is_said(model, fromnoise, tmp_path,
     with Image.open("a-cat-2.gif") as file:
         assert (file.n_frames, file.size, file.info["duration"]) == (3, (32, 32), 100)
         assert infotext.parse(file.info["comment"].decode()).fields["Film"].startswith('{"prompts": ["a cat", "a dog"]')
+    code, out, _ = fromnoise("settings", "a-cat-2.gif")
+    assert (code, json.loads(out)["seed"], json.loads(out)["prompt"]) == (0, 2, "a cat")
+    code, _, said = fromnoise("replay", "a-cat-2.gif", "--model", model)
+    assert (code, "give a frame" in said) == (2, True)
     assert fromnoise(*args, "--format", "webp")[1].split() == [f"a-cat-2/{i}.webp" for i in range(3)]
     assert fromnoise(*args, "--format", "gif", "--out", "o")[1] == "o/a-cat-2.gif\n"
 
@@ -47,6 +51,13 @@ def test_mp4(model, fromnoise, tmp_path):
     assert json.loads(out)["pictures"] == [{"path": str(tmp_path / "a.mp4"), "frames": 3, "fps": 12}]
     with av.open(str(tmp_path / "a.mp4")) as file:
         assert len([*file.decode(video=0)]) == 3
+    code, out, _ = fromnoise("settings", tmp_path / "a.mp4")
+    assert (code, json.loads(out)["prompt"]) == (0, "a cat")
+    (tmp_path / "b.mp4").write_bytes((tmp_path / "a.mp4").read_bytes()[:200])
+    (tmp_path / "c.mp4").write_text("no film")
+    for name, number, words in (("b", 2, "says nothing"), ("c", 2, "a whole MP4"), ("d", 1, "there is no file")):
+        code, _, said = fromnoise("settings", tmp_path / f"{name}.mp4")
+        assert (code, words in said) == (number, True), said
 
 
 @pytest.mark.parametrize(("args", "words"), [

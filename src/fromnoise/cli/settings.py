@@ -10,7 +10,9 @@ from fromnoise.pipeline import infotext, infotext_fields
 
 
 def settings(
-    file: Annotated[str, typer.Argument(help="A PNG, JPEG or WebP picture, or - for its text on standard input.")],
+    file: Annotated[
+        str, typer.Argument(help="A PNG, JPEG or WebP picture, a GIF or MP4; or - for such a text on standard input.")
+    ],
 ) -> None:
     """Print the settings of a picture (of fromnoise, A1111 and its kin, ComfyUI or InvokeAI) as the JSON of a request;
     "unused" says what could not be used, and why."""

@@ -119,6 +119,6 @@ def again(model: LatentDiffusion, unet: Prepared, settings: dict[str, Any], said
         if not isinstance(index, int) or not 0 <= index < request.frames:
             raise ValueError(f"there is no frame {index}")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise BadInput(f"the picture does not say which frame of a film it is: {error!r}", "give a frame as it was "
-                       "written") from error  # fmt: skip
+        raise BadInput(f"the picture does not say which frame of a film it is: {error!r}", "give a frame, as "
+                       "fromnoise film writes them with --out FOLDER") from error  # fmt: skip
     return frame(model, unet, request, index)

@@ -1,5 +1,5 @@
 """What a picture says of itself → prompts and fields: the text that AUTOMATIC1111's web UI writes (`images.parameters`
-here), in PNG, JPEG and WebP files. Loaded only where someone asks for it; needs no torch."""
+here), in PNG, JPEG and WebP files, GIFs and MP4s. Loaded only where someone asks for it; needs no torch."""
 
 import json
 import re
@@ -105,7 +105,7 @@ def value(text: str) -> Any:
 
 
 def read(path: Path | str) -> str | None:
-    """The text of a PNG, JPEG or WebP file in the web UI's format; None where it has none.
+    """The text of a PNG, JPEG, WebP, GIF or MP4 file in the web UI's format; None where it has none.
     Raises NotFound; BadInput for a file that is no picture, is broken before the text or claims too many pixels."""
     return _texts(Path(path)).get("parameters")
 
@@ -128,10 +128,16 @@ def found(path: Path | str) -> Infotext:
 def _texts(path: Path) -> dict[str, str]:
     """CHUNKS → their text, those that are there. No pixel is decoded, but in PNG files that have none of them before
     their pixels and may have one behind."""
+    if path.suffix.lower() == ".mp4":
+        from fromnoise.pipeline.video import comment  # which asks for PyAV
+
+        return {"parameters": said} if (said := comment(path)) else {}
     try:
         with Image.open(path) as picture:
             texts = {k: v for k, v in picture.info.items() if k in CHUNKS and isinstance(v, str)}
             large = picture.width * picture.height > (Image.MAX_IMAGE_PIXELS or 2**62)
+            if picture.format == "GIF" and isinstance(film := picture.info.get("comment"), bytes):
+                return {"parameters": film.decode(errors="replace")}
             if texts or (picture.format == "PNG" and large):
                 return texts
             exif = picture.getexif()  # reads a PNG file to its end
@@ -146,7 +152,7 @@ def _texts(path: Path) -> dict[str, str]:
     except Image.DecompressionBombError as error:
         raise BadInput(f"{path} claims too many pixels: {error}", "give a smaller picture") from error
     except Exception as error:  # Pillow promises no fixed set of errors for files that are broken
-        raise BadInput(f"cannot read {path}: {error}", "give a whole PNG, JPEG or WebP file") from error
+        raise BadInput(f"cannot read {path}: {error}", "give a whole PNG, JPEG, WebP or GIF file") from error
 
 
 def _comment(raw: bytes) -> str:

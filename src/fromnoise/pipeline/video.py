@@ -20,7 +20,7 @@ def check(path: Path, size: tuple[int, int], frames: int, fps: float) -> None:
     """Raises what `write` of such pictures would, before any is drawn."""
     if path.suffix.lower() == ".mp4":
         if find_spec("av") is None:
-            raise NotFound("MP4 files are written by PyAV, and it is not installed",
+            raise NotFound("MP4 files are for PyAV, and it is not installed",
                            "pip install 'fromnoise[film]', or name a .gif or a folder")  # fmt: skip
         if size[0] % 2 or size[1] % 2:
             raise BadInput(f"an MP4 of {size[0]}x{size[1]} pixels has an odd side", "give even ones, or name a .gif")
@@ -41,6 +41,21 @@ def write(path: Path, pictures: Iterable[Image.Image], fps: float, text: str) ->
     except OSError as error:
         raise BadInput(f"cannot write {path}: {error.strerror or error}", "choose another place with --out") from error
     return path
+
+
+def comment(path: Path) -> str | None:
+    """What an MP4 says of itself. Raises NotFound, and BadInput for a file that is none."""
+    check(path, (2, 2), 1, 1)
+    import av
+    from av.error import FFmpegError
+
+    try:
+        with av.open(str(path)) as file:
+            return file.metadata.get("comment")
+    except FileNotFoundError as error:
+        raise NotFound(f"there is no file {path}", "look for a slip in its name") from error
+    except (FFmpegError, OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"cannot read {path}: {error}", "give a whole MP4") from error
 
 
 def _gif(path: Path, pictures: Sequence[Image.Image], fps: float, text: str) -> None:
