@@ -23,7 +23,7 @@ class LatentDiffusion:
     `prediction` says what the U-Net answers: "eps", "v", "x0" or "flow". `vision`, `text_projection` (D, dim)
     and `logit_scale` () complete CLIP where the model brings it. `configs` holds each part's configuration as its
     file had it, `defaults` what the model asks to be drawn with (sampler, spacing, steps, cfg, ...), `source` the
-    name it was asked for by, `digest` the start of its U-Net file's SHA-256.
+    name it was asked for by, `digest` and `vae_digest` the starts of its U-Net's and VAE's files' SHA-256.
     """
 
     unet: UNet
@@ -39,6 +39,7 @@ class LatentDiffusion:
     defaults: dict = field(default_factory=dict)
     source: str = ""
     digest: str = ""
+    vae_digest: str = ""
 
     @property
     def size(self) -> int:

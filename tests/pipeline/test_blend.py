@@ -94,7 +94,7 @@ def test_blends_are_replayed(engine, tmp_path, settings):
     images.save(engine.blend(first, second, phrases=WORDS, seed=3, **settings), path)
     found = replay(path, engine.model, engine.unet, first, image2=second)
     assert found.verdict == "identical", found.reasons
-    assert found.unused.keys() <= {"Model", "Model hash", "Plan", "Version", "Torch", "Threads"}
+    assert found.unused.keys() <= {"Model", "Model hash", "VAE hash", "Plan", "Version", "Torch", "Threads"}
     others = ({}, "--image"), ({"image": first}, "--image2"), ({"image": second, "image2": first}, "is not the image")
     for sources, said in others:
         with pytest.raises(BadInput, match=said):

@@ -108,7 +108,7 @@ def test_there_and_back(request, data, source, digest):
     """The picture's own request, types and all: everything that `parameters` writes, and nothing besides."""
     index = data.draw(st.integers(0, request.count - 1))
     prefers = data.draw(st.sampled_from([{}, {"cfg_sigma_max": 3.0}]))
-    model = SimpleNamespace(digest=digest, source=source, defaults=prefers)
+    model = SimpleNamespace(digest=digest, vae_digest=digest, source=source, defaults=prefers)
     plan = data.draw(st.sampled_from(["exact", "batched: 2, fp32", '{"a": [1, 2]}']))
     info = infotext.parse(images.parameters(model, request, index, plan))  # pyright: ignore[reportArgumentType]
     back, unused = recalled(info)
@@ -118,8 +118,9 @@ def test_there_and_back(request, data, source, digest):
     assert repr(GenerationRequest.of(**back)) == repr(request.model_copy(update=own | bounds))
     assert GenerationRequest.of(**back).guidance == request.guidance
     assert not prefers or None not in bounds.values()  # else the model's own would take their place
-    said = {"Model hash": digest, "Model": source, "Plan": plan, "Version": f"fromnoise {__version__}",
-            "Torch": torch.__version__, "Threads": str(torch.get_num_threads())}  # fmt: skip
+    said = {"Model hash": digest, "VAE hash": digest, "Model": source, "Plan": plan,
+            "Version": f"fromnoise {__version__}", "Torch": torch.__version__,
+            "Threads": str(torch.get_num_threads())}  # fmt: skip
     assert {key: info.fields.get(key, "") for key in said} == said
     assert unused.keys() == {key for key, value in said.items() if value}
 

@@ -8,7 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
+from fromnoise import load
 from fromnoise.api import Engine
+from fromnoise.checkpoints.formats import diffusers_folder
 from fromnoise.diffusion.samplers import SAMPLERS
 from fromnoise.diffusion.spacing import SPACINGS
 from fromnoise.errors import BadInput
@@ -82,6 +84,21 @@ def test_what_differs_is_said(engine, tmp_path):
     with pytest.raises(BadInput, match="seed"):
         changed(text.replace("Seed: 3, ", ""))
     assert plan_of(path) == ("cpu", "fp32")
+
+
+def test_another_vae_is_told_from_another_network(tmp_path):
+    """Each by the hash of its own file."""
+    for name in "abc":
+        model = fakes.model(tmp_path / "w", steps=2)
+        model.vae.decoder.conv_out.bias.data += name == "b"
+        model.unet.conv_out.bias.data += name == "c"
+        diffusers_folder.save(model, tmp_path / name, torch.float32)
+    first, vae, unet = (load(tmp_path / name) for name in "abc")
+    path = drawn(first, tmp_path / "a.png")
+    for other, key in ((vae, "VAE hash"), (unet, "Model hash")):
+        found = replay(path, other.model, other.unet)
+        assert found.verdict == "different"
+        assert [reason.split(":")[0] for reason in found.reasons] == [key]
 
 
 def test_as_many_threads_as_it_was_drawn_with(engine, tmp_path, monkeypatch):

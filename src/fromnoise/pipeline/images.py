@@ -68,6 +68,7 @@ def parameters(
         "Size": f"{request.width}x{request.height}",
         "Model hash": model.digest or None,
         "Model": model.source or None,
+        "VAE hash": model.vae_digest or None,
         "Variation seed": (varied := request.variation_seeds()) and varied[index],
         "Sampler options": json.dumps(request.sampler_options) if request.sampler_options else None,
         "Schedule options": json.dumps(request.spacing_options) if request.spacing_options else None,

@@ -99,8 +99,8 @@ def replay(
         if "Postprocess upscaler" in methods:
             picture = _enlarged(picture, info.fields, methods["Postprocess upscaler"])
             unused = {key: why for key, why in unused.items() if not key.startswith("Postprocess upscale")}
-        now = {"Version": f"fromnoise {__version__}", "Model hash": model.digest, "Plan": unet.plan,
-               "Torch": torch.__version__, "Threads": str(torch.get_num_threads())}  # fmt: skip
+        now = {"Version": f"fromnoise {__version__}", "Model hash": model.digest, "VAE hash": model.vae_digest,
+               "Plan": unet.plan, "Torch": torch.__version__, "Threads": str(torch.get_num_threads())}  # fmt: skip
     reasons = [f"{key}: {was}, now {now[key]}" for key in now if (was := info.fields.get(key)) and was != now[key]]
     reasons += [f"{key}: not said" for key in now if now[key] and key not in info.fields]
     reasons += [f"{key} hash: not said" for key, method in methods.items()

@@ -111,6 +111,7 @@ def load(folder: Path, image_tower: bool = True, encoder: bool = True) -> Latent
         defaults=read_json(extra) if extra.is_file() else scheduler_defaults(configs["scheduler"]),
         source=folder.name,
         digest=tensors.digest(folder / "unet" / WEIGHTS["unet"]),
+        vae_digest=tensors.digest(folder / "vae" / WEIGHTS["vae"]),
     )
 
 
