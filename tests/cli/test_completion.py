@@ -1,8 +1,9 @@
-"""`fromnoise completion`, in a real bash where there is one; and that it stays light."""
+"""`fromnoise completion`, in real shells where there are any; and that it stays light."""
 
 import json
 import os
 import pty
+import shlex
 import shutil
 import subprocess
 import sys
@@ -69,28 +70,43 @@ def test_scripts_are_printed(fromnoise):
     assert (code, "choose one of: bash, zsh, fish" in said) == (2, True)
 
 
-@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
-@pytest.mark.parametrize(("typed", "line"), [
+STARTS = {
+    "bash": (["--norc", "--noprofile", "-i"], "source ./script; bind 'set enable-bracketed-paste off'"),
+    "zsh": (["-f", "-i"], "bindkey -e; unset zle_bracketed_paste; autoload -Uz compinit; compinit -D -u; . ./script"),
+}
+TYPED = [
     ("fromnoise samp\t", "fromnoise samplers"), ("fromnoise generate 'a cat' --sampler dpm_ad\t", "dpm_adaptive"),
     ("fromnoise generate --sampler=dpm_ad\t", "--sampler=dpm_adaptive"), ("fromnoise edit --only-m\t", "--only-masked"),
     ("fromnoise generate --out some\t", "--out some file.png"),
-])  # fmt: skip
-def test_a_real_bash(tmp_path, typed, line):
+]  # fmt: skip
+
+
+@pytest.fixture
+def shells(tmp_path):
+    """The environment of a shell that finds this program, in a folder with one file."""
     shim = tmp_path / "bin" / "fromnoise"
     shim.parent.mkdir()
     code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from fromnoise.cli.main import main; main()"
     shim.write_text(f"#!/bin/sh\nexec '{sys.executable}' -c \"{code}\" \"$@\"\n")
     shim.chmod(0o755)
-    (tmp_path / "script").write_text(SCRIPTS["bash"])
     (tmp_path / "some file.png").touch()
     path = f"{shim.parent}{os.pathsep}{os.environ['PATH']}"
+    return {"PATH": path, "TERM": "dumb", "HOME": str(tmp_path)}
+
+
+@pytest.mark.parametrize(("typed", "line"), TYPED)
+@pytest.mark.parametrize("shell", STARTS)
+def test_a_real_shell(shells, tmp_path, shell, typed, line):
+    if shutil.which(shell) is None:
+        pytest.skip(f"needs {shell}")
+    options, start = STARTS[shell]
+    (tmp_path / "script").write_text(SCRIPTS[shell])
     ours, theirs = pty.openpty()
-    shell = subprocess.Popen(["bash", "--norc", "--noprofile", "-i"], stdin=theirs, stdout=theirs, stderr=theirs,
-                             cwd=tmp_path, env={"PATH": path, "TERM": "dumb", "HOME": str(tmp_path)})  # fmt: skip
+    running = subprocess.Popen([shell, *options], stdin=theirs, stdout=theirs, stderr=theirs, cwd=tmp_path, env=shells)
     os.close(theirs)
     try:
-        # the line is completed, put behind echo, and run: what bash then prints is what it had
-        os.write(ours, f"source ./script; bind 'set enable-bracketed-paste off'\n{typed}".encode())
+        # the line is completed, put behind echo, and run: what the shell then prints is what it had
+        os.write(ours, f"{start}\n{typed}".encode())
         seen = b""
         os.write(ours, b"\x01echo '<' \x05'>'\nexit\n")
         until = time.monotonic() + 60
@@ -103,6 +119,17 @@ def test_a_real_bash(tmp_path, typed, line):
         assert len(said) == 1, seen
         assert line in said[0]
     finally:
-        shell.kill()
-        shell.wait()
+        running.kill()
+        running.wait()
         os.close(ours)
+
+
+@pytest.mark.skipif(shutil.which("fish") is None, reason="needs fish")
+@pytest.mark.parametrize(("typed", "line"), TYPED)
+def test_a_real_fish(shells, tmp_path, typed, line):
+    """Which says itself how it would complete a line."""
+    asked = f"source ./script; complete --do-complete={shlex.quote(typed.strip())}"
+    (tmp_path / "script").write_text(SCRIPTS["fish"])
+    done = subprocess.run(["fish", "--no-config", "-c", asked], capture_output=True, text=True, cwd=tmp_path,
+                          env=shells)  # fmt: skip
+    assert done.stdout.split("\t")[0].strip() == line.removeprefix("fromnoise ").removeprefix("--out "), done

@@ -30,7 +30,7 @@ if [[ "${funcstack[1]}" == _fromnoise ]]; then _fromnoise "$@"; else compdef _fr
     set -l words (commandline -opc) (commandline -ct)
     set -l found (fromnoise completion fish -- $words[2..-1] 2>/dev/null)
     if test (count $found) -gt 0
-        string join \\n $found
+        string join -- \\n $found
     else
         __fish_complete_path (commandline -ct)
     end
