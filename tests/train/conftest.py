@@ -25,6 +25,7 @@ lr = 1e-3
 text = { dim = 16, layers = 1, heads = 2, mlp_dim = 32 }
 vision = { dim = 16, layers = 1, heads = 2, mlp_dim = 32, patch_size = 16 }
 [image_tower]
+hard = 2
 batch = 8
 lr = 1e-3
 [vae]

@@ -1,16 +1,20 @@
 """The recipe from end to end, resume to the bit, and the pieces of the loop."""
 
 import json
+import math
 import os
+import random
 import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 from torch import nn
+from torch.nn import functional as F
 
 from fromnoise.checkpoints import training_state
 from fromnoise.checkpoints.hub import load_parts
@@ -20,7 +24,7 @@ from fromnoise.errors import BadCheckpoint, BadInput, NotFound, UnknownName
 from fromnoise.evaluate.judge import Judge, JudgeConfig
 from fromnoise.train.assemble import unpack
 from fromnoise.train.card import measured
-from fromnoise.train.clip import ClipTask
+from fromnoise.train.clip import ClipTask, altered
 from fromnoise.train.ema import Ema
 from fromnoise.train.loop import learning_rate
 from fromnoise.train.recipe import STAGES, Stage, read
@@ -119,6 +123,44 @@ def test_the_words_loss_names_every_word_but_begin_and_end(recipe):
     other = goal.clamp(min=1e-12).log()
     other[0, task.words.eos_id] = 0.0
     assert task.naming(other, ids).item() > least + 0.1
+
+
+def test_hard_captions_are_wrong_in_one_attribute(recipe):
+    source, chance = recipe.open_source(), random.Random(0)
+    kinds = set()
+    for seed in range(200):
+        told = source.sample(seed, draw=False)
+        own, *others = altered(source, told, 6, chance)
+        assert own == source.caption_of(told.attributes)
+        assert len({own, *others}) == 1 + len(others)
+        wrong = {source.caption_of({**told.attributes, name: value}): name
+                 for name in told.attributes for value in source.schema[name]}  # fmt: skip
+        kinds |= {wrong[text] for text in others}
+    assert kinds >= {"object", "style", "colour", "background", "position", "count"}
+
+
+def test_picking_is_sure_of_the_right_caption_and_of_the_wrong_one(recipe):
+    """With a text tower whose embedding is the caption's own axis, and pictures that lie on one: the loss is about 0
+    where that is their caption's, and the temperature's whole height where it is another one's of the set."""
+    run(recipe, "tokenizer")
+    task = ClipTask(recipe.stage("clip"), recipe)
+    batch, axes = next(task.batches(0, 4, 0, 1)), {}
+
+    def embeds(ids):
+        for row in ids.tolist():
+            axes.setdefault(tuple(i for i in row if i != task.words.eos_id), len(axes))
+        places = torch.tensor([axes[tuple(i for i in row if i != task.words.eos_id)] for row in ids.tolist()])
+        return SimpleNamespace(embeds=F.one_hot(places, 64).float())
+
+    task.pair = SimpleNamespace(text=embeds, logit_scale=task.pair.logit_scale)  # pyright: ignore
+    own = [task.source.caption_of(sample.attributes) or "" for sample in batch.samples]
+    image = embeds(task.ids(own)).embeds
+    loss, picked = task.picking(batch, image, 5, torch.Generator().manual_seed(0))
+    assert picked == 1
+    assert loss < 1e-4  # ln(1 + 5·e^−14.3), the temperature being 1/0.07
+    loss, picked = task.picking(batch, -image, 5, torch.Generator().manual_seed(0))
+    assert picked == 0
+    assert float(loss) == pytest.approx(math.log(5) + 1 / 0.07, abs=0.5)  # sets have five others, or one less
 
 
 @pytest.mark.parametrize("tower", [{"kind": "resnet", "stem": 4, "widths": [4, 8], "blocks": [1, 1]}, {"kind": "cnn"}])
