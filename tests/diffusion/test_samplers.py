@@ -135,6 +135,7 @@ DRIFTS = [  # k: 1 + the share of noise, eta² where eta scales its deviation, e
     *((name, {"tau": tau, "tau_min": 0.0, "tau_max": 100.0}, 1 + tau**2, 3)  # 4 from a known start
       for name in ("sa_solver", "sa_solver_pece") for tau in (0.5, 1.0)),
     *(("er_sde", {"order": order}, PHI, min(order, 2)) for order in (1, 2, 3)),
+    ("er_sde", {"exact": True}, PHI, 2),  # with its own start; that its polynomial is of degree 2 is tested below
 ]  # fmt: skip
 
 
@@ -164,6 +165,38 @@ def drift_on_mixture(k, steps=1000):
         d = f(x + h * c, log + h)
         x, log = x + h / 6 * (a + 2 * b + 2 * c + d), log + h
     return x
+
+
+@pytest.mark.parametrize(
+    ("options", "degree"), [({"order": 1}, 0), ({"order": 2}, 1), ({}, 2), ({"exact": True}, 2)]
+)  # fmt: skip
+def test_er_sde_is_its_polynomial_in_sigma(options, degree):
+    """x/φ falls by ∫ x0·φ′/φ² dσ: by parts, by x0/φ at the ends and ∫ x0′/φ, here by Simpson's rule in 1,000 parts of a
+    step (error below 1e-12). Steps of length 1 in sigma; what is published as order 3 takes x0 for more than it is by the
+    quadratic's factor times (σ − s), see there. One degree more is missed by far."""
+    factors = [0.7, -0.3, 0.05, 0.02]
+
+    def missed(degree, more):
+        def x0(sigma):
+            return sum(f * sigma**p for p, f in enumerate(factors[: degree + 1]))
+
+        past = [Past(sigma, START, torch.full_like(START, x0(sigma))) for sigma in (12.0, 11.0)]
+        levels = torch.arange(10.0, 1.5, -1.0, dtype=torch.float64)
+        run = load("er_sde")(START, levels, silent, s_noise=0.0, past=past, **options)
+        found = drive(run, lambda query: Answer(torch.full_like(query.x, x0(query.sigma))))
+        x, simpson = START, torch.tensor([1.0, *([4.0, 2.0] * 499), 4.0, 1.0], dtype=torch.float64) / 3000
+        for s, t in pairwise(levels.tolist()):
+            at = torch.linspace(t, s, 1001, dtype=torch.float64)
+            size = scale(at)
+            slopes = sum(p * f * at ** (p - 1) for p, f in enumerate(factors[: degree + 1]) if p) + more + 0 * at
+            ends = (x0(t) + more * (t - s)) / float(size[0]) - x0(s) / float(size[-1])
+            x = float(size[0]) * (x / float(size[-1]) + ends + float((simpson * slopes / size).sum()))
+        return rms(found - x)
+
+    published = factors[2] if options == {} else 0.0
+    assert missed(degree, published) < 1e-10
+    assert missed(degree, published + 1e-3) > 1e-4
+    assert missed(degree + 1, published) > 1e-3
 
 
 @pytest.mark.parametrize(("name", "options", "k", "order"), DRIFTS)

@@ -83,7 +83,7 @@ SAMPLERS = {
         Entry("res_multistep", "RES multistep", "res", "res_multistep", 2, 1, False),
         Entry("res_multistep_a", "RES multistep a", "res", "res_multistep", 2, 1, True, ANCESTRAL,
               ("res_multistep_ancestral",), {"eta": 1.0}),
-        Entry("er_sde", "ER-SDE", "er_sde", "er_sde", 2, 1, True, ("s_noise", "order")),
+        Entry("er_sde", "ER-SDE", "er_sde", "er_sde", 2, 1, True, ("s_noise", "order", "exact")),
         Entry("seeds_2", "SEEDS-2", "seeds", "seeds_2", 2, 2, True, (*ANCESTRAL, "r", "exact")),
         Entry("seeds_3", "SEEDS-3", "seeds", "seeds_3", 3, 3, True, (*ANCESTRAL, "r1", "r2")),
         Entry("exp_heun_2_x0", "Exponential Heun", "seeds", "seeds_2", 2, 2, False, (),
