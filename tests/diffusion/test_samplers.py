@@ -172,8 +172,8 @@ def drift_on_mixture(k, steps=1000):
 )  # fmt: skip
 def test_er_sde_is_its_polynomial_in_sigma(options, degree):
     """x/φ falls by ∫ x0·φ′/φ² dσ: by parts, by x0/φ at the ends and ∫ x0′/φ, here by Simpson's rule in 1,000 parts of a
-    step (error below 1e-12). Steps of length 1 in sigma; what is published as order 3 takes x0 for more than it is by the
-    quadratic's factor times (σ − s), see there. One degree more is missed by far."""
+    step (error below 1e-12). Steps of length 1 in sigma; what is published as order 3 takes x0 for more than it is, by
+    the quadratic's factor times (σ − s), see there. One degree more is missed by far."""
     factors = [0.7, -0.3, 0.05, 0.02]
 
     def missed(degree, more):
