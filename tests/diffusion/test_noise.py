@@ -5,11 +5,14 @@ from itertools import pairwise, product
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.random import SeedSequence
 from torchsde import BrownianTree
 from torchsde._brownian import brownian_interval
 
 from fromnoise.diffusion import philox
-from fromnoise.diffusion.brownian import BrownianNoise
+from fromnoise.diffusion.brownian import BrownianNoise, spawned
 from fromnoise.diffusion.noise import Noise
 from fromnoise.diffusion.samplers import SAMPLERS, load
 from fromnoise.diffusion.samplers.base import Answer, drive
@@ -359,6 +362,11 @@ def test_a_path_of_nv_numbers_is_a1111s(monkeypatch):
     ours, theirs = brownian([3], rng="nv"), Reference([3], SHAPE, levels[-1], levels[0])
     for s, t in pairwise(levels):
         assert torch.equal(ours(float(s), float(t)), theirs(s, t))
+
+
+@given(st.integers(0, 2**64 - 1), st.lists(st.integers(0, 2**32 - 1), max_size=3))
+def test_seeds_of_nodes_are_numpys(seed, place):
+    assert spawned(seed, place) == SeedSequence(seed, spawn_key=place, pool_size=24).generate_state(1)[0]
 
 
 def increment(noise, s, t):

@@ -7,7 +7,7 @@ differential equations", section 4) of torchsde 0.2.6 to the bit, so that k-diff
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import reduce
+from functools import lru_cache, reduce
 from itertools import islice
 from typing import Any
 
@@ -20,7 +20,29 @@ from fromnoise.errors import BadInput
 DIGITS = 6  # times are whole multiples of 10⁻⁶
 SLACK = 1e-6  # how far, relatively, a level may lie outside: exp(log(sigma)) in float32 strays that far from sigma
 ROOT = 0, 0  # a node's number within its depth, and its depth
+POOL, MASK = 24, 2**32 - 1  # of torchsde's seed sequences
 AHEAD = 2**20  # numbers that are made before they are asked for, about
+
+
+@lru_cache(1024)
+def first_word(seed: int) -> int:
+    """Of the pool of a seed sequence's entropy: all that the seeds of its children depend on."""
+    from numpy.random import SeedSequence  # here, because it takes its time to load
+
+    return int(SeedSequence(seed, pool_size=POOL).pool[0])
+
+
+def spawned(seed: int, place: Sequence[int]) -> int:
+    """SeedSequence(seed, spawn_key=place, pool_size=POOL).generate_state(1)[0] for numbers below 2³², in a fifth of the
+    time: the same arithmetic (O'Neill 2015, "Developing a seed_seq alternative"), of the one word that is wanted."""
+    word = first_word(seed)
+    for i, number in enumerate(place, POOL):
+        constant = 0x43B0D7E5 * pow(0x931E8875, i * POOL, 2**32) & MASK  # POOL hashes for every word before
+        hashed = (number ^ constant) * (constant * 0x931E8875 & MASK) & MASK
+        word = 0xCA01F9DD * word - 0x4973F715 * (hashed ^ hashed >> 16) & MASK
+        word ^= word >> 16
+    word = (word ^ 0x8B51F9DD) * (0x8B51F9DD * 0x58F38DED & MASK) & MASK
+    return word ^ word >> 16
 
 
 def float32(x: float) -> float:
@@ -76,17 +98,23 @@ class BrownianNoise:
 
     def unit(self, *place: int) -> Tensor:
         """The unit noise (B, *shape) of a node, or of the whole path where no place is given."""
-        from numpy.random import SeedSequence  # here, because it takes its time to load
-
-        seeds = [int(SeedSequence(s, spawn_key=place, pool_size=24).generate_state(1)[0]) for s in self.seeds]
-        units = [stream(self.rng, s)(self.shape) for s in seeds]
+        units = [stream(self.rng, spawned(s, place))(self.shape) for s in self.seeds]
         return torch.stack(units) if len(units) > 1 else units[0].unsqueeze(0)
 
     def announce(self, steps: Iterable[tuple[float, float]]) -> None:
         """(sigma, sigma_next) of all that will be asked, in order."""
         self.worker, self.steps = self.worker or ThreadPoolExecutor(1), iter(steps)
         ahead = islice(self.steps, max(2, AHEAD // self.whole.numel()))
-        self.coming = {step: self.begun(*step) for step in ahead}
+        self.coming = {step: Future() for step in ahead}
+        self.worker.submit(self.fill, dict(self.coming), torch.is_inference_mode_enabled())
+
+    def fill(self, coming: dict[tuple[float, float], Future[Tensor]], inference: bool) -> None:
+        """Makes what is coming: one errand for all, since each costs time where the run waits."""
+        for (sigma, sigma_next), future in coming.items():
+            try:
+                future.set_result(self.made(sigma, sigma_next, inference))
+            except BadInput as error:
+                future.set_exception(error)
 
     def begun(self, sigma: float, sigma_next: float) -> Future[Tensor]:
         assert self.worker is not None
