@@ -113,7 +113,7 @@ class BrownianNoise:
         for (sigma, sigma_next), future in coming.items():
             try:
                 future.set_result(self.made(sigma, sigma_next, inference))
-            except BadInput as error:
+            except Exception as error:  # whatever it is: who asks would wait for ever
                 future.set_exception(error)
 
     def begun(self, sigma: float, sigma_next: float) -> Future[Tensor]:
