@@ -42,9 +42,9 @@ REST = """
 
 **following**: the share of the captions' statements that the judge reads in the pictures, {n} captions, the same
 captions and seeds in every row. **against CFG 4**: as a share of that row's, ± the standard error of the paired share.
-**diversity**: the mean of 1 − cosine between pictures of one caption as CLIP's image tower sees them (24 captions, 6
-pictures each; ± over captions). Guided at every noise level where no interval is named; 20 steps, DPM++ 2M unless
-another sampler is, model {model}, plan {plan}. autoguidance: by the third
+**diversity**: the mean of 1 − cosine between pictures of one caption as CLIP's image tower of commit 68b87cc sees
+them (24 captions, 6 pictures each; ± over captions). Guided at every noise level where no interval is named; 20 steps,
+DPM++ 2M unless another sampler is, model {model}, plan {plan}. autoguidance: by the third
 bundled model (263,000 pictures of training instead of 596,000).
 
 | guidance | settings | following | against CFG 4 | diversity |

@@ -99,7 +99,7 @@ def _run(
 
 def _add(x: Tensor, known: Sequence[Past], weights: Sequence[float]) -> Tensor:
     for past, w in zip(reversed(known), weights, strict=True):
-        x = x + (past.x - past.x0) / past.sigma * w
+        x = x.add(past.x - past.x0, alpha=w / past.sigma)
     return x
 
 

@@ -44,16 +44,16 @@ def er_sde(
             return x0
         end, begin = scale(t), scale(s)
         r = end / begin
-        x = x * r + x0 * (1 - r)
+        x = (x * r).add_(x0, alpha=1 - r)  # in place: of such small sums it is most
         if known and order > 1:
             slope = (x0 - known[-1].x0) / (s - known[-1].sigma)
             whole, moment = integral(lambda v: (1 / (size := scale(v)), v / size), t, s)
-            x = x + slope * (t - s + end * whole)
+            x.add_(slope, alpha=t - s + end * whole)
             if slopes and len(known) > 1 and order > 2:
                 curve = (slope - slopes[-1]) / ((s - known[-2].sigma) / 2)
-                x = x + curve * ((t - s) ** 2 / 2 + end * (moment - s * whole))
+                x.add_(curve, alpha=(t - s) ** 2 / 2 + end * (moment - s * whole))
                 if exact:
-                    x = x + curve * ((s - known[-1].sigma) / 2 * (t - s + end * whole))
+                    x.add_(curve, alpha=(s - known[-1].sigma) / 2 * (t - s + end * whole))
             slopes = [slope]
         known = [*known, Past(s, x, x0)][-2:]
         if s_noise:

@@ -28,7 +28,7 @@ def res_multistep(
         else:
             h, back = math.log(s / down), math.log(known[0].sigma / (last or s))
             now, then = exponential([0.0, -back / h], h)
-            x = x * (down / s) + x0 * now + known[0].x0 * then
+            x = (x * (down / s)).add_(x0, alpha=now).add_(known[0].x0, alpha=then)
         known, last = [Past(s, x, x0)], down
         if up:
             x = x + noise(s, t).to(x) * (up * s_noise)

@@ -48,14 +48,14 @@ def _update(x: Tensor, known: Sequence[Past], t: float, x0_at_t: Tensor | None, 
     h = math.log(s / t)
     moment = moments(h, 4)  # of e^(−h·(1 − u)): what the paper's h·φ_k give without their signs
     places = [math.log(s / p.sigma) / h for p in reversed(known[:-1])]
-    slopes = [(p.x0 - x0) / place for p, place in zip(reversed(known[:-1]), places, strict=True)]
+    others = [p.x0 for p in reversed(known[:-1])]
     if x0_at_t is not None:
-        places, slopes = [*places, 1.0], [*slopes, x0_at_t - x0]
-    x = x * (t / s) + x0 * moment[0]
+        places, others = [*places, 1.0], [*others, x0_at_t]
     if len(places) == 1:
-        return x + slopes[0] * ((h if variant == "bh1" else -math.expm1(-h)) / 2)
-    if places:
+        weights = [(h if variant == "bh1" else -math.expm1(-h)) / 2]
+    else:
         weights = vandermonde(places, moment[1 : 1 + len(places)])
-        for w, slope in zip(weights, slopes, strict=True):
-            x = x + slope * w
+    x = (x * (t / s)).add_(x0, alpha=moment[0])  # in place: of such small sums it is most
+    for other, place, w in zip(others, places, weights, strict=True):
+        x.add_(other - x0, alpha=w / place)
     return x
