@@ -319,10 +319,10 @@ def test_latent_cache_resumes_and_shuffles(tmp_path):
 
     def encode(batch):
         calls.append(len(batch.images))
-        return batch.images[:, :, ::16, ::16]
+        return [batch.images[:, :, ::16, ::16], batch.masks[:, :, ::32, ::32]]
 
     def make(key="a"):
-        return LatentCache(tmp_path, key, (3, 2, 2), 4, 100)
+        return LatentCache(tmp_path, key, {"small": (3, 2, 2), "masks": (1, 1, 1)}, 4, 100)
 
     cache = make()
     with pytest.raises(ZeroDivisionError):  # a crash in the middle

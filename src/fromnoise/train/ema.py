@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
 class Ema:
@@ -17,9 +18,10 @@ class Ema:
     def update(self, module: nn.Module) -> None:
         d = min(self.decay, (1 + self.updates) / (10 + self.updates))
         self.updates += 1
-        live = module.state_dict()
-        for k, v in self.shadow.items():
-            v.lerp_(live[k].detach(), 1 - d) if v.is_floating_point() else v.copy_(live[k])
+        live, floats = module.state_dict(), [k for k, v in self.shadow.items() if v.is_floating_point()]
+        get_ema_multi_avg_fn(d)([self.shadow[k] for k in floats], [live[k] for k in floats], 0)  # all in one kernel
+        for k in self.shadow.keys() - set(floats):
+            self.shadow[k].copy_(live[k])
 
     def load(self, shadow: dict[str, Tensor], updates: int) -> None:
-        self.shadow, self.updates = {k: v.clone() for k, v in shadow.items()}, updates
+        self.shadow, self.updates = {k: v.to(self.shadow[k], copy=True) for k, v in shadow.items()}, updates

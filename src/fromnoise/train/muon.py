@@ -9,21 +9,21 @@ STEPS = ((3.4445, -4.7750, 2.0315),) * 5  # Jordan's quintic: singular values ab
 
 
 def orthogonal(gradient: Tensor) -> Tensor:
-    """The nearest matrix (rows, columns) whose singular values are about 1: U Vᵀ of the SVD, by Newton–Schulz. The
+    """The nearest matrices (…, rows, columns) whose singular values are about 1: U Vᵀ of the SVD, by Newton–Schulz. The
     iteration runs on the smaller Gram matrix alone, which for 3×3 convolutions (columns = 9 × rows) is 2.5 times
     cheaper, and in fp32, since bf16 is emulated on many CPUs."""
     x = gradient.float()
-    wide = x if len(x) <= x.shape[1] else x.T
-    gram = wide @ wide.T
-    square = gram.trace().clamp(min=1e-20)
+    wide = x if x.shape[-2] <= x.shape[-1] else x.mT
+    gram = wide @ wide.mT
+    square = gram.diagonal(dim1=-2, dim2=-1).sum(-1).clamp(min=1e-20)[..., None, None]
     gram /= square  # its eigenvalues then lie in [0, 1]
-    product = torch.eye(len(gram), dtype=x.dtype, device=x.device)
+    product = torch.eye(gram.shape[-1], dtype=x.dtype, device=x.device)
     for a, b, c in STEPS:
-        factor = torch.addmm(gram, gram, gram, beta=b, alpha=c)
-        factor.diagonal().add_(a)
+        factor = b * gram + c * (gram @ gram)
+        factor.diagonal(dim1=-2, dim2=-1).add_(a)
         product, gram = factor @ product, factor @ gram @ factor  # all are polynomials of one matrix, so they commute
     out = product @ (wide / square.sqrt())
-    return (out if wide is x else out.T).to(gradient.dtype)
+    return (out if wide is x else out.mT).to(gradient.dtype)
 
 
 class Muon(torch.optim.AdamW):
@@ -36,7 +36,7 @@ class Muon(torch.optim.AdamW):
         for group in self.param_groups:
             if not group.get("muon"):
                 continue
-            beta = group["betas"][0]
+            beta, alike = group["betas"][0], {}  # matrices of one shape together: a GPU waits for each call
             for p in group["params"]:
                 if p.grad is None:
                     continue
@@ -45,10 +45,14 @@ class Muon(torch.optim.AdamW):
                     # AdamW reads "step" of every state that it loads
                     state.update(step=torch.zeros(()), momentum=torch.zeros_like(p))
                 state["momentum"].lerp_(p.grad, 1 - beta)
-                move = orthogonal(p.grad.lerp(state["momentum"], beta).flatten(1)).view_as(p)
-                p.mul_(1 - group["lr"] * group["weight_decay"])
-                p.add_(move, alpha=-group["lr"] * 0.2 * max(len(p), p[0].numel()) ** 0.5)
+                move = p.grad.lerp(state["momentum"], beta).flatten(1)
+                alike.setdefault(move.shape, []).append((p, move))
                 p.grad = None  # AdamW below leaves it alone
+            for (rows, columns), found in alike.items():
+                moves = orthogonal(torch.stack([move for _, move in found]))
+                for (p, _), move in zip(found, moves, strict=True):
+                    p.mul_(1 - group["lr"] * group["weight_decay"])
+                    p.add_(move.view_as(p), alpha=-group["lr"] * 0.2 * max(rows, columns) ** 0.5)
         super().step()
 
 

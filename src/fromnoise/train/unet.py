@@ -2,8 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
-from itertools import repeat
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -99,17 +98,16 @@ class UNetTask:
                               float(stage.get("gamma", 5.0))).float()  # fmt: skip
         self.empty = torch.tensor(self.words.encode("")[0])
 
-    def cache(
-        self, name: str, made_by: dict[str, str], shape: tuple[int, ...], encode: Callable[[Batch], Tensor]
-    ) -> LatentCache:
-        """Pictures and captions of the source, encoded; of the files that `made_by` names (stage → file)."""
+    def cache(self, shapes: dict[str, tuple[int, ...]], encode: Callable[[Batch], Iterable[Tensor]]) -> LatentCache:
+        """Pictures and captions of the source, encoded: filled, and made anew where what encodes them has changed."""
         from rich.progress import Progress
 
+        made_by = {"vae": "vae.safetensors", "tokenizer": "merges.txt", "clip": "clip.safetensors"}
         files = [(parts.needs(self.recipe, stage).folder / file).read_bytes() for stage, file in made_by.items()]
-        key = "-".join((self.source.fingerprint, *(hashlib.sha256(content).hexdigest()[:16] for content in files)))
-        found = LatentCache(self.stage.folder / name, key, shape, self.words.max_length, int(self.stage["cached"]))
+        key = "-".join((self.source.fingerprint, *shapes, *(hashlib.sha256(f).hexdigest()[:16] for f in files)))
+        found = LatentCache(self.stage.folder / "cache", key, shapes, self.words.max_length, int(self.stage["cached"]))
         with Progress() as bar:
-            line = bar.add_task(f"encoding {name}", total=found.count, completed=found.filled)
+            line = bar.add_task("encoding", total=found.count, completed=found.filled)
             found.fill(
                 self.source,
                 encode,
@@ -125,25 +123,27 @@ class UNetTask:
         config, side = self.vae.config, self.source.size // self.vae.config.factor
         device = next(self.module.parameters()).device
         slices = 8 if device.type == "cpu" else 64  # what fits a CPU's cache: twice as fast at full resolution
+        shapes: dict[str, tuple[int, ...]] = {"latents": (config.latent_channels, side, side)}
+        shapes |= {"seen": tuple(self.seen)} if self.align else {}
+        shapes |= {"masks": (1, side, side)} if self.object_weight else {}
 
-        def seen_by(network: nn.Module, encode: Callable[[Tensor], Tensor]) -> Callable[[Batch], Tensor]:
+        def encode(batch: Batch) -> Iterator[Tensor]:
+            images = batch.images.to(device).split(slices)
+            yield torch.cat([self.vae.to_latents(some) for some in images])
+            if self.align:
+                yield torch.cat([places(self.vision, some, self.seen[-1]) for some in images])
+            if self.object_weight:
+                yield F.avg_pool2d(batch.masks, config.factor)
+
+        encoders = [self.vae, *([self.vision] if self.align else [])]
+        for network in encoders:
             network.to(device)
-            return lambda batch: torch.cat([encode(some) for some in batch.images.to(device).split(slices)])
-
-        where = size, step, self.recipe.seed, rank, world
-        made_by, shape = {"vae": "vae.safetensors", "tokenizer": "merges.txt"}, (config.latent_channels, side, side)
-        latents = self.cache("latents", made_by, shape, seen_by(self.vae, self.vae.to_latents)).batches(*where)
-        self.vae.cpu()
-        seen = masks = repeat((None, None))
-        if self.align:
-            made_by, shape = {"clip": "clip.safetensors"}, tuple(self.seen)
-            encode = seen_by(self.vision, lambda image: places(self.vision, image, shape[-1]))
-            seen = self.cache("seen", made_by, shape, encode).batches(*where)
-            self.vision.cpu()
-        if self.object_weight:
-            found = self.cache("masks", {}, (1, side, side), lambda batch: F.avg_pool2d(batch.masks, config.factor))
-            masks = found.batches(*where)
-        return ((*batch, s, m) for batch, (s, _), (m, _) in zip(latents, seen, masks, strict=True))
+        rows = self.cache(shapes, encode).batches(size, step, self.recipe.seed, rank, world, device)
+        for network in encoders:
+            network.cpu()
+        names = [*shapes, "ids"]
+        found = (dict(zip(names, row, strict=True)) for row in rows)
+        return (tuple(row.get(name) for name in ("latents", "ids", "seen", "masks")) for row in found)
 
     def context(self, ids: Tensor) -> Tensor:
         with torch.no_grad():
@@ -155,27 +155,29 @@ class UNetTask:
         latents, ids, seen, masks = batch
         assert latents is not None
         assert ids is not None
-        b, device = len(latents), next(self.module.parameters()).device
+        b, device = len(latents), latents.device
         self.text.to(device)
+        drawn = noise  # on a GPU by its own generator: drawing there takes no time, and here longer than the network
+        if device.type != "cpu":
+            drawn = torch.Generator(device).manual_seed(noise.initial_seed())
         dropped = torch.rand(b, generator=noise) < self.stage.get("caption_drop", 0.1)
-        ids = torch.where(dropped[:, None], self.empty, ids)
+        ids = torch.where(dropped[:, None].to(device), self.empty.to(device), ids)
         strata = (torch.randperm(b, generator=noise) + torch.rand(b, generator=noise)) / b
         t = timesteps(self.schedule, strata, *self.stage.get("focus", (0.0, 0.0, 1.0)))
-        eps = torch.randn(latents.shape, generator=noise)
+        eps = torch.randn(latents.shape, generator=drawn, device=device)
         x = forward.add_noise(self.schedule, latents, eps, t)
         goal = forward.target(self.prediction, self.schedule, latents, eps, t)
-        x, goal = x.to(device), goal.to(device)
-        out = self.unet(x, t.to(device).float(), Conditioning(self.context(ids.to(device))))
+        out = self.unet(x, t.to(device).float(), Conditioning(self.context(ids)))
         error = (out.float() - goal).square()
         if masks is not None:
             # fades with the learning rate: a weight that knows where things are draws them too large (the average it
             # asks for is not the posterior's), and only the last part of training has to be right
             extra = self.object_weight * learning_rate(progress, 0, 1, self.stage.get("decay", 0.3))
-            error = error * ((1 + extra * masks) / (1 + extra * masks.mean())).to(device)
+            error = error * ((1 + extra * masks) / (1 + extra * masks.mean()))
         error = error.mean((1, 2, 3))
         loss, figures = (error * self.weights[t].to(device)).mean(), {"mse": error.mean().item()}
         if self.aligner is not None and seen is not None:
-            apart = self.aligner(self.middle, seen.to(device))
+            apart = self.aligner(self.middle, seen)
             loss, figures["apart"] = loss + self.align * apart, apart.item()
         return loss, figures
 
@@ -195,8 +197,8 @@ class UNetTask:
         def answer(query: Query) -> Answer:
             skip, out, scale_in = coefficients(self.prediction, query.sigma)
             t = float(self.schedule.t(torch.tensor(query.sigma, dtype=torch.float64)))
-            x = (query.x * scale_in).repeat(2, 1, 1, 1).to(device)
-            cond, uncond = (skip * query.x + out * f for f in unet(x, torch.full((2 * b,), t), context).cpu().chunk(2))
+            x, times = (query.x * scale_in).repeat(2, 1, 1, 1).to(device), torch.full((2 * b,), t, device=device)
+            cond, uncond = (skip * query.x + out * f for f in unet(x, times, context).cpu().chunk(2))
             return Answer(cfg(cond, uncond, scale), uncond)
 
         grid = sigmas(self.schedule, steps, "karras")

@@ -92,6 +92,7 @@ class VaeTask:
             kl = posterior.kl().mean() / posterior.mean[0].numel()
             loss, figures["kl"] = loss + self.stage["kl"] * kl, kl.item()
         if self.vision is not None and not cut:
+            self.vision.to(device)
             near = [
                 F.mse_loss(a, b) * a.shape[-1]
                 for a, b in zip(features(self.vision, out), features(self.vision, image), strict=True)
@@ -106,15 +107,15 @@ class VaeTask:
     def preview(self, path: Path) -> None:
         from fromnoise.train.sheet import write_sheet
 
-        image = next(batches(self.source, 8, first=HELD_BACK)).images
+        image = next(batches(self.source, 8, first=HELD_BACK)).images.to(next(self.vae.parameters()).device)
         write_sheet(torch.cat((image, self.vae.decode(self.vae.encode(image).mean))), path, columns=8)
 
     def export(self, folder: Path) -> dict[str, Any]:
         parts.write(self.vae, folder / "vae.safetensors")
         wrong, inside, pixels, weight, latents = 0.0, 0.0, 0, 0.0, []
         for _, batch in zip(range(32), batches(self.source, 16, first=HELD_BACK), strict=False):
-            mean = self.vae.encode(batch.images).mean
-            square = (self.vae.decode(mean).clamp(-1, 1) - batch.images).square() / 4
+            mean = self.vae.encode(batch.images.to(next(self.vae.parameters()).device)).mean
+            square = (self.vae.decode(mean).clamp(-1, 1).cpu() - batch.images).square() / 4
             wrong, pixels = wrong + square.sum().item(), pixels + square.numel()
             inside, weight = inside + (square * batch.masks).sum().item(), weight + 3 * batch.masks.sum().item()
             latents.append(mean)
