@@ -108,7 +108,7 @@ class Transformer(nn.Module):
         h = self.norm(x)
         if not self.linear:
             h = self.proj_in(h)
-        h = h.permute(0, 2, 3, 1).flatten(1, 2)  # (B, HW, C), a view where memory is channels-last
+        h = h.permute(0, 2, 3, 1).flatten(1, 2).contiguous()  # (B, HW, C), a copy on CUDA, whose norm gives NCHW
         if self.linear:
             h = self.proj_in(h)
         for block in self.transformer_blocks:

@@ -19,11 +19,11 @@ class Prepared:
 
     def __init__(self, network: UNet, device: torch.device, dtype: str, batch: int = 1):
         self.device, self.dtype, self.batch = device, DTYPES[dtype], batch
+        self.network = network.to(device, self.dtype).eval()
         # channels last: convolutions need no reordering of the picture, and attention reads it as a view
-        for p in network.parameters():
+        for p in network.parameters():  # reordered where it runs, once it is cast
             if p.ndim == 4:
                 p.data = p.data.contiguous(memory_format=torch.channels_last)
-        self.network = network.to(device, self.dtype).eval()
         self.plan = f"{'exact' if batch == 1 else f'batch{batch}'}-{device.type}-{dtype}"
 
     @torch.inference_mode()
