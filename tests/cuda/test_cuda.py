@@ -8,6 +8,7 @@ import math
 import sys
 import traceback
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import fakes
@@ -60,13 +61,17 @@ def font() -> None:
         pytest.skip(str(error))
 
 
+def every(found) -> list[Image.Image]:
+    return found if isinstance(found, list) else [found]
+
+
 def one(found) -> Image.Image:
-    return found[0] if isinstance(found, list) else found
+    return every(found)[0]
 
 
 def apart(a, b) -> np.ndarray:
     """|difference| of pictures, or lists of them, in levels of 255."""
-    a, b = (np.stack([np.asarray(p, np.int16) for p in (x if isinstance(x, list) else [x])]) for x in (a, b))
+    a, b = (np.stack([np.asarray(p, np.int16) for p in every(x)]) for x in (a, b))
     return np.abs(a - b)
 
 
@@ -149,12 +154,12 @@ def test_the_picture_is_the_cpus(engine, on_cpu, sampler):
     assert (off > 2).mean() < (0.05 if SAMPLERS[sampler].evaluations is None else 0.005), off.max()
 
 
-@pytest.mark.parametrize(("dtype", "levels"), [("fp16", 4), ("bf16", 16)])
+@pytest.mark.parametrize(("dtype", "levels"), [("fp16", 0.2), ("bf16", 2)])
 def test_half_precision_draws_nearly_the_same(engine, dtype, levels):
-    """bf16 keeps 8 bits, fp16 11. The mean over four pictures; two pictures of unlike seeds are 60 apart."""
-    settings = {"seed": 5, "count": 4}
-    half = load(device=DEVICE, dtype=dtype).generate(PROMPT, **settings)
-    off = apart(half, engine.generate(PROMPT, **settings)).mean()
+    """The mean of four pictures: on a CPU 0.025 levels in fp16 (11 bits) and 0.30 in bf16 (8 bits), and seven times as
+    much is allowed; pictures of unlike seeds are some 60 apart."""
+    half = every(load(device=DEVICE, dtype=dtype).generate(PROMPT, seed=5, count=4))
+    off = apart(half, engine.generate(PROMPT, seed=5, count=4)).mean()
     print(dtype, "mean", off)
     assert all(map(drawn, half))
     assert 0 < off < levels
@@ -167,7 +172,7 @@ def test_pictures_at_once(engine, dtype):
     fast = load(device=DEVICE, dtype=dtype, batch=8).generate(PROMPT, **settings)
     off = apart(fast, engine.generate(PROMPT, **settings))
     print(dtype, "at most", off.max(), "mean", off.mean())
-    assert (off > 2).mean() < 1e-3 if dtype == "fp32" else off.mean() < 16
+    assert (off > 2).mean() < 1e-3 if dtype == "fp32" else off.mean() < 2
 
 
 @pytest.mark.parametrize(("prompt", "settings"), [
@@ -318,7 +323,8 @@ def trained(tmp_path_factory, font) -> tuple[Recipe, dict[str, str]]:
     """The bundled model's own networks and settings, two batches a stage: (recipe, what went wrong by stage)."""
     from accelerate.state import AcceleratorState
 
-    from fromnoise.train import clip
+    from fromnoise.data.loader import batches
+    from fromnoise.train import clip, vae
 
     recipe = read(RECIPE, "minutes", tmp_path_factory.mktemp("runs"))
     for stage in recipe.stages.values():
@@ -331,6 +337,7 @@ def trained(tmp_path_factory, font) -> tuple[Recipe, dict[str, str]]:
     wrong: dict[str, str] = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(clip, "MEASURED", 256)
+        patch.setattr(vae, "batches", lambda *args, **more: islice(batches(*args, **more), 4))
         for name in recipe.stages:
             AcceleratorState._reset_state()  # so that one stage's precision is no affair of the next one's
             try:
@@ -359,6 +366,23 @@ def test_stages_of_two_precisions_in_one_process(tmp_path, font):
         recipe = read(RECIPE, "minutes", tmp_path / precision)
         recipe.stage("classifier").values.update(pictures=4, batch=4, check=4, precision=precision)
         run_stage(recipe, "classifier")
+
+
+def test_a_stage_goes_on(trained):
+    """From the state on disk, which lies on the CPU: weights, average and moments follow to the device."""
+    recipe, wrong = trained
+    assert "decoder" not in wrong, wrong["decoder"]
+    from accelerate.state import AcceleratorState
+
+    AcceleratorState._reset_state()
+    stage = recipe.stage("decoder")  # its optimizer is Muon
+    stage.values.update(pictures=3 * stage["batch"], first=0)
+    with pytest.MonkeyPatch.context() as patch:
+        from fromnoise.data.loader import batches
+        from fromnoise.train import vae
+
+        patch.setattr(vae, "batches", lambda *args, **more: islice(batches(*args, **more), 4))
+        assert run_stage(recipe, "decoder")["steps"] == 3
 
 
 def test_what_was_trained_loads_and_draws(trained):
