@@ -1,8 +1,9 @@
 """What settings do to prompt-following and diversity on the bundled model: the same captions and seeds for all of them.
 
 python benchmarks/following.py samplers|few|guidance [--model FOLDER] [--n 300] [--only TEXT] [--guide FOLDER]
+    [--dtype fp32] [--device cpu]
 Writes docs/following.json after every setting and goes on where it stopped; docs/make_samplers.py and
-docs/make_guidance.py make their tables of it. Another model, n or dtype begins anew.
+docs/make_guidance.py make their tables of it. Another model, n, dtype or device begins anew.
 """
 
 import argparse
@@ -11,6 +12,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch.nn import functional as F
 
 from fromnoise import load
@@ -25,7 +27,7 @@ from fromnoise.pipeline.seeing import towers
 FILE = Path(__file__).resolve().parents[1] / "docs" / "following.json"
 FIRST = faithfulness.SEEDS + 70_000_000  # captions that no evaluation draws: settings are chosen on these
 ALIKE, EACH = 24, 6  # for diversity: captions, and pictures of each
-BATCH = 30
+BATCH, MANY = 30, 150  # pictures a call, on the CPU and elsewhere
 
 ODE = ("dpmpp_2m", "unipc", "euler")
 SDE = ("euler_a", "dpmpp_2m_sde")
@@ -67,7 +69,7 @@ def follow(engine: Engine, judge: Judge, source: Source, n: int, settings: dict)
     draw, right, stated = faithfulness.drawer(engine, **settings), "", ""
     started = time.perf_counter()
     todo = list(faithfulness.scenes(source, n, seed=FIRST))
-    for some in (todo[i : i + BATCH] for i in range(0, n, BATCH)):
+    for some in (todo[i : i + engine.unet.batch] for i in range(0, n, engine.unet.batch)):
         found = judge.read(draw([s.sample.caption for s in some], [s.seed for s in some]))
         for scene, read in zip(some, found, strict=True):
             right += str(sum(scene.sample.attributes[name] == read[name] for name in scene.counted))
@@ -78,11 +80,14 @@ def follow(engine: Engine, judge: Judge, source: Source, n: int, settings: dict)
 def diversity(engine: Engine, source: Source, settings: dict) -> tuple[float, float]:
     """(mean, standard error over captions) of 1 − cosine between pictures of one caption, as CLIP's image tower sees
     them."""
-    draw, see = faithfulness.drawer(engine, **settings), towers(engine.model)[0]
+    draw, see, size = faithfulness.drawer(engine, **settings), towers(engine.model)[0], engine.unet.batch
+    rows = [(scene.sample.caption, scene.seed + 1000 * k)
+            for scene in faithfulness.scenes(source, ALIKE, seed=FIRST + 1_000_000) for k in range(EACH)]  # fmt: skip
+    parts = (rows[i : i + size] for i in range(0, len(rows), size))
+    with torch.inference_mode():
+        whole = torch.cat([see(draw([text for text, _ in some], [seed for _, seed in some])) for some in parts])
     found = []
-    for scene in faithfulness.scenes(source, ALIKE, seed=FIRST + 1_000_000):
-        seeds = [scene.seed + 1000 * k for k in range(EACH)]
-        seen = F.normalize(see(draw([scene.sample.caption] * EACH, seeds)).double(), dim=1)
+    for seen in F.normalize(whole.double(), dim=1).split(EACH):
         found.append(1 - float((seen.sum(0) @ seen.sum(0) - EACH) / (EACH * (EACH - 1))))
     return float(np.mean(found)), float(np.std(found, ddof=1) / len(found) ** 0.5)
 
@@ -107,11 +112,14 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=300)
     parser.add_argument("--only", default="", help="settings whose name holds this")
     parser.add_argument("--dtype", default="fp32")
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--guide", help="an earlier checkpoint, for autoguidance")
     args = parser.parse_args()
-    engine = load(args.model, dtype=args.dtype, batch=BATCH)
-    guided = load(args.model, dtype=args.dtype, guide=args.guide, batch=BATCH) if args.guide else None
-    judge, source = Judge.load(judge_of(args.model)), open_source("stickers", size=engine.model.size)
+    how = {"device": args.device, "dtype": args.dtype, "batch": BATCH if args.device == "cpu" else MANY}
+    engine = load(args.model, **how)
+    guided = load(args.model, guide=args.guide, **how) if args.guide else None
+    judge = Judge.load(judge_of(args.model)).to(engine.unet.device)
+    source = open_source("stickers", size=engine.model.size)
     head = {"model": engine.model.digest, "n": args.n, "plan": engine.unet.plan, "first": FIRST}
     kept = read() or {}
     if {k: kept.get(k) for k in head} != head:

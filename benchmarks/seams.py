@@ -1,6 +1,7 @@
 """Whether an edit's borders can be seen: gradients across them, as multiples of the pictures' own.
 
-python benchmarks/seams.py [inpaint] [extend] [tiling] [--model FOLDER] [--n 40] [--steps 12] [--out FOLDER]
+python benchmarks/seams.py [inpaint] [extend] [tiling] [--model FOLDER] [--n 40] [--steps 12] [--device cpu]
+    [--out FOLDER]
 Pictures are drawn from captions of the model's source and edited with the same caption, at an edit's usual settings but
 for what a row names. A border's gradient is the mean |difference| of all pairs of neighbouring pixels of the result
 that it parts. "own": over the mean |difference| of all pairs of neighbours in the picture before; "before": over the
@@ -23,6 +24,7 @@ from fromnoise.api import Engine
 from fromnoise.data.sources import open_source
 from fromnoise.evaluate import faithfulness
 from fromnoise.pipeline.edit import Canvas, composited
+from fromnoise.pipeline.encode import encoded
 
 FIRST = faithfulness.SEEDS + 90_000_000  # captions that no evaluation draws
 INPAINT = {"usual": {}, "mask_blur 0": {"mask_blur": 0.0}}
@@ -96,8 +98,7 @@ def one(found: Image.Image | list[Image.Image]) -> Image.Image:
 
 @torch.inference_mode()
 def reconstructed(engine: Engine, picture: Image.Image) -> Image.Image:
-    pixels = torch.from_numpy(np.asarray(picture).copy()).permute(2, 0, 1)[None] / 127.5 - 1
-    return engine.pictures(engine.model.vae.to_latents(pixels))[0]
+    return engine.pictures(encoded(engine.model, picture))[0]
 
 
 def table(title: str, rows: dict[str, list[Row]], keep: Callable[[int], bool] = lambda i: True) -> None:
@@ -173,9 +174,10 @@ def main() -> None:
     parser.add_argument("--model")
     parser.add_argument("--n", type=int, default=40)
     parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", type=Path, help="a folder for the pictures, side by side")
     args = parser.parse_args()
-    engine, sets = load(args.model), {"inpaint": inpaint, "extend": extend, "tiling": tiling}
+    engine, sets = load(args.model, args.device), {"inpaint": inpaint, "extend": extend, "tiling": tiling}
     for name in args.sets:
         sets[name](engine, args.n, args.steps, args.out)
 

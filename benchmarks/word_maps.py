@@ -1,6 +1,6 @@
 """Do word maps point? Pictures of the source under noise of the schedule's middle, on the bundled model.
 
-python benchmarks/word_maps.py [--model FOLDER] [--n 200] [--seed SEED]
+python benchmarks/word_maps.py [--model FOLDER] [--n 200] [--seed SEED] [--device cpu]
 """
 
 import argparse
@@ -15,8 +15,9 @@ def main() -> None:
     parser.add_argument("--model")
     parser.add_argument("--n", type=int, default=200)
     parser.add_argument("--seed", type=int, default=SEEDS)
+    parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
-    engine = load(args.model)
+    engine = load(args.model, args.device)
     both = evaluate(engine, open_source("stickers", size=engine.model.size), "object", "background", args.n, args.seed)
     print(f"{engine.model.source} {engine.model.digest}, n = {args.n}: intersection over union, ± standard error")
     for name, level, found in zip(("object", "background"), (INSIDE, OUTSIDE), both, strict=True):

@@ -1,6 +1,7 @@
 """Do prompt weights work? The judge's probability of what a word states, as (word:w) goes from 0.6 to 1.4.
 
 python benchmarks/word_weights.py [--model FOLDER] [--n 200] [--steps 10] [--cfg 1] [--only object,style,...]
+    [--dtype fp32] [--device cpu]
 Captions and seeds are the same for every weight, so steps from weight to weight are paired differences. Where nearly
 all are near 1 already, the mean of the log odds ln p/(1 − p) still tells weights apart.
 """
@@ -16,13 +17,20 @@ from fromnoise.cli.evaluate import judge_of
 from fromnoise.data.loader import to_tensor
 from fromnoise.data.source import Source
 from fromnoise.data.sources import open_source
+from fromnoise.diffusion.samplers.base import drive
 from fromnoise.evaluate import faithfulness
 from fromnoise.evaluate.judge import Judge
+from fromnoise.evaluate.reconstruction import to_pictures
+from fromnoise.models.unet import Conditioning
+from fromnoise.pipeline.conditioning import context
+from fromnoise.pipeline.denoiser import denoiser
+from fromnoise.pipeline.generate import start
+from fromnoise.prompt.grammar import parse
 
 WEIGHTS = (0.6, 0.8, 1.0, 1.2, 1.4)
 ATTRIBUTES = ("object", "style", "colour", "background")
 FIRST = faithfulness.SEEDS + 80_000_000  # captions that no evaluation draws
-BATCH = 25
+BATCH, MANY = 25, 200  # pictures a call, on the CPU and elsewhere
 
 
 def scenes(source: Source, attribute: str, n: int) -> list[tuple[int, str, str, str]]:
@@ -39,15 +47,26 @@ def scenes(source: Source, attribute: str, n: int) -> list[tuple[int, str, str, 
     return found
 
 
+@torch.inference_mode()
+def draw(engine: Engine, prompts: list[str], seeds: list[int], **settings) -> np.ndarray:
+    """uint8 pictures (B, H, W, 3) of prompts of one part each, all in one call of the network; `faithfulness.drawer`
+    would ask for each prompt that is more than words by itself."""
+    model, request = engine.model, faithfulness.request_of(engine, **settings)
+    states = torch.cat([context(model, parse(prompt).at(0, 1)[0].chunks) for prompt in prompts])
+    negative = None if request.cfg == 1 else context(model, ())
+    answer = denoiser(engine.unet, model.schedule, model.prediction, Conditioning(states), negative, request.guidance)
+    return to_pictures(model.vae, drive(start(model, request, seeds)[1], answer))
+
+
 def log_odds(engine: Engine, judge: Judge, attribute: str, rows: list, weight: float, **settings) -> np.ndarray:
     """(n,) of the stated values in the pictures drawn, ln p/(1 − p), in float64 for what is near 1."""
-    draw, index, found = faithfulness.drawer(engine, **settings), judge.config.schema[attribute].index, []
-    for first in range(0, len(rows), BATCH):
-        some = rows[first : first + BATCH]
-        drawn = draw([caption.replace(phrase, f"({phrase}:{weight})") for _, caption, phrase, _ in some],
-                     [seed for seed, *_ in some])  # fmt: skip
+    index, size, found = judge.config.schema[attribute].index, engine.unet.batch, []
+    for first in range(0, len(rows), size):
+        some = rows[first : first + size]
+        drawn = draw(engine, [caption.replace(phrase, f"({phrase}:{weight})") for _, caption, phrase, _ in some],
+                     [seed for seed, *_ in some], **settings)  # fmt: skip
         with torch.inference_mode():
-            scores = judge(to_tensor(drawn))[attribute].double()
+            scores = judge(to_tensor(drawn).to(engine.unet.device))[attribute].double().cpu()
         for row, (*_, value) in zip(scores, some, strict=True):
             others = torch.cat((row[: index(value)], row[index(value) + 1 :]))
             found.append(float(row[index(value)] - others.logsumexp(0)))
@@ -68,8 +87,10 @@ def main() -> None:
     parser.add_argument("--cfg", type=float, default=1.0)
     parser.add_argument("--only", default=",".join(ATTRIBUTES))
     parser.add_argument("--dtype", default="fp32")
+    parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
-    engine, judge = load(args.model, dtype=args.dtype), Judge.load(judge_of(args.model))
+    engine = load(args.model, args.device, args.dtype, batch=BATCH if args.device == "cpu" else MANY)
+    judge = Judge.load(judge_of(args.model)).to(engine.unet.device)
     source = open_source("stickers", size=engine.model.size)
     print(f"{engine.model.digest}, n = {args.n}, {args.steps} steps, cfg {args.cfg:g}: mean probability, log odds")
     for attribute in args.only.split(","):

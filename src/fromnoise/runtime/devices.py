@@ -6,7 +6,10 @@ from fromnoise.errors import BadInput
 
 
 def find(name: str) -> torch.device:
-    """ "cpu", "cuda", "cuda:1", "mps" → the device. Raises BadInput for one that this machine does not have."""
+    """ "cpu", "cuda", "cuda:1", "mps" → the device. Raises BadInput for one that this machine does not have.
+
+    For CUDA it also tells the process that fp32 is fp32 (PyTorch's convolutions would take TF32, 10 bits of mantissa),
+    and that equal calls shall have equal bits, on which the exact plan and replays rest."""
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -16,4 +19,7 @@ def find(name: str) -> torch.device:
     if absent or not there.get(device.type, False):
         have = [kind for kind, yes in there.items() if yes]
         raise BadInput(f"this machine has no device {name!r}", f"choose one of: {', '.join(have)}")
+    if device.type == "cuda":
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+        torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = False, True
     return device

@@ -52,10 +52,10 @@ class Prepared:
 
 
 def prepare_model(model: LatentDiffusion, device: str = "cpu", dtype: str = "fp32", batch: int = 1) -> Prepared:
-    """`prepare` of a model's U-Net; moves its other two parts along, in fp32, since they run once a picture."""
+    """`prepare` of a model's U-Net; moves its other parts along, in fp32, since they run once a picture."""
     unet = prepare(model.unet, device, dtype, batch)
-    model.vae.to(unet.device)
-    model.text_encoder.to(unet.device)
+    for part in (model.vae, model.text_encoder, *([model.vision] if model.vision else [])):
+        part.to(unet.device)
     return unet
 
 
