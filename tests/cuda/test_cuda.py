@@ -321,8 +321,6 @@ def test_the_evaluation(monkeypatch, capsys, tmp_path, font):
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, font) -> tuple[Recipe, dict[str, str]]:
     """The bundled model's own networks and settings, two batches a stage: (recipe, what went wrong by stage)."""
-    from accelerate.state import AcceleratorState
-
     from fromnoise.data.loader import batches
     from fromnoise.train import clip, vae
 
@@ -339,7 +337,6 @@ def trained(tmp_path_factory, font) -> tuple[Recipe, dict[str, str]]:
         patch.setattr(clip, "MEASURED", 256)
         patch.setattr(vae, "batches", lambda *args, **more: islice(batches(*args, **more), 4))
         for name in recipe.stages:
-            AcceleratorState._reset_state()  # so that one stage's precision is no affair of the next one's
             try:
                 run_stage(recipe, name)
             except Exception:  # whatever it is, the other stages are looked at too
@@ -359,9 +356,6 @@ def test_a_stage_trains(trained, name):
 
 def test_stages_of_two_precisions_in_one_process(tmp_path, font):
     """As `fromnoise train` runs them: bf16 after fp32."""
-    from accelerate.state import AcceleratorState
-
-    AcceleratorState._reset_state()
     for precision in ("no", "bf16"):
         recipe = read(RECIPE, "minutes", tmp_path / precision)
         recipe.stage("classifier").values.update(pictures=4, batch=4, check=4, precision=precision)

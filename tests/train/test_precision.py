@@ -1,11 +1,14 @@
 """The number format of training: chosen at run time, attention kept in fp32 on CPUs."""
 
+import shutil
+
 import pytest
 import torch
 from torch.nn import functional as F
 
 from fromnoise.errors import UnknownName
 from fromnoise.train.precision import Fp32Attention, precision
+from fromnoise.train.recipe import run
 
 
 def test_auto_is_bf16_only_where_the_hardware_multiplies_it(monkeypatch):
@@ -17,6 +20,14 @@ def test_auto_is_bf16_only_where_the_hardware_multiplies_it(monkeypatch):
     assert precision("no", cpu=True) == "no"
     with pytest.raises(UnknownName, match="bf16"):
         precision("float16", cpu=True)
+
+
+def test_stages_of_two_precisions_follow_each_other_in_one_process(recipe):
+    run(recipe, "tokenizer")
+    for number_format in ("no", "bf16", "no"):
+        recipe.stage("clip").values.update(precision=number_format, pictures=8)
+        run(recipe, "clip")
+        shutil.rmtree(recipe.stage("clip").folder)
 
 
 def test_attention_is_fp32_inside_autocast_and_nothing_else():

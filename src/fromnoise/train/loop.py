@@ -66,6 +66,7 @@ def build_optimizer(module: nn.Module, stage: Stage) -> torch.optim.Optimizer:
 def fit(task: Task, stage: Stage, recipe: Recipe) -> dict[str, Any]:
     """Trains `task` for `pictures` (or `minutes`, whichever ends first) and exports it; resumes what it finds."""
     from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
     from accelerate.utils import broadcast
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -76,6 +77,7 @@ def fit(task: Task, stage: Stage, recipe: Recipe) -> dict[str, Any]:
         )
     # said outright, else several processes without a GPU would each believe themselves alone
     cpu = stage.get("device") == "cpu" or not torch.accelerator.is_available()
+    AcceleratorState._reset_state()  # it outlives a stage, and would have the next one keep this one's precision
     accelerator = Accelerator(mixed_precision=precision(stage.get("precision", "no"), cpu), cpu=cpu)
     rank, world = accelerator.process_index, accelerator.num_processes
     task.module.to(accelerator.device)
