@@ -21,6 +21,7 @@ from fromnoise import load
 from fromnoise.api import Engine
 from fromnoise.checkpoints.hub import BUNDLED, load_parts
 from fromnoise.cli import main as command
+from fromnoise.data.latents import LatentCache
 from fromnoise.data.sources import open_source
 from fromnoise.diffusion import philox
 from fromnoise.diffusion.noise import Noise
@@ -342,6 +343,16 @@ def trained(tmp_path_factory, font) -> tuple[Recipe, dict[str, str]]:
             except Exception:  # whatever it is, the other stages are looked at too
                 wrong[name] = traceback.format_exc()
     return recipe, wrong
+
+
+def test_rows_held_on_the_gpu_are_those_of_the_disk(tmp_path, font):
+    source = open_source("stickers", size=32)
+    cache = LatentCache(tmp_path, "a", {"small": (3, 4, 4), "masks": (1, 2, 2)}, 2, 100)
+    cache.fill(source, lambda b: (b.images[:, :, ::8, ::8], b.masks[:, :, ::16, ::16]), lambda c: [len(c), 7])
+    streams = (cache.batches(30, 0, 0, device=device) for device in ("cpu", DEVICE))
+    for mine, there in islice(zip(*streams, strict=True), 5):  # over the end of the first epoch
+        assert [a.device.type for a in there] == [DEVICE] * 3
+        assert all(torch.equal(a, b.cpu()) for a, b in zip(mine, there, strict=True))
 
 
 @pytest.mark.parametrize("name", STAGES)

@@ -57,6 +57,23 @@ def test_a_step_moves_matrices_evenly_and_everything_else_as_adamw():
             assert rms.item() == pytest.approx(0.01 * 0.2, rel=0.2)
 
 
+def test_matrices_of_one_shape_move_together_as_each_would_alone():
+    generator = torch.Generator().manual_seed(0)
+    start = [torch.randn(shape, generator=generator) for shape in ((32, 40), (32, 8, 5), (40, 32), (32, 40))]
+    gradients = [torch.randn(w.shape, generator=generator) for w in start]
+
+    def moved(chosen: list[int]) -> list[torch.Tensor]:
+        weights = [nn.Parameter(start[i].clone()) for i in chosen]
+        for w, i in zip(weights, chosen, strict=True):
+            w.grad = gradients[i].clone()
+        Muon([{"params": weights, "muon": True, "weight_decay": 0.1}], lr=0.1).step()
+        return [w.detach() for w in weights]
+
+    for i, together in enumerate(moved([0, 1, 2, 3])):
+        # a step of 0.02 in fp32; sums of a stack may come in another order
+        torch.testing.assert_close(together, moved([i])[0], rtol=0, atol=1e-6)
+
+
 def test_the_recipe_names_the_optimizer(tmp_path):
     module = nn.Linear(40, 40)
     assert isinstance(build_optimizer(module, Stage("unet", tmp_path, {"lr": 1e-3, "optimizer": "muon"})), Muon)

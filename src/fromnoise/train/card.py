@@ -10,7 +10,7 @@ from typing import Any
 from fromnoise.latent_diffusion import LatentDiffusion
 from fromnoise.train.recipe import Recipe
 
-SHOWN = ("pictures_before", "pictures", "steps", "seconds", "psnr", "psnr_inside", "top1_of_256", "vocab_size")
+SHOWN = ("pictures_before", "pictures", "steps", "seconds", "psnr", "psnr_inside", "top1_of_256", "vocab_size", "on")
 
 
 def hardware() -> str:
@@ -46,7 +46,7 @@ def write(folder: Path, recipe: Recipe, made: LatentDiffusion, facts: dict[str, 
         f"# {recipe.name}",
         "",
         f"A text-to-image latent diffusion model, {made.size} × {made.size} pixels, trained from nothing by the recipe",
-        f"`{recipe.name}.toml` of fromnoise (commit {commit()}) on {hardware()}, from the source `{recipe.source}`.",
+        f"`{recipe.name}.toml` of fromnoise (commit {commit()}) from the source `{recipe.source}`.",
         "",
         f"Millions of parameters: {', '.join(f'{k} {v:.2f}' for k, v in count.items())}. Weights in fp16, prediction"
         f" `{made.prediction}`.",

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from fromnoise.checkpoints import training_state
 from fromnoise.errors import BadInput, UnknownName
 from fromnoise.train import muon
+from fromnoise.train.card import hardware
 from fromnoise.train.ema import Ema
 from fromnoise.train.precision import Fp32Attention, precision
 from fromnoise.train.recipe import Recipe, Stage
@@ -184,7 +185,7 @@ def fit(task: Task, stage: Stage, recipe: Recipe) -> dict[str, Any]:
     if accelerator.is_main_process:
         plot(log, stage.folder / "loss.png")
         result = with_average(lambda: (task.preview(stage.folder / "final.png"), task.export(stage.folder))[1])
-        result |= {"pictures": pictures, "steps": step, "seconds": round(elapsed)}
+        result |= {"pictures": pictures, "steps": step, "seconds": round(elapsed), "on": hardware()}
         (stage.folder / "done.json").write_text(json.dumps(result, indent=2) + "\n")
     accelerator.wait_for_everyone()
     return result
