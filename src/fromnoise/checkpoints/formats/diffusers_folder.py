@@ -6,6 +6,7 @@ tower where it is a residual network; a vision transformer lies in diffusers' ow
 """
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, NoReturn
@@ -66,7 +67,6 @@ def load(folder: Path, image_tower: bool = True, encoder: bool = True) -> Latent
 
     image_tower, encoder: see hub.load_parts.
     """
-    folder = Path(folder)
     index = read_json(folder / "model_index.json")
     if index.get("_class_name") not in PIPELINES:
         raise BadCheckpoint(f"{folder} is a {index.get('_class_name')}", f"this reader opens a {', '.join(PIPELINES)}")
@@ -88,16 +88,16 @@ def load(folder: Path, image_tower: bool = True, encoder: bool = True) -> Latent
 
             vision = build(configs)
     tower = "image_tower" if "image_tower" in configs else "image_encoder"
+    beside, digests = ThreadPoolExecutor(2), {}  # hashing takes as long as all else, and leaves Python free
     for part, network in (("unet", unet), ("vae", vae), ("text_encoder", text_encoder), (tower, vision)):
         if network is not None:
             path = folder / part / WEIGHTS[part]
             found = native(part, tensors.read(path))
+            digests[part] = beside.submit(tensors.digest, path) if part in ("unet", "vae") else None
             if part == "vae" and not encoder:
                 found = {k: v for k, v in found.items() if not k.startswith(("encoder.", "quant_conv."))}
             tensors.fill(network, found, str(path))
-    head = folder / "clip_head.safetensors"
-    head = tensors.read(head) if head.is_file() else {}
-    extra = folder / "fromnoise.json"
+    head = tensors.read(path) if (path := folder / "clip_head.safetensors").is_file() else {}
     return LatentDiffusion(
         unet,
         vae,
@@ -108,17 +108,17 @@ def load(folder: Path, image_tower: bool = True, encoder: bool = True) -> Latent
         vision,
         *(v.float() if v is not None else None for v in (head.get("text_projection.weight"), head.get("logit_scale"))),
         configs=configs,
-        defaults=read_json(extra) if extra.is_file() else scheduler_defaults(configs["scheduler"]),
+        defaults=read_json(path) if (path := folder / "fromnoise.json").is_file() else scheduler_defaults(configs),
         source=folder.name,
-        digest=tensors.digest(folder / "unet" / WEIGHTS["unet"]),
-        vae_digest=tensors.digest(folder / "vae" / WEIGHTS["vae"]),
+        digest=digests["unet"].result(),
+        vae_digest=digests["vae"].result(),
     )
 
 
-def scheduler_defaults(config: dict) -> dict:
+def scheduler_defaults(configs: dict) -> dict:
     from fromnoise.checkpoints.formats.diffusers_scheduler import defaults  # not for a model that says it itself
 
-    return defaults(config)
+    return defaults(configs["scheduler"])
 
 
 def save(model: LatentDiffusion, folder: Path, dtype: torch.dtype = torch.float16) -> None:
