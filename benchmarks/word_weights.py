@@ -1,12 +1,14 @@
 """Do prompt weights work? The judge's probability of what a word states, as (word:w) goes from 0.6 to 1.4.
 
 python benchmarks/word_weights.py [--model FOLDER] [--n 200] [--steps 10] [--cfg 1] [--only object,style,...]
-    [--dtype fp32] [--device cpu]
+    [--dtype fp32] [--device cpu] [--rival]
 Captions and seeds are the same for every weight, so steps from weight to weight are paired differences. Where nearly
-all are near 1 already, the mean of the log odds ln p/(1 − p) still tells weights apart.
+all are near 1 already, the mean of the log odds ln p/(1 − p) still tells weights apart. --rival puts another value of
+the attribute before the words, unweighted ("a pixel art (neon:1.2) cat"), so that nothing is near 1.
 """
 
 import argparse
+import random
 
 import numpy as np
 import torch
@@ -33,8 +35,9 @@ FIRST = faithfulness.SEEDS + 80_000_000  # captions that no evaluation draws
 BATCH, MANY = 25, 200  # pictures a call, on the CPU and elsewhere
 
 
-def scenes(source: Source, attribute: str, n: int) -> list[tuple[int, str, str, str]]:
-    """(seed, caption, the phrase in it that states the attribute, the value) of n captions that state it once."""
+def scenes(source: Source, attribute: str, n: int, rival: bool) -> list[tuple[int, str, str, str]]:
+    """(seed, caption with a {} where the phrase belongs that states the attribute, the phrase, the value) of n captions
+    that state it once; rival: behind the phrase of another value."""
     names, found, seed = source.names(attribute), [], FIRST
     while len(found) < n:
         sample = source.sample(seed, draw=False)
@@ -42,7 +45,9 @@ def scenes(source: Source, attribute: str, n: int) -> list[tuple[int, str, str, 
             value = sample.attributes[attribute]
             phrase = max((name for name in names[value] if name in sample.caption), key=len, default="")
             if phrase and sample.caption.count(phrase) == 1:
-                found.append((seed, sample.caption, phrase, value))
+                other = random.Random(seed).choice([v for v in names if v != value and names[v]])
+                where = f"{names[other][0]} {{}}" if rival else "{}"
+                found.append((seed, sample.caption.replace(phrase, where), phrase, value))
         seed += 1
     return found
 
@@ -63,8 +68,8 @@ def log_odds(engine: Engine, judge: Judge, attribute: str, rows: list, weight: f
     index, size, found = judge.config.schema[attribute].index, engine.unet.batch, []
     for first in range(0, len(rows), size):
         some = rows[first : first + size]
-        drawn = draw(engine, [caption.replace(phrase, f"({phrase}:{weight})") for _, caption, phrase, _ in some],
-                     [seed for seed, *_ in some], **settings)  # fmt: skip
+        prompts = [caption.format(f"({phrase}:{weight})") for _, caption, phrase, _ in some]
+        drawn = draw(engine, prompts, [seed for seed, *_ in some], **settings)
         with torch.inference_mode():
             scores = judge(to_tensor(drawn).to(engine.unet.device))[attribute].double().cpu()
         for row, (*_, value) in zip(scores, some, strict=True):
@@ -88,13 +93,14 @@ def main() -> None:
     parser.add_argument("--only", default=",".join(ATTRIBUTES))
     parser.add_argument("--dtype", default="fp32")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--rival", action="store_true")
     args = parser.parse_args()
     engine = load(args.model, args.device, args.dtype, batch=BATCH if args.device == "cpu" else MANY)
     judge = Judge.load(judge_of(args.model)).to(engine.unet.device)
     source = open_source("stickers", size=engine.model.size)
     print(f"{engine.model.digest}, n = {args.n}, {args.steps} steps, cfg {args.cfg:g}: mean probability, log odds")
     for attribute in args.only.split(","):
-        rows, before = scenes(source, attribute, args.n), None
+        rows, before = scenes(source, attribute, args.n, args.rival), None
         for weight in WEIGHTS:
             odds = log_odds(engine, judge, attribute, rows, weight, steps=args.steps, cfg=args.cfg)
             now = np.stack((1 / (1 + np.exp(-odds)), odds))  # (2, n)

@@ -377,9 +377,6 @@ def test_a_stage_goes_on(trained):
     """From the state on disk, which lies on the CPU: weights, average and moments follow to the device."""
     recipe, wrong = trained
     assert "decoder" not in wrong, wrong["decoder"]
-    from accelerate.state import AcceleratorState
-
-    AcceleratorState._reset_state()
     stage = recipe.stage("decoder")  # its optimizer is Muon
     stage.values.update(pictures=3 * stage["batch"], first=0)
     with pytest.MonkeyPatch.context() as patch:
