@@ -119,12 +119,13 @@ def on_the_model() -> str:
 How many of a caption's statements the judge reads in the picture, as a share of what it reads after 500
 steps: {found["n"]} captions and seeds, the same for all, the model's own guidance (4, where σ ≤ 3), Karras
 spacing, model {found["model"]}, plan {found["plan"]}; ± is the standard error of the paired share. The last
-column is the share of all statements that 500 steps get right: those of `{ODE[0]}` for all, since the
-samplers without noise solve one equation, and those with noise one that ends in the same distribution.
+column is the share of all statements that 500 steps get right: the sampler's own for `{ODE[0]}` and
+`{SDE[1]}`, and those of `{ODE[0]}` for the others, since the samplers without noise solve one equation,
+and those with noise one that ends in the same distribution.
 
 **The best default** is DPM++ 2M on Karras' levels at 20 steps, which is the model's: no more to gain with 500. **With
-8 steps** take `--preset fast`, DPM++ 2M on SGM Uniform's levels. Euler is as good from 12 steps on. UniPC's third order
-needs short steps in log σ: it beats nobody below 20 on Karras' levels.
+8 steps** take `--preset fast`, DPM++ 2M on SGM Uniform's levels. Euler is as good from 12 steps on, and better at 4.
+UniPC's third order needs short steps in log σ: it beats nobody below 20 on Karras' levels.
 
 | sampler | {" | ".join(f"{n} steps" for n in steps)} | right at 500 |
 |---|{"---:|" * (len(steps) + 1)}
