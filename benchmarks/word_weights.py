@@ -19,20 +19,13 @@ from fromnoise.cli.evaluate import judge_of
 from fromnoise.data.loader import to_tensor
 from fromnoise.data.source import Source
 from fromnoise.data.sources import open_source
-from fromnoise.diffusion.samplers.base import drive
 from fromnoise.evaluate import faithfulness
 from fromnoise.evaluate.judge import Judge
-from fromnoise.evaluate.reconstruction import to_pictures
-from fromnoise.models.unet import Conditioning
-from fromnoise.pipeline.conditioning import context
-from fromnoise.pipeline.denoiser import denoiser
-from fromnoise.pipeline.generate import start
-from fromnoise.prompt.grammar import parse
 
 WEIGHTS = (0.6, 0.8, 1.0, 1.2, 1.4)
 ATTRIBUTES = ("object", "style", "colour", "background")
 FIRST = faithfulness.SEEDS + 80_000_000  # captions that no evaluation draws
-BATCH, MANY = 25, 200  # pictures a call, on the CPU and elsewhere
+BATCH = 25
 
 
 def scenes(source: Source, attribute: str, n: int, rival: bool) -> list[tuple[int, str, str, str]]:
@@ -52,24 +45,13 @@ def scenes(source: Source, attribute: str, n: int, rival: bool) -> list[tuple[in
     return found
 
 
-@torch.inference_mode()
-def draw(engine: Engine, prompts: list[str], seeds: list[int], **settings) -> np.ndarray:
-    """uint8 pictures (B, H, W, 3) of prompts of one part each, all in one call of the network; `faithfulness.drawer`
-    would ask for each prompt that is more than words by itself."""
-    model, request = engine.model, faithfulness.request_of(engine, **settings)
-    states = torch.cat([context(model, parse(prompt).at(0, 1)[0].chunks) for prompt in prompts])
-    negative = None if request.cfg == 1 else context(model, ())
-    answer = denoiser(engine.unet, model.schedule, model.prediction, Conditioning(states), negative, request.guidance)
-    return to_pictures(model.vae, drive(start(model, request, seeds)[1], answer))
-
-
 def log_odds(engine: Engine, judge: Judge, attribute: str, rows: list, weight: float, **settings) -> np.ndarray:
     """(n,) of the stated values in the pictures drawn, ln p/(1 − p), in float64 for what is near 1."""
-    index, size, found = judge.config.schema[attribute].index, engine.unet.batch, []
-    for first in range(0, len(rows), size):
-        some = rows[first : first + size]
+    draw, index, found = faithfulness.drawer(engine, **settings), judge.config.schema[attribute].index, []
+    for first in range(0, len(rows), BATCH):
+        some = rows[first : first + BATCH]
         prompts = [caption.format(f"({phrase}:{weight})") for _, caption, phrase, _ in some]
-        drawn = draw(engine, prompts, [seed for seed, *_ in some], **settings)
+        drawn = draw(prompts, [seed for seed, *_ in some])
         with torch.inference_mode():
             scores = judge(to_tensor(drawn).to(engine.unet.device))[attribute].double().cpu()
         for row, (*_, value) in zip(scores, some, strict=True):
@@ -95,7 +77,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--rival", action="store_true")
     args = parser.parse_args()
-    engine = load(args.model, args.device, args.dtype, batch=BATCH if args.device == "cpu" else MANY)
+    engine = load(args.model, args.device, args.dtype)
     judge = Judge.load(judge_of(args.model)).to(engine.unet.device)
     source = open_source("stickers", size=engine.model.size)
     print(f"{engine.model.digest}, n = {args.n}, {args.steps} steps, cfg {args.cfg:g}: mean probability, log odds")

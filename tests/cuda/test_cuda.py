@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageDraw
+from safetensors.torch import load_file
 
 from fromnoise import load
 from fromnoise.api import Engine
@@ -390,6 +391,8 @@ def test_a_stage_goes_on(trained):
 def test_what_was_trained_loads_and_draws(trained):
     recipe, _ = trained
     folder = recipe.runs / "model"
-    assert load_parts(folder).vision is not None
+    made, apart = load_parts(folder), load_file(recipe.stage("image_tower").folder / "clip.safetensors")
+    for name, weights in made.vision.state_dict().items():
+        assert torch.equal(weights, apart[f"vision.{name}"].half().float()), name
     assert Judge.load(folder / "judge").config.schema == recipe.open_source().schema
     assert one(load(folder, DEVICE).generate(PROMPT, seed=1, steps=2)).size == (128, 128)

@@ -7,6 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from fromnoise.errors import UnknownName
+from fromnoise.train.clip import ClipTask
 from fromnoise.train.precision import Fp32Attention, precision
 from fromnoise.train.recipe import run
 
@@ -22,12 +23,21 @@ def test_auto_is_bf16_only_where_the_hardware_multiplies_it(monkeypatch):
         precision("float16", cpu=True)
 
 
-def test_stages_of_two_precisions_follow_each_other_in_one_process(recipe):
+def test_stages_of_two_precisions_follow_each_other_in_one_process(recipe, monkeypatch):
     run(recipe, "tokenizer")
+    plain, seen = ClipTask.loss, set()
+
+    def loss(*args):
+        seen.add((recipe.stage("clip")["precision"], torch.is_autocast_enabled("cpu")))
+        return plain(*args)
+
+    monkeypatch.setattr(ClipTask, "loss", loss)
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
     for number_format in ("no", "bf16", "no"):
         recipe.stage("clip").values.update(precision=number_format, pictures=8)
         run(recipe, "clip")
         shutil.rmtree(recipe.stage("clip").folder)
+    assert seen == {("no", False), ("bf16", True)}
 
 
 def test_attention_is_fp32_inside_autocast_and_nothing_else():

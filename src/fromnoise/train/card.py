@@ -13,11 +13,11 @@ from fromnoise.train.recipe import Recipe
 SHOWN = ("pictures_before", "pictures", "steps", "seconds", "psnr", "psnr_inside", "top1_of_256", "vocab_size", "on")
 
 
-def hardware() -> str:
-    """The processor's or accelerator's name, as this machine tells it."""
+def hardware(cpu: bool) -> str:
+    """The name of the processor, or of the accelerator unless `cpu`, as this machine tells it."""
     import torch
 
-    if torch.cuda.is_available():
+    if torch.cuda.is_available() and not cpu:
         return torch.cuda.get_device_name()
     names = [line.split(":", 1)[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
     return f"{os.cpu_count()} CPU cores, {names[0] if names else platform.machine()}"

@@ -185,7 +185,7 @@ def fit(task: Task, stage: Stage, recipe: Recipe) -> dict[str, Any]:
     if accelerator.is_main_process:
         plot(log, stage.folder / "loss.png")
         result = with_average(lambda: (task.preview(stage.folder / "final.png"), task.export(stage.folder))[1])
-        result |= {"pictures": pictures, "steps": step, "seconds": round(elapsed), "on": hardware()}
+        result |= {"pictures": pictures, "steps": step, "seconds": round(elapsed), "on": hardware(cpu)}
         (stage.folder / "done.json").write_text(json.dumps(result, indent=2) + "\n")
     accelerator.wait_for_everyone()
     return result
