@@ -1,7 +1,8 @@
-"""Process start to PNG on disk, ours against diffusers' StableDiffusionPipeline: one folder, one setting, paired.
+"""Process start to PNG on disk, ours against diffusers' StableDiffusionPipeline: one folder, one
+setting, paired.
 
-python benchmarks/against_diffusers.py [--model FOLDER] [--runs 5] [--steps 20]
-Whole processes, alternating, so that both see the same machine; one unmeasured run of each comes first (file cache).
+python benchmarks/against_diffusers.py [--model FOLDER] [--runs 5] [--steps 20] Whole processes,
+alternating, so that both see the same machine; one unmeasured run of each comes first (file cache).
 """
 
 import argparse
@@ -31,7 +32,9 @@ def seconds(command: list[str], out: Path) -> float:
     out.unlink(missing_ok=True)
     path = os.pathsep.join([str(SOURCE), *filter(None, [os.environ.get("PYTHONPATH")])])
     start = time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": path})
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": path}
+    )
     spent = time.perf_counter() - start
     if done.returncode or not out.is_file():
         raise SystemExit(f"{command} failed:\n{done.stderr[-2000:]}")
@@ -52,23 +55,46 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for run in range(args.runs + 1):
             a, b = Path(folder) / "ours.png", Path(folder) / "theirs.png"
-            settings = ["--steps", str(args.steps), "--cfg", str(args.cfg), "--seed", str(run), "--sampler", "ddim"]
+            settings = [
+                "--steps",
+                str(args.steps),
+                "--cfg",
+                str(args.cfg),
+                "--seed",
+                str(run),
+                "--sampler",
+                "ddim",
+            ]
             settings += ["--cfg-sigma-max", "inf"]  # as diffusers guides: at every level
             settings += ["--spacing", "trailing", "--model", str(args.model), "--out", str(a)]
             own = seconds([sys.executable, "-c", OURS, "generate", args.prompt, *settings], a)
-            values = [args.prompt, str(args.model), str(args.steps), str(args.cfg), str(run), str(b)]
+            values = [
+                args.prompt,
+                str(args.model),
+                str(args.steps),
+                str(args.cfg),
+                str(run),
+                str(b),
+            ]
             other = seconds([sys.executable, "-c", THEIRS, *values], b)
             if run:
                 ours.append(own)
                 theirs.append(other)
-                print(f"run {run}: fromnoise {own:.2f} s, diffusers {other:.2f} s, ratio {own / other:.3f}", flush=True)
+                print(
+                    f"run {run}: fromnoise {own:.2f} s, diffusers {other:.2f} s, ratio {own / other:.3f}",
+                    flush=True,
+                )
     ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
     print("\n| process start → PNG | median s | best s |\n|---|---|---|")
     for name, times in (("fromnoise", ours), ("diffusers", theirs)):
         print(f"| {name} | {statistics.median(times):.2f} | {min(times):.2f} |")
     print(f"| ratio of paired runs | {statistics.median(ratios):.3f} | {min(ratios):.3f} |")
-    print(f"\n{args.steps} steps of DDIM, cfg {args.cfg:g}, one picture, {os.cpu_count()} CPUs, {args.model.name}")
-    print(f"bars: fromnoise ≤ 3 s, ratio ≤ 0.4 → {statistics.median(ours) <= 3} {statistics.median(ratios) <= 0.4}")
+    print(
+        f"\n{args.steps} steps of DDIM, cfg {args.cfg:g}, one picture, {os.cpu_count()} CPUs, {args.model.name}"
+    )
+    print(
+        f"bars: fromnoise ≤ 3 s, ratio ≤ 0.4 → {statistics.median(ours) <= 3} {statistics.median(ratios) <= 0.4}"
+    )
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
-"""What each ingredient of `blend` gives: pairs of a source's pictures, drawn with one thing or another.
+"""What each ingredient of `blend` gives: pairs of a source's pictures, drawn with one thing or
+another.
 
-python benchmarks/blend.py [--n 24] [--out blend.png]
-min: the mean of the lesser cosine, as CLIP sees it, of the drawn picture with either of its two (with CLIP guidance
-this is what was pulled at). of A, of B, of both: pictures in which the judge, who has seen nothing of CLIP, reads an
-object, style, background or colour that only A, only B has. The sheet has A, B, and below them a row a setting.
-"""
+python benchmarks/blend.py [--n 24] [--out blend.png] min: the mean of the lesser cosine, as CLIP
+sees it, of the drawn picture with either of its two (with CLIP guidance this is what was pulled
+at). of A, of B, of both: pictures in which the judge, who has seen nothing of CLIP, reads an
+object, style, background or colour that only A, only B has. The sheet has A, B, and below them a
+row a setting."""
 
 import argparse
 import time
@@ -21,7 +22,7 @@ from fromnoise.data.source import Sample
 from fromnoise.data.sources import open_source
 from fromnoise.evaluate.faithfulness import SEEDS
 from fromnoise.evaluate.judge import Judge
-from fromnoise.pipeline.blend import weighed
+from fromnoise.pipeline.seeing.blend import weighed
 from fromnoise.train.sheet import write_sheet
 
 FIRST = SEEDS + 95_000_000
@@ -54,11 +55,20 @@ def main() -> None:
     parser.add_argument("--out", default="blend.png")
     args = parser.parse_args()
     engine, source, judge = load(dtype="bf16"), open_source("stickers"), Judge.load(judge_of(None))
-    samples = [s for s in (source.sample(FIRST + i) for i in range(4 * args.n)) if "relation" not in s.attributes]
+    samples = [
+        s
+        for s in (source.sample(FIRST + i) for i in range(4 * args.n))
+        if "relation" not in s.attributes
+    ]
     pairs = list(zip(samples[: args.n], samples[args.n : 2 * args.n], strict=True))
-    rows = [[Image.fromarray(s.image) for s in side if s.image is not None] for side in zip(*pairs, strict=True)]
+    rows = [
+        [Image.fromarray(s.image) for s in side if s.image is not None]
+        for side in zip(*pairs, strict=True)
+    ]
     seen = [engine.seeing.pictures(row) for row in rows]
-    print("| drawn with | min | of A | of B | of both | s a picture |\n|---|---:|---:|---:|---:|---:|")
+    print(
+        "| drawn with | min | of A | of B | of both | s a picture |\n|---|---:|---:|---:|---:|---:|"
+    )
     for name, settings in SETTINGS.items():
         drawn, started = [], time.perf_counter()
         for i, (a, b) in enumerate(pairs):
@@ -72,10 +82,17 @@ def main() -> None:
         seconds = (time.perf_counter() - started) / args.n
         near = torch.stack([(engine.seeing.pictures(drawn) * row).sum(1) for row in seen])
         found = judge.read(np.stack([np.asarray(p) for p in drawn]))
-        has = [(only(read, a, b), only(read, b, a)) for read, (a, b) in zip(found, pairs, strict=True)]
+        has = [
+            (only(read, a, b), only(read, b, a)) for read, (a, b) in zip(found, pairs, strict=True)
+        ]
         parts = sum(a for a, _ in has), sum(b for _, b in has), sum(a and b for a, b in has)
         least = near.min(0).values
-        cells = [name, f"{least.mean():.3f} ± {least.std() / args.n**0.5:.3f}", *map(str, parts), f"{seconds:.1f}"]
+        cells = [
+            name,
+            f"{least.mean():.3f} ± {least.std() / args.n**0.5:.3f}",
+            *map(str, parts),
+            f"{seconds:.1f}",
+        ]
         print(f"| {' | '.join(cells)} |", flush=True)
         rows.append(drawn)
     pixels = np.stack([np.asarray(p) for row in rows for p in row])

@@ -1,8 +1,8 @@
-"""How well `describe` tells what is in a picture: of fresh pictures of a source, and of pictures drawn by the model.
+"""How well `describe` tells what is in a picture: of fresh pictures of a source, and of pictures
+drawn by the model.
 
-python benchmarks/describe.py [--n 150] [--drawn 60] [--steps 12]
-The judge reads the same pictures: what can be read in them at all, by a network that was trained to.
-"""
+python benchmarks/describe.py [--n 150] [--drawn 60] [--steps 12] The judge reads the same pictures:
+what can be read in them at all, by a network that was trained to."""
 
 import argparse
 import time
@@ -17,12 +17,14 @@ from fromnoise.data.sources import open_source
 from fromnoise.evaluate import faithfulness
 from fromnoise.evaluate.faithfulness import SEEDS, Scene, Tally
 from fromnoise.evaluate.judge import Judge
-from fromnoise.pipeline.seeing import Seeing
+from fromnoise.pipeline.seeing.clip import Seeing
 
 FIRST = SEEDS + 90_000_000  # pictures that nothing else is measured on
 
 
-def told(see: Seeing, source: Source, images: np.ndarray, scenes: list[Scene]) -> tuple[Tally, float]:
+def told(
+    see: Seeing, source: Source, images: np.ndarray, scenes: list[Scene]
+) -> tuple[Tally, float]:
     """(what `describe` has right, seconds a picture)."""
     tally, started = Tally(), time.perf_counter()
     for scene, image in zip(scenes, images, strict=True):
@@ -31,7 +33,9 @@ def told(see: Seeing, source: Source, images: np.ndarray, scenes: list[Scene]) -
         a, names = scene.sample.attributes, ("object", "object2")
         if all(name in a for name in names):  # whichever is which
             tally.n["both objects"] += 1
-            tally.right["both objects"] += {a[name] for name in names} == {found.get(name) for name in names}
+            tally.right["both objects"] += {a[name] for name in names} == {
+                found.get(name) for name in names
+            }
     return tally, (time.perf_counter() - started) / max(len(scenes), 1)
 
 
@@ -41,7 +45,11 @@ def main() -> None:
     parser.add_argument("--drawn", type=int, default=60)
     parser.add_argument("--steps", type=int, default=12)
     args = parser.parse_args()
-    engine, source, judge = load(dtype="bf16", batch=20), open_source("stickers"), Judge.load(judge_of(None))
+    engine, source, judge = (
+        load(dtype="bf16", batch=20),
+        open_source("stickers"),
+        Judge.load(judge_of(None)),
+    )
     see = Seeing(engine.model)
     samples = [source.sample(FIRST + i) for i in range(args.n)]
     scenes = [Scene(FIRST + i, s, tuple(s.attributes)) for i, s in enumerate(samples)]
@@ -50,7 +58,11 @@ def main() -> None:
         some = [Scene(s.seed, s.sample, tuple(s.sample.stated)) for s in scenes[: args.drawn]]
         draw, drawn = faithfulness.drawer(engine, steps=args.steps), []
         for k in range(0, args.drawn, 20):
-            drawn.append(draw([s.sample.caption for s in some[k : k + 20]], [s.seed for s in some[k : k + 20]]))
+            drawn.append(
+                draw(
+                    [s.sample.caption for s in some[k : k + 20]], [s.seed for s in some[k : k + 20]]
+                )
+            )
         sets.append(("drawn", np.concatenate(drawn), some))
     print("| pictures | attribute | described | n | judge |\n|---|---|---:|---:|---:|")
     for name, images, some in sets:
@@ -61,7 +73,9 @@ def main() -> None:
         read = theirs.scores()
         for attribute, score in ours.scores().items():
             judged = f"{read[attribute].accuracy:.3f}" if attribute in read else ""
-            print(f"| {name} | {attribute} | {score.accuracy:.3f} ± {score.error:.3f} | {score.n} | {judged} |")
+            print(
+                f"| {name} | {attribute} | {score.accuracy:.3f} ± {score.error:.3f} | {score.n} | {judged} |"
+            )
         print(f"{name}: {seconds:.2f} s a picture", flush=True)
 
 

@@ -1,9 +1,11 @@
-"""What settings do to prompt-following and diversity on the bundled model: the same captions and seeds for all of them.
+"""What settings do to prompt-following and diversity on the bundled model: the same captions and
+seeds for all of them.
 
-python benchmarks/following.py samplers|few|guidance [--model FOLDER] [--n 300] [--only TEXT] [--guide FOLDER]
+python benchmarks/following.py samplers|few|guidance [--model FOLDER] [--n 300] [--only TEXT]
+[--guide FOLDER]
     [--dtype fp32] [--device cpu]
-Writes docs/following.json after every setting and goes on where it stopped; docs/make_samplers.py and
-docs/make_guidance.py make their tables of it. Another model, n, dtype or device begins anew.
+Writes docs/following.json after every setting and goes on where it stopped; docs/make_samplers.py
+and docs/make_guidance.py make their tables of it. Another model, n, dtype or device begins anew.
 """
 
 import argparse
@@ -22,10 +24,12 @@ from fromnoise.data.source import Source
 from fromnoise.data.sources import open_source
 from fromnoise.evaluate import faithfulness
 from fromnoise.evaluate.judge import Judge
-from fromnoise.pipeline.seeing import towers
+from fromnoise.pipeline.seeing.clip import towers
 
 FILE = Path(__file__).resolve().parents[1] / "docs" / "following.json"
-FIRST = faithfulness.SEEDS + 70_000_000  # captions that no evaluation draws: settings are chosen on these
+FIRST = (
+    faithfulness.SEEDS + 70_000_000
+)  # captions that no evaluation draws: settings are chosen on these
 ALIKE, EACH = 24, 6  # for diversity: captions, and pictures of each
 BATCH, MANY = 30, 150  # pictures a call, on the CPU and elsewhere
 
@@ -54,7 +58,10 @@ SETS: dict[str, dict[str, dict]] = {
         for sampler in (*ODE, *SDE)
         for steps in (8, 12, 20, 4, 50)
     }
-    | {f"{s} 500": {"sampler": s, "steps": 500, "spacing": "karras"} for s in ("dpmpp_2m", "dpmpp_2m_sde")},
+    | {
+        f"{s} 500": {"sampler": s, "steps": 500, "spacing": "karras"}
+        for s in ("dpmpp_2m", "dpmpp_2m_sde")
+    },
     "few": {
         f"{sampler} {spacing} 8": {"sampler": sampler, "spacing": spacing, "steps": 8}
         for sampler in ("dpmpp_2m", "unipc")
@@ -64,8 +71,11 @@ SETS: dict[str, dict[str, dict]] = {
 }
 
 
-def follow(engine: Engine, judge: Judge, source: Source, n: int, settings: dict) -> tuple[str, str, float]:
-    """(of every picture how many of its caption's statements the judge reads, of how many; seconds), a digit each."""
+def follow(
+    engine: Engine, judge: Judge, source: Source, n: int, settings: dict
+) -> tuple[str, str, float]:
+    """(of every picture how many of its caption's statements the judge reads, of how many;
+    seconds), a digit each."""
     draw, right, stated = faithfulness.drawer(engine, **settings), "", ""
     started = time.perf_counter()
     todo = list(faithfulness.scenes(source, n, seed=FIRST))
@@ -78,14 +88,23 @@ def follow(engine: Engine, judge: Judge, source: Source, n: int, settings: dict)
 
 
 def diversity(engine: Engine, source: Source, settings: dict) -> tuple[float, float]:
-    """(mean, standard error over captions) of 1 − cosine between pictures of one caption, as CLIP's image tower sees
-    them."""
-    draw, see, size = faithfulness.drawer(engine, **settings), towers(engine.model)[0], engine.unet.batch
-    rows = [(scene.sample.caption, scene.seed + 1000 * k)
-            for scene in faithfulness.scenes(source, ALIKE, seed=FIRST + 1_000_000) for k in range(EACH)]  # fmt: skip
+    """(mean, standard error over captions) of 1 − cosine between pictures of one caption, as CLIP's
+    image tower sees them."""
+    draw, see, size = (
+        faithfulness.drawer(engine, **settings),
+        towers(engine.model)[0],
+        engine.unet.batch,
+    )
+    rows = [
+        (scene.sample.caption, scene.seed + 1000 * k)
+        for scene in faithfulness.scenes(source, ALIKE, seed=FIRST + 1_000_000)
+        for k in range(EACH)
+    ]
     parts = (rows[i : i + size] for i in range(0, len(rows), size))
     with torch.inference_mode():
-        whole = torch.cat([see(draw([text for text, _ in some], [seed for _, seed in some])) for some in parts])
+        whole = torch.cat(
+            [see(draw([text for text, _ in some], [seed for _, seed in some])) for some in parts]
+        )
     found = []
     for seen in F.normalize(whole.double(), dim=1).split(EACH):
         found.append(1 - float((seen.sum(0) @ seen.sum(0) - EACH) / (EACH * (EACH - 1))))
@@ -93,8 +112,9 @@ def diversity(engine: Engine, source: Source, settings: dict) -> tuple[float, fl
 
 
 def share(run: dict, of: dict | None = None) -> tuple[float, float]:
-    """(statements that were right, as a share of all or of those right in another run; its standard error over
-    pictures). Captions and seeds are the same in both, so the error is that of the paired difference."""
+    """(statements that were right, as a share of all or of those right in another run; its standard
+    error over pictures). Captions and seeds are the same in both, so the error is that of the
+    paired difference."""
     a = np.array([int(digit) for digit in run["right"]], dtype=float)
     b = np.array([int(digit) for digit in (of["right"] if of else run["stated"])], dtype=float)
     value = a.sum() / b.sum()
@@ -115,7 +135,11 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--guide", help="an earlier checkpoint, for autoguidance")
     args = parser.parse_args()
-    how = {"device": args.device, "dtype": args.dtype, "batch": BATCH if args.device == "cpu" else MANY}
+    how = {
+        "device": args.device,
+        "dtype": args.dtype,
+        "batch": BATCH if args.device == "cpu" else MANY,
+    }
     engine = load(args.model, **how)
     guided = load(args.model, guide=args.guide, **how) if args.guide else None
     judge = Judge.load(judge_of(args.model)).to(engine.unet.device)
@@ -138,7 +162,10 @@ def main() -> None:
             row["diversity"] = [round(v, 4) for v in diversity(used, source, asked)]
         kept["runs"][name] = row
         FILE.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        print(f"{name}: {sum(map(int, right)) / sum(map(int, stated)):.4f} in {seconds:.0f} s", flush=True)
+        print(
+            f"{name}: {sum(map(int, right)) / sum(map(int, stated)):.4f} in {seconds:.0f} s",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

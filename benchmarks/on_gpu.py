@@ -1,15 +1,16 @@
-"""Ours against diffusers on a GPU, in one process, as ratios of paired runs; and the bundled model's pictures a second.
+"""Ours against diffusers on a GPU, in one process, as ratios of paired runs; and the bundled
+model's pictures a second.
 
-python benchmarks/on_gpu.py [--device cuda] [--dtype fp16] [--runs 5] [--steps 20] [--tiny]
-The model has Stable Diffusion 1.5's true sizes and random weights, written by diffusers' and transformers' own classes
-into a temporary folder; nothing is downloaded. Both draw from the same noise with DDIM at guidance 7.5, warm, one run
-unmeasured, then alternating; the time is from the call to Pillow pictures, the device synchronised on both sides.
-"a step" is the slope between runs of all and of half the steps, "the rest" what is left of the whole: words, decoding.
-Peak memory is a pipeline's own weights and what a call of it holds on top: whatever else lies on the device meanwhile
-stays constant and is subtracted, so neither needs to be moved away for the other. Ours keeps its autoencoder and text
-encoder in fp32 on purpose; the table of parts shows what that costs.
---tiny: a toy of the same shape, and fewer pictures, to rehearse the script on a CPU.
-"""
+python benchmarks/on_gpu.py [--device cuda] [--dtype fp16] [--runs 5] [--steps 20] [--tiny] The
+model has Stable Diffusion 1.5's true sizes and random weights, written by diffusers' and
+transformers' own classes into a temporary folder; nothing is downloaded. Both draw from the same
+noise with DDIM at guidance 7.5, warm, one run unmeasured, then alternating; the time is from the
+call to Pillow pictures, the device synchronised on both sides. "a step" is the slope between runs
+of all and of half the steps, "the rest" what is left of the whole: words, decoding. Peak memory is
+a pipeline's own weights and what a call of it holds on top: whatever else lies on the device
+meanwhile stays constant and is subtracted, so neither needs to be moved away for the other. Ours
+keeps its autoencoder and text encoder in fp32 on purpose; the table of parts shows what that costs.
+--tiny: a toy of the same shape, and fewer pictures, to rehearse the script on a CPU."""
 
 import argparse
 import gc
@@ -36,37 +37,83 @@ from tokenizers.pre_tokenizers import ByteLevel
 from fromnoise import load
 from fromnoise.checkpoints.tensors import digest
 from fromnoise.models.unet import Conditioning
-from fromnoise.pipeline import images
+from fromnoise.pipeline.images import to_picture
 from fromnoise.prompt import tokenizer_files
 from fromnoise.prompt.tokenizer import BOS, EOS, Tokenizer
 from fromnoise.runtime.prepare import DTYPES
 
 GB = 2**30
 PROMPT = "a neon cat in space, highly detailed, 4k"
-UNET = {"sample_size": 64, "in_channels": 4, "out_channels": 4, "layers_per_block": 2, "attention_head_dim": 8,
-        "block_out_channels": (320, 640, 1280, 1280), "cross_attention_dim": 768, "norm_num_groups": 32}  # fmt: skip
-VAE = {"sample_size": 512, "block_out_channels": (128, 256, 512, 512), "latent_channels": 4, "layers_per_block": 2,
-       "down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4,
-       "norm_num_groups": 32}  # fmt: skip
-TEXT = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072,
-        "vocab_size": 49408, "max_position_embeddings": 77, "projection_dim": 768, "hidden_act": "quick_gelu",
-        "bos_token_id": 49406, "eos_token_id": 49407, "pad_token_id": 49407}  # fmt: skip
-DDIM = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "clip_sample": False,
-        "set_alpha_to_one": False, "steps_offset": 1, "timestep_spacing": "leading"}  # fmt: skip
-SMALLER = {"sample_size": 8, "block_out_channels": (32, 32, 64, 64), "layers_per_block": 1, "norm_num_groups": 8}
-TINY = {"unet": SMALLER | {"cross_attention_dim": 32, "attention_head_dim": 4}, "vae": SMALLER | {"sample_size": 64},
-        "text": {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}}
+UNET = {
+    "sample_size": 64,
+    "in_channels": 4,
+    "out_channels": 4,
+    "layers_per_block": 2,
+    "attention_head_dim": 8,
+    "block_out_channels": (320, 640, 1280, 1280),
+    "cross_attention_dim": 768,
+    "norm_num_groups": 32,
+}
+VAE = {
+    "sample_size": 512,
+    "block_out_channels": (128, 256, 512, 512),
+    "latent_channels": 4,
+    "layers_per_block": 2,
+    "down_block_types": ("DownEncoderBlock2D",) * 4,
+    "up_block_types": ("UpDecoderBlock2D",) * 4,
+    "norm_num_groups": 32,
+}
+TEXT = {
+    "hidden_size": 768,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "intermediate_size": 3072,
+    "vocab_size": 49408,
+    "max_position_embeddings": 77,
+    "projection_dim": 768,
+    "hidden_act": "quick_gelu",
+    "bos_token_id": 49406,
+    "eos_token_id": 49407,
+    "pad_token_id": 49407,
+}
+DDIM = {
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "clip_sample": False,
+    "set_alpha_to_one": False,
+    "steps_offset": 1,
+    "timestep_spacing": "leading",
+}
+SMALLER = {
+    "sample_size": 8,
+    "block_out_channels": (32, 32, 64, 64),
+    "layers_per_block": 1,
+    "norm_num_groups": 8,
+}
+TINY = {
+    "unet": SMALLER | {"cross_attention_dim": 32, "attention_head_dim": 4},
+    "vae": SMALLER | {"sample_size": 64},
+    "text": {
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 64,
+    },
+}
 
 
 def progress(text: str, since: float = time.perf_counter()) -> None:
     print(f"[{time.perf_counter() - since:6.1f} s] {text}", flush=True)
 
 
-# ---- a model of the true sizes ---------------------------------------------------------------------------------------
+# ---- a model of the true sizes
+# ---------------------------------------------------------------------------------------
 
 
 def randomize(network: torch.nn.Module, seed: int) -> None:
-    """Random numbers in every parameter, norms and biases too, at the size that keeps activations near 1."""
+    """Random numbers in every parameter, norms and biases too, at the size that keeps activations
+    near 1."""
     device = next(network.parameters()).device
     generator = torch.Generator(device).manual_seed(seed)
     with torch.no_grad():
@@ -74,23 +121,29 @@ def randomize(network: torch.nn.Module, seed: int) -> None:
             if p.ndim > 1:
                 p.normal_(0, p[0].numel() ** -0.5, generator=generator)
             else:
-                p.normal_(float("norm" in name and name.endswith("weight")), 0.1, generator=generator)
+                p.normal_(
+                    float("norm" in name and name.endswith("weight")), 0.1, generator=generator
+                )
 
 
 def write_words(folder: Path, size: int) -> None:
-    """CLIP's tokenizer files with `size` ids: every byte, every byte that ends a word, fillers, start and end."""
+    """CLIP's tokenizer files with `size` ids: every byte, every byte that ends a word, fillers,
+    start and end."""
     letters = sorted(ByteLevel.alphabet())
     words = [*letters, *(s + "</w>" for s in letters)]
     words += [f"filler{i}" for i in range(size - len(words) - 2)] + [BOS, EOS]
     folder.mkdir(parents=True)
     vocab, merges = folder / "vocab.json", folder / "merges.txt"
-    vocab.write_text(json.dumps({word: i for i, word in enumerate(words)}, ensure_ascii=False), encoding="utf-8")
+    vocab.write_text(
+        json.dumps({word: i for i, word in enumerate(words)}, ensure_ascii=False), encoding="utf-8"
+    )
     merges.write_text("#version: 0.2\n", encoding="utf-8")
     tokenizer_files.save(Tokenizer(vocab, merges, 77), folder)
 
 
 def write_model(folder: Path, device: torch.device, tiny: bool) -> None:
-    """The folder of a StableDiffusionPipeline in fp16, by the classes that others write theirs with."""
+    """The folder of a StableDiffusionPipeline in fp16, by the classes that others write theirs
+    with."""
     from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel
 
@@ -107,18 +160,27 @@ def write_model(folder: Path, device: torch.device, tiny: bool) -> None:
     DDIMScheduler(**DDIM).save_pretrained(folder / "scheduler")
     write_words(folder / "tokenizer", TEXT["vocab_size"])
     theirs = {name: ["diffusers", type(part).__name__] for name, part in parts.items()}
-    index = {"_class_name": "StableDiffusionPipeline", "requires_safety_checker": False} | theirs | {
-        "text_encoder": ["transformers", "CLIPTextModel"], "tokenizer": ["transformers", "CLIPTokenizer"],
-        "scheduler": ["diffusers", "DDIMScheduler"], "feature_extractor": [None, None], "safety_checker": [None, None],
-    }  # fmt: skip
+    index = (
+        {"_class_name": "StableDiffusionPipeline", "requires_safety_checker": False}
+        | theirs
+        | {
+            "text_encoder": ["transformers", "CLIPTextModel"],
+            "tokenizer": ["transformers", "CLIPTokenizer"],
+            "scheduler": ["diffusers", "DDIMScheduler"],
+            "feature_extractor": [None, None],
+            "safety_checker": [None, None],
+        }
+    )
     (folder / "model_index.json").write_text(json.dumps(index))
 
 
-# ---- measuring -------------------------------------------------------------------------------------------------------
+# ---- measuring
+# -------------------------------------------------------------------------------------------------------
 
 
 class Device:
-    """Time and memory of a device. On a CPU there is nothing to wait for, and memory is not told (0)."""
+    """Time and memory of a device. On a CPU there is nothing to wait for, and memory is not told
+    (0)."""
 
     def __init__(self, name: str):
         self.torch, self.cuda = torch.device(name), name.startswith("cuda")
@@ -153,15 +215,17 @@ class Device:
 def theirs(folder: Path, device: Device, dtype: str) -> Any:
     from diffusers import StableDiffusionPipeline
 
-    pipeline = StableDiffusionPipeline.from_pretrained(folder, torch_dtype=DTYPES[dtype], safety_checker=None)
+    pipeline = StableDiffusionPipeline.from_pretrained(
+        folder, torch_dtype=DTYPES[dtype], safety_checker=None
+    )
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to(device.torch)
 
 
 @contextmanager
 def convolutions(tf32: bool = True, deterministic: bool = False) -> Iterator[None]:
-    """PyTorch's own settings, or others, for a while: loading ours may set them for the process, and theirs runs as it
-    comes."""
+    """PyTorch's own settings, or others, for a while: loading ours may set them for the process,
+    and theirs runs as it comes."""
     cudnn = torch.backends.cudnn
     before = cudnn.allow_tf32, cudnn.deterministic
     cudnn.allow_tf32, cudnn.deterministic = tf32, deterministic
@@ -178,16 +242,34 @@ def drawing_theirs(
 
     @convolutions(tf32)
     def draw(steps: int) -> list[Image.Image]:
-        return pipeline(PROMPT, negative_prompt="", num_images_per_prompt=len(noise), num_inference_steps=steps,
-                        guidance_scale=7.5, latents=latents, width=side, height=side).images  # fmt: skip
+        return pipeline(
+            PROMPT,
+            negative_prompt="",
+            num_images_per_prompt=len(noise),
+            num_inference_steps=steps,
+            guidance_scale=7.5,
+            latents=latents,
+            width=side,
+            height=side,
+        ).images
 
     return draw
 
 
 def drawing_ours(engine: Any, noise: torch.Tensor, side: int) -> Callable[[int], list[Image.Image]]:
     def draw(steps: int) -> list[Image.Image]:
-        drawn = engine.generate(PROMPT, latents=noise, count=len(noise), steps=steps, cfg=7.5, sampler="ddim",
-                                spacing="leading", width=side, height=side, seed=0)  # fmt: skip
+        drawn = engine.generate(
+            PROMPT,
+            latents=noise,
+            count=len(noise),
+            steps=steps,
+            cfg=7.5,
+            sampler="ddim",
+            spacing="leading",
+            width=side,
+            height=side,
+            seed=0,
+        )
         return drawn if isinstance(drawn, list) else [drawn]
 
     return draw
@@ -195,11 +277,15 @@ def drawing_ours(engine: Any, noise: torch.Tensor, side: int) -> Callable[[int],
 
 def levels(a: list[Image.Image], b: list[Image.Image]) -> tuple[int, float]:
     """(greatest, mean) difference of pictures, in levels of 255."""
-    apart = np.abs(np.asarray([np.asarray(p) for p in a], int) - np.asarray([np.asarray(p) for p in b], int))
+    apart = np.abs(
+        np.asarray([np.asarray(p) for p in a], int) - np.asarray([np.asarray(p) for p in b], int)
+    )
     return int(apart.max()), float(apart.mean())
 
 
-def paired(device: Device, draws: dict[str, Callable[[int], list]], steps: int, runs: int) -> dict[str, list[float]]:
+def paired(
+    device: Device, draws: dict[str, Callable[[int], list]], steps: int, runs: int
+) -> dict[str, list[float]]:
     """Seconds of `runs` alternating runs of each, after one of each that is not measured."""
     found: dict[str, list[float]] = {name: [] for name in draws}
     for run in range(runs + 1):
@@ -212,10 +298,17 @@ def paired(device: Device, draws: dict[str, Callable[[int], list]], steps: int, 
 
 def table(head: str, rows: list[list[str]]) -> None:
     names = head.split("|")
-    print("\n" + "\n".join(f"| {' | '.join(row)} |" for row in [names, ["---", *["---:"] * (len(names) - 1)], *rows]))
+    print(
+        "\n"
+        + "\n".join(
+            f"| {' | '.join(row)} |"
+            for row in [names, ["---", *["---:"] * (len(names) - 1)], *rows]
+        )
+    )
 
 
-# ---- the tables ------------------------------------------------------------------------------------------------------
+# ---- the tables
+# ------------------------------------------------------------------------------------------------------
 
 
 def compare(folder: Path, device: Device, args: argparse.Namespace) -> None:
@@ -236,15 +329,24 @@ def compare(folder: Path, device: Device, args: argparse.Namespace) -> None:
         own["diffusers"] = (device.held() - before) / GB
     weights = [folder / part / "diffusion_pytorch_model.safetensors" for part in ("unet", "vae")]
     hashing = device.seconds(lambda: [digest(path) for path in weights])[0]
-    rows = [[name, *(f"{s:.2f}" for s in found), f"{own[name]:.2f}"] for name, found in loading.items()]
-    ratios = [f"{a / b:.2f}" for a, b in zip(loading["fromnoise"], loading["diffusers"], strict=True)]
-    rows += [["ratio", *ratios, ""], ["of ours, the SHA-256 of the files", "", f"{hashing:.2f}", ""]]
+    rows = [
+        [name, *(f"{s:.2f}" for s in found), f"{own[name]:.2f}"] for name, found in loading.items()
+    ]
+    ratios = [
+        f"{a / b:.2f}" for a, b in zip(loading["fromnoise"], loading["diffusers"], strict=True)
+    ]
+    rows += [
+        ["ratio", *ratios, ""],
+        ["of ours, the SHA-256 of the files", "", f"{hashing:.2f}", ""],
+    ]
     table("folder → device|first s|second s|weights GiB", rows)
     progress("loaded")
 
     rows, shape = [], (4, side // 8, side // 8)
     for count in (1, 4):
-        noise = torch.randn(count, *shape, generator=torch.Generator().manual_seed(1)).half().float()
+        noise = (
+            torch.randn(count, *shape, generator=torch.Generator().manual_seed(1)).half().float()
+        )
         drawing = drawing_ours(engine, noise, side)
 
         def at(batch: int, draw: Callable[[int], list] = drawing) -> Callable[[int], list]:
@@ -256,49 +358,89 @@ def compare(folder: Path, device: Device, args: argparse.Namespace) -> None:
 
         draws = {"fromnoise": at(count)} | ({"fromnoise, exact plan": at(1)} if count > 1 else {})
         draws["diffusers"] = drawing_theirs(pipeline, noise, side)
-        whole, half = paired(device, draws, args.steps, args.runs), paired(device, draws, args.steps // 2, 2)
-        peaks = {name: device.peak(lambda draw=draw: draw(args.steps)) for name, draw in draws.items()}
+        whole, half = (
+            paired(device, draws, args.steps, args.runs),
+            paired(device, draws, args.steps // 2, 2),
+        )
+        peaks = {
+            name: device.peak(lambda draw=draw: draw(args.steps)) for name, draw in draws.items()
+        }
         for name, (peak, pictures) in peaks.items():
             middle = statistics.median(whole[name])
             step = (middle - statistics.median(half[name])) / (args.steps - args.steps // 2)
             apart, mean = levels(pictures, peaks["diffusers"][1])
             pairs = zip(whole[name], whole["diffusers"], strict=True)
-            rows.append([str(count), name, f"{middle:.3f}", f"{min(whole[name]):.3f}",
-                         f"{statistics.median(a / b for a, b in pairs):.3f}", f"{1e3 * step:.1f}",
-                         f"{1e3 * (middle - args.steps * step):.0f}", f"{own[name.split(',')[0]] + peak:.2f}",
-                         "" if name == "diffusers" else f"{apart} ({mean:.2f})"])  # fmt: skip
-        progress(f"{count} at a time, pictures of standard deviation {np.asarray(peaks['diffusers'][1]).std():.0f}")
-    table(f"{side} × {side}, {args.steps} steps, batch|whose|median s|best s|ratio|ms a step|the rest ms|peak GiB|"
-          "greatest (mean) difference of levels", rows)  # fmt: skip
+            rows.append(
+                [
+                    str(count),
+                    name,
+                    f"{middle:.3f}",
+                    f"{min(whole[name]):.3f}",
+                    f"{statistics.median(a / b for a, b in pairs):.3f}",
+                    f"{1e3 * step:.1f}",
+                    f"{1e3 * (middle - args.steps * step):.0f}",
+                    f"{own[name.split(',')[0]] + peak:.2f}",
+                    "" if name == "diffusers" else f"{apart} ({mean:.2f})",
+                ]
+            )
+        progress(
+            f"{count} at a time, pictures of standard deviation {np.asarray(peaks['diffusers'][1]).std():.0f}"
+        )
+    table(
+        f"{side} × {side}, {args.steps} steps, batch|whose|median s|best s|ratio|ms a step|the rest ms|peak GiB|"
+        "greatest (mean) difference of levels",
+        rows,
+    )
     engine.unet.batch = 1
 
-    both, noise = (load(folder, args.device, "fp32"), theirs(folder, device, "fp32")), torch.randn(1, *shape)
+    both, noise = (
+        (load(folder, args.device, "fp32"), theirs(folder, device, "fp32")),
+        torch.randn(1, *shape),
+    )
     with convolutions(tf32=False):
         draws = drawing_ours(both[0], noise, side), drawing_theirs(both[1], noise, side, tf32=False)
         drawn = [draw(args.steps) for draw in draws]
     del both, draws
     apart, mean = levels(*drawn)
-    print(f"\nBoth in fp32, without TF32: greatest difference {apart} of 255 levels, mean {mean:.4f}")
+    print(
+        f"\nBoth in fp32, without TF32: greatest difference {apart} of 255 levels, mean {mean:.4f}"
+    )
     progress("in fp32")
-    table("part of a run of one picture|ms", parts(device, engine, pipeline, torch.randn(1, *shape), args.dtype))
+    table(
+        "part of a run of one picture|ms",
+        parts(device, engine, pipeline, torch.randn(1, *shape), args.dtype),
+    )
 
 
-def parts(device: Device, engine: Any, pipeline: Any, latents: torch.Tensor, dtype: str) -> list[list[str]]:
-    """Where a run's time goes, and what is left to win. Leaves our autoencoder in fp32, channels last."""
+def parts(
+    device: Device, engine: Any, pipeline: Any, latents: torch.Tensor, dtype: str
+) -> list[list[str]]:
+    """Where a run's time goes, and what is left to win. Leaves our autoencoder in fp32, channels
+    last."""
     unet, vae, z, half = engine.unet, engine.model.vae, latents.to(device.torch), DTYPES[dtype]
     rows: list[list[str]] = []
 
     def row(name: str, call: Callable[[], Any], times: int = 1, runs: int = 7) -> None:
         call()
-        found = [device.seconds(lambda: [call() for _ in range(times)])[0] / times for _ in range(runs)]
+        found = [
+            device.seconds(lambda: [call() for _ in range(times)])[0] / times for _ in range(runs)
+        ]
         rows.append([name, f"{1e3 * statistics.median(found):.2f}"])
 
     with torch.inference_mode():
         context = torch.randn(2, 77, unet.network.config.context_dim)
-        step, x, t = unet.bind(Conditioning(context)), latents.repeat(2, 1, 1, 1), torch.tensor(500.0)
+        step, x, t = (
+            unet.bind(Conditioning(context)),
+            latents.repeat(2, 1, 1, 1),
+            torch.tensor(500.0),
+        )
         row("a step, from the host and back: ours", lambda: step(x, t).cpu())
         last = {"memory_format": torch.channels_last}
-        x, t, bound = x.to(device.torch, half, **last), t.to(device.torch), Conditioning(context.to(device.torch, half))
+        x, t, bound = (
+            x.to(device.torch, half, **last),
+            t.to(device.torch),
+            Conditioning(context.to(device.torch, half)),
+        )
         projected = unet.network.project(bound.context)
 
         def ours() -> torch.Tensor:
@@ -316,7 +458,7 @@ def parts(device: Device, engine: Any, pipeline: Any, latents: torch.Tensor, dty
         decode = convolutions()(lambda: pipeline.vae.decode(z.to(half), return_dict=False))
         row(f"decoder, {dtype}: diffusers", decode)
         row("decoder, fp32: ours", lambda: vae.to_image(z))
-        row("decoder and the way to Pillow, fp32: ours", lambda: images.picture(vae.to_image(z)[0]))
+        row("decoder and the way to Pillow, fp32: ours", lambda: to_picture(vae.to_image(z)[0]))
         row("decoder, fp32, with TF32: ours, not used", convolutions()(lambda: vae.to_image(z)))
         vae.to(half)
         row(f"decoder, {dtype}: ours, not used", lambda: vae.to_image(z.to(half)))
@@ -325,7 +467,10 @@ def parts(device: Device, engine: Any, pipeline: Any, latents: torch.Tensor, dty
         row(f"decoder, {dtype}, channels last: ours, not used", lambda: vae.to_image(z.to(half)))
         vae.float()
         row("decoder, fp32, channels last: ours, not used", lambda: vae.to_image(z))
-        row("decoder, fp32, channels last, with TF32: ours, not used", convolutions()(lambda: vae.to_image(z)))
+        row(
+            "decoder, fp32, channels last, with TF32: ours, not used",
+            convolutions()(lambda: vae.to_image(z)),
+        )
         if device.cuda:  # last, since a capture that fails could spoil what follows
             for name, forward in (("ours", ours), ("diffusers", others)):
                 graph = captured(forward)
@@ -353,22 +498,32 @@ def captured(forward: Callable[[], Any]) -> "torch.cuda.CUDAGraph | str":
 
 
 def bundled(device: Device, tiny: bool) -> None:
-    """Pictures a second of the model that comes along, with its own settings: 20 steps of DPM++ 2M."""
+    """Pictures a second of the model that comes along, with its own settings: 20 steps of DPM++
+    2M."""
     rows = []
     for dtype in ("bf16", "fp32"):
         for batch in (1, 2) if tiny else (1, 16, 64, 256):
             engine = load(None, str(device.torch), dtype, batch=batch)
 
             def draw(seed: int, engine: Any = engine, batch: int = batch) -> Any:
-                return engine.generate("a neon cat in space", count=batch, seed=seed, steps=20, sampler="dpmpp_2m")
+                return engine.generate(
+                    "a neon cat in space", count=batch, seed=seed, steps=20, sampler="dpmpp_2m"
+                )
 
             draw(0)
             runs = 5 if batch == 1 else 2
             found = [device.seconds(lambda i=i, draw=draw: draw(i))[0] for i in range(runs)]
             peak = device.held() / GB + device.peak(lambda draw=draw: draw(0))[0]
             middle = statistics.median(found)
-            rows.append([dtype, f"{batch}" + (" (exact plan)" if batch == 1 else ""), f"{middle:.3f}",
-                         f"{batch / middle:.1f}", f"{peak:.2f}"])  # fmt: skip
+            rows.append(
+                [
+                    dtype,
+                    f"{batch}" + (" (exact plan)" if batch == 1 else ""),
+                    f"{middle:.3f}",
+                    f"{batch / middle:.1f}",
+                    f"{peak:.2f}",
+                ]
+            )
             del engine, draw
     table("bundled model, 128 × 128|batch|s|pictures/s|peak GiB", rows)
 
@@ -384,8 +539,11 @@ def main() -> None:
     device = Device(args.device)
     name = torch.cuda.get_device_name() if device.cuda else platform.machine()
     engine = load(None, args.device)
-    print(f"{name}, torch {torch.__version__}; ours with TF32 {torch.backends.cudnn.allow_tf32}, deterministic "
-          f"{torch.backends.cudnn.deterministic}", flush=True)  # fmt: skip
+    print(
+        f"{name}, torch {torch.__version__}; ours with TF32 {torch.backends.cudnn.allow_tf32}, deterministic "
+        f"{torch.backends.cudnn.deterministic}",
+        flush=True,
+    )
     del engine
     bundled(device, args.tiny)
     progress("bundled model")
@@ -397,7 +555,9 @@ def main() -> None:
     warnings.simplefilter("ignore")
     diffusers.utils.logging.disable_progress_bar()
     transformers.utils.logging.disable_progress_bar()
-    print(f"\ndiffusers {diffusers.__version__}, transformers {transformers.__version__}, both in {args.dtype}")
+    print(
+        f"\ndiffusers {diffusers.__version__}, transformers {transformers.__version__}, both in {args.dtype}"
+    )
     with tempfile.TemporaryDirectory() as folder:
         write_model(Path(folder) / "model", device.torch, args.tiny)
         progress("model written")

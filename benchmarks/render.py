@@ -1,4 +1,5 @@
-"""Pictures a second of one core's own time that the stickers source renders, caches cold and warm: [SIZE …]."""
+"""Pictures a second of one core's own time that the stickers source renders, caches cold and warm:
+[SIZE …]."""
 
 import sys
 import time

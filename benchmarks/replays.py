@@ -1,8 +1,8 @@
-"""Are pictures of mixed settings drawn again to the bit from what their files say? All samplers, all ways to draw.
+"""Are pictures of mixed settings drawn again to the bit from what their files say? All samplers,
+all ways to draw.
 
-python benchmarks/replays.py [--model FOLDER] [--n 200] [--seed 4]
-Every picture is written to a file and replayed from it; what is not identical is listed, with its settings.
-"""
+python benchmarks/replays.py [--model FOLDER] [--n 200] [--seed 4] Every picture is written to a
+file and replayed from it; what is not identical is listed, with its settings."""
 
 import argparse
 import random
@@ -19,8 +19,8 @@ from fromnoise.data.sources import open_source
 from fromnoise.diffusion.samplers import SAMPLERS
 from fromnoise.errors import FromnoiseError
 from fromnoise.evaluate import faithfulness
-from fromnoise.pipeline import images
 from fromnoise.pipeline.replay import replay
+from fromnoise.pipeline.saving import save_picture
 
 FIRST = faithfulness.SEEDS + 60_000_000  # captions that no evaluation draws
 KINDS = ("generate",) * 4 + ("edit", "mask", "extend", "hires", "blend")
@@ -30,13 +30,24 @@ def settings(chance: random.Random, sampler: str) -> dict[str, Any]:
     def maybe(share: float, **values: Any) -> dict[str, Any]:
         return values if chance.random() < share else {}
 
-    spacing = chance.choice(["karras", "exponential", "sgm_uniform", "beta", "trailing", "ddim", "kl_optimal"])
-    return {"seed": chance.randrange(2**40), "steps": chance.choice([2, 3, 4, 6]), "sampler": sampler,
-            "cfg": chance.choice([1.0, 2.5, 4.0]), **maybe(0.5, spacing=spacing),
-            **maybe(0.3, negative_prompt="blurry, red"), **maybe(0.2, tiling=chance.choice(["x", "y", "both"])),
-            **maybe(0.2, variation_seed=chance.randrange(99), variation_strength=chance.random()),
-            **maybe(0.15, cfg_rescale=0.7), **maybe(0.15, apg=True, apg_momentum=-0.5), **maybe(0.1, rng="nv"),
-            **maybe(0.1, clip_skip=2), **maybe(0.1, noise_scaling="sigma_max")}  # fmt: skip
+    spacing = chance.choice(
+        ["karras", "exponential", "sgm_uniform", "beta", "trailing", "ddim", "kl_optimal"]
+    )
+    return {
+        "seed": chance.randrange(2**40),
+        "steps": chance.choice([2, 3, 4, 6]),
+        "sampler": sampler,
+        "cfg": chance.choice([1.0, 2.5, 4.0]),
+        **maybe(0.5, spacing=spacing),
+        **maybe(0.3, negative_prompt="blurry, red"),
+        **maybe(0.2, tiling=chance.choice(["x", "y", "both"])),
+        **maybe(0.2, variation_seed=chance.randrange(99), variation_strength=chance.random()),
+        **maybe(0.15, cfg_rescale=0.7),
+        **maybe(0.15, apg=True, apg_momentum=-0.5),
+        **maybe(0.1, rng="nv"),
+        **maybe(0.1, clip_skip=2),
+        **maybe(0.1, noise_scaling="sigma_max"),
+    }
 
 
 def words(chance: random.Random, caption: str) -> str:
@@ -47,7 +58,14 @@ def words(chance: random.Random, caption: str) -> str:
     return caption + chance.choice(more)
 
 
-def drawn(engine: Engine, kind: str, prompt: str, own: dict[str, Any], chance: random.Random, given: dict[str, Path]):
+def drawn(
+    engine: Engine,
+    kind: str,
+    prompt: str,
+    own: dict[str, Any],
+    chance: random.Random,
+    given: dict[str, Path],
+):
     """A picture of that kind; given: the files that it is made from, as `replay` takes them."""
     if kind == "generate":
         return engine.generate(prompt, **own)
@@ -59,8 +77,16 @@ def drawn(engine: Engine, kind: str, prompt: str, own: dict[str, Any], chance: r
     if kind == "mask":
         blur, content = chance.choice([0, 4]), chance.choice(["original", "fill", "noise"])
         inside = "tiling" not in own and chance.random() < 0.4
-        return engine.edit(given["image"], prompt, given["mask"], strength=chance.choice([0.4, 0.8, 1.0]),
-                           mask_blur=blur, content=content, only_masked=inside, **own)  # fmt: skip
+        return engine.edit(
+            given["image"],
+            prompt,
+            given["mask"],
+            strength=chance.choice([0.4, 0.8, 1.0]),
+            mask_blur=blur,
+            content=content,
+            only_masked=inside,
+            **own,
+        )
     if kind == "extend":
         return engine.edit(given["image"], prompt, extend_left=chance.choice([16, 32]), **own)
     return engine.edit(given["image"], prompt, strength=chance.choice([0.3, 0.6]), **own)
@@ -77,13 +103,23 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         folder, side = Path(place), engine.model.size
         for i in range(args.n):
-            kind, prompt = chance.choice(KINDS), words(chance, source.sample(FIRST + i, draw=False).caption)
+            kind, prompt = (
+                chance.choice(KINDS),
+                words(chance, source.sample(FIRST + i, draw=False).caption),
+            )
             own, given = settings(chance, names[i % len(names)]), {}
-            for name in {"edit": ["image"], "mask": ["image", "mask"], "extend": ["image"],
-                         "blend": ["image", "image2"]}.get(kind, []):  # fmt: skip
+            for name in {
+                "edit": ["image"],
+                "mask": ["image", "mask"],
+                "extend": ["image"],
+                "blend": ["image", "image2"],
+            }.get(kind, []):
                 given[name] = folder / f"{name}.png"
                 if name == "mask":
-                    mask, corner = Image.new("L", (side, side)), [chance.randrange(2 * side // 3) for _ in "xy"]
+                    mask, corner = (
+                        Image.new("L", (side, side)),
+                        [chance.randrange(2 * side // 3) for _ in "xy"],
+                    )
                     ends = [c + chance.randrange(8, side // 2) for c in corner]
                     ImageDraw.Draw(mask).ellipse((*corner, *ends), 255)
                     mask.save(given[name])
@@ -91,7 +127,9 @@ def main() -> None:
                     pixels = source.sample(FIRST + i + 1000 * len(given)).image
                     Image.fromarray(pixels).save(given[name])
             try:
-                path = images.save(drawn(engine, kind, prompt, own, chance, given), folder / "drawn.png")
+                path = save_picture(
+                    drawn(engine, kind, prompt, own, chance, given), folder / "drawn.png"
+                )
                 verdict = replay(path, engine.model, engine.unet, **given).verdict
             except FromnoiseError as error:
                 verdict = str(error)
@@ -100,7 +138,9 @@ def main() -> None:
                 print(f"{kind}: {verdict}\n  {prompt!r} {own}", flush=True)
     for (kind, verdict), count in sorted(said.items()):
         print(f"{kind:>9}: {count:3} {verdict}")
-    print(f"identical: {sum(n for (_, verdict), n in said.items() if verdict == 'identical')} of {args.n}")
+    print(
+        f"identical: {sum(n for (_, verdict), n in said.items() if verdict == 'identical')} of {args.n}"
+    )
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
-"""The share of a run that is spent outside the network, for every sampler: 20 steps of the bundled model.
+"""The share of a run that is spent outside the network, for every sampler: 20 steps of the bundled
+model.
 
-python benchmarks/sampler_overhead.py [--runs 3] [--steps 20] [--threads N]
-Each run's network calls are timed inside it, so both see the same machine; the least share of the runs is shown, since
-whatever else the machine does can only add to it. Encoding the words and decoding the picture count as neither.
-"""
+python benchmarks/sampler_overhead.py [--runs 3] [--steps 20] [--threads N] Each run's network calls
+are timed inside it, so both see the same machine; the least share of the runs is shown, since
+whatever else the machine does can only add to it. Encoding the words and decoding the picture count
+as neither."""
 
 import argparse
 import time
@@ -18,7 +19,9 @@ from fromnoise.pipeline.request import GenerationRequest
 
 def share(engine, sampler: str, steps: int) -> tuple[float, float]:
     """(share of the time outside the network, seconds of the whole)."""
-    request = GenerationRequest.of(prompt="a neon cat in space", sampler=sampler, steps=steps, seed=1)
+    request = GenerationRequest.of(
+        prompt="a neon cat in space", sampler=sampler, steps=steps, seed=1
+    )
     request = request.resolved(engine.model)
     answer, _ = answering(engine.model, engine.unet, request, [request.prompt], None)
     spent = 0.0
@@ -40,7 +43,10 @@ def share(engine, sampler: str, steps: int) -> tuple[float, float]:
         return found
 
     engine.model.unet.project = projecting
-    hooks = [engine.model.unet.register_forward_pre_hook(before), engine.model.unet.register_forward_hook(after)]
+    hooks = [
+        engine.model.unet.register_forward_pre_hook(before),
+        engine.model.unet.register_forward_hook(after),
+    ]
     started = time.perf_counter()
     with torch.inference_mode():
         run = start(engine.model, request, request.seeds())[1]

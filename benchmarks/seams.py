@@ -1,14 +1,16 @@
 """Whether an edit's borders can be seen: gradients across them, as multiples of the pictures' own.
 
-python benchmarks/seams.py [inpaint] [extend] [tiling] [--model FOLDER] [--n 40] [--steps 12] [--device cpu]
+python benchmarks/seams.py [inpaint] [extend] [tiling] [--model FOLDER] [--n 40] [--steps 12]
+[--device cpu]
     [--out FOLDER]
-Pictures are drawn from captions of the model's source and edited with the same caption, at an edit's usual settings but
-for what a row names. A border's gradient is the mean |difference| of all pairs of neighbouring pixels of the result
-that it parts. "own": over the mean |difference| of all pairs of neighbours in the picture before; "before": over the
-same pairs in the picture before, where there are any; "near": over the pairs of the result that lie within 3 pixels of
-the border on either side, but are not parted by it. All are ratios of sums over n pictures, with their standard error.
-"autoencoder" puts what the autoencoder alone makes of a picture inside of the mask; "nothing" is the picture before.
-"""
+Pictures are drawn from captions of the model's source and edited with the same caption, at an
+edit's usual settings but for what a row names. A border's gradient is the mean |difference| of all
+pairs of neighbouring pixels of the result that it parts. "own": over the mean |difference| of all
+pairs of neighbours in the picture before; "before": over the same pairs in the picture before,
+where there are any; "near": over the pairs of the result that lie within 3 pixels of the border on
+either side, but are not parted by it. All are ratios of sums over n pictures, with their standard
+error. "autoencoder" puts what the autoencoder alone makes of a picture inside of the mask;
+"nothing" is the picture before."""
 
 import argparse
 from collections.abc import Callable, Iterator
@@ -23,19 +25,21 @@ from fromnoise import load
 from fromnoise.api import Engine
 from fromnoise.data.sources import open_source
 from fromnoise.evaluate import faithfulness
-from fromnoise.pipeline.edit import Canvas, composited
-from fromnoise.pipeline.encode import encoded
+from fromnoise.pipeline.editing.edit import Canvas, composited
+from fromnoise.pipeline.images import encode_picture
 
 FIRST = faithfulness.SEEDS + 90_000_000  # captions that no evaluation draws
 INPAINT = {"usual": {}, "mask_blur 0": {"mask_blur": 0.0}}
 EXTEND = {"usual": {}, "mask_blur 0": {"mask_blur": 0.0}}
 BORDERS = {"left": 48, "right": 16, "top": 32, "bottom": 0}
-# gradient across the border; of the whole picture before; across the same pairs then; near the border
+# gradient across the border; of the whole picture before; across the same pairs then; near the
+# border
 Row = tuple[float, float, float, float]
 
 
 def steps_between(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """|difference| of every pair of neighbours, down and across, of an array (H, W, …), the mean over its channels."""
+    """|difference| of every pair of neighbours, down and across, of an array (H, W, …), the mean
+    over its channels."""
     values = pixels.astype(float).reshape(*pixels.shape[:2], -1)
     return np.abs(np.diff(values, axis=0)).mean(-1), np.abs(np.diff(values, axis=1)).mean(-1)
 
@@ -43,13 +47,18 @@ def steps_between(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def across(pixels: np.ndarray, inside: np.ndarray) -> float:
     """The mean |difference| of the pairs of which one lies inside."""
     parted = [step > 0 for step in steps_between(inside)]
-    return float(np.concatenate([s[p] for s, p in zip(steps_between(pixels), parted, strict=True)]).mean())
+    return float(
+        np.concatenate([s[p] for s, p in zip(steps_between(pixels), parted, strict=True)]).mean()
+    )
 
 
 def near(pixels: np.ndarray, inside: np.ndarray) -> float:
-    """The mean |difference| of the pairs that lie wholly inside or outside and within 3 pixels of the border."""
+    """The mean |difference| of the pairs that lie wholly inside or outside and within 3 pixels of
+    the border."""
     image = Image.fromarray(255 * inside.astype(np.uint8))
-    band = np.asarray(image.filter(ImageFilter.MaxFilter(7))) != np.asarray(image.filter(ImageFilter.MinFilter(7)))
+    band = np.asarray(image.filter(ImageFilter.MaxFilter(7))) != np.asarray(
+        image.filter(ImageFilter.MinFilter(7))
+    )
     pairs = [band[1:] & band[:-1], band[:, 1:] & band[:, :-1]]
     parted = [step > 0 for step in steps_between(inside)]
     chosen = [s[p & ~q] for s, p, q in zip(steps_between(pixels), pairs, parted, strict=True)]
@@ -87,8 +96,14 @@ def mask_of(kind: str, width: int, height: int, chance: np.random.Generator) -> 
 
 def drawn(engine: Engine, n: int, steps: int) -> Iterator[tuple[str, int, Image.Image]]:
     """(caption, seed, picture), as the model draws it."""
-    for scene in faithfulness.scenes(open_source("stickers", size=engine.model.size), n, seed=FIRST):
-        yield scene.sample.caption, scene.seed, one(engine.generate(scene.sample.caption, seed=scene.seed, steps=steps))
+    for scene in faithfulness.scenes(
+        open_source("stickers", size=engine.model.size), n, seed=FIRST
+    ):
+        yield (
+            scene.sample.caption,
+            scene.seed,
+            one(engine.generate(scene.sample.caption, seed=scene.seed, steps=steps)),
+        )
 
 
 def one(found: Image.Image | list[Image.Image]) -> Image.Image:
@@ -98,14 +113,19 @@ def one(found: Image.Image | list[Image.Image]) -> Image.Image:
 
 @torch.inference_mode()
 def reconstructed(engine: Engine, picture: Image.Image) -> Image.Image:
-    return engine.pictures(encoded(engine.model, picture))[0]
+    return engine.pictures(encode_picture(engine.model, picture))[0]
 
 
-def table(title: str, rows: dict[str, list[Row]], keep: Callable[[int], bool] = lambda i: True) -> None:
+def table(
+    title: str, rows: dict[str, list[Row]], keep: Callable[[int], bool] = lambda i: True
+) -> None:
     print(f"\n{title:<28}{'own':>14}{'before':>14}{'near':>14}")
     for name, found in rows.items():
         edge, *others = np.array([row for i, row in enumerate(found) if keep(i)]).T
-        print(f"{name:<28}" + "".join(f"{'–' if np.isnan(o).any() else ratio(edge, o):>14}" for o in others))
+        print(
+            f"{name:<28}"
+            + "".join(f"{'–' if np.isnan(o).any() else ratio(edge, o):>14}" for o in others)
+        )
 
 
 def inpaint(engine: Engine, n: int, steps: int, out: Path | None) -> None:
@@ -115,12 +135,19 @@ def inpaint(engine: Engine, n: int, steps: int, out: Path | None) -> None:
         mask, before = mask_of(kinds[i % 3], *picture.size, chance), np.asarray(picture)
         inside, area = np.asarray(mask) > 0, (0, 0, *picture.size)
         on = Canvas(picture, area, picture, mask, mask)
-        found = {"nothing": picture, "autoencoder": composited(on, reconstructed(engine, picture), 0)}
+        found = {
+            "nothing": picture,
+            "autoencoder": composited(on, reconstructed(engine, picture), 0),
+        }
         for name, settings in INPAINT.items():
-            found[name] = one(engine.edit(picture, caption, mask, seed=seed + 1, steps=steps, **settings))
+            found[name] = one(
+                engine.edit(picture, caption, mask, seed=seed + 1, steps=steps, **settings)
+            )
         for name, after in found.items():
             pixels = np.asarray(after)
-            rows[name].append((across(pixels, inside), own(before), across(before, inside), near(pixels, inside)))
+            rows[name].append(
+                (across(pixels, inside), own(before), across(before, inside), near(pixels, inside))
+            )
         show(out, f"inpaint-{i:02}", [picture, mask.convert("RGB"), *found.values()])
     table(f"inpaint, n = {n}", rows)
     for k, kind in enumerate(kinds):
@@ -130,15 +157,24 @@ def inpaint(engine: Engine, n: int, steps: int, out: Path | None) -> None:
 def extend(engine: Engine, n: int, steps: int, out: Path | None) -> None:
     rows: dict[str, list[Row]] = {name: [] for name in EXTEND}
     for i, (caption, seed, picture) in enumerate(drawn(engine, n, steps)):
-        before, sides = np.asarray(picture), {f"extend_{side}": pixels for side, pixels in BORDERS.items()}
-        found = {name: one(engine.edit(picture, caption, seed=seed + 1, steps=steps, **sides, **settings))
-                 for name, settings in EXTEND.items()}  # fmt: skip
+        before, sides = (
+            np.asarray(picture),
+            {f"extend_{side}": pixels for side, pixels in BORDERS.items()},
+        )
+        found = {
+            name: one(
+                engine.edit(picture, caption, seed=seed + 1, steps=steps, **sides, **settings)
+            )
+            for name, settings in EXTEND.items()
+        }
         for name, after in found.items():
             inside = np.ones((after.height, after.width), bool)
             left, top = BORDERS["left"], BORDERS["top"]
             inside[top : top + picture.height, left : left + picture.width] = False
             pixels = np.asarray(after)
-            rows[name].append((across(pixels, inside), own(before), float("nan"), near(pixels, inside)))
+            rows[name].append(
+                (across(pixels, inside), own(before), float("nan"), near(pixels, inside))
+            )
         show(out, f"extend-{i:02}", [picture, *found.values()])
     table(f"extend, n = {n}", rows)
 
@@ -149,8 +185,13 @@ def tiling(engine: Engine, n: int, steps: int, out: Path | None) -> None:
         seamless = one(engine.generate(caption, seed=seed, steps=steps, tiling="both"))
         for name, after in (("none", picture), ("both", seamless)):
             pixels = np.asarray(after).astype(float)
-            wrapped = [np.abs(pixels[0] - pixels[-1]).mean(-1), np.abs(pixels[:, 0] - pixels[:, -1]).mean(-1)]
-            rows[name].append((float(np.concatenate(wrapped).mean()), own(pixels), float("nan"), float("nan")))
+            wrapped = [
+                np.abs(pixels[0] - pixels[-1]).mean(-1),
+                np.abs(pixels[:, 0] - pixels[:, -1]).mean(-1),
+            ]
+            rows[name].append(
+                (float(np.concatenate(wrapped).mean()), own(pixels), float("nan"), float("nan"))
+            )
         show(out, f"tiling-{i:02}", [picture, seamless])
     table(f"tiling, n = {n}", rows)
 
@@ -160,7 +201,9 @@ def show(out: Path | None, name: str, pictures: list[Image.Image]) -> None:
     if out is None:
         return
     out.mkdir(parents=True, exist_ok=True)
-    sheet = Image.new("RGB", (sum(p.width + 4 for p in pictures), max(p.height for p in pictures)), "white")
+    sheet = Image.new(
+        "RGB", (sum(p.width + 4 for p in pictures), max(p.height for p in pictures)), "white"
+    )
     x = 0
     for picture in pictures:
         sheet.paste(picture, (x, 0))
@@ -177,7 +220,10 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", type=Path, help="a folder for the pictures, side by side")
     args = parser.parse_args()
-    engine, sets = load(args.model, args.device), {"inpaint": inpaint, "extend": extend, "tiling": tiling}
+    engine, sets = (
+        load(args.model, args.device),
+        {"inpaint": inpaint, "extend": extend, "tiling": tiling},
+    )
     for name in args.sets:
         sets[name](engine, args.n, args.steps, args.out)
 

@@ -1,11 +1,13 @@
-"""Do prompt weights work? The judge's probability of what a word states, as (word:w) goes from 0.6 to 1.4.
+"""Do prompt weights work? The judge's probability of what a word states, as (word:w) goes from 0.6
+to 1.4.
 
-python benchmarks/word_weights.py [--model FOLDER] [--n 200] [--steps 10] [--cfg 1] [--only object,style,...]
+python benchmarks/word_weights.py [--model FOLDER] [--n 200] [--steps 10] [--cfg 1] [--only
+object,style,...]
     [--dtype fp32] [--device cpu] [--rival]
-Captions and seeds are the same for every weight, so steps from weight to weight are paired differences. Where nearly
-all are near 1 already, the mean of the log odds ln p/(1 − p) still tells weights apart. --rival puts another value of
-the attribute before the words, unweighted ("a pixel art (neon:1.2) cat"), so that nothing is near 1.
-"""
+Captions and seeds are the same for every weight, so steps from weight to weight are paired
+differences. Where nearly all are near 1 already, the mean of the log odds ln p/(1 − p) still tells
+weights apart. --rival puts another value of the attribute before the words, unweighted ("a pixel
+art (neon:1.2) cat"), so that nothing is near 1."""
 
 import argparse
 import random
@@ -29,14 +31,16 @@ BATCH = 25
 
 
 def scenes(source: Source, attribute: str, n: int, rival: bool) -> list[tuple[int, str, str, str]]:
-    """(seed, caption with a {} where the phrase belongs that states the attribute, the phrase, the value) of n captions
-    that state it once; rival: behind the phrase of another value."""
+    """(seed, caption with a {} where the phrase belongs that states the attribute, the phrase, the
+    value) of n captions that state it once; rival: behind the phrase of another value."""
     names, found, seed = source.names(attribute), [], FIRST
     while len(found) < n:
         sample = source.sample(seed, draw=False)
         if attribute in sample.stated:
             value = sample.attributes[attribute]
-            phrase = max((name for name in names[value] if name in sample.caption), key=len, default="")
+            phrase = max(
+                (name for name in names[value] if name in sample.caption), key=len, default=""
+            )
             if phrase and sample.caption.count(phrase) == 1:
                 other = random.Random(seed).choice([v for v in names if v != value and names[v]])
                 where = f"{names[other][0]} {{}}" if rival else "{}"
@@ -45,9 +49,16 @@ def scenes(source: Source, attribute: str, n: int, rival: bool) -> list[tuple[in
     return found
 
 
-def log_odds(engine: Engine, judge: Judge, attribute: str, rows: list, weight: float, **settings) -> np.ndarray:
-    """(n,) of the stated values in the pictures drawn, ln p/(1 − p), in float64 for what is near 1."""
-    draw, index, found = faithfulness.drawer(engine, **settings), judge.config.schema[attribute].index, []
+def log_odds(
+    engine: Engine, judge: Judge, attribute: str, rows: list, weight: float, **settings
+) -> np.ndarray:
+    """(n,) of the stated values in the pictures drawn, ln p/(1 − p), in float64 for what is near
+    1."""
+    draw, index, found = (
+        faithfulness.drawer(engine, **settings),
+        judge.config.schema[attribute].index,
+        [],
+    )
     for first in range(0, len(rows), BATCH):
         some = rows[first : first + BATCH]
         prompts = [caption.format(f"({phrase}:{weight})") for _, caption, phrase, _ in some]
@@ -63,7 +74,9 @@ def log_odds(engine: Engine, judge: Judge, attribute: str, rows: list, weight: f
 def told(rows: np.ndarray, formats: tuple[str, ...]) -> str:
     """The mean of each row and its standard error."""
     errors = rows.std(1, ddof=1) / rows.shape[1] ** 0.5
-    return ", ".join(f.format(*pair) for f, *pair in zip(formats, rows.mean(1), errors, strict=True))
+    return ", ".join(
+        f.format(*pair) for f, *pair in zip(formats, rows.mean(1), errors, strict=True)
+    )
 
 
 def main() -> None:
@@ -80,15 +93,21 @@ def main() -> None:
     engine = load(args.model, args.device, args.dtype)
     judge = Judge.load(judge_of(args.model)).to(engine.unet.device)
     source = open_source("stickers", size=engine.model.size)
-    print(f"{engine.model.digest}, n = {args.n}, {args.steps} steps, cfg {args.cfg:g}: mean probability, log odds")
+    print(
+        f"{engine.model.digest}, n = {args.n}, {args.steps} steps, cfg {args.cfg:g}: mean probability, log odds"
+    )
     for attribute in args.only.split(","):
         rows, before = scenes(source, attribute, args.n, args.rival), None
         for weight in WEIGHTS:
             odds = log_odds(engine, judge, attribute, rows, weight, steps=args.steps, cfg=args.cfg)
             now = np.stack((1 / (1 + np.exp(-odds)), odds))  # (2, n)
-            said = f"{attribute:>10} {weight}: " + told(now, ("{:.4f} ± {:.4f}", "{:6.3f} ± {:.3f}"))
+            said = f"{attribute:>10} {weight}: " + told(
+                now, ("{:.4f} ± {:.4f}", "{:6.3f} ± {:.3f}")
+            )
             if before is not None:
-                said += "   from the weight before " + told(now - before, ("{:+.4f} ± {:.4f}", "{:+.3f} ± {:.3f}"))
+                said += "   from the weight before " + told(
+                    now - before, ("{:+.4f} ± {:.4f}", "{:+.3f} ± {:.3f}")
+                )
             print(said, flush=True)
             before = now
 

@@ -1,5 +1,5 @@
-"""Writes docs/guidance.md: what each form of guidance is, and what it did to the bundled model's pictures, of what
-`python benchmarks/following.py guidance` has measured."""
+"""Writes docs/guidance.md: what each form of guidance is, and what it did to the bundled model's
+pictures, of what `python benchmarks/following.py guidance` has measured."""
 
 import sys
 from pathlib import Path
@@ -65,11 +65,19 @@ def main() -> None:
         rows = []
         for name in GUIDANCE:
             if run := found["runs"].get(name):
-                (value, _), (part, error), (spread, about) = share(run), share(run, base), run["diversity"]
-                said = {k: v for k, v in run["settings"].items() if (k, v) != ("cfg_sigma_max", 1e9)}  # all levels
+                (value, _), (part, error), (spread, about) = (
+                    share(run),
+                    share(run, base),
+                    run["diversity"],
+                )
+                said = {
+                    k: v for k, v in run["settings"].items() if (k, v) != ("cfg_sigma_max", 1e9)
+                }  # all levels
                 settings = ", ".join(f"{k} {v}" for k, v in said.items())
-                rows.append(f"| {name} | `{settings}` | {value:.3f} | {part:.3f} ± {error:.3f} | {spread:.3f} ± "
-                            f"{about:.3f} |")  # fmt: skip
+                rows.append(
+                    f"| {name} | `{settings}` | {value:.3f} | {part:.3f} ± {error:.3f} | {spread:.3f} ± "
+                    f"{about:.3f} |"
+                )
         text += REST.format(**{k: found[k] for k in ("n", "model", "plan")}, rows="\n".join(rows))
     (HERE / "guidance.md").write_text(text, encoding="utf-8")
 

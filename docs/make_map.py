@@ -1,4 +1,5 @@
-"""Writes docs/map.md: every module with its docstring's first line and its length. `--check` fails if it is stale."""
+"""Writes docs/map.md: every module with its docstring's first line and its length. `--check` fails
+if it is stale."""
 
 import ast
 import sys
@@ -16,9 +17,13 @@ def build() -> str:
             continue
         if path.parent != folder:
             folder = path.parent
-            lines.append(f"\n## {folder.relative_to(package.parent)}/\n| module | lines | what it is |\n|---|---:|---|")
+            lines.append(
+                f"\n## {folder.relative_to(package.parent)}/\n| module | lines | what it is |\n|---|---:|---|"
+            )
         first = (ast.get_docstring(ast.parse(text)) or "").split("\n")[0].replace("|", "\\|")
-        lines.append(f"| [{path.name}](../{path.relative_to(ROOT)}) | {len(text.splitlines())} | {first} |")
+        lines.append(
+            f"| [{path.name}](../{path.relative_to(ROOT)}) | {len(text.splitlines())} | {first} |"
+        )
     return "\n".join(lines) + "\n"
 
 

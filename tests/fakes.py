@@ -1,4 +1,5 @@
-"""A tiny random model, whole and saved as a folder: what the tests of pipeline and CLI draw with."""
+"""A tiny random model, whole and saved as a folder: what the tests of pipeline and CLI draw
+with."""
 
 import json
 from functools import cache
@@ -10,8 +11,8 @@ from tokenizers.pre_tokenizers import ByteLevel
 from fromnoise.diffusion.schedule import NoiseSchedule
 from fromnoise.latent_diffusion import LatentDiffusion
 from fromnoise.models.clip import CLIPText
-from fromnoise.models.clip_vision import CLIPVision, CLIPVisionConfig
-from fromnoise.models.config import CLIPTextConfig, UNetConfig, VAEConfig
+from fromnoise.models.clip_vision import CLIPVision
+from fromnoise.models.config import CLIPTextConfig, CLIPVisionConfig, UNetConfig, VAEConfig
 from fromnoise.models.unet import UNet
 from fromnoise.models.vae import VAE
 from fromnoise.prompt.tokenizer import BOS, EOS, Tokenizer
@@ -21,9 +22,16 @@ MERGES = ["c a", "ca t</w>", "n e", "ne o", "neo n</w>", "s p", "sp a", "spa c",
 
 @cache
 def vocabulary() -> tuple[str, str]:
-    """vocab.json and merges.txt: every byte, every byte that ends a word, a few merges, the two special tokens."""
+    """vocab.json and merges.txt: every byte, every byte that ends a word, a few merges, the two
+    special tokens."""
     letters = sorted(ByteLevel.alphabet())
-    words = [*letters, *(s + "</w>" for s in letters), *(m.replace(" ", "") for m in MERGES), BOS, EOS]
+    words = [
+        *letters,
+        *(s + "</w>" for s in letters),
+        *(m.replace(" ", "") for m in MERGES),
+        BOS,
+        EOS,
+    ]
     vocab = json.dumps({word: i for i, word in enumerate(words)}, ensure_ascii=False)
     return vocab, "#version: 0.2\n" + "\n".join(MERGES) + "\n"
 
@@ -38,7 +46,8 @@ def tokenizer(folder: Path, max_length: int = 16, pad: str | None = None) -> Tok
 
 
 def randomize(module: torch.nn.Module, seed: int) -> None:
-    """Random numbers in every parameter, norms and biases too, at the size that keeps activations near 1."""
+    """Random numbers in every parameter, norms and biases too, at the size that keeps activations
+    near 1."""
     generator = torch.Generator().manual_seed(seed)
     for name, p in module.named_parameters():
         noise = torch.randn(p.shape, generator=generator)
@@ -57,12 +66,28 @@ def model(
     in_channels: int = 4,
     **defaults,
 ):
-    """A latent diffusion model of some 100,000 random parameters: pictures of 32×32 from latents of 8×8×4."""
+    """A latent diffusion model of some 100,000 random parameters: pictures of 32×32 from latents of
+    8×8×4."""
     words = tokenizer(folder / "words")
-    text = CLIPTextConfig(words.vocab_size, 16, 2, 2, 32, words.max_length, "quick_gelu", None, words.eos_id)
+    text = CLIPTextConfig(
+        words.vocab_size, 16, 2, 2, 32, words.max_length, "quick_gelu", None, words.eos_id
+    )
     parts = LatentDiffusion(
-        UNet(UNetConfig(in_channels, 4, (16, 32), 1, (True, False), (2, 4), 16, 1, 8, sample_size=8,
-                        guidance_dim=guidance_dim)),
+        UNet(
+            UNetConfig(
+                in_channels,
+                4,
+                (16, 32),
+                1,
+                (True, False),
+                (2, 4),
+                16,
+                1,
+                8,
+                sample_size=8,
+                guidance_dim=guidance_dim,
+            )
+        ),
         VAE(VAEConfig(3, 3, 4, (8, 8, 16), 1, 4, scaling_factor=0.8, sample_size=32)),
         CLIPText(text),
         words,

@@ -25,10 +25,13 @@ def unit_noise(batch):
 
 
 class Mixture:
-    """Data of one dimension: a mixture of Gaussians. Noise of deviation sigma widens each component."""
+    """Data of one dimension: a mixture of Gaussians. Noise of deviation sigma widens each
+    component."""
 
     def __init__(self, weights, means, deviations):
-        self.w, self.m, self.c = (torch.tensor(v, dtype=torch.float64) for v in (weights, means, deviations))
+        self.w, self.m, self.c = (
+            torch.tensor(v, dtype=torch.float64) for v in (weights, means, deviations)
+        )
 
     def parts(self, x, sigma):
         spread = torch.sqrt(self.c**2 + sigma**2)
@@ -45,8 +48,9 @@ class Mixture:
         return (self.w * torch.special.ndtr(self.parts(x, sigma)[0])).sum(-1)
 
     def exact(self, x, start, end):
-        """The probability-flow ODE from start to end. It moves every point along with the density, and in one
-        dimension that keeps its quantile: so the end is where that quantile is, found by bisection."""
+        """The probability-flow ODE from start to end. It moves every point along with the density,
+        and in one dimension that keeps its quantile: so the end is where that quantile is, found by
+        bisection."""
         quantile = self.quantile_of(x, start)
         low, high = torch.full_like(x, -100.0), torch.full_like(x, 100.0)
         for _ in range(60):  # 200 / 2⁶⁰: all of float64
@@ -58,11 +62,14 @@ class Mixture:
 
 MIXTURE = Mixture([0.3, 0.45, 0.25], [-1.2, 0.4, 1.5], [0.4, 0.5, 0.3])
 GAUSS = Mixture([1.0], [0.3], [0.6])
-START = 20 * torch.special.ndtri(torch.linspace(0.05, 0.95, 37, dtype=torch.float64)).view(-1, 1, 1, 1)
+START = 20 * torch.special.ndtri(torch.linspace(0.05, 0.95, 37, dtype=torch.float64)).view(
+    -1, 1, 1, 1
+)
 
 
 def distance(x):
-    """Wasserstein-1 distance of the values x from MIXTURE, in its standard deviations: the mean gap of quantiles."""
+    """Wasserstein-1 distance of the values x from MIXTURE, in its standard deviations: the mean gap
+    of quantiles."""
     values = x.flatten().sort().values
     at = (torch.arange(len(values), dtype=torch.float64) + 0.5) / len(values)
     low, high = torch.full_like(at, -20.0), torch.full_like(at, 20.0)

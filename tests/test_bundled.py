@@ -1,4 +1,5 @@
-"""The bundled model, end to end: it draws from the command line, and diffusers draws the same from the same folder."""
+"""The bundled model, end to end: it draws from the command line, and diffusers draws the same from
+the same folder."""
 
 import logging
 import math
@@ -39,13 +40,16 @@ def test_the_command_line_draws_a_picture(tmp_path):
         "--seed",
         "1",
     ]
-    done = subprocess.run([*command, "--out", str(tmp_path / "cat.png")], capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        [*command, "--out", str(tmp_path / "cat.png")], capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 0, done.stderr
     with Image.open(tmp_path / "cat.png") as picture:
         assert picture.size == (128, 128)
         assert "Seed: 1" in picture.info["parameters"]
         pixels = np.asarray(picture.convert("RGB"), np.float32)
-    # space is dark with bright spots; a model that drew grey mush, noise or a white field would fail one of these
+    # space is dark with bright spots; a model that drew grey mush, noise or a white field would
+    # fail one of these
     assert pixels.mean() < 110
     assert (pixels.max(-1) > 170).mean() > 0.005
 
@@ -60,19 +64,30 @@ def test_diffusers_draws_the_same_from_the_same_folder():
     shape = (1, config.in_channels, config.sample_size, config.sample_size)
     latents = torch.randn(shape, generator=torch.Generator().manual_seed(1))
     prompt = "a red rocket in the desert"
-    theirs = pipeline(prompt, latents=latents, guidance_scale=4.0, num_inference_steps=20, output_type="np").images[0]
+    theirs = pipeline(
+        prompt, latents=latents, guidance_scale=4.0, num_inference_steps=20, output_type="np"
+    ).images[0]
     spacing = pipeline.scheduler.config.timestep_spacing
     engine = load()
-    settings = {"cfg": 4.0, "cfg_sigma_max": math.inf, "steps": 20, "sampler": "ddim", "spacing": spacing}
+    settings = {
+        "cfg": 4.0,
+        "cfg_sigma_max": math.inf,
+        "steps": 20,
+        "sampler": "ddim",
+        "spacing": spacing,
+    }
     *_, last = engine.steps(prompt, latents=latents, **settings)  # theirs guides at every level
     with torch.inference_mode():
         ours = (engine.model.vae.to_image(last.x)[0].permute(1, 2, 0).numpy() / 2 + 0.5).clip(0, 1)
     assert theirs.std() > 0.05
-    assert np.abs(ours - theirs).max() <= 1e-3  # the bar; fp32 rounding of 20 steps lies an order below
+    assert (
+        np.abs(ours - theirs).max() <= 1e-3
+    )  # the bar; fp32 rounding of 20 steps lies an order below
 
 
 def test_its_judge_reads_the_pictures_of_today():
-    """At least 0.97 of every attribute on real pictures, less 2.5 standard errors of 400 (0.0085 each)."""
+    """At least 0.97 of every attribute on real pictures, less 2.5 standard errors of 400 (0.0085
+    each)."""
     from fromnoise.data.sources import open_source
     from fromnoise.evaluate.faithfulness import measure
     from fromnoise.evaluate.judge import Judge

@@ -1,4 +1,5 @@
-"""Every sampler on the bundled model: with every spacing to a finite picture, and the same bits in any batch."""
+"""Every sampler on the bundled model: with every spacing to a finite picture, and the same bits in
+any batch."""
 
 import numpy as np
 import pytest
@@ -18,7 +19,9 @@ def engine() -> Engine:
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_every_spacing_leads_to_a_finite_picture(engine, sampler):
     for spacing in SPACINGS:
-        *_, last = engine.steps("a red rocket in the desert", seed=1, steps=3, cfg=2, sampler=sampler, spacing=spacing)
+        *_, last = engine.steps(
+            "a red rocket in the desert", seed=1, steps=3, cfg=2, sampler=sampler, spacing=spacing
+        )
         with torch.inference_mode():
             assert torch.isfinite(engine.model.vae.to_image(last.x)).all(), spacing
 
@@ -37,5 +40,8 @@ def test_the_batched_plan_keeps_its_bound(engine):
     settings = {"seed": 5, "count": 8, "sampler": "dpmpp_2m"}
     exact = engine.generate("a neon cat in space", **settings)
     fast = Engine(engine.model, batch=8).generate("a neon cat in space", **settings)
-    apart = [np.abs(np.asarray(a).astype(int) - np.asarray(b)).max() for a, b in zip(exact, fast, strict=True)]
+    apart = [
+        np.abs(np.asarray(a).astype(int) - np.asarray(b)).max()
+        for a, b in zip(exact, fast, strict=True)
+    ]
     assert max(apart) <= 2

@@ -11,20 +11,20 @@ from torch import Tensor
 from fromnoise.checkpoints.hub import load_parts
 from fromnoise.latent_diffusion import LatentDiffusion
 from fromnoise.pipeline import generate as drawing
-from fromnoise.pipeline import images
+from fromnoise.pipeline.images import decode_latents
 from fromnoise.pipeline.request import GenerationRequest
 from fromnoise.runtime.guide import prepare_guide
 from fromnoise.runtime.prepare import prepare_model
 
 if TYPE_CHECKING:
     from fromnoise.data.source import Source
-    from fromnoise.pipeline.seeing import Description, Seeing
-    from fromnoise.pipeline.trace import Trace
+    from fromnoise.pipeline.inside.trace import Trace
+    from fromnoise.pipeline.seeing.clip import Description, Seeing
 
 
 class Engine:
-    """A model made ready to draw. `model` holds its parts, `unet` the network as it runs, `guide` a weaker model's
-    network that guides it instead of the negative prompt."""
+    """A model made ready to draw. `model` holds its parts, `unet` the network as it runs, `guide` a
+    weaker model's network that guides it instead of the negative prompt."""
 
     def __init__(
         self,
@@ -46,7 +46,8 @@ class Engine:
         watch: Callable[[drawing.Step], None] | None = None,
         **settings,
     ) -> Image.Image | list[Image.Image]:
-        """Draws: one Pillow picture, or a list of them when count > 1. `settings` are fields of GenerationRequest.
+        """Draws: one Pillow picture, or a list of them when count > 1. `settings` are fields of
+        GenerationRequest.
 
         latents: unit noise to start from, (C, h, w) or (count, C, h, w). watch: told of every step.
         Raises BadInput or UnknownName for a setting that cannot be used.
@@ -64,39 +65,49 @@ class Engine:
         watch: Callable[[drawing.Step], None] | None = None,
         **settings,
     ) -> Image.Image | list[Image.Image]:
-        """Redraws a picture (a Pillow picture or a file), or what is white in `mask`: one picture, or a list of them
-        when count > 1. `settings` are fields of EditRequest: strength, mask_blur, content and those of generate.
+        """Redraws a picture (a Pillow picture or a file), or what is white in `mask`: one picture,
+        or a list of them when count > 1. `settings` are fields of EditRequest: strength, mask_blur,
+        content and those of generate.
 
         Raises BadInput, UnknownName or NotFound, before the first step.
         """
-        from fromnoise.pipeline.edit import edit
-        from fromnoise.pipeline.edit_request import EditRequest
+        from fromnoise.pipeline.editing.edit import edit
+        from fromnoise.pipeline.editing.request import EditRequest
 
         request = EditRequest.of(prompt=prompt, **settings)
         drawn = edit(self.model, self.unet, request, image, mask, watch, self.guide)
         return drawn if request.count > 1 else drawn[0]
 
     def film(
-        self, prompts: Sequence[str], *, watch: Callable[[drawing.Step], None] | None = None, **settings
+        self,
+        prompts: Sequence[str],
+        *,
+        watch: Callable[[drawing.Step], None] | None = None,
+        **settings,
     ) -> list[Image.Image]:
-        """The frames of a film from prompt to prompt. `settings` are fields of FilmRequest: key_seeds, frames, loop,
-        easing, blend and those of generate. Raises BadInput or UnknownName for one that cannot be used."""
-        from fromnoise.pipeline.film import frame
-        from fromnoise.pipeline.film_request import FilmRequest
+        """The frames of a film from prompt to prompt. `settings` are fields of FilmRequest:
+        key_seeds, frames, loop, easing, blend and those of generate. Raises BadInput or UnknownName
+        for one that cannot be used."""
+        from fromnoise.pipeline.sequences.film import frame
+        from fromnoise.pipeline.sequences.request import FilmRequest
 
         request = FilmRequest.of(prompts=tuple(prompts), **settings).resolved(self.model)
-        return [frame(self.model, self.unet, request, i, watch, self.guide) for i in range(request.frames)]
+        return [
+            frame(self.model, self.unet, request, i, watch, self.guide)
+            for i in range(request.frames)
+        ]
 
     def hires(
         self, prompt: str, *, watch: Callable[[drawing.Step], None] | None = None, **settings
     ) -> Image.Image | list[Image.Image]:
-        """Draws in two passes, the second one larger: one picture, or a list of them when count > 1. `settings` are
-        fields of HiresRequest: hires_scale, hires_upscaler (a name, or an ESRGAN file), hires_strength, … and those of
-        generate. Raises BadInput, UnknownName, NotFound or BadCheckpoint, before the first step."""
+        """Draws in two passes, the second one larger: one picture, or a list of them when count >
+        1. `settings` are fields of HiresRequest: hires_scale, hires_upscaler (a name, or an ESRGAN
+        file), hires_strength, … and those of generate. Raises BadInput, UnknownName, NotFound or
+        BadCheckpoint, before the first step."""
         from fromnoise.checkpoints.formats.upscaler import load as load_upscaler
-        from fromnoise.pipeline.hires import hires
-        from fromnoise.pipeline.hires_request import HiresRequest
-        from fromnoise.pipeline.upscale import find
+        from fromnoise.pipeline.enlarging.hires import hires
+        from fromnoise.pipeline.enlarging.request import HiresRequest
+        from fromnoise.pipeline.enlarging.upscale import find
 
         request = HiresRequest.of(prompt=prompt, **settings)
         file = request.hires_upscaler
@@ -107,8 +118,9 @@ class Engine:
     def trace(
         self, prompt: str, *, watch: Callable[[drawing.Step], None] | None = None, **settings
     ) -> "tuple[Image.Image | list[Image.Image], Trace]":
-        """(what `generate` gives, to the bit; all that the network said on the way). Raises as `generate`."""
-        from fromnoise.pipeline.trace import Trace
+        """(what `generate` gives, to the bit; all that the network said on the way). Raises as
+        `generate`."""
+        from fromnoise.pipeline.inside.trace import Trace
 
         request = GenerationRequest.of(prompt=prompt, **settings).resolved(self.model)
         trace = Trace(self.model, request)
@@ -118,11 +130,16 @@ class Engine:
             if watch is not None:
                 watch(step)
 
-        pictures = drawing.generate(self.model, self.unet, request, None, both, self.guide, trace.look)
+        pictures = drawing.generate(
+            self.model, self.unet, request, None, both, self.guide, trace.look
+        )
         return (pictures if request.count > 1 else pictures[0]), trace
 
-    def steps(self, prompt: str, *, latents: Tensor | None = None, **settings) -> Iterator[drawing.Step]:
-        """The same run, step by step: `for step in engine.steps("a cat"): engine.pictures(step.x0)`."""
+    def steps(
+        self, prompt: str, *, latents: Tensor | None = None, **settings
+    ) -> Iterator[drawing.Step]:
+        """The same run, step by step: `for step in engine.steps("a cat"):
+        engine.pictures(step.x0)`."""
         request = GenerationRequest.of(prompt=prompt, **settings)
         return drawing.steps(self.model, self.unet, request, latents, self.guide)
 
@@ -136,14 +153,14 @@ class Engine:
         watch: Callable[[drawing.Step], None] | None = None,
         **settings,
     ) -> Image.Image | list[Image.Image]:
-        """Draws what two pictures share: one picture, or a list of them when count > 1. Without a prompt both are
-        described first, in the words of `phrases`. `settings` are fields of BlendRequest: weight, strength, clip_scale
-        and those of generate.
+        """Draws what two pictures share: one picture, or a list of them when count > 1. Without a
+        prompt both are described first, in the words of `phrases`. `settings` are fields of
+        BlendRequest: weight, strength, clip_scale and those of generate.
 
         Raises BadInput, UnknownName or NotFound, before the first step.
         """
         from fromnoise.data.sources import open_source
-        from fromnoise.pipeline.blend import BlendRequest, blend
+        from fromnoise.pipeline.seeing.blend import BlendRequest, blend
 
         request = BlendRequest.of(prompt=prompt, **settings)
         words = open_source(phrases) if isinstance(phrases, str) else phrases
@@ -151,10 +168,14 @@ class Engine:
         return drawn if request.count > 1 else drawn[0]
 
     def describe(
-        self, image: Image.Image | str | Path, phrases: "str | Source | Sequence[str]" = "stickers", top: int = 5
+        self,
+        image: Image.Image | str | Path,
+        phrases: "str | Source | Sequence[str]" = "stickers",
+        top: int = 5,
     ) -> "list[Description]":
-        """The captions that fit a picture best, as the model's CLIP sees it: of a data source (or its name), or of
-        these phrases. Raises BadInput for a model without CLIP's image tower, NotFound, UnknownName."""
+        """The captions that fit a picture best, as the model's CLIP sees it: of a data source (or
+        its name), or of these phrases. Raises BadInput for a model without CLIP's image tower,
+        NotFound, UnknownName."""
         from fromnoise.data.sources import open_source
         from fromnoise.pipeline.pictures import rgb
 
@@ -162,20 +183,20 @@ class Engine:
         return self.seeing.describe(rgb(image), source, top)
 
     def similarity(self, a: Image.Image | Path | str, b: Image.Image | Path | str) -> float:
-        """The cosine of two embeddings in CLIP's space; a string is words, a Path or a Pillow picture is a picture.
-        Raises as `describe`."""
+        """The cosine of two embeddings in CLIP's space; a string is words, a Path or a Pillow
+        picture is a picture. Raises as `describe`."""
         return float(self.seeing.cosines([a], [b]))
 
     @cached_property
     def seeing(self) -> "Seeing":
         """The model's CLIP. Raises BadInput for a model without its image tower."""
-        from fromnoise.pipeline.seeing import Seeing
+        from fromnoise.pipeline.seeing.clip import Seeing
 
         return Seeing(self.model)
 
     def pictures(self, latents: Tensor, tiling: str = "none") -> list[Image.Image]:
         """Latents (B, C, h, w) → pictures; tiling: as they were drawn."""
-        return images.pictures(self.model.vae, latents, tiling)
+        return decode_latents(self.model.vae, latents, tiling)
 
 
 def load(
@@ -185,10 +206,13 @@ def load(
     guide: str | Path | None = None,
     batch: int = 1,
 ) -> Engine:
-    """The bundled model (None), a folder, or a hub id "owner/name", ready to draw on `device` in `dtype`; `guide`: an
-    earlier or smaller model of the same kind, which then guides it in the negative prompt's place (autoguidance);
-    `batch`: pictures a call of the network, faster where it is more than 1, see runtime.prepare.
+    """The bundled model (None), a folder, or a hub id "owner/name", ready to draw on `device` in
+    `dtype`; `guide`: an earlier or smaller model of the same kind, which then guides it in the
+    negative prompt's place (autoguidance); `batch`: pictures a call of the network, faster where it
+    is more than 1, see runtime.prepare.
 
-    Raises NotFound, BadCheckpoint, or BadInput and UnknownName for device and dtype; each says the remedy.
-    """
-    return Engine(load_parts(name), device, dtype, None if guide is None else load_parts(guide), batch)
+    Raises NotFound, BadCheckpoint, or BadInput and UnknownName for device and dtype; each says the
+    remedy."""
+    return Engine(
+        load_parts(name), device, dtype, None if guide is None else load_parts(guide), batch
+    )

@@ -18,13 +18,14 @@ if TYPE_CHECKING:
 
 @dataclass
 class LatentDiffusion:
-    """The parts of one text-to-image model (Rombach 2022); the file formats build it, runs and training use it.
+    """The parts of one text-to-image model (Rombach 2022); the file formats build it, runs and
+    training use it.
 
-    `prediction` says what the U-Net answers: "eps", "v", "x0" or "flow". `vision`, `text_projection` (D, dim)
-    and `logit_scale` () complete CLIP where the model brings it. `configs` holds each part's configuration as its
-    file had it, `defaults` what the model asks to be drawn with (sampler, spacing, steps, cfg, ...), `source` the
-    name it was asked for by, `digest` and `vae_digest` the starts of its U-Net's and VAE's files' SHA-256.
-    """
+    `prediction` says what the U-Net answers: "eps", "v", "x0" or "flow". `vision`,
+    `text_projection` (D, dim) and `logit_scale` () complete CLIP where the model brings it.
+    `configs` holds each part's configuration as its file had it, `defaults` what the model asks to
+    be drawn with (sampler, spacing, steps, cfg, ...), `source` the name it was asked for by,
+    `digest` and `vae_digest` the starts of its U-Net's and VAE's files' SHA-256."""
 
     unet: UNet
     vae: VAE
@@ -48,5 +49,6 @@ class LatentDiffusion:
 
     @property
     def multiple(self) -> int:
-        """Width and height must be multiples of this many pixels: the VAE's factor times the U-Net's."""
+        """Width and height must be multiples of this many pixels: the VAE's factor times the
+        U-Net's."""
         return self.vae.config.factor * 2 ** (len(self.unet.config.block_out_channels) - 1)

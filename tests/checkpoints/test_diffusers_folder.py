@@ -1,4 +1,5 @@
-"""The folder format: save∘load is the identity, diffusers opens it and draws the same picture, faults are named."""
+"""The folder format: save∘load is the identity, diffusers opens it and draws the same picture,
+faults are named."""
 
 import inspect
 import json
@@ -85,19 +86,31 @@ def test_weights_are_loaded_as_fp32_and_nothing_is_left_on_meta(saved):
     assert (model.size, model.multiple) == (32, 8)
 
 
-# The U-Net of a random model is smooth, so rounding stays rounding: 20 steps of fp32 differ by about 1e-5 from
-# another order of sums. A schedule with zero terminal SNR is floored at sigma 4096 here and is not in diffusers:
-# x0 / 4096 of difference, 2e-4. The bar is 1e-3.
+# The U-Net of a random model is smooth, so rounding stays rounding: 20 steps of fp32 differ by
+# about 1e-5 from another order of sums. A schedule with zero terminal SNR is floored at sigma 4096
+# here and is not in diffusers: x0 / 4096 of difference, 2e-4. The bar is 1e-3.
 @pytest.mark.parametrize(
     ("prediction", "schedule", "spacing", "tolerance", "ends_at_first"),
     [
-        ("eps", NoiseSchedule.scaled_linear(), "leading", 5e-5, True),  # as Stable Diffusion 1.5's own scheduler says
+        (
+            "eps",
+            NoiseSchedule.scaled_linear(),
+            "leading",
+            5e-5,
+            True,
+        ),  # as Stable Diffusion 1.5's own scheduler says
         ("v", NoiseSchedule.scaled_linear(), "trailing", 5e-5, False),
         ("eps", NoiseSchedule.scaled_linear(), "leading", 5e-5, False),
         ("v", NoiseSchedule.cosine(), "leading", 5e-5, False),
         ("x0", NoiseSchedule.linear(1e-4, 0.03), "trailing", 1e-4, False),
         ("v", NoiseSchedule.scaled_linear().zero_terminal_snr(), "trailing", 1e-3, False),
-        ("v", NoiseSchedule.from_betas(torch.linspace(0.001, 0.02, 1000) ** 1.1), "trailing", 5e-5, False),
+        (
+            "v",
+            NoiseSchedule.from_betas(torch.linspace(0.001, 0.02, 1000) ** 1.1),
+            "trailing",
+            5e-5,
+            False,
+        ),
     ],
 )
 def test_diffusers_opens_the_folder_and_draws_the_same_picture(
@@ -113,11 +126,23 @@ def test_diffusers_opens_the_folder_and_draws_the_same_picture(
     pipeline.set_progress_bar_config(disable=True)
     latents = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(1))
     expected = pipeline(
-        "a neon cat in space", negative_prompt="a dog", latents=latents, guidance_scale=5.0, num_inference_steps=20,
-        width=32, height=32, output_type="np",
-    ).images[0]  # fmt: skip
+        "a neon cat in space",
+        negative_prompt="a dog",
+        latents=latents,
+        guidance_scale=5.0,
+        num_inference_steps=20,
+        width=32,
+        height=32,
+        output_type="np",
+    ).images[0]
     engine = load(tmp_path / "m")
-    settings = {"negative_prompt": "a dog", "cfg": 5, "steps": 20, "sampler": "ddim", "spacing": spacing}
+    settings = {
+        "negative_prompt": "a dog",
+        "cfg": 5,
+        "steps": 20,
+        "sampler": "ddim",
+        "spacing": spacing,
+    }
     *_, last = engine.steps("a neon cat in space", latents=latents, **settings)
     with torch.inference_mode():
         image = engine.model.vae.to_image(last.x)[0].permute(1, 2, 0).numpy()
@@ -132,17 +157,33 @@ def test_diffusers_draws_the_same_with_a_latent_consistency_model(tmp_path):
     folders.save(fakes.model(tmp_path / "w", "eps", vision=False, guidance_dim=12), tmp_path / "m")
     rewrite(tmp_path / "m" / "scheduler" / "scheduler_config.json", _class_name="LCMScheduler")
     index = tmp_path / "m" / "model_index.json"
-    rewrite(index, _class_name="LatentConsistencyModelPipeline", scheduler=["diffusers", "LCMScheduler"])
+    rewrite(
+        index, _class_name="LatentConsistencyModelPipeline", scheduler=["diffusers", "LCMScheduler"]
+    )
     pipeline = LatentConsistencyModelPipeline.from_pretrained(tmp_path / "m")
     pipeline.set_progress_bar_config(disable=True)
     latents = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(1))
-    expected = pipeline("a neon cat", latents=latents, guidance_scale=6.0, num_inference_steps=1, width=32, height=32,
-                        output_type="np").images[0]  # fmt: skip
+    expected = pipeline(
+        "a neon cat",
+        latents=latents,
+        guidance_scale=6.0,
+        num_inference_steps=1,
+        width=32,
+        height=32,
+        output_type="np",
+    ).images[0]
     engine = load(tmp_path / "m")
-    assert engine.model.defaults == {"sampler": "lcm", "spacing": "trailing", "steps": 4, "cfg": 8.0}
+    assert engine.model.defaults == {
+        "sampler": "lcm",
+        "spacing": "trailing",
+        "steps": 4,
+        "cfg": 8.0,
+    }
     found = engine.generate("a neon cat", latents=latents, steps=1, cfg=6.0)
     assert expected.std() > 0.1
-    assert np.abs(np.asarray(found) / 255 - expected).max() < 1 / 255  # rounding to 8 bits, and the fp32 sinusoids
+    assert (
+        np.abs(np.asarray(found) / 255 - expected).max() < 1 / 255
+    )  # rounding to 8 bits, and the fp32 sinusoids
 
 
 @pytest.mark.parametrize(
@@ -150,15 +191,20 @@ def test_diffusers_draws_the_same_with_a_latent_consistency_model(tmp_path):
     [
         ({"_class_name": "PNDMScheduler", "skip_prk_steps": True}, "plms", "leading"),
         ({"_class_name": "EulerDiscreteScheduler", "use_karras_sigmas": True}, "euler", "karras"),
-        ({"_class_name": "EulerAncestralDiscreteScheduler", "timestep_spacing": "trailing"}, "euler_a", "trailing"),
+        (
+            {"_class_name": "EulerAncestralDiscreteScheduler", "timestep_spacing": "trailing"},
+            "euler_a",
+            "trailing",
+        ),
         ({"_class_name": "DPMSolverMultistepScheduler"}, "dpmpp_2m", "linspace"),
         (
             {"_class_name": "DPMSolverMultistepScheduler", "algorithm_type": "sde-dpmsolver++"},
-            "dpmpp_2m_sde", "linspace",
+            "dpmpp_2m_sde",
+            "linspace",
         ),
         ({"_class_name": "DPMSolverMultistepScheduler", "solver_order": 3}, "dpmpp_3m", "linspace"),
     ],
-)  # fmt: skip
+)
 def test_the_scheduler_says_what_a_model_is_drawn_with(copied, config, sampler, spacing):
     (copied / "fromnoise.json").unlink()
     path = copied / "scheduler" / "scheduler_config.json"
@@ -204,14 +250,29 @@ def rewrite(path, **changes):
 
 
 def test_names_of_older_files_are_understood(tmp_path):
-    """Old VAE attention, stored position ids, and transformers 5's text tower without its prefix."""
-    vae = {f"encoder.mid_block.attentions.0.{n}.weight": torch.ones(1) for n in ("query", "key", "value", "proj_attn")}
+    """Old VAE attention, stored position ids, and transformers 5's text tower without its
+    prefix."""
+    vae = {
+        f"encoder.mid_block.attentions.0.{n}.weight": torch.ones(1)
+        for n in ("query", "key", "value", "proj_attn")
+    }
     assert {k.split("attentions.0.")[1] for k in folders.native("vae", vae)} == {
-        "to_q.weight", "to_k.weight", "to_v.weight", "to_out.0.weight"
-    }  # fmt: skip
-    bare = {"encoder.layers.0.mlp.fc1.bias": torch.ones(1), "embeddings.position_ids": torch.arange(77)}
-    assert list(folders.native("text_encoder", bare)) == ["text_model.encoder.layers.0.mlp.fc1.bias"]
-    full = {"text_model.final_layer_norm.bias": torch.ones(1), "text_model.embeddings.position_ids": torch.arange(77)}
+        "to_q.weight",
+        "to_k.weight",
+        "to_v.weight",
+        "to_out.0.weight",
+    }
+    bare = {
+        "encoder.layers.0.mlp.fc1.bias": torch.ones(1),
+        "embeddings.position_ids": torch.arange(77),
+    }
+    assert list(folders.native("text_encoder", bare)) == [
+        "text_model.encoder.layers.0.mlp.fc1.bias"
+    ]
+    full = {
+        "text_model.final_layer_norm.bias": torch.ones(1),
+        "text_model.embeddings.position_ids": torch.arange(77),
+    }
     assert list(folders.native("text_encoder", full)) == ["text_model.final_layer_norm.bias"]
 
 
@@ -270,15 +331,26 @@ def test_what_a_pipeline_folder_cannot_hold_is_refused(tmp_path):
 
 def test_stable_diffusion_1_configurations_are_understood():
     """The config.json files of Stable Diffusion 1.5, by their values."""
-    unet = {"attention_head_dim": 8, "cross_attention_dim": 768, "block_out_channels": [320, 640, 1280, 1280]}
+    unet = {
+        "attention_head_dim": 8,
+        "cross_attention_dim": 768,
+        "block_out_channels": [320, 640, 1280, 1280],
+    }
     assert (
-        folders.unet_config(unet | {"act_fn": "silu", "norm_eps": 1e-05, "center_input_sample": False}).heads
+        folders.unet_config(
+            unet | {"act_fn": "silu", "norm_eps": 1e-05, "center_input_sample": False}
+        ).heads
         == (8,) * 4
     )
-    text = {"hidden_size": 768, "num_attention_heads": 12, "intermediate_size": 3072, "eos_token_id": 2}
-    assert folders.text_config(text | {"projection_dim": 768, "architectures": ["CLIPTextModel"]}) == (
-        folders.CLIPTextConfig()
-    )
+    text = {
+        "hidden_size": 768,
+        "num_attention_heads": 12,
+        "intermediate_size": 3072,
+        "eos_token_id": 2,
+    }
+    assert folders.text_config(
+        text | {"projection_dim": 768, "architectures": ["CLIPTextModel"]}
+    ) == (folders.CLIPTextConfig())
 
 
 def test_what_was_looked_for_is_said(tmp_path, monkeypatch):

@@ -1,4 +1,5 @@
-"""What the tests of commands share: a tiny model in a folder, and the command line in this process."""
+"""What the tests of commands share: a tiny model in a folder, and the command line in this
+process."""
 
 import sys
 

@@ -19,18 +19,32 @@ from fromnoise.diffusion.samplers import SAMPLERS
 ROOT = Path(__file__).parents[2] / "src"
 
 
-@pytest.mark.parametrize(("before", "word", "found"), [
-    ([], "re", ["replay"]), ([], "--v", ["--version"]), (["generate"], "--sampler-o", ["--sampler-option"]),
-    (["generate", "a cat"], "--nega", ["--negative"]), (["generate"], "a", []), (["nonsense"], "--", []),
-    (["generate", "--sampler"], "dpm_ad", ["dpm_adaptive"]), (["generate"], "--dialect=c", ["--dialect=comfy",
-                                                                                             "--dialect=compel"]),
-    (["generate", "--spacing"], "auto", ["automatic"]), (["generate", "--preset"], "lcm_", ["lcm_lora"]),
-    (["edit", "a.png", "--content"], "", ["original", "fill", "noise"]), (["film", "--easing"], "s", ["smooth"]),
-    (["film", "--format"], "g", ["gif"]), (["generate", "--out"], "", []), (["generate", "--steps"], "", []),
-    (["generate", "--seed", "3"], "--see", []), (["generate", "--sampler-option", "a=1"], "--sampler-o",
-                                                 ["--sampler-option"]), (["generate", "--apg"], "--jso", ["--json"]),
-    (["generate"], "--keep", ["--keep-penultimate"]), (["completion"], "z", ["zsh"]), (["completion", "zsh"], "", []),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("before", "word", "found"),
+    [
+        ([], "re", ["replay"]),
+        ([], "--v", ["--version"]),
+        (["generate"], "--sampler-o", ["--sampler-option"]),
+        (["generate", "a cat"], "--nega", ["--negative"]),
+        (["generate"], "a", []),
+        (["nonsense"], "--", []),
+        (["generate", "--sampler"], "dpm_ad", ["dpm_adaptive"]),
+        (["generate"], "--dialect=c", ["--dialect=comfy", "--dialect=compel"]),
+        (["generate", "--spacing"], "auto", ["automatic"]),
+        (["generate", "--preset"], "lcm_", ["lcm_lora"]),
+        (["edit", "a.png", "--content"], "", ["original", "fill", "noise"]),
+        (["film", "--easing"], "s", ["smooth"]),
+        (["film", "--format"], "g", ["gif"]),
+        (["generate", "--out"], "", []),
+        (["generate", "--steps"], "", []),
+        (["generate", "--seed", "3"], "--see", []),
+        (["generate", "--sampler-option", "a=1"], "--sampler-o", ["--sampler-option"]),
+        (["generate", "--apg"], "--jso", ["--json"]),
+        (["generate"], "--keep", ["--keep-penultimate"]),
+        (["completion"], "z", ["zsh"]),
+        (["completion", "zsh"], "", []),
+    ],
+)
 def test_what_may_follow(before, word, found):
     assert candidates(before, word) == found
 
@@ -71,14 +85,22 @@ def test_scripts_are_printed(fromnoise):
 
 
 STARTS = {
-    "bash": (["--norc", "--noprofile", "-i"], "source ./script; bind 'set enable-bracketed-paste off'"),
-    "zsh": (["-f", "-i"], "bindkey -e; unset zle_bracketed_paste; autoload -Uz compinit; compinit -D -u; . ./script"),
+    "bash": (
+        ["--norc", "--noprofile", "-i"],
+        "source ./script; bind 'set enable-bracketed-paste off'",
+    ),
+    "zsh": (
+        ["-f", "-i"],
+        "bindkey -e; unset zle_bracketed_paste; autoload -Uz compinit; compinit -D -u; . ./script",
+    ),
 }
 TYPED = [
-    ("fromnoise samp\t", "fromnoise samplers"), ("fromnoise generate 'a cat' --sampler dpm_ad\t", "dpm_adaptive"),
-    ("fromnoise generate --sampler=dpm_ad\t", "--sampler=dpm_adaptive"), ("fromnoise edit --only-m\t", "--only-masked"),
+    ("fromnoise samp\t", "fromnoise samplers"),
+    ("fromnoise generate 'a cat' --sampler dpm_ad\t", "dpm_adaptive"),
+    ("fromnoise generate --sampler=dpm_ad\t", "--sampler=dpm_adaptive"),
+    ("fromnoise edit --only-m\t", "--only-masked"),
     ("fromnoise generate --out some\t", "--out some file.png"),
-]  # fmt: skip
+]
 
 
 @pytest.fixture
@@ -87,7 +109,7 @@ def shells(tmp_path):
     shim = tmp_path / "bin" / "fromnoise"
     shim.parent.mkdir()
     code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from fromnoise.cli.main import main; main()"
-    shim.write_text(f"#!/bin/sh\nexec '{sys.executable}' -c \"{code}\" \"$@\"\n")
+    shim.write_text(f'#!/bin/sh\nexec \'{sys.executable}\' -c "{code}" "$@"\n')
     shim.chmod(0o755)
     (tmp_path / "some file.png").touch()
     path = f"{shim.parent}{os.pathsep}{os.environ['PATH']}"
@@ -102,7 +124,9 @@ def test_a_real_shell(shells, tmp_path, shell, typed, line):
     options, start = STARTS[shell]
     (tmp_path / "script").write_text(SCRIPTS[shell])
     ours, theirs = pty.openpty()
-    running = subprocess.Popen([shell, *options], stdin=theirs, stdout=theirs, stderr=theirs, cwd=tmp_path, env=shells)
+    running = subprocess.Popen(
+        [shell, *options], stdin=theirs, stdout=theirs, stderr=theirs, cwd=tmp_path, env=shells
+    )
     os.close(theirs)
     try:
         # the line is completed, put behind echo, and run: what the shell then prints is what it had
@@ -115,7 +139,9 @@ def test_a_real_shell(shells, tmp_path, shell, typed, line):
                 seen += os.read(ours, 4096)
             except OSError:  # the shell is gone
                 break
-        said = [text for text in seen.decode(errors="replace").splitlines() if text.startswith("< ")]
+        said = [
+            text for text in seen.decode(errors="replace").splitlines() if text.startswith("< ")
+        ]
         assert len(said) == 1, seen
         assert line in said[0]
     finally:
@@ -130,6 +156,13 @@ def test_a_real_fish(shells, tmp_path, typed, line):
     """Which says itself how it would complete a line."""
     asked = f"source ./script; complete --do-complete={shlex.quote(typed.strip())}"
     (tmp_path / "script").write_text(SCRIPTS["fish"])
-    done = subprocess.run(["fish", "--no-config", "-c", asked], capture_output=True, text=True, cwd=tmp_path,
-                          env=shells)  # fmt: skip
-    assert done.stdout.split("\t")[0].strip() == line.removeprefix("fromnoise ").removeprefix("--out "), done
+    done = subprocess.run(
+        ["fish", "--no-config", "-c", asked],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=shells,
+    )
+    assert done.stdout.split("\t")[0].strip() == line.removeprefix("fromnoise ").removeprefix(
+        "--out "
+    ), done

@@ -1,4 +1,5 @@
-"""The stickers source: determinism, held-out combinations, captions against labels, masks, font errors."""
+"""The stickers source: determinism, held-out combinations, captions against labels, masks, font
+errors."""
 
 import hashlib
 import pickle
@@ -43,10 +44,13 @@ def has(text: str, phrases) -> bool:
 
 
 def without_background(sample: Sample) -> str:
-    """The caption less its background phrase, whose words ("white") may also be values of other attributes."""
+    """The caption less its background phrase, whose words ("white") may also be values of other
+    attributes."""
     phrases, nouns = words.BACKGROUNDS[sample.attributes["background"]]
     text = sample.caption
-    for phrase in sorted({*phrases, *(f"{n} background" for n in nouns), *nouns}, key=len, reverse=True):
+    for phrase in sorted(
+        {*phrases, *(f"{n} background" for n in nouns), *nouns}, key=len, reverse=True
+    ):
         if has(text, [phrase]):
             return re.sub(rf"(?<!\w){re.escape(phrase)}(?!\w)", "", text, count=1)
     raise AssertionError(f"no background in {text!r}")
@@ -56,7 +60,9 @@ def test_equal_in_another_process_and_in_any_order(source):
     seeds = [0, 1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 144]
     for seed in reversed(seeds):
         source.sample(seed)
-    other = subprocess.run([sys.executable, "-c", DIGEST, *map(str, seeds)], capture_output=True, text=True, check=True)
+    other = subprocess.run(
+        [sys.executable, "-c", DIGEST, *map(str, seeds)], capture_output=True, text=True, check=True
+    )
     digest = hashlib.sha256()
     for s in map(pickle.loads(pickle.dumps(source)).sample, seeds):
         assert s.image is not None
@@ -69,7 +75,11 @@ def test_equal_in_another_process_and_in_any_order(source):
 def test_not_drawing_changes_nothing_else(source):
     for seed in range(20):
         drawn, told = source.sample(seed), source.sample(seed, draw=False)
-        assert (drawn.caption, drawn.attributes, drawn.stated) == (told.caption, told.attributes, told.stated)
+        assert (drawn.caption, drawn.attributes, drawn.stated) == (
+            told.caption,
+            told.attributes,
+            told.stated,
+        )
         assert told.image is None
         assert told.mask is None
         assert drawn.image.shape == (64, 64, 3)
@@ -80,7 +90,9 @@ def test_not_drawing_changes_nothing_else(source):
 def test_splits_keep_to_the_held_out_combinations(source, scenes):
     def combinations(s: Sample) -> list[bool]:
         a = s.attributes
-        return [held_out(a[k], a["style"], a["background"]) for k in ("object", "object2") if k in a]
+        return [
+            held_out(a[k], a["style"], a["background"]) for k in ("object", "object2") if k in a
+        ]
 
     assert not any(any(combinations(s)) for s in scenes)
     assert all(any(combinations(source.sample(seed, "held_out", draw=False))) for seed in SEEDS)
@@ -89,17 +101,29 @@ def test_splits_keep_to_the_held_out_combinations(source, scenes):
 def test_held_out_combinations_leave_every_value_to_training():
     held = held_out_combinations()
     total = len(words.OBJECTS) * len(words.STYLES) * len(words.BACKGROUNDS)
-    assert 0.03 < len(held) / total < 0.05  # the share is a threshold on a hash: binomial, sd 0.3 % around 4 %
+    assert (
+        0.03 < len(held) / total < 0.05
+    )  # the share is a threshold on a hash: binomial, sd 0.3 % around 4 %
     assert ("cat", "neon", "space") not in held
-    seen = {(o, s, b) for o in words.OBJECTS for s in words.STYLES for b in words.BACKGROUNDS} - set(held)
+    seen = {
+        (o, s, b) for o in words.OBJECTS for s in words.STYLES for b in words.BACKGROUNDS
+    } - set(held)
     for i, j in ((0, 1), (0, 2), (1, 2)):  # not only every value: every pair of values
         assert {(c[i], c[j]) for c in seen} >= {(c[i], c[j]) for c in held}
 
 
 def test_values_are_those_of_the_schema(source, scenes):
     assert list(source.schema) == [
-        "object", "style", "colour", "background", "position", "size", "count", "object2", "relation"
-    ]  # fmt: skip
+        "object",
+        "style",
+        "colour",
+        "background",
+        "position",
+        "size",
+        "count",
+        "object2",
+        "relation",
+    ]
     assert len(source.schema["object"]) == 64
     for s in scenes:
         assert all(value in source.schema[name] for name, value in s.attributes.items())
@@ -107,7 +131,10 @@ def test_values_are_those_of_the_schema(source, scenes):
         assert {"object", "style", "background", "count"} <= s.stated
         assert ("relation" in s.attributes) == ("object2" in s.attributes)
         assert ("size" in s.attributes) == ("position" in s.attributes)
-    for name, values in source.schema.items():  # every value occurs: the rarest is expected 6 times in 2,000
+    for (
+        name,
+        values,
+    ) in source.schema.items():  # every value occurs: the rarest is expected 6 times in 2,000
         assert {s.attributes[name] for s in scenes if name in s.attributes} == set(values), name
 
 
@@ -123,12 +150,18 @@ def test_captions_state_what_is_stated_and_nothing_else(scenes):
         assert s.caption == s.caption.lower()
         assert len(s.caption.split()) <= 24
         assert not re.search(r"\ba [aeio]|\ban [^aeiouh]|  ", s.caption), s.caption
-        names = {o: (o, *more, *map(words.plural, (o, *more))) for o, (_, more) in words.OBJECTS.items()}
+        names = {
+            o: (o, *more, *map(words.plural, (o, *more))) for o, (_, more) in words.OBJECTS.items()
+        }
         assert has(text, names[a["object"]]), s.caption
-        assert {n for n, w in style_words.items() if has(text, w)} == {a["style"]} - {"plain"}, s.caption
+        assert {n for n, w in style_words.items() if has(text, w)} == {a["style"]} - {"plain"}, (
+            s.caption
+        )
         colours = {c for c in words.COLOURS if has(text, [c])}
         assert colours == ({a["colour"]} if "colour" in s.stated else set()), s.caption
-        assert {n for n, w in words.SIZES.items() if has(text, w)} == ({a["size"]} if "size" in s.stated else set())
+        assert {n for n, w in words.SIZES.items() if has(text, w)} == (
+            {a["size"]} if "size" in s.stated else set()
+        )
         assert has(text, ("two", "2", "pair of")) == (a["count"] == "2"), s.caption
         assert has(text, words.COUNTS["3"]) == (a["count"] == "3"), s.caption
         if "relation" in a:
@@ -164,7 +197,8 @@ def test_masks_lie_where_the_labels_say(source):
         s = source.sample(seed)
         y, x = (v.mean() / 64 - 0.5 for v in np.nonzero(s.mask))
         if "position" in s.attributes:
-            # offsets are 0.145 and more, jitter 0.016; a centroid is up to 0.12 of the object's side off its centre
+            # offsets are 0.145 and more, jitter 0.016; a centroid is up to 0.12 of the object's
+            # side off its centre
             dx, dy = towards[s.attributes["position"]]
             for away, along in ((x, dx), (y, dy)):
                 assert away * along > 0.03 if along else abs(away) < 0.13, s.caption
@@ -172,7 +206,9 @@ def test_masks_lie_where_the_labels_say(source):
             sides[s.attributes["size"]].append(max(np.ptp(rows), np.ptp(columns)) + 1)
         elif "relation" in s.attributes:
             line = s.mask.any(1 if s.attributes["relation"] == "above" else 0)
-            assert not line[29:36].all(), s.caption  # a gap in the middle, give or take the jitter of 1 pixel
+            assert not line[29:36].all(), (
+                s.caption
+            )  # a gap in the middle, give or take the jitter of 1 pixel
             assert line[:29].any(), s.caption
             assert line[36:].any(), s.caption
     assert max(sides["small"]) < min(sides["medium"])
@@ -186,7 +222,9 @@ def test_the_mask_covers_the_pictures_difference(source):
         if s.attributes["style"] == "silhouette" and s.attributes.get("size") == "large":
             colour = np.array(words.COLOURS[s.attributes["colour"]])
             off = np.abs(s.image[s.mask].astype(int) - colour).max(-1)
-            assert np.mean(off < 40) > 0.75, s.caption  # the rest is the antialiased border: up to 1/5 of a thin shape
+            assert np.mean(off < 40) > 0.75, (
+                s.caption
+            )  # the rest is the antialiased border: up to 1/5 of a thin shape
 
 
 @pytest.mark.parametrize("size", [32, 96, 256])
@@ -202,15 +240,29 @@ def test_captions_of_attributes_are_those_of_scenes(source, scenes):
     assert None not in told
     assert all(source.caption_of(a) == text for text, a in told.items())
     assert len(told) == len({frozenset(s.attributes.items()) for s in scenes})
-    cat = {"object": "cat", "style": "neon", "colour": "blue", "background": "space", "position": "left",
-           "size": "small", "count": "1"}  # fmt: skip
+    cat = {
+        "object": "cat",
+        "style": "neon",
+        "colour": "blue",
+        "background": "space",
+        "position": "left",
+        "size": "small",
+        "count": "1",
+    }
     assert source.caption_of(cat) == "a small neon blue cat on the left in space"
     pair = {k: cat[k] for k in ("object", "style", "colour", "background", "count")}
     pair |= {"object2": "dog", "relation": "above"}
     assert source.caption_of(pair) == "a neon blue cat above a neon blue dog in space"
-    for wrong in ({}, cat | {"count": "2"}, cat | {"object": "sphinx"}, pair | {"object2": "cat"},
-                  {k: v for k, v in cat.items() if k != "size"}, {k: v for k, v in cat.items() if k != "colour"},
-                  pair | {"count": "3"}, pair | {"size": "small"}):  # fmt: skip
+    for wrong in (
+        {},
+        cat | {"count": "2"},
+        cat | {"object": "sphinx"},
+        pair | {"object2": "cat"},
+        {k: v for k, v in cat.items() if k != "size"},
+        {k: v for k, v in cat.items() if k != "colour"},
+        pair | {"count": "3"},
+        pair | {"size": "small"},
+    ):
         assert source.caption_of(wrong) is None
 
 

@@ -11,7 +11,9 @@ from fromnoise.errors import BadInput
 
 
 def pictures(seed):
-    return torch.randn(3, 4, 8, 8, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return torch.randn(
+        3, 4, 8, 8, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+    )
 
 
 A, B = pictures(1) + 0.4, pictures(2)
@@ -24,17 +26,21 @@ def test_plain_guidance_is_cfg_and_its_rescaling():
 
 
 def test_projected_guidance():
-    """With everything kept it is CFG; with nothing of what points along x0, the guidance is orthogonal to it; it is
-    never longer than its norm; an image does not look at its neighbours."""
+    """With everything kept it is CFG; with nothing of what points along x0, the guidance is
+    orthogonal to it; it is never longer than its norm; an image does not look at its neighbours."""
     whole = Guidance(5.0, apg=True, apg_parallel=1.0).mix(A, B)[0]
     assert (whole - cfg(A, B, 5.0)).abs().max() < 1e-12  # float64
     dims = (1, 2, 3)
     across = project(A - B, A, 0.0, math.inf)
     assert ((across * A).sum(dims) / (A.square().sum(dims))).abs().max() < 1e-12
     along = A - B - across  # the rest points along x0
-    assert (along.square().sum(dims) * A.square().sum(dims) - (along * A).sum(dims) ** 2).abs().max() < 1e-6
+    assert (
+        along.square().sum(dims) * A.square().sum(dims) - (along * A).sum(dims) ** 2
+    ).abs().max() < 1e-6
     short = project(A - B, A, 1.0, 0.3)
-    assert torch.allclose(short.square().mean(dims).sqrt(), torch.full((3,), 0.3, dtype=torch.float64))
+    assert torch.allclose(
+        short.square().mean(dims).sqrt(), torch.full((3,), 0.3, dtype=torch.float64)
+    )
     assert torch.allclose(short / 0.3, (A - B) / (A - B).square().mean(dims, keepdim=True).sqrt())
     assert torch.equal(project(A - B, A, 1.0, 99.0), A - B)
     assert torch.equal(project(A - B, A, 0.2, 0.3)[1:2], project((A - B)[1:2], A[1:2], 0.2, 0.3))
@@ -62,11 +68,25 @@ def test_when_guidance_acts():
     assert Guidance(0.0).acts(1.0, 0)
 
 
-@pytest.mark.parametrize("wrong", [
-    {"scale": -1.0}, {"scale": float("nan")}, {"scale": math.inf}, {"rescale": 1.1}, {"rescale": float("nan")},
-    {"low": 2.0, "high": 1.0}, {"low": -1.0}, {"high": float("nan")}, {"skip_below": -1.0}, {"apg_parallel": 2.0},
-    {"apg_norm": 0.0}, {"apg_norm": float("nan")}, {"apg_momentum": 1.0}, {"apg_momentum": float("nan")},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"scale": -1.0},
+        {"scale": float("nan")},
+        {"scale": math.inf},
+        {"rescale": 1.1},
+        {"rescale": float("nan")},
+        {"low": 2.0, "high": 1.0},
+        {"low": -1.0},
+        {"high": float("nan")},
+        {"skip_below": -1.0},
+        {"apg_parallel": 2.0},
+        {"apg_norm": 0.0},
+        {"apg_norm": float("nan")},
+        {"apg_momentum": 1.0},
+        {"apg_momentum": float("nan")},
+    ],
+)
 def test_values_out_of_range(wrong):
     with pytest.raises(BadInput) as error:
         Guidance(**wrong)

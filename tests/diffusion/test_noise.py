@@ -1,4 +1,5 @@
-"""Noise: the generators' known answers, what belongs to which image, variations, and Brownian paths."""
+"""Noise: the generators' known answers, what belongs to which image, variations, and Brownian
+paths."""
 
 import math
 from itertools import pairwise, product
@@ -19,7 +20,9 @@ from fromnoise.diffusion.samplers.base import Answer, drive
 from fromnoise.diffusion.variation import BLENDS, slerp, slerp_columns
 from fromnoise.errors import BadInput, UnknownName
 
-pytestmark = pytest.mark.filterwarnings("ignore:Should have")  # torchsde's, about levels a rounding outside
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:Should have"
+)  # torchsde's, about levels a rounding outside
 SHAPE = (4, 8, 8)
 FF = 2**32 - 1
 
@@ -59,8 +62,8 @@ def test_philox_gives_the_known_answers_of_random123(counter, key, answer):
 
 
 def test_nv_gives_what_the_a1111_web_ui_documents():
-    """Its code has since taken 2π in float32, off by 1.75e-7, which √(−2 ln u) ≤ 3 brings to 5.3e-7 at most; the digits
-    printed and float32 add less than 1e-7. The bits are compared below."""
+    """Its code has since taken 2π in float32, off by 1.75e-7, which √(−2 ln u) ≤ 3 brings to 5.3e-7
+    at most; the digits printed and float32 add less than 1e-7. The bits are compared below."""
     documented = [
         [-0.92466259, -0.42534415, -2.6438457, 0.14518388],
         [-0.12086647, -0.57972564, -0.62285122, -0.32838709],
@@ -71,15 +74,22 @@ def test_nv_gives_what_the_a1111_web_ui_documents():
 
 @pytest.mark.parametrize("seed", [0, 5, 2**32, 3 * 2**40 + 7, 2**64 - 1])
 def test_nv_against_python_integers(seed):
-    """Which word of seed, call and element goes where. Python's log and sin may differ from PyTorch's in the last bit
-    of float64, which reaches float32 once in 10⁸ values."""
+    """Which word of seed, call and element goes where. Python's log and sin may differ from
+    PyTorch's in the last bit of float64, which reaches float32 once in 10⁸ values."""
     noise = Noise([seed], (2, 3, 5), rng="nv")
     draws = [noise.initial, noise(2.0, 1.0), noise(1.0, 0.5)]
     for call, i in product(range(3), range(30)):
         a, b, c, d, k, l = call, 0, i, 0, seed % 2**32, seed // 2**32
         for _ in range(10):
             (p, p_low), (q, q_low) = divmod(a * 0xD2511F53, 2**32), divmod(c * 0xCD9E8D57, 2**32)
-            a, b, c, d, k, l = q ^ b ^ k, q_low, p ^ d ^ l, p_low, (k + 0x9E3779B9) % 2**32, (l + 0xBB67AE85) % 2**32
+            a, b, c, d, k, l = (
+                q ^ b ^ k,
+                q_low,
+                p ^ d ^ l,
+                p_low,
+                (k + 0x9E3779B9) % 2**32,
+                (l + 0xBB67AE85) % 2**32,
+            )
         two_pi = float(torch.tensor(2 * math.pi, dtype=torch.float32))
         value = math.sqrt(-2 * math.log((a + 0.5) / 2**32)) * math.sin(two_pi * (b + 0.5) / 2**32)
         assert float(draws[call].flatten()[i]) == float(torch.tensor(value, dtype=torch.float32))
@@ -102,7 +112,9 @@ def test_cpu_looks_at_32_bits_of_a_seed():
 @pytest.mark.parametrize("source", SOURCES)
 def test_noise_of_an_image_is_that_of_its_seed_alone(source, rng):
     def draws(seeds, others):
-        noise = source(seeds, rng=rng, variation_seeds=others, variation_strength=0.3, eta_noise_seed_delta=9)
+        noise = source(
+            seeds, rng=rng, variation_seeds=others, variation_strength=0.3, eta_noise_seed_delta=9
+        )
         return [noise.initial, noise(2.0, 1.0), noise(1.0, 0.5), noise(2.0, 0.5)]
 
     for batch, alone in zip(draws([7, 8, 9], [1, 2, 3]), draws([8], [2]), strict=True):
@@ -124,14 +136,22 @@ def test_noise_for_one_image_of_a_batch(source):
 @pytest.mark.parametrize("rng", ["cpu", "nv"])
 @pytest.mark.parametrize("source", SOURCES)
 def test_noise_is_unit_gaussian_and_independent(source, rng):
-    """n = 16384 values: mean 0 ± 1/√n, mean square 1 ± √(2/n), mean fourth power 3 ± √(96/n), and the correlation of
-    two images, or of an image with its own starting noise, 0 ± 1/√n: all within 5 standard errors."""
+    """n = 16384 values: mean 0 ± 1/√n, mean square 1 ± √(2/n), mean fourth power 3 ± √(96/n), and
+    the correlation of two images, or of an image with its own starting noise, 0 ± 1/√n: all within
+    5 standard errors."""
     noise = source([7, 8], (4, 64, 64), rng=rng)
     n, first, draw = 4 * 64 * 64, noise.initial, noise(2.0, 1.0)
     for x in (*first, *draw):
         for power, expected, variance in ((1, 0, 1), (2, 1, 2), (4, 3, 96)):
-            assert float((x**power).mean()) == pytest.approx(expected, abs=5 * math.sqrt(variance / n))
-    for x, y in ((first[0], first[1]), (draw[0], draw[1]), (first[0], draw[0]), (draw[0], noise(1.0, 0.5)[0])):
+            assert float((x**power).mean()) == pytest.approx(
+                expected, abs=5 * math.sqrt(variance / n)
+            )
+    for x, y in (
+        (first[0], first[1]),
+        (draw[0], draw[1]),
+        (first[0], draw[0]),
+        (draw[0], noise(1.0, 0.5)[0]),
+    ):
         assert float((x * y).mean()) == pytest.approx(0, abs=5 / math.sqrt(n))
 
 
@@ -184,18 +204,23 @@ def test_eta_noise_seed_delta_moves_the_steps_alone(rng, delta):
 @pytest.mark.parametrize("rng", ["cpu", "nv"])
 def test_variation_from_end_to_end(rng, blend):
     def noise(strength):
-        return Noise([5], SHAPE, rng=rng, variation_seeds=[6], variation_strength=strength, blend=blend)
+        return Noise(
+            [5], SHAPE, rng=rng, variation_seeds=[6], variation_strength=strength, blend=blend
+        )
 
     a, b = Noise([5], SHAPE, rng=rng), Noise([6], SHAPE, rng=rng)
     assert torch.equal(noise(0.0).initial, a.initial)
     # one or two float32 roundings of values up to 4; PyTorch's sin(ω)/sin(ω) is 1
     assert (noise(1.0).initial - b.initial).abs().max() < 4 * 2**-22
     assert torch.equal(noise(0.3).initial, BLENDS[blend](0.3, a.initial[0], b.initial[0])[None])
-    assert torch.equal(noise(0.3)(2.0, 1.0), a(2.0, 1.0))  # the steps' noise is the seed's, and not delayed
+    assert torch.equal(
+        noise(0.3)(2.0, 1.0), a(2.0, 1.0)
+    )  # the steps' noise is the seed's, and not delayed
 
 
 def test_slerp_is_an_arc_of_even_speed():
-    """Two noises made of one norm: it is kept, and the angle from the first grows evenly; float64 throughout."""
+    """Two noises made of one norm: it is kept, and the angle from the first grows evenly; float64
+    throughout."""
     a, b = initial([5, 6], SHAPE).double()
     b = b * a.norm() / b.norm()
     angle = math.acos(float((a * b).sum() / a.norm() ** 2))
@@ -203,15 +228,19 @@ def test_slerp_is_an_arc_of_even_speed():
         x = slerp(strength, a, b)
         assert float(x.norm() / a.norm()) == pytest.approx(1, rel=1e-12)
         for end, turn in ((a, strength * angle), (b, (1 - strength) * angle)):
-            assert float((x * end).sum() / a.norm() ** 2) == pytest.approx(math.cos(turn), abs=1e-12)
+            assert float((x * end).sum() / a.norm() ** 2) == pytest.approx(
+                math.cos(turn), abs=1e-12
+            )
 
 
 @pytest.mark.parametrize("blend", BLENDS)
 def test_a_variation_is_unit_noise(blend):
-    """n = 16384 values of mean square 1 ± √(2/n), within 5 standard errors, 0.055; the straight line would give ½.
-    Columns of 64 add (|a| − |b|)²/2, about ½ in 64, to theirs."""
+    """n = 16384 values of mean square 1 ± √(2/n), within 5 standard errors, 0.055; the straight
+    line would give ½. Columns of 64 add (|a| − |b|)²/2, about ½ in 64, to theirs."""
     a, b = initial([5, 6], (4, 64, 64))
-    assert float(BLENDS[blend](0.5, a, b).square().mean()) == pytest.approx(1, abs=5 * math.sqrt(2 / a.numel()))
+    assert float(BLENDS[blend](0.5, a, b).square().mean()) == pytest.approx(
+        1, abs=5 * math.sqrt(2 / a.numel())
+    )
 
 
 def test_slerp_where_there_is_no_arc():
@@ -225,14 +254,18 @@ def test_slerp_columns_turns_each_column_by_itself():
     a, b = initial([5, 6], (2, 8, 3)).double()
     ours = slerp_columns(0.3, a, b)
     for c, w in product(range(2), range(3)):
-        assert torch.allclose(ours[c, :, w], slerp(0.3, a[c, :, w], b[c, :, w]), rtol=1e-9)  # float64
+        assert torch.allclose(
+            ours[c, :, w], slerp(0.3, a[c, :, w], b[c, :, w]), rtol=1e-9
+        )  # float64
     assert (ours - slerp(0.3, a, b)).abs().max() > 0.01  # and that is another thing
 
 
 def test_slerp_columns_keeps_the_originals_slip():
     a, b = initial([5, 6], SHAPE)
     near = a + 0.01 * b  # cosine 1 − 0.01²/2, far above 0.9995
-    assert torch.allclose(slerp_columns(0.25, a, near), a + 0.0075 * b, atol=1e-6)  # float32; 0.0025 would be right
+    assert torch.allclose(
+        slerp_columns(0.25, a, near), a + 0.0075 * b, atol=1e-6
+    )  # float32; 0.0025 would be right
 
 
 # --- Brownian paths
@@ -242,11 +275,17 @@ class Reference:
     """k-diffusion's BrownianTreeNoiseSampler, said again over the same torchsde."""
 
     def __init__(self, seeds, shape, sigma_min, sigma_max):
-        self.trees = [BrownianTree(sigma_min, torch.zeros(shape), sigma_max, entropy=s) for s in seeds]
+        self.trees = [
+            BrownianTree(sigma_min, torch.zeros(shape), sigma_max, entropy=s) for s in seeds
+        ]
 
     def __call__(self, sigma, sigma_next):
         sign, ends = (1, (sigma, sigma_next)) if sigma < sigma_next else (-1, (sigma_next, sigma))
-        return torch.stack([tree(*ends) for tree in self.trees]) * sign / (sigma_next - sigma).abs().sqrt()
+        return (
+            torch.stack([tree(*ends) for tree in self.trees])
+            * sign
+            / (sigma_next - sigma).abs().sqrt()
+        )
 
 
 def karras(steps, low=0.03, high=14.6):
@@ -260,7 +299,11 @@ def in_order(levels):
 
 def with_middles(levels):
     """As DPM++ SDE asks, (s, middle) and then (s, t), and the rest of the step besides."""
-    return [q for s, t in pairwise(levels) for q in ((s, (s * t) ** 0.5), (s, t), ((s * t) ** 0.5, t), (s, t))]
+    return [
+        q
+        for s, t in pairwise(levels)
+        for q in ((s, (s * t) ** 0.5), (s, t), ((s * t) ** 0.5, t), (s, t))
+    ]
 
 
 def as_k_diffusion_computes(levels):
@@ -274,26 +317,40 @@ def upwards(levels):
 
 
 def far_apart(levels):
-    return [(levels[i], levels[(7 * i + 3) % len(levels)]) for i in range(len(levels)) if (6 * i + 3) % len(levels)]
+    return [
+        (levels[i], levels[(7 * i + 3) % len(levels)])
+        for i in range(len(levels))
+        if (6 * i + 3) % len(levels)
+    ]
 
 
 @pytest.mark.parametrize("steps", [20, 50])
-@pytest.mark.parametrize("queries", [in_order, with_middles, as_k_diffusion_computes, upwards, far_apart])
+@pytest.mark.parametrize(
+    "queries", [in_order, with_middles, as_k_diffusion_computes, upwards, far_apart]
+)
 def test_a_path_is_torchsdes_bit_for_bit(queries, steps):
     seeds, levels = [1234567, 2**63 - 1], karras(steps).float()
-    ours, theirs = BrownianNoise(seeds, SHAPE, 0.03, 14.6), Reference(seeds, SHAPE, levels[-1], levels[0])
+    ours, theirs = (
+        BrownianNoise(seeds, SHAPE, 0.03, 14.6),
+        Reference(seeds, SHAPE, levels[-1], levels[0]),
+    )
     for s, t in queries(levels):
         assert torch.equal(ours(float(s), float(t)), theirs(s, t))
 
 
 @pytest.mark.parametrize(
-    ("low", "high"), [(0.0291675, 14.614643), (0.002, 80.0), (0.1, 4518.2), (1.0000004, 1.5000006), (0.0, 1.0)]
+    ("low", "high"),
+    [(0.0291675, 14.614643), (0.002, 80.0), (0.1, 4518.2), (1.0000004, 1.5000006), (0.0, 1.0)],
 )
 def test_ranges_and_roundings(low, high):
-    """Ends that round up and down to 10⁻⁶, float64 levels that float32 must round first, and whole ranges at once."""
+    """Ends that round up and down to 10⁻⁶, float64 levels that float32 must round first, and whole
+    ranges at once."""
     levels = torch.linspace(1, 0, 14, dtype=torch.float64) ** 2 * (high - low) + low
     rounded = levels.float()
-    ours, theirs = BrownianNoise([3], SHAPE, low, high), Reference([3], SHAPE, rounded[-1], rounded[0])
+    ours, theirs = (
+        BrownianNoise([3], SHAPE, low, high),
+        Reference([3], SHAPE, rounded[-1], rounded[0]),
+    )
     for (s, t), (s32, t32) in zip(pairwise(levels.tolist()), pairwise(rounded), strict=True):
         assert torch.equal(ours(s, t), theirs(s32, t32))
     assert torch.equal(ours(high, low), theirs(rounded[0], rounded[-1]))
@@ -308,7 +365,8 @@ def test_levels_a_rounding_outside_the_range_are_its_ends():
 
 @pytest.mark.parametrize("ahead", [0, 10**9])
 def test_what_is_announced_has_the_same_bits(ahead, monkeypatch):
-    """Made one or all steps ahead, in inference mode or not; asked in order, again and unannounced."""
+    """Made one or all steps ahead, in inference mode or not; asked in order, again and
+    unannounced."""
     monkeypatch.setattr("fromnoise.diffusion.brownian.AHEAD", ahead)
     steps, seeds = list(pairwise(karras(12).tolist())), [7, 8]
     expected = {step: brownian(seeds)(*step) for step in [*steps, (14.0, 9.0)]}
@@ -350,14 +408,21 @@ def test_samplers_on_a_path_announce_what_they_ask(name, eta):
 
     for levels in (karras(8), torch.cat((karras(8), torch.zeros(1, dtype=torch.float64)))):
         path = Path()
-        drive(load(name)(path.initial * 14.6, levels, path, eta=eta), lambda query: Answer(query.x / 2))
+        drive(
+            load(name)(path.initial * 14.6, levels, path, eta=eta),
+            lambda query: Answer(query.x / 2),
+        )
         assert path.said == path.asked
         assert bool(path.said) == bool(eta)
 
 
 def test_a_path_of_nv_numbers_is_a1111s(monkeypatch):
     """A1111 replaces torchsde's source of normal numbers by its own."""
-    monkeypatch.setattr(brownian_interval, "_randn", lambda size, dtype, device, seed: philox.randn(int(seed), 0, size))
+    monkeypatch.setattr(
+        brownian_interval,
+        "_randn",
+        lambda size, dtype, device, seed: philox.randn(int(seed), 0, size),
+    )
     levels = karras(5).float()
     ours, theirs = brownian([3], rng="nv"), Reference([3], SHAPE, levels[-1], levels[0])
     for s, t in pairwise(levels):
@@ -366,7 +431,10 @@ def test_a_path_of_nv_numbers_is_a1111s(monkeypatch):
 
 @given(st.integers(0, 2**64 - 1), st.lists(st.integers(0, 2**32 - 1), max_size=3))
 def test_seeds_of_nodes_are_numpys(seed, place):
-    assert spawned(seed, place) == SeedSequence(seed, spawn_key=place, pool_size=24).generate_state(1)[0]
+    assert (
+        spawned(seed, place)
+        == SeedSequence(seed, spawn_key=place, pool_size=24).generate_state(1)[0]
+    )
 
 
 def increment(noise, s, t):
@@ -374,9 +442,15 @@ def increment(noise, s, t):
 
 
 def gap(noise):
-    """How far increments over [a, b] and [b, c] miss that over [a, c], which is asked for first, last and backwards."""
+    """How far increments over [a, b] and [b, c] miss that over [a, c], which is asked for first,
+    last and backwards."""
     misses = []
-    for a, b, c in ((14.5, 9.125, 3.25), (3.25, 1.0, 0.03125), (2.0, 2 - 2**-13, 1.875), (0.5, 0.5625, 7.0)):
+    for a, b, c in (
+        (14.5, 9.125, 3.25),
+        (3.25, 1.0, 0.03125),
+        (2.0, 2 - 2**-13, 1.875),
+        (0.5, 0.5625, 7.0),
+    ):
         before, there, on = (increment(noise, *ends) for ends in ((a, c), (a, b), (b, c)))
         after, back = increment(noise, a, c), increment(noise, c, a)
         misses += [there + on - before, there + on - after, there + on + back]
@@ -384,33 +458,43 @@ def gap(noise):
 
 
 def test_increments_of_a_path_add_up():
-    """To the rounding of the sum of some 50 float32 terms, none above 4·√14.6 = 16: 50 × 16 × 2⁻²⁴ = 5e-5. The levels
-    are float32 as they stand. Noise that is fresh at every call misses by about itself."""
+    """To the rounding of the sum of some 50 float32 terms, none above 4·√14.6 = 16: 50 × 16 × 2⁻²⁴
+    = 5e-5. The levels are float32 as they stand. Noise that is fresh at every call misses by about
+    itself."""
     assert gap(brownian([3, 4])) < 5e-5
     assert gap(plain([3, 4])) > 1
 
 
 def correlations(noise):
-    """Of increments over steps that overlap: (measured covariance, the length they share, standard error), from n
-    values, √((the lengths' product + shared²)/n) as Isserlis' theorem has it."""
+    """Of increments over steps that overlap: (measured covariance, the length they share, standard
+    error), from n values, √((the lengths' product + shared²)/n) as Isserlis' theorem has it."""
     steps, n = [(14.6, 5.0), (9.0, 2.0), (5.0, 2.0), (3.0, 0.03), (0.03, 6.0)], 4 * 64 * 64
     found = [increment(noise, *step).flatten() for step in steps]
     for (x, (a, b)), (y, (c, d)) in product(zip(found, steps, strict=True), repeat=2):
-        shared = max(0.0, min(max(a, b), max(c, d)) - max(min(a, b), min(c, d))) * math.copysign(1, (b - a) * (d - c))
+        shared = max(0.0, min(max(a, b), max(c, d)) - max(min(a, b), min(c, d))) * math.copysign(
+            1, (b - a) * (d - c)
+        )
         error = math.sqrt((abs(b - a) * abs(d - c) + shared**2) / n)
         yield float((x * y).mean()), shared, error
 
 
 def test_increments_of_a_path_correlate_as_their_steps_overlap():
-    """Within 5 standard errors. Fresh noise, of covariance 0, is off by tens of them where steps overlap."""
-    assert all(abs(found - shared) < 5 * error for found, shared, error in correlations(brownian([3], (4, 64, 64))))
-    off = [abs(found - shared) / error for found, shared, error in correlations(plain([3], (4, 64, 64)))]
+    """Within 5 standard errors. Fresh noise, of covariance 0, is off by tens of them where steps
+    overlap."""
+    assert all(
+        abs(found - shared) < 5 * error
+        for found, shared, error in correlations(brownian([3], (4, 64, 64)))
+    )
+    off = [
+        abs(found - shared) / error
+        for found, shared, error in correlations(plain([3], (4, 64, 64)))
+    ]
     assert max(off) > 20
 
 
 def test_a_path_forgets_nothing_and_keeps_little(monkeypatch):
-    """1000 steps leave at most two nodes a depth, of which the tick of 10⁻⁶ allows 24; what was asked before changes
-    no bit; and a step asked for again is not drawn again."""
+    """1000 steps leave at most two nodes a depth, of which the tick of 10⁻⁶ allows 24; what was
+    asked before changes no bit; and a step asked for again is not drawn again."""
     levels, noise = karras(1001).tolist(), brownian([3], (1, 4, 4))
     for s, t in pairwise(levels):
         last = noise(s, t)
@@ -424,7 +508,12 @@ def test_a_path_forgets_nothing_and_keeps_little(monkeypatch):
 
 def test_a_path_starts_as_noise_does():
     """And the options of Noise that concern the steps leave the path alone, as in A1111."""
-    options = {"variation_seeds": [8], "variation_strength": 0.4, "eta_noise_seed_delta": 5, "blend": "columns"}
+    options = {
+        "variation_seeds": [8],
+        "variation_strength": 0.4,
+        "eta_noise_seed_delta": 5,
+        "blend": "columns",
+    }
     assert torch.equal(brownian([3], **options).initial, Noise([3], SHAPE, **options).initial)
     assert torch.equal(brownian([3], **options)(2.0, 1.0), brownian([3])(2.0, 1.0))
 
@@ -434,7 +523,14 @@ def test_bad_levels():
         with pytest.raises(BadInput, match="no Brownian path"):
             BrownianNoise([1], SHAPE, low, high)
     noise = brownian([1])
-    for s, t in ((14.7, 1.0), (1.0, 14.7), (1.0, 0.0), (0.029, 1.0), (math.nan, 1.0), (1.0, math.inf)):
+    for s, t in (
+        (14.7, 1.0),
+        (1.0, 14.7),
+        (1.0, 0.0),
+        (0.029, 1.0),
+        (math.nan, 1.0),
+        (1.0, math.inf),
+    ):
         with pytest.raises(BadInput, match="knows no step"):
             noise(s, t)
     for s, t in ((1.0, 1.0), (1.0, 1.0000003)):

@@ -14,7 +14,9 @@ T = torch.tensor([0, 3, 250, 700, 999])
 
 
 def pair():
-    return torch.randn(2, len(T), 3, 4, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    return torch.randn(
+        2, len(T), 3, 4, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64
+    )
 
 
 def schedule_of(prediction):
@@ -34,14 +36,18 @@ def test_a_perfect_network_gives_back_x0(prediction):
         sigma = float(schedule.sigmas[t])
         skip, out, scale = coefficients(prediction, sigma)
         x = x0[i] + sigma * n[i]
-        assert torch.allclose(scale * x, shown[i], atol=1e-10)  # the network sees what it was trained on
-        assert torch.allclose(skip * x + out * answer[i], x0[i], atol=1e-10)  # float64, sums of terms up to sigma
+        assert torch.allclose(
+            scale * x, shown[i], atol=1e-10
+        )  # the network sees what it was trained on
+        assert torch.allclose(
+            skip * x + out * answer[i], x0[i], atol=1e-10
+        )  # float64, sums of terms up to sigma
 
 
 @pytest.mark.parametrize("prediction", ["v", "x0", "flow"])
 def test_the_floor_of_an_infinite_sigma_hides_the_picture(prediction):
-    """At the floored sigma a network trained on pure noise sees pure noise, to half precision (2⁻¹¹), and x0 comes
-    out as far."""
+    """At the floored sigma a network trained on pure noise sees pure noise, to half precision
+    (2⁻¹¹), and x0 comes out as far."""
     schedule, (x0, n) = schedule_of(prediction), pair()
     sigma = float(schedule.sigmas[-1])
     skip, out, scale = coefficients(prediction, sigma)
@@ -55,12 +61,20 @@ def test_predictions_that_cannot_be():
     for sigma in (float("inf"), float("nan"), -1.0):
         with pytest.raises(BadInput, match="eps"):
             coefficients("eps", sigma)
-    zero, flow, plain = NoiseSchedule.linear().zero_terminal_snr(), NoiseSchedule.flow(), NoiseSchedule.linear()
+    zero, flow, plain = (
+        NoiseSchedule.linear().zero_terminal_snr(),
+        NoiseSchedule.flow(),
+        NoiseSchedule.linear(),
+    )
     for prediction, schedule in (("eps", zero), ("eps", flow), ("v", flow), ("flow", plain)):
         with pytest.raises(BadInput) as error:
             target(prediction, schedule, *pair(), T)
         assert error.value.remedy
-    for call in (lambda: coefficients("epsilon", 1.0), lambda: check("epsilon", plain), lambda: min_snr(T, "epsilon")):
+    for call in (
+        lambda: coefficients("epsilon", 1.0),
+        lambda: check("epsilon", plain),
+        lambda: min_snr(T, "epsilon"),
+    ):
         with pytest.raises(UnknownName, match="choose one of: eps, v, x0, flow"):
             call()
 
@@ -95,5 +109,10 @@ def test_rescale_restores_the_deviation_of_each_image():
 
 
 def test_interval():
-    assert [Guidance(2.0, low=0.3, high=5.0).acts(s, 0) for s in (0.3, 0.31, 5.0, 5.1)] == [False, True, True, False]
+    assert [Guidance(2.0, low=0.3, high=5.0).acts(s, 0) for s in (0.3, 0.31, 5.0, 5.1)] == [
+        False,
+        True,
+        True,
+        False,
+    ]
     assert Guidance(2.0).acts(1e-9, 0)

@@ -1,4 +1,5 @@
-"""Samplers on data whose denoiser and whose exact solution are known: orders, variances, identities, bad input."""
+"""Samplers on data whose denoiser and whose exact solution are known: orders, variances,
+identities, bad input."""
 
 import math
 from functools import cache
@@ -30,7 +31,9 @@ STEPS = (20, 40, 80, 160)
 def takes(name, option):
     """Whether the sampler's function has this argument, and no preset of it."""
     function = load(name)
-    return option in signature(function).parameters and option not in getattr(function, "keywords", {})
+    return option in signature(function).parameters and option not in getattr(
+        function, "keywords", {}
+    )
 
 
 def deterministic(name):
@@ -66,19 +69,29 @@ def order_of(name, data, known, steps=STEPS, **options):
     errors = []
     for n in steps:
         past = {"past": history(data, n)} if known and takes(name, "past") else {}
-        errors.append(rms(drive(load(name)(START, grid(n), silent, **past, **options), data.denoise) - exact))
+        errors.append(
+            rms(drive(load(name)(START, grid(n), silent, **past, **options), data.denoise) - exact)
+        )
     return slope(errors, steps)
 
 
-LATE = ("gradient_estimation", "gradient_estimation_cfg_pp", "deis", "dpm_solver_3")  # still bend at 20 … 160 steps
+LATE = (
+    "gradient_estimation",
+    "gradient_estimation_cfg_pp",
+    "deis",
+    "dpm_solver_3",
+)  # still bend at 20 … 160 steps
 
 
 @pytest.mark.parametrize("data", [MIXTURE, GAUSS], ids=["mixture", "gauss"])
-@pytest.mark.parametrize("name", [n for n in NAMES if SAMPLERS[n].order and not SAMPLERS[n].stochastic])
+@pytest.mark.parametrize(
+    "name", [n for n in NAMES if SAMPLERS[n].order and not SAMPLERS[n].stochastic]
+)
 def test_order_of_convergence(name, data):
-    """The order that SAMPLERS claims, measured, with exact starting values. A slope over 20 … 160 steps still holds
-    some of the next order's term: 0.1 for first order and 0.15 for second and third are the project's bars; for fourth
-    order 0.5 and no upper bound, since errors near 1e-7 there run into what the mixture's bisection leaves."""
+    """The order that SAMPLERS claims, measured, with exact starting values. A slope over 20 … 160
+    steps still holds some of the next order's term: 0.1 for first order and 0.15 for second and
+    third are the project's bars; for fourth order 0.5 and no upper bound, since errors near 1e-7
+    there run into what the mixture's bisection leaves."""
     order = SAMPLERS[name].order
     found = order_of(name, data, True, (80, 160, 320, 640) if name in LATE else STEPS)
     if order == 4 or (order == 3 and data is GAUSS):  # a linear denoiser can flatter
@@ -115,44 +128,83 @@ def test_orders_of_options(name, options, least):
 
 @pytest.mark.parametrize("name", [n for n in NAMES if SAMPLERS[n].own_order])
 def test_order_with_its_own_start(name):
-    """A start of first order costs an error ∝ steps⁻² at the far end of the grid, where steps are long and the error is
-    then damped: what is left of it shows only at many steps."""
-    assert order_of(name, MIXTURE, False, (160, 320, 640, 1280), **deterministic(name)) > SAMPLERS[name].own_order - 0.1
+    """A start of first order costs an error ∝ steps⁻² at the far end of the grid, where steps are
+    long and the error is then damped: what is left of it shows only at many steps."""
+    assert (
+        order_of(name, MIXTURE, False, (160, 320, 640, 1280), **deterministic(name))
+        > SAMPLERS[name].own_order - 0.1
+    )
 
 
 PHI = "φ"  # ER-SDE's drift, see there
-DRIFTS = [  # k: 1 + the share of noise, eta² where eta scales its deviation, eta where it scales its variance's rate
-    *((name, {"eta": eta}, 1 + eta**2, None)
-      for name in ("euler_a", "ddim", "euler_cfg_pp") for eta in (0.0, 0.5, 1.0)),
-    *((name, {}, 2.0, None) for name in ("ddpm", "dpm2_a", "dpmpp_2s_a", "dpmpp_sde", "res_multistep_a",
-                                         "euler_a_cfg_pp", "dpmpp_2s_a_cfg_pp", "res_multistep_a_cfg_pp")),
-    *(("dpmpp_2m_sde", {"solver": s, "eta": eta}, 1 + eta, None)
-      for s in ("midpoint", "heun") for eta in (0.0, 0.5, 1.0)),
-    *((name, {}, 2.0, None) for name in ("dpmpp_2m_sde_heun", "dpmpp_3m_sde", "seeds_2", "seeds_3",
-                                         "exp_heun_2_x0_sde")),
+# k: 1 + the share of noise, eta² where eta scales its deviation, eta where it scales its variance's
+# rate
+DRIFTS = [
+    *(
+        (name, {"eta": eta}, 1 + eta**2, None)
+        for name in ("euler_a", "ddim", "euler_cfg_pp")
+        for eta in (0.0, 0.5, 1.0)
+    ),
+    *(
+        (name, {}, 2.0, None)
+        for name in (
+            "ddpm",
+            "dpm2_a",
+            "dpmpp_2s_a",
+            "dpmpp_sde",
+            "res_multistep_a",
+            "euler_a_cfg_pp",
+            "dpmpp_2s_a_cfg_pp",
+            "res_multistep_a_cfg_pp",
+        )
+    ),
+    *(
+        ("dpmpp_2m_sde", {"solver": s, "eta": eta}, 1 + eta, None)
+        for s in ("midpoint", "heun")
+        for eta in (0.0, 0.5, 1.0)
+    ),
+    *(
+        (name, {}, 2.0, None)
+        for name in ("dpmpp_2m_sde_heun", "dpmpp_3m_sde", "seeds_2", "seeds_3", "exp_heun_2_x0_sde")
+    ),
     ("seeds_3", {"eta": 0.5}, 1.5, None),
     ("seeds_2", {"exact": True}, 2.0, None),
-    *((name, {"tau": tau, "tau_min": 0.0, "tau_max": 100.0}, 1 + tau**2, 3)  # 4 from a known start
-      for name in ("sa_solver", "sa_solver_pece") for tau in (0.5, 1.0)),
+    *(
+        (
+            name,
+            {"tau": tau, "tau_min": 0.0, "tau_max": 100.0},
+            1 + tau**2,
+            3,
+        )  # 4 from a known start
+        for name in ("sa_solver", "sa_solver_pece")
+        for tau in (0.5, 1.0)
+    ),
     *(("er_sde", {"order": order}, PHI, min(order, 2)) for order in (1, 2, 3)),
-    ("er_sde", {"exact": True}, PHI, 2),  # with its own start; that its polynomial is of degree 2 is tested below
-]  # fmt: skip
+    # with its own start; that its polynomial is of degree 2 is tested below
+    ("er_sde", {"exact": True}, PHI, 2),
+]
 
 
 def test_every_stochastic_sampler_with_an_order_has_its_drift_measured():
-    assert {n for n in NAMES if SAMPLERS[n].stochastic and SAMPLERS[n].order} <= {name for name, *_ in DRIFTS}
+    assert {n for n in NAMES if SAMPLERS[n].stochastic and SAMPLERS[n].order} <= {
+        name for name, *_ in DRIFTS
+    }
 
 
 @cache
 def drift_on_mixture(k, steps=1000):
-    """dx/dlog sigma = k·(x − x0) from 2 to 0.05 by the classical Runge-Kutta rule, good to (3.7 / 1000)⁴ = 2e-10. For
-    ER-SDE k is dlog φ/dlog sigma, by a central difference of 1e-5 good to 1e-10."""
+    """dx/dlog sigma = k·(x − x0) from 2 to 0.05 by the classical Runge-Kutta rule, good to (3.7 /
+    1000)⁴ = 2e-10. For ER-SDE k is dlog φ/dlog sigma, by a central difference of 1e-5 good to
+    1e-10."""
     x, log, h = START / 10, math.log(2.0), math.log(0.05 / 2.0) / steps
 
     def strength(sigma):
         if k != PHI:
             return k
-        a, b = (float(scale(torch.tensor(sigma * math.exp(d), dtype=torch.float64)).log()) for d in (1e-5, -1e-5))
+        a, b = (
+            float(scale(torch.tensor(sigma * math.exp(d), dtype=torch.float64)).log())
+            for d in (1e-5, -1e-5)
+        )
         return (a - b) / 2e-5
 
     def f(x, log):
@@ -169,11 +221,12 @@ def drift_on_mixture(k, steps=1000):
 
 @pytest.mark.parametrize(
     ("options", "degree"), [({"order": 1}, 0), ({"order": 2}, 1), ({}, 2), ({"exact": True}, 2)]
-)  # fmt: skip
+)
 def test_er_sde_is_its_polynomial_in_sigma(options, degree):
-    """x/φ falls by ∫ x0·φ′/φ² dσ: by parts, by x0/φ at the ends and ∫ x0′/φ, here by Simpson's rule in 1,000 parts of a
-    step (error below 1e-12). Steps of length 1 in sigma; what is published as order 3 takes x0 for more than it is, by
-    the quadratic's factor times (σ − s), see there. One degree more is missed by far."""
+    """x/φ falls by ∫ x0·φ′/φ² dσ: by parts, by x0/φ at the ends and ∫ x0′/φ, here by Simpson's rule
+    in 1,000 parts of a step (error below 1e-12). Steps of length 1 in sigma; what is published as
+    order 3 takes x0 for more than it is, by the quadratic's factor times (σ − s), see there. One
+    degree more is missed by far."""
     factors = [0.7, -0.3, 0.05, 0.02]
 
     def missed(degree, more):
@@ -184,13 +237,22 @@ def test_er_sde_is_its_polynomial_in_sigma(options, degree):
         levels = torch.arange(10.0, 1.5, -1.0, dtype=torch.float64)
         run = load("er_sde")(START, levels, silent, s_noise=0.0, past=past, **options)
         found = drive(run, lambda query: Answer(torch.full_like(query.x, x0(query.sigma))))
-        x, simpson = START, torch.tensor([1.0, *([4.0, 2.0] * 499), 4.0, 1.0], dtype=torch.float64) / 3000
+        x, simpson = (
+            START,
+            torch.tensor([1.0, *([4.0, 2.0] * 499), 4.0, 1.0], dtype=torch.float64) / 3000,
+        )
         for s, t in pairwise(levels.tolist()):
             at = torch.linspace(t, s, 1001, dtype=torch.float64)
             size = scale(at)
-            slopes = sum(p * f * at ** (p - 1) for p, f in enumerate(factors[: degree + 1]) if p) + more + 0 * at
+            slopes = (
+                sum(p * f * at ** (p - 1) for p, f in enumerate(factors[: degree + 1]) if p)
+                + more
+                + 0 * at
+            )
             ends = (x0(t) + more * (t - s)) / float(size[0]) - x0(s) / float(size[-1])
-            x = float(size[0]) * (x / float(size[-1]) + ends + float((simpson * slopes / size).sum()))
+            x = float(size[0]) * (
+                x / float(size[-1]) + ends + float((simpson * slopes / size).sum())
+            )
         return rms(found - x)
 
     published = factors[2] if options == {} else 0.0
@@ -201,10 +263,14 @@ def test_er_sde_is_its_polynomial_in_sigma(options, degree):
 
 @pytest.mark.parametrize(("name", "options", "k", "order"), DRIFTS)
 def test_order_of_the_drift_of_the_stochastic(name, options, k, order):
-    """With the noise held at 0 a reverse SDE is an ODE, dx/dlog sigma = k·(x − x0). From 2 on: higher up it forgets its
-    start so fast (as sigma^−k) that only the last few steps would be measured."""
+    """With the noise held at 0 a reverse SDE is an ODE, dx/dlog sigma = k·(x − x0). From 2 on:
+    higher up it forgets its start so fast (as sigma^−k) that only the last few steps would be
+    measured."""
     exact, order, steps = drift_on_mixture(k), order or SAMPLERS[name].order, (40, 80, 160, 320)
-    run = [drive(load(name)(START / 10, grid(n, top=2.0), silent, **options), MIXTURE.denoise) for n in steps]
+    run = [
+        drive(load(name)(START / 10, grid(n, top=2.0), silent, **options), MIXTURE.denoise)
+        for n in steps
+    ]
     found = slope([rms(x - exact) for x in run], steps)
     if name.startswith("sa_solver"):
         assert found > order - 0.15
@@ -214,12 +280,19 @@ def test_order_of_the_drift_of_the_stochastic(name, options, k, order):
 
 @pytest.mark.parametrize(
     ("name", "options"),
-    [("euler_a", {}), ("ddim", {"eta": 1.0}), ("ddpm", {}), ("dpmpp_2m_sde", {"solver": "midpoint"}),
-     ("dpmpp_2m_sde_heun", {}), ("dpmpp_3m_sde", {}), ("euler_a_cfg_pp", {})],
-)  # fmt: skip
+    [
+        ("euler_a", {}),
+        ("ddim", {"eta": 1.0}),
+        ("ddpm", {}),
+        ("dpmpp_2m_sde", {"solver": "midpoint"}),
+        ("dpmpp_2m_sde_heun", {}),
+        ("dpmpp_3m_sde", {}),
+        ("euler_a_cfg_pp", {}),
+    ],
+)
 def test_eta_1_has_the_mean_of_gaussian_data_in_any_number_of_steps(name, options):
-    """It is then the posterior of the forward process, whose mean x − m ∝ c² + sigma² on Gaussian data. For the multi-
-    step ones that also says that the slope of x0 is 0 along it."""
+    """It is then the posterior of the forward process, whose mean x − m ∝ c² + sigma² on Gaussian
+    data. For the multi- step ones that also says that the slope of x0 is 0 along it."""
     exact = GAUSS.m + (START - GAUSS.m) * (GAUSS.c**2 + 0.05**2) / (GAUSS.c**2 + 20.0**2)
     for steps in (1, 2, 7):
         x = drive(load(name)(START, grid(steps), silent, **options), GAUSS.denoise)
@@ -227,9 +300,9 @@ def test_eta_1_has_the_mean_of_gaussian_data_in_any_number_of_steps(name, option
 
 
 def variance(name, steps, final="none", **options):
-    """Exact variance of a run's outcome on Gaussian data of variance c² about 0, over what it should be. There a
-    sampler is linear in its start and in each of its noises: image 0 gets the start 1, image j the j-th noise 1, and
-    variances of independents add."""
+    """Exact variance of a run's outcome on Gaussian data of variance c² about 0, over what it
+    should be. There a sampler is linear in its start and in each of its noises: image 0 gets the
+    start 1, image j the j-th noise 1, and variances of independents add."""
     c, levels, calls = 0.6, grid(steps, final), []
 
     def answer(query):
@@ -257,29 +330,49 @@ def variance(name, steps, final="none", **options):
 @pytest.mark.parametrize(
     ("name", "options", "order"),
     [
-        *((name, {"eta": eta}, 1) for name in ("euler_a", "ddim", "euler_cfg_pp") for eta in (0.0, 0.5, 1.0)),
+        *(
+            (name, {"eta": eta}, 1)
+            for name in ("euler_a", "ddim", "euler_cfg_pp")
+            for eta in (0.0, 0.5, 1.0)
+        ),
         ("ddpm", {}, 1),
         ("euler_a_cfg_pp", {}, 1),
-        *(("dpmpp_2m_sde", {"eta": e, "solver": s}, 2) for e in (0.0, 0.5, 1.0) for s in ("midpoint", "heun")),
+        *(
+            ("dpmpp_2m_sde", {"eta": e, "solver": s}, 2)
+            for e in (0.0, 0.5, 1.0)
+            for s in ("midpoint", "heun")
+        ),
         *((name, {}, 1) for name in ("dpm2_a", "dpmpp_2s_a", "dpmpp_2s_a_cfg_pp", "dpmpp_sde")),
         ("dpmpp_3m_sde", {}, 2),
-        *((name, {}, 2) for name in ("res_multistep_a", "res_multistep_a_cfg_pp", "seeds_2", "exp_heun_2_x0_sde")),
+        *(
+            (name, {}, 2)
+            for name in (
+                "res_multistep_a",
+                "res_multistep_a_cfg_pp",
+                "seeds_2",
+                "exp_heun_2_x0_sde",
+            )
+        ),
         ("seeds_3", {}, 2),
         ("er_sde", {}, 2),
-        *((name, {"tau_min": 0.0, "tau_max": 100.0}, 2) for name in ("sa_solver", "sa_solver_pece")),
+        *(
+            (name, {"tau_min": 0.0, "tau_max": 100.0}, 2)
+            for name in ("sa_solver", "sa_solver_pece")
+        ),
     ],
 )
 def test_variance_of_gaussian_data(name, options, order):
-    """Whatever share of noise, the outcome nears the data's variance (plus what is left of the noise), with at least
-    this order; noise of a wrong size would leave an error that no number of steps removes."""
+    """Whatever share of noise, the outcome nears the data's variance (plus what is left of the
+    noise), with at least this order; noise of a wrong size would leave an error that no number of
+    steps removes."""
     few, many = (abs(variance(name, n, **options) - 1) for n in (80, 320))
     assert math.log(few / many, 4) > order - (0.1 if order == 1 else 0.15)
     assert many < 0.025
 
 
 def test_variance_where_the_run_itself_goes_astray():
-    """Restart's noise brings x from 0.1 to 2 with the right variance: Heun's own error at 80 steps, 1e-3, is all that
-    is left. LCM keeps no variance but that of x0 at its last level."""
+    """Restart's noise brings x from 0.1 to 2 with the right variance: Heun's own error at 80 steps,
+    1e-3, is all that is left. LCM keeps no variance but that of x0 at its last level."""
     assert variance("restart", 80, "zero") == pytest.approx(1, abs=5e-3)
     assert variance("dpm_fast", 240) == pytest.approx(1, abs=0.03)
     found = 0.36 + 400  # of x
@@ -288,7 +381,9 @@ def test_variance_where_the_run_itself_goes_astray():
     assert variance("lcm", 10, "zero") == pytest.approx(found / 0.36, rel=1e-12)
 
 
-@pytest.mark.parametrize("name", [n for n in NAMES if "s_noise" in SAMPLERS[n].options and n != "dpm_adaptive"])
+@pytest.mark.parametrize(
+    "name", [n for n in NAMES if "s_noise" in SAMPLERS[n].options and n != "dpm_adaptive"]
+)
 def test_s_noise_scales_the_noise_alone(name):
     """DPM adaptive aside, whose steps depend on what they find."""
     churn = {"s_churn": 5.0} if takes(name, "s_churn") else {}
@@ -297,10 +392,14 @@ def test_s_noise_scales_the_noise_alone(name):
         noise = noise or unit_noise(len(START))
         eta = {"eta": 1.0} if takes(name, "eta") else {}
         levels = grid(20, "zero")
-        return drive(load(name)(START, levels, noise, s_noise=s_noise, **churn, **eta), GAUSS.denoise)
+        return drive(
+            load(name)(START, levels, noise, s_noise=s_noise, **churn, **eta), GAUSS.denoise
+        )
 
     assert torch.equal(run(0.0), run(1.0, silent))
-    assert torch.allclose(run(0.5) - run(0.0), (run(1.0) - run(0.0)) / 2, atol=1e-11)  # affine in the noise
+    assert torch.allclose(
+        run(0.5) - run(0.0), (run(1.0) - run(0.0)) / 2, atol=1e-11
+    )  # affine in the noise
     assert not torch.equal(run(0.5), run(0.0))
 
 
@@ -330,8 +429,8 @@ def test_churn_raises_the_level_where_it_may(name):
 
 @pytest.mark.parametrize("name", [n for n in NAMES if n not in ("lcm", "dpm_adaptive", "dpm_fast")])
 def test_a_single_point_is_found_exactly(name):
-    """Data that is one point m: x − m ∝ sigma, whatever the steps; what noise adds is scaled away by any of the steps
-    that follow, so only the deterministic part is looked at."""
+    """Data that is one point m: x − m ∝ sigma, whatever the steps; what noise adds is scaled away
+    by any of the steps that follow, so only the deterministic part is looked at."""
     m = 0.7
 
     def answer(query):
@@ -372,8 +471,18 @@ def test_a_single_point_is_found_exactly(name):
         ("ipndm", {"order": 1}, "euler", {}),
         ("gradient_estimation", {"gamma": 1.0}, "euler", {}),
         ("deis", {"order": 1}, "euler", {}),
-        ("sa_solver", {"tau": 0.0, "predictor": 2, "corrector": 0, "lower_order_final": False}, "res_multistep", {}),
-        ("sa_solver", {"tau": 0.0, "predictor": 3, "corrector": 0, "lower_order_final": False}, "dpmpp_3m", {}),
+        (
+            "sa_solver",
+            {"tau": 0.0, "predictor": 2, "corrector": 0, "lower_order_final": False},
+            "res_multistep",
+            {},
+        ),
+        (
+            "sa_solver",
+            {"tau": 0.0, "predictor": 3, "corrector": 0, "lower_order_final": False},
+            "dpmpp_3m",
+            {},
+        ),
         ("ddim_cfg_pp", {}, "euler", {}),
         ("ddim_cfg_pp", {}, "euler_cfg_pp", {}),
         ("euler_a_cfg_pp", {}, "euler_a", {}),
@@ -396,12 +505,15 @@ def test_ipndm_v_is_lms_where_its_weights_are_right(options):
     """Up to order 2 the published ones are."""
     a = drive(load("ipndm_v")(START, grid(20), silent, **options), MIXTURE.denoise)
     order = {k: v for k, v in options.items() if k == "order"}
-    assert (a - drive(load("lms")(START, grid(20), silent, **order), MIXTURE.denoise)).abs().max() < 1e-10
+    assert (
+        a - drive(load("lms")(START, grid(20), silent, **order), MIXTURE.denoise)
+    ).abs().max() < 1e-10
 
 
 @pytest.mark.parametrize("eta", [0.0, 0.3, 1.0])
 def test_ancestral_step_is_ddims_in_its_own_coordinates(eta):
-    """Song et al. 2021, eq. 12 and 16, are written in ᾱ for x scaled by √ᾱ; 1/√ᾱ_next brings them here."""
+    """Song et al. 2021, eq. 12 and 16, are written in ᾱ for x scaled by √ᾱ; 1/√ᾱ_next brings them
+    here."""
     for s, t in ((14.6, 9.0), (2.0, 1.9), (0.3, 0.03)):
         a, a_next = 1 / (1 + s**2), 1 / (1 + t**2)
         up = eta * math.sqrt((1 - a_next) / (1 - a)) * math.sqrt(1 - a / a_next)
@@ -416,9 +528,14 @@ def test_ancestral_step_is_ddims_in_its_own_coordinates(eta):
 @pytest.mark.parametrize("eta", [0.0, 0.6, 1.0])
 def test_ddim_is_that_of_diffusers(to_one, eta):
     theirs = DDIMScheduler(
-        beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, clip_sample=False,
-        set_alpha_to_one=to_one, steps_offset=1, timestep_spacing="leading",
-    )  # fmt: skip
+        beta_schedule="scaled_linear",
+        beta_start=0.00085,
+        beta_end=0.012,
+        clip_sample=False,
+        set_alpha_to_one=to_one,
+        steps_offset=1,
+        timestep_spacing="leading",
+    )
     theirs.set_timesteps(20)
     levels = sigmas(SD, 20, "leading", "zero" if to_one else "first", steps_offset=1)
 
@@ -444,7 +561,10 @@ def test_an_image_does_not_depend_on_its_batch(name):
     def run(seeds):
         noise = Noise(seeds, (4, 8, 8))
         levels = grid(22 if name == "restart" else 8, "zero")  # so that it does restart
-        return drive(load(name)(noise.initial * 20, levels, noise), lambda q: Answer(torch.tanh(q.x), torch.tanh(q.x)))
+        return drive(
+            load(name)(noise.initial * 20, levels, noise),
+            lambda q: Answer(torch.tanh(q.x), torch.tanh(q.x)),
+        )
 
     batch = run([5, 6, 7])
     assert batch.dtype == torch.float32
@@ -458,9 +578,10 @@ OWN_LEVELS = ("dpm_fast", "dpm_adaptive", "restart")
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("final", ["zero", "none"])
 def test_questions_asked(name, final):
-    """As many as SAMPLERS says, at most, in order; a step's first at the grid's own level, the others down to its end
-    (Heun++ looks one step further). Noise is drawn only by the stochastic ones, inside the step, and never on the way
-    to sigma 0; the last step to 0 is the last picture answered."""
+    """As many as SAMPLERS says, at most, in order; a step's first at the grid's own level, the
+    others down to its end (Heun++ looks one step further). Noise is drawn only by the stochastic
+    ones, inside the step, and never on the way to sigma 0; the last step to 0 is the last picture
+    answered."""
     asked, order, drawn, levels, answers = [], [], [], grid(5, final), []
 
     def answer(query):
@@ -474,7 +595,9 @@ def test_questions_asked(name, final):
         return torch.zeros(())
 
     x = drive(load(name)(START, levels, noise), answer)
-    assert bool(drawn) == SAMPLERS[name].stochastic or name == "restart"  # no restart in so short a run
+    assert (
+        bool(drawn) == SAMPLERS[name].stochastic or name == "restart"
+    )  # no restart in so short a run
     assert order == sorted(order)  # steps never fall, for an image
     assert asked[0][0] == 0
     assert asked[-1][0] <= 4
@@ -506,7 +629,9 @@ def test_dpm_fast_asks_as_often_as_the_run_has_steps():
         drive(load("dpm_fast")(START, grid(n, "zero"), silent), answer)
         assert len(asked) == n
         orders = [3] * (n // 3 - 1) + [2, 1] if n % 3 == 0 else [3] * (n // 3) + [n % 3]
-        assert [q.step for q in asked if q.stage == 0] == [sum(orders[:i]) for i in range(len(orders))]
+        assert [q.step for q in asked if q.stage == 0] == [
+            sum(orders[:i]) for i in range(len(orders))
+        ]
 
 
 def test_dpm_adaptive_takes_more_steps_for_less_error_and_each_image_its_own():
@@ -514,7 +639,9 @@ def test_dpm_adaptive_takes_more_steps_for_less_error_and_each_image_its_own():
     for rtol in (0.1, 0.01, 0.001, 0.0001):
         asked = []
         run = dpm_adaptive(START, grid(5), silent, eta=0.0, rtol=rtol, atol=rtol / 6)
-        errors.append(rms(drive(run, lambda q, asked=asked: (asked.append(q), MIXTURE.denoise(q))[1]) - exact))
+        errors.append(
+            rms(drive(run, lambda q, asked=asked: (asked.append(q), MIXTURE.denoise(q))[1]) - exact)
+        )
         counts.append(len(asked))
     assert errors == sorted(errors, reverse=True)
     assert errors[-1] < 1e-3
@@ -556,7 +683,9 @@ def test_integrals():
         found = sum(weight * node**degree for node, weight in zip(nodes, weights, strict=True))
         assert found == pytest.approx(exact, abs=1e-14)
     # Adams-Bashforth's own weights for even steps
-    assert adams([3.0, 2.0, 1.0, 0.0], 3.0, 4.0) == pytest.approx([55 / 24, -59 / 24, 37 / 24, -9 / 24], abs=1e-12)
+    assert adams([3.0, 2.0, 1.0, 0.0], 3.0, 4.0) == pytest.approx(
+        [55 / 24, -59 / 24, 37 / 24, -9 / 24], abs=1e-12
+    )
     u = torch.linspace(0, 1, 200_001, dtype=torch.float64)
     for h in (1e-3, 0.3, 0.999, 1.001, 4.0):
         for p, moment in enumerate(moments(h, 4)):
@@ -567,15 +696,28 @@ def test_integrals():
         for coefficients_ in ((1.0, 0, 0), (0, 1.0, 0), (2.0, -1.0, 3.0)):
             exact = sum(c * m for c, m in zip(coefficients_, moments(h, 3), strict=True))
             values = [sum(c * place**p for p, c in enumerate(coefficients_)) for place in places]
-            assert sum(w * v for w, v in zip(found, values, strict=True)) == pytest.approx(exact, abs=1e-12)
+            assert sum(w * v for w, v in zip(found, values, strict=True)) == pytest.approx(
+                exact, abs=1e-12
+            )
 
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(
     "levels",
-    [[], [1.0], [0.0, 1.0], [2.0, 3.0, 1.0], [2.0, 2.0, 1.0], [1.0, 0.0, 0.0], [1.0, -1.0],
-     [float("inf"), 1.0], [float("nan"), 1.0], [2.0, float("nan")], [2.0, float("nan"), 1.0]],
-)  # fmt: skip
+    [
+        [],
+        [1.0],
+        [0.0, 1.0],
+        [2.0, 3.0, 1.0],
+        [2.0, 2.0, 1.0],
+        [1.0, 0.0, 0.0],
+        [1.0, -1.0],
+        [float("inf"), 1.0],
+        [float("nan"), 1.0],
+        [2.0, float("nan")],
+        [2.0, float("nan"), 1.0],
+    ],
+)
 def test_bad_sigmas(name, levels):
     with pytest.raises(BadInput, match="strictly decreasing") as error:
         drive(load(name)(START, torch.tensor(levels), silent), MIXTURE.denoise)
@@ -594,13 +736,26 @@ def test_bad_options(name, bad):
 
 
 OPTIONS = {  # option → values that cannot be used
-    "order": (0, 5, -1), "variable": ("rho",), "gamma": (0.5, float("nan"), 9.0), "solver": ("rk4",), "r": (0.0, 1.5),
-    "rtol": (-1.0, float("nan")), "h_init": (0.0, float("inf")), "accept_safety": (0.0, 1.0), "variant": ("bh3",),
-    "tau": (-1.0, float("nan")), "predictor": (0, 5), "corrector": (-1, 5), "r1": (0.0, 0.9), "r2": (0.1, 1.1),
-}  # fmt: skip
+    "order": (0, 5, -1),
+    "variable": ("rho",),
+    "gamma": (0.5, float("nan"), 9.0),
+    "solver": ("rk4",),
+    "r": (0.0, 1.5),
+    "rtol": (-1.0, float("nan")),
+    "h_init": (0.0, float("inf")),
+    "accept_safety": (0.0, 1.0),
+    "variant": ("bh3",),
+    "tau": (-1.0, float("nan")),
+    "predictor": (0, 5),
+    "corrector": (-1, 5),
+    "r1": (0.0, 0.9),
+    "r2": (0.1, 1.1),
+}
 
 
-@pytest.mark.parametrize(("name", "option"), [(n, o) for n in NAMES for o in OPTIONS if takes(n, o)])
+@pytest.mark.parametrize(
+    ("name", "option"), [(n, o) for n in NAMES for o in OPTIONS if takes(n, o)]
+)
 def test_bad_values_of_options(name, option):
     for value in OPTIONS[option]:
         with pytest.raises((BadInput, UnknownName)) as error:
@@ -621,7 +776,10 @@ def test_registry():
     assert find("DPM++ 2m sde") is find("dpmpp_2m_sde") is SAMPLERS["dpmpp_2m_sde"]
     assert find(" Euler A ").name == "euler_a"
     for entry in SAMPLERS.values():
-        assert all(find(name) is entry for name in (entry.name, entry.label, entry.label.upper(), *entry.aliases))
+        assert all(
+            find(name) is entry
+            for name in (entry.name, entry.label, entry.label.upper(), *entry.aliases)
+        )
     assert parse("DPM++ 2M Karras") == (SAMPLERS["dpmpp_2m"], "karras")
     assert parse("DPM++ 2M SDE Exponential") == (SAMPLERS["dpmpp_2m_sde"], "exponential")
     assert parse("k_dpmpp_2m_ka") == (SAMPLERS["dpmpp_2m"], "karras")

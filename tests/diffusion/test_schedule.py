@@ -1,4 +1,5 @@
-"""The schedule tables against independent arithmetic, and the two ways between timestep and sigma."""
+"""The schedule tables against independent arithmetic, and the two ways between timestep and
+sigma."""
 
 import math
 from decimal import Decimal, getcontext
@@ -30,9 +31,15 @@ def test_stable_diffusion_schedule_to_10_digits():
         alpha_bar *= 1 - (low + (high - low) * t / 999) ** 2
         snr = alpha_bar / (1 - alpha_bar)
         # half a unit in the tenth digit; float64 itself reaches about 1e-13 after 1000 products
-        for ours, exact in ((schedule.alpha_bar, alpha_bar), (schedule.snr, snr), (schedule.sigmas, 1 / snr.sqrt())):
+        for ours, exact in (
+            (schedule.alpha_bar, alpha_bar),
+            (schedule.snr, snr),
+            (schedule.sigmas, 1 / snr.sqrt()),
+        ):
             assert float(ours[t]) == pytest.approx(float(exact), rel=5e-11)
-    assert float(schedule.sigmas[-1]) == pytest.approx(14.6146, abs=1e-4)  # the figure everyone quotes
+    assert float(schedule.sigmas[-1]) == pytest.approx(
+        14.6146, abs=1e-4
+    )  # the figure everyone quotes
     assert float(schedule.sigmas[0]) == pytest.approx(0.0292, abs=1e-4)
 
 
@@ -45,7 +52,9 @@ def test_cosine_is_the_cosine_where_beta_is_not_clipped():
 
 def test_flow_sigma_is_s_over_1_minus_s():
     s = torch.arange(1, 1000, dtype=torch.float64) / 1000
-    assert torch.allclose(NoiseSchedule.flow().sigmas[:-1], s / (1 - s), rtol=1e-9)  # 1 − ᾱ loses digits near s = 0
+    assert torch.allclose(
+        NoiseSchedule.flow().sigmas[:-1], s / (1 - s), rtol=1e-9
+    )  # 1 − ᾱ loses digits near s = 0
     # the shift multiplies sigma: s' / (1 − s') = shift · s / (1 − s)
     assert torch.allclose(NoiseSchedule.flow(shift=3.0).sigmas[:-1], 3 * s / (1 - s), rtol=1e-9)
 
@@ -72,8 +81,12 @@ def test_tables_are_finite_increasing_float64(schedule):
 @families
 def test_t_and_sigma_are_inverse(schedule):
     t = torch.tensor([0.0, 0.25, 1.0, 17.5, 500.0, 998.0, 998.7, 999.0], dtype=torch.float64)
-    assert torch.allclose(schedule.t(schedule.sigma(t)), t, atol=1e-8)  # a log divided by its small step
-    assert torch.allclose(schedule.sigma(torch.arange(1000)), schedule.sigmas, rtol=1e-14)  # exp of log
+    assert torch.allclose(
+        schedule.t(schedule.sigma(t)), t, atol=1e-8
+    )  # a log divided by its small step
+    assert torch.allclose(
+        schedule.sigma(torch.arange(1000)), schedule.sigmas, rtol=1e-14
+    )  # exp of log
     middle = (schedule.sigmas[3] * schedule.sigmas[4]).sqrt()  # linear in log sigma
     assert float(schedule.sigma(3.5)) == pytest.approx(float(middle), rel=1e-12)
 
@@ -97,10 +110,14 @@ def test_what_a_network_is_shown(schedule):
     x = add_noise(schedule, x0, n, torch.tensor([0, 10, 500, 999]))
     assert x.dtype == torch.float32
     if schedule.infinite:
-        assert torch.equal(x[3], n[3])  # nothing floored in training: the last timestep is pure noise
+        assert torch.equal(
+            x[3], n[3]
+        )  # nothing floored in training: the last timestep is pure noise
 
 
-@pytest.mark.parametrize("betas", [[], [0.1], [0.1, -0.1], [0.1, 1.5], [0.1, float("nan")], [0.0, 0.1], [1.0, 0.5]])
+@pytest.mark.parametrize(
+    "betas", [[], [0.1], [0.1, -0.1], [0.1, 1.5], [0.1, float("nan")], [0.0, 0.1], [1.0, 0.5]]
+)
 def test_bad_betas(betas):
     with pytest.raises(BadInput, match="alpha_bar") as error:
         NoiseSchedule.from_betas(betas)

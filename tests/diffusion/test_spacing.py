@@ -19,8 +19,14 @@ from fromnoise.errors import BadInput, UnknownName
 SD = NoiseSchedule.scaled_linear()
 SD_CONFIG = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
 TABLE = SD.sigmas.numpy()
-FP32 = 2e-5  # diffusers keeps ᾱ in float32: its rounding grows over 1000 products, and 1 − ᾱ loses digits at t = 0
-WAYS = [*((name, {}) for name in SPACINGS), ("beta", {"of": "timestep"}), ("align_your_steps", {"family": "sdxl"})]
+# diffusers keeps ᾱ in float32: its rounding grows over 1000 products, and 1 − ᾱ loses digits at t =
+# 0
+FP32 = 2e-5
+WAYS = [
+    *((name, {}) for name in SPACINGS),
+    ("beta", {"of": "timestep"}),
+    ("align_your_steps", {"family": "sdxl"}),
+]
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 7, 20, 50, 999])
@@ -33,14 +39,20 @@ def test_timesteps_of_diffusers(spacing, offset, steps):
     assert ours.shape == (steps + 1,)
     assert ours.dtype == torch.float64
     assert float(ours[-1]) == 0
-    assert torch.allclose(SD.t(ours[:-1]), theirs.timesteps.double(), atol=1e-8)  # a log divided by its small step
+    assert torch.allclose(
+        SD.t(ours[:-1]), theirs.timesteps.double(), atol=1e-8
+    )  # a log divided by its small step
 
 
-@pytest.mark.parametrize("steps", [2, 3, 7, 20, 50, 1000])  # at 1 diffusers starts at t = 0, we at T − 1
+@pytest.mark.parametrize(
+    "steps", [2, 3, 7, 20, 50, 1000]
+)  # at 1 diffusers starts at t = 0, we at T − 1
 def test_linspace_of_diffusers(steps):
     theirs = EulerDiscreteScheduler(timestep_spacing="linspace", **SD_CONFIG)
     theirs.set_timesteps(steps)
-    assert torch.allclose(SD.t(sigmas(SD, steps, "linspace")[:-1]), theirs.timesteps.double(), atol=1e-4)  # float32 t
+    assert torch.allclose(
+        SD.t(sigmas(SD, steps, "linspace")[:-1]), theirs.timesteps.double(), atol=1e-4
+    )  # float32 t
 
 
 @pytest.mark.parametrize("steps", [2, 3, 20, 50])
@@ -54,14 +66,18 @@ def test_sigmas_of_diffusers(spacing, steps):
 
 @pytest.mark.parametrize("steps", [1, 8, 20])
 def test_final_sigma_of_diffusers(steps):
-    theirs = EulerDiscreteScheduler(timestep_spacing="trailing", final_sigmas_type="sigma_min", **SD_CONFIG)
+    theirs = EulerDiscreteScheduler(
+        timestep_spacing="trailing", final_sigmas_type="sigma_min", **SD_CONFIG
+    )
     theirs.set_timesteps(steps)
     assert torch.allclose(sigmas(SD, steps, "trailing", "first"), theirs.sigmas.double(), rtol=FP32)
 
 
 @pytest.mark.parametrize("steps", [2, 3, 20, 50])
 def test_beta_of_diffusers(steps, monkeypatch):
-    ppf = SimpleNamespace(stats=SimpleNamespace(beta=SimpleNamespace(ppf=quantile)))  # instead of scipy
+    ppf = SimpleNamespace(
+        stats=SimpleNamespace(beta=SimpleNamespace(ppf=quantile))
+    )  # instead of scipy
     monkeypatch.setattr(scheduling_euler_discrete, "scipy", ppf, raising=False)
     monkeypatch.setattr(scheduling_euler_discrete, "is_scipy_available", lambda: True)
     theirs = EulerDiscreteScheduler(use_beta_sigmas=True, **SD_CONFIG)
@@ -100,7 +116,9 @@ def test_uniform_spacings_of_k_diffusion(steps):
         return np.exp(np.interp(times, np.arange(1000), np.log(TABLE)))
 
     # the last digits of the interpolation weights and of exp
-    assert sigmas(SD, steps, "uniform")[:-1].numpy() == pytest.approx(at(np.linspace(999, 0, steps)), rel=1e-12)
+    assert sigmas(SD, steps, "uniform")[:-1].numpy() == pytest.approx(
+        at(np.linspace(999, 0, steps)), rel=1e-12
+    )
     exact = at(np.linspace(999, 0, steps + 1)[:-1])
     assert sigmas(SD, steps, "sgm_uniform")[:-1].numpy() == pytest.approx(exact, rel=1e-12)
 
@@ -117,7 +135,9 @@ def test_kl_optimal_is_theorem_3_1(steps):
 @pytest.mark.parametrize("steps", [1, 3, 7, 20, 1000])
 def test_simple_of_a1111(steps):
     stride = 1000 / steps
-    assert sigmas(SD, steps, "simple")[:-1].tolist() == [TABLE[999 - int(i * stride)] for i in range(steps)]
+    assert sigmas(SD, steps, "simple")[:-1].tolist() == [
+        TABLE[999 - int(i * stride)] for i in range(steps)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -144,8 +164,12 @@ def test_linear_quadratic_is_a_line_and_a_parabola(steps):
     i = np.arange(steps + 1)
     drop = np.where(i < line, i * 0.1 / line, np.polyval(parabola, i))
     ours = sigmas(SD, steps, "linear_quadratic", threshold_noise=0.1)
-    assert ours.numpy() == pytest.approx(TABLE[-1] * (1 - drop), rel=1e-12, abs=1e-12)  # the linear solver's digits
-    assert float(sigmas(SD, 20, "linear_quadratic")[10]) == pytest.approx(TABLE[-1] * 0.975, rel=1e-14)
+    assert ours.numpy() == pytest.approx(
+        TABLE[-1] * (1 - drop), rel=1e-12, abs=1e-12
+    )  # the linear solver's digits
+    assert float(sigmas(SD, 20, "linear_quadratic")[10]) == pytest.approx(
+        TABLE[-1] * 0.975, rel=1e-14
+    )
 
 
 @pytest.mark.parametrize(
@@ -175,10 +199,14 @@ def test_quantiles_of_the_beta_distribution(p, a, b, x):
 
 @pytest.mark.parametrize("p", [0, 1e-4, 0.05, 1 / 3, 0.5, 0.7, 0.99, 1])
 def test_quantiles_known_in_closed_form(p):
-    assert quantile(p, 0.5, 0.5) == pytest.approx(np.sin(np.pi * p / 2) ** 2, rel=1e-13)  # arcsine distribution
+    assert quantile(p, 0.5, 0.5) == pytest.approx(
+        np.sin(np.pi * p / 2) ** 2, rel=1e-13
+    )  # arcsine distribution
     for k in (0.2, 1, 3):
         assert quantile(p, k, 1) == pytest.approx(p ** (1 / k), rel=1e-13)
-        assert quantile(p, 1, k) == pytest.approx(1 - (1 - p) ** (1 / k), rel=1e-11, abs=1e-16)  # 1 − … cancels
+        assert quantile(p, 1, k) == pytest.approx(
+            1 - (1 - p) ** (1 / k), rel=1e-11, abs=1e-16
+        )  # 1 − … cancels
 
 
 @pytest.mark.parametrize("steps", [1, 2, 20, 300])
@@ -188,19 +216,27 @@ def test_beta_of_sigmas_and_of_timesteps(steps):
     exact = TABLE[0] + np.sin(np.pi * p / 2) ** 2 * (TABLE[-1] - TABLE[0])
     assert ours.numpy() == pytest.approx(exact, rel=1e-12)
     p = 1 - np.linspace(0, 1, steps, endpoint=False)
-    exact = np.round(np.sin(np.pi * p / 2) ** 2 * 999, 9)  # so that the tie at p = 1/2, 499.5, is one here too
+    exact = np.round(
+        np.sin(np.pi * p / 2) ** 2 * 999, 9
+    )  # so that the tie at p = 1/2, 499.5, is one here too
     times = np.unique(np.rint(exact).astype(int))[::-1]
-    assert len(times) < steps if steps == 300 else len(times) == steps  # 300 leave equal neighbours, which are skipped
+    assert (
+        len(times) < steps if steps == 300 else len(times) == steps
+    )  # 300 leave equal neighbours, which are skipped
     ours = sigmas(SD, steps, "beta", alpha=0.5, beta=0.5, of="timestep")
     assert ours.tolist() == [*TABLE[times], 0]
 
 
-@pytest.mark.parametrize(("family", "theirs"), [("sd15", "StableDiffusionSigmas"), ("sdxl", "StableDiffusionXLSigmas")])
+@pytest.mark.parametrize(
+    ("family", "theirs"), [("sd15", "StableDiffusionSigmas"), ("sdxl", "StableDiffusionXLSigmas")]
+)
 def test_align_your_steps(family, theirs):
     published = [*AysSchedules[theirs][:-1], 0.029]  # diffusers has the 0 in the place of sigma_min
     ours = sigmas(SD, 10, "align_your_steps", "none", family=family)
     assert ours.tolist() == pytest.approx(published, rel=1e-14)  # exp of log
-    assert sigmas(SD, 11, "align_your_steps", family=family).tolist() == pytest.approx([*published, 0], rel=1e-14)
+    assert sigmas(SD, 11, "align_your_steps", family=family).tolist() == pytest.approx(
+        [*published, 0], rel=1e-14
+    )
     ours = sigmas(SD, 10, "align_your_steps", family=family, discard_penultimate=True)
     assert ours.tolist() == pytest.approx(AysSchedules[theirs], rel=1e-14)
     for steps in (1, 4, 7, 40):
@@ -213,7 +249,8 @@ def test_align_your_steps(family, theirs):
 @pytest.mark.parametrize("steps", [1, 2, 20])
 def test_discard_penultimate(spacing, options, steps):
     longer, ours = (
-        sigmas(SD, n, spacing, discard_penultimate=n == steps, **options).tolist() for n in (steps + 1, steps)
+        sigmas(SD, n, spacing, discard_penultimate=n == steps, **options).tolist()
+        for n in (steps + 1, steps)
     )
     assert ours == [*longer[:-2], 0]
     if spacing != "ddim":
@@ -222,11 +259,15 @@ def test_discard_penultimate(spacing, options, steps):
 
 def test_discard_penultimate_with_other_ends():
     longer = sigmas(SD, 9, "kl_optimal", "none").tolist()
-    assert sigmas(SD, 8, "kl_optimal", "none", discard_penultimate=True).tolist() == [*longer[:-2], longer[-1]]
+    assert sigmas(SD, 8, "kl_optimal", "none", discard_penultimate=True).tolist() == [
+        *longer[:-2],
+        longer[-1],
+    ]
     # linspace's own last level is where "first" ends: with it gone, there is a step to go
     assert sigmas(SD, 8, "linspace", "first", discard_penultimate=True).tolist() == [
-        *sigmas(SD, 9, "linspace")[:-2].tolist(), TABLE[0]
-    ]  # fmt: skip
+        *sigmas(SD, 9, "linspace")[:-2].tolist(),
+        TABLE[0],
+    ]
     with pytest.raises(BadInput, match="no step"):
         sigmas(NoiseSchedule.linear(T=2), 1, "ddim", discard_penultimate=True)
 
@@ -234,19 +275,27 @@ def test_discard_penultimate_with_other_ends():
 def test_final():
     assert float(sigmas(SD, 20, "leading", "first", steps_offset=1)[-1]) == float(SD.sigmas[0])
     assert len(sigmas(SD, 20, "karras", "none")) == 21
-    assert float(sigmas(SD, 20, "karras", "none")[-1]) == pytest.approx(float(SD.sigmas[0]), rel=1e-13)
+    assert float(sigmas(SD, 20, "karras", "none")[-1]) == pytest.approx(
+        float(SD.sigmas[0]), rel=1e-13
+    )
     with pytest.raises(BadInput, match="ends the run where"):
         sigmas(SD, 20, "leading", "first")
 
 
 @pytest.mark.parametrize(("spacing", "options"), WAYS)
-@pytest.mark.parametrize("schedule", [SD, SD.zero_terminal_snr(), NoiseSchedule.flow(), NoiseSchedule.cosine()])
+@pytest.mark.parametrize(
+    "schedule", [SD, SD.zero_terminal_snr(), NoiseSchedule.flow(), NoiseSchedule.cosine()]
+)
 @pytest.mark.parametrize("steps", [1, 2, 3, 8, 20, 50, 500, 1000])
 def test_every_spacing_on_every_schedule_decreases_to_zero(spacing, options, schedule, steps):
     ours = sigmas(schedule, steps, spacing, **options)
     assert bool(torch.isfinite(ours).all() and (ours.diff() < 0).all())
     assert float(ours[-1]) == 0
-    if spacing not in ("leading", "ddim", "align_your_steps"):  # these start below the schedule's end, as documented
+    if spacing not in (
+        "leading",
+        "ddim",
+        "align_your_steps",
+    ):  # these start below the schedule's end, as documented
         assert float(ours[0]) == pytest.approx(float(schedule.sigmas[-1]), rel=1e-12)
     if options.get("of") == "timestep":
         assert len(ours) <= steps + 1
@@ -279,14 +328,29 @@ def test_bad_steps(spacing, steps):
         *(("karras", 5, {"rho": rho}) for rho in (-1, float("inf"), 1001)),
         ("karras", 5, {"rho": 1e-3}),  # 14.6 to the power 1000 overflows
         ("karras", 5, {"rho": 1e-3, "sigma_min": 1e-3, "sigma_max": 1}),  # and 0.001 to it is 0
-        ("karras", 5, {"sigma_min": 1, "sigma_max": 1 + 1e-15}),  # no room for five levels in float64
+        (
+            "karras",
+            5,
+            {"sigma_min": 1, "sigma_max": 1 + 1e-15},
+        ),  # no room for five levels in float64
         *(("polyexponential", 5, {"rho": rho}) for rho in (0, -1, float("nan"), float("inf"), 1e4)),
-        ("polyexponential", 5, {"rho": 1000}),  # 0.75 to the power 1000 is lost beside log sigma_min
+        (
+            "polyexponential",
+            5,
+            {"rho": 1000},
+        ),  # 0.75 to the power 1000 is lost beside log sigma_min
         *(("kl_optimal", 5, {"sigma_min": low}) for low in (0, -1, float("nan"), float("inf"), 15)),
-        *(("beta", 5, {k: v}) for k in ("alpha", "beta") for v in (0, -1, float("nan"), float("inf"), 1e3)),
+        *(
+            ("beta", 5, {k: v})
+            for k in ("alpha", "beta")
+            for v in (0, -1, float("nan"), float("inf"), 1e3)
+        ),
         ("beta", 5, {"alpha": 0.011}),  # 0.25 to the power 1 / 0.011 is lost beside sigma_min
         ("beta", 1001, {"of": "timestep"}),
-        *(("linear_quadratic", 5, {"threshold_noise": v}) for v in (0, -1, float("nan"), float("inf"), 1, 0.9)),
+        *(
+            ("linear_quadratic", 5, {"threshold_noise": v})
+            for v in (0, -1, float("nan"), float("inf"), 1, 0.9)
+        ),
         ("simple", 1001, {}),
         ("ddim", 1001, {}),
         ("sgm_uniform", 1001, {}),
@@ -308,7 +372,9 @@ def test_a_million_steps_are_refused(spacing, options):
         sigmas(SD, 10**6, spacing, **options)
 
 
-@pytest.mark.parametrize("spacing", ["karras", "kl_optimal", "align_your_steps", "linear_quadratic"])
+@pytest.mark.parametrize(
+    "spacing", ["karras", "kl_optimal", "align_your_steps", "linear_quadratic"]
+)
 def test_ten_thousand_steps_are_not(spacing):
     ours = sigmas(SD, 10_000, spacing)
     assert len(ours) == 10_001

@@ -21,13 +21,16 @@ FILE = Path(__file__).with_name("stored.json")
 
 
 def values(sampler: str) -> list[float]:
-    """Five points of the mixture after twenty steps to 0 (fewer have no restart), with an unconditional answer of its
-    own, and noise without a random generator, whose numbers might be another machine's."""
+    """Five points of the mixture after twenty steps to 0 (fewer have no restart), with an
+    unconditional answer of its own, and noise without a random generator, whose numbers might be
+    another machine's."""
     calls = count(1)
 
     def noise(sigma, sigma_next, image=None):
         size = 5 if image is None else 1
-        part = torch.tensor([(next(calls) * 0.6180339887498949) % 1 for _ in range(size)], dtype=torch.float64)
+        part = torch.tensor(
+            [(next(calls) * 0.6180339887498949) % 1 for _ in range(size)], dtype=torch.float64
+        )
         return torch.special.ndtri(0.01 + 0.98 * part).view(-1, 1, 1, 1)
 
     def answer(query):

@@ -30,7 +30,17 @@ def folder(tmp_path, source, monkeypatch):
 def test_prints_figures_and_writes_the_page(folder, source, tmp_path, monkeypatch, capsys):
     Judge(JudgeConfig(source.schema, 32, 8, (8, 16), (0, 0))).save(folder / "judge")
     monkeypatch.setattr("fromnoise.evaluate.retrieval.SET", 16)
-    words = ["--model", str(folder), "--n", "6", "--batch", "4", "--out", str(tmp_path / "out"), "--json"]
+    words = [
+        "--model",
+        str(folder),
+        "--n",
+        "6",
+        "--batch",
+        "4",
+        "--out",
+        str(tmp_path / "out"),
+        "--json",
+    ]
     code, out, err = evaluate(monkeypatch, capsys, *words)
     assert code == 0, err
     found = json.loads(out)
@@ -54,13 +64,27 @@ def test_a_judge_of_other_attributes_is_refused(folder, monkeypatch, capsys):
     assert "reads other attributes" in err
 
 
-@pytest.mark.parametrize(("learned", "said"), [("as-shown", None), ("older", "older"), ("", "does not say")])
-def test_a_judge_of_other_pictures_is_told(folder, source, tmp_path, monkeypatch, capsys, learned, said):
+@pytest.mark.parametrize(
+    ("learned", "said"), [("as-shown", None), ("older", "older"), ("", "does not say")]
+)
+def test_a_judge_of_other_pictures_is_told(
+    folder, source, tmp_path, monkeypatch, capsys, learned, said
+):
     judge = Judge(JudgeConfig(source.schema, 32, 8, (8, 16), (0, 0)))
     judge.fingerprint = source.fingerprint if learned == "as-shown" else learned
     judge.save(folder / "judge")
     monkeypatch.setattr("fromnoise.evaluate.retrieval.SET", 16)
-    words = ["--model", str(folder), "--n", "2", "--batch", "4", "--out", str(tmp_path / "out"), "--json"]
+    words = [
+        "--model",
+        str(folder),
+        "--n",
+        "2",
+        "--batch",
+        "4",
+        "--out",
+        str(tmp_path / "out"),
+        "--json",
+    ]
     code, _, err = evaluate(monkeypatch, capsys, *words)
     assert code == 0
     assert ("learned other pictures" in err) == (said is not None)

@@ -8,12 +8,23 @@ import pytest
 
 from fromnoise.api import Engine
 from fromnoise.evaluate import faithfulness
-from fromnoise.evaluate.faithfulness import HELD_OUT_SEEDS, SEEDS, Ratio, Scene, Score, Tally, evaluate, scenes
+from fromnoise.evaluate.faithfulness import (
+    HELD_OUT_SEEDS,
+    SEEDS,
+    Ratio,
+    Scene,
+    Score,
+    Tally,
+    evaluate,
+    scenes,
+)
 
 
 def painter(source, split="train", wrong=lambda seed, image: image):
     """A model that draws the source's own picture of a seed, spoilt by `wrong`."""
-    return lambda prompts, seeds: np.stack([wrong(s, source.sample(s, split).image.copy()) for s in seeds])
+    return lambda prompts, seeds: np.stack(
+        [wrong(s, source.sample(s, split).image.copy()) for s in seeds]
+    )
 
 
 def test_a_perfect_model_is_perfect_and_pairs_caption_with_seed(source, oracle):
@@ -39,14 +50,25 @@ def test_one_spoilt_attribute_is_found_and_its_confusion_named(source, oracle):
         image[0, 1] = 1
         return image
 
-    found = evaluate(painter(source, wrong=always_red), source, oracle, n=400, reconstruct=lambda x: x)
+    found = evaluate(
+        painter(source, wrong=always_red), source, oracle, n=400, reconstruct=lambda x: x
+    )
     stated = [source.sample(SEEDS + i, draw=False).attributes["colour"] for i in range(400)]
     assert found.drawn.scores()["colour"].right == stated.count("red")
     assert found.drawn.scores()["shape"].accuracy == 1
-    assert found.real.scores()["colour"].accuracy == found.reconstructed.scores()["colour"].accuracy == 1
-    assert {(a, b) for a, b, _ in found.drawn.confusions("colour")} == {("green", "red"), ("blue", "red")}
+    assert (
+        found.real.scores()["colour"].accuracy
+        == found.reconstructed.scores()["colour"].accuracy
+        == 1
+    )
+    assert {(a, b) for a, b, _ in found.drawn.confusions("colour")} == {
+        ("green", "red"),
+        ("blue", "red"),
+    }
     assert list(found.drawn.by_value("colour"))[-1] == "red"
-    assert found.drawn.balanced("colour") == pytest.approx(1 / 3)  # one value of three is right, always
+    assert found.drawn.balanced("colour") == pytest.approx(
+        1 / 3
+    )  # one value of three is right, always
     assert found.drawn.whole[0] == stated.count("red")
     assert 0 < found.ratio("colour").value < 0.6
 
@@ -86,7 +108,9 @@ def test_paired_runs_have_the_same_captions(source):
 def test_scores_and_ratios():
     score = Score(90, 100)
     assert score.accuracy == 0.9
-    assert score.error == pytest.approx((0.9 * 0.1 / 100) ** 0.5, rel=0.15)  # the plain formula, a little widened
+    assert score.error == pytest.approx(
+        (0.9 * 0.1 / 100) ** 0.5, rel=0.15
+    )  # the plain formula, a little widened
     assert 0 < Score(100, 100).error < 0.03
     ratio = Ratio.of(score, Score(97, 100))
     assert ratio.value == pytest.approx(0.9 / 0.97)

@@ -47,14 +47,19 @@ def test_reads_every_attribute_of_every_picture_in_any_batch_and_size(judge, sou
 
 
 def test_labels_and_loss_leave_out_what_a_scene_lacks(source):
-    samples = [Sample(None, "", {"shape": "disc", "colour": "blue"}, frozenset()),
-               Sample(None, "", {"shape": "square", "hat": "flat"}, frozenset())]  # fmt: skip
+    samples = [
+        Sample(None, "", {"shape": "disc", "colour": "blue"}, frozenset()),
+        Sample(None, "", {"shape": "square", "hat": "flat"}, frozenset()),
+    ]
     wanted = labels(source.schema, samples)
     assert wanted.tolist() == [[1, 2, ABSENT, ABSENT], [0, ABSENT, ABSENT, 1]]
     logits = {k: torch.randn(2, len(v), requires_grad=True) for k, v in source.schema.items()}
     value = loss(logits, wanted)
-    parts = [F.cross_entropy(logits["shape"], wanted[:, 0]), F.cross_entropy(logits["colour"][:1], wanted[:1, 1]),
-             F.cross_entropy(logits["hat"][1:], wanted[1:, 3])]  # fmt: skip
+    parts = [
+        F.cross_entropy(logits["shape"], wanted[:, 0]),
+        F.cross_entropy(logits["colour"][:1], wanted[:1, 1]),
+        F.cross_entropy(logits["hat"][1:], wanted[1:, 3]),
+    ]
     assert value.item() == pytest.approx(sum(parts).item(), abs=1e-6)  # fp32 sums in another order
     value.backward()
     assert logits["place"].grad is None
@@ -88,7 +93,9 @@ def test_a_folder_without_or_with_another_judge_says_so(judge, tmp_path):
 
 def test_the_bundled_size_is_small_enough_to_ship():
     schema = {"a": tuple(map(str, range(64))), "b": tuple(map(str, range(64)))}
-    assert 0.5e6 < sum(p.numel() for p in Judge(JudgeConfig(schema)).parameters()) < 1.5e6  # ≤ 3 MB in fp16
+    assert (
+        0.5e6 < sum(p.numel() for p in Judge(JudgeConfig(schema)).parameters()) < 1.5e6
+    )  # ≤ 3 MB in fp16
 
 
 def test_wear_keeps_shape_and_most_of_the_picture(source):
@@ -101,16 +108,27 @@ def test_wear_keeps_shape_and_most_of_the_picture(source):
     assert np.array_equal(classifier.wear(image, np.random.default_rng(7)), worn[7])
 
 
-def test_training_makes_a_judge_and_goes_on_where_it_stopped(source, tmp_path: Path, monkeypatch, one_thread):
+def test_training_makes_a_judge_and_goes_on_where_it_stopped(
+    source, tmp_path: Path, monkeypatch, one_thread
+):
     monkeypatch.setattr("fromnoise.data.sources.open_source", lambda name, **options: source)
-    values = {"batch": 32, "lr": 5e-3, "pictures": 32 * 60, "warmup": 5, "ema": 0.9, "network": SMALL, "check": 300}
+    values = {
+        "batch": 32,
+        "lr": 5e-3,
+        "pictures": 32 * 60,
+        "warmup": 5,
+        "ema": 0.9,
+        "network": SMALL,
+        "check": 300,
+    }
     stage = Stage("classifier", tmp_path, values)
     recipe = Recipe("shapes", tmp_path, 0, "shapes", {}, {"classifier": stage})
     half = Stage("classifier", tmp_path, values | {"pictures": 32 * 10})
     classifier.run(half, recipe)
     done = classifier.run(stage, recipe)
     assert done["steps"] == 60
-    # the pictures are trivial; chance is a half or a third, and three standard errors of 300 answers are 0.05
+    # the pictures are trivial; chance is a half or a third, and three standard errors of 300
+    # answers are 0.05
     assert min(done[name] for name in ("shape", "colour", "place")) > 0.9
     judge = Judge.load(tmp_path)
     scores = measure(judge, source, 200, seed=123).scores()

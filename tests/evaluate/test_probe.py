@@ -10,7 +10,10 @@ SCHEMA = {"digit": tuple("0123456789"), "coin": ("heads", "tails"), "rare": ("ye
 
 def test_a_probe_reads_what_the_states_hold_and_only_where_it_is_stated():
     rng = torch.Generator().manual_seed(0)
-    digits, coins = torch.randint(0, 10, (800,), generator=rng), torch.randint(0, 2, (800,), generator=rng)
+    digits, coins = (
+        torch.randint(0, 10, (800,), generator=rng),
+        torch.randint(0, 2, (800,), generator=rng),
+    )
     states = torch.nn.functional.one_hot(digits, 10).float() @ torch.randn(10, 12, generator=rng)
     samples = []
     for i, (d, c) in enumerate(zip(digits.tolist(), coins.tolist(), strict=True)):

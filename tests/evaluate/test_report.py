@@ -28,7 +28,9 @@ def report(source, oracle) -> Report:
         "a <model> & its pictures",
         {"model": "tiny", "steps": "4"},
         evaluate(draw("train"), source, oracle, 60, shown=4, reconstruct=lambda x: x),
-        evaluate(draw("held_out"), source, oracle, 60, "held_out", shown=4, reconstruct=lambda x: x),
+        evaluate(
+            draw("held_out"), source, oracle, 60, "held_out", shown=4, reconstruct=lambda x: x
+        ),
         Reconstruction(512, PSNR(1e-3, 1e-5), PSNR(4e-3, 1e-4), [(picture, picture)]),
         Retrieval(Score(250, 256), Score(248, 256)),
         {"loss": [(0, 1.0), (100, 0.5)]},
@@ -41,7 +43,9 @@ def test_the_page_is_whole_and_escapes(report, tmp_path):
     assert "http://" not in page
     assert "https://" not in page
     assert set(re.findall(r' (?:src|href)="?([a-z]+:?)', page)) == {"data:"}
-    assert page.count("<img") == 4 * 2 * 2 + 2 + 1  # drawn and real of two splits, one pair, the curves
+    assert (
+        page.count("<img") == 4 * 2 * 2 + 2 + 1
+    )  # drawn and real of two splits, one pair, the curves
     assert "30.0 dB" in page
     for name in report.seen.attributes:
         assert f"<th scope=row>{name}" in page
@@ -54,7 +58,9 @@ def test_the_dictionary_holds_every_figure(report, tmp_path):
     assert found == json.loads(json.dumps(as_dict(report)))
     shape = found["faithfulness"]["held_out"]["attributes"]["shape"]
     assert shape["n"] == 60
-    assert shape["drawn"]["accuracy"] == pytest.approx(0.75 * 1)  # held-out shapes are discs: every fourth is wrong
+    assert shape["drawn"]["accuracy"] == pytest.approx(
+        0.75 * 1
+    )  # held-out shapes are discs: every fourth is wrong
     assert shape["real"]["accuracy"] == 1
     seen = found["faithfulness"]["seen"]["attributes"]["shape"]
     assert shape["of_seen"]["ratio"] == pytest.approx(0.75 / seen["of_ceiling"]["ratio"])

@@ -10,9 +10,14 @@ from fromnoise.evaluate.retrieval import candidates, evaluate
 
 
 class Numbers:
-    """Scene k is the number k, in its pixels and in its caption; every third caption leaves something unsaid."""
+    """Scene k is the number k, in its pixels and in its caption; every third caption leaves
+    something unsaid."""
 
-    size, fingerprint, schema = 8, "numbers", {"low": tuple(map(str, range(64))), "high": tuple(map(str, range(64)))}
+    size, fingerprint, schema = (
+        8,
+        "numbers",
+        {"low": tuple(map(str, range(64))), "high": tuple(map(str, range(64)))},
+    )
 
     def sample(self, seed, split="train", draw=True):
         k = seed % 1500
@@ -43,7 +48,9 @@ def test_candidates_are_full_distinct_and_fixed():
 
 
 def test_a_clip_that_understands_is_right_both_ways():
-    found = evaluate(embed_images, lambda texts: 3 * places([int(t) for t in texts]), Numbers(), sets=2)
+    found = evaluate(
+        embed_images, lambda texts: 3 * places([int(t) for t in texts]), Numbers(), sets=2
+    )
     assert found.image_to_text.accuracy == found.text_to_image.accuracy == 1
     assert found.image_to_text.n == 512
 
@@ -53,5 +60,9 @@ def test_the_two_ways_differ():
         return places([int(t) - int(t) % 2 * 0.9 for t in texts])
 
     found = evaluate(embed_images, odd_as_the_one_below, Numbers())
-    assert found.image_to_text.accuracy == 1  # a caption 0.9 off is still the nearest to its own picture …
-    assert found.text_to_image.accuracy < 0.8  # … but lies nearer to the picture below, where that is in the set
+    assert (
+        found.image_to_text.accuracy == 1
+    )  # a caption 0.9 off is still the nearest to its own picture …
+    assert (
+        found.text_to_image.accuracy < 0.8
+    )  # … but lies nearer to the picture below, where that is in the set

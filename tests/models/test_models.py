@@ -1,4 +1,5 @@
-"""What the networks promise beside parity: Stable Diffusion's keys, records that change nothing, clear errors."""
+"""What the networks promise beside parity: Stable Diffusion's keys, records that change nothing,
+clear errors."""
 
 import json
 from pathlib import Path
@@ -13,16 +14,26 @@ from transformers import CLIPTextModel
 
 from fromnoise.errors import BadInput, UnknownName
 from fromnoise.models.clip import CLIPText
-from fromnoise.models.clip_vision import CLIPVision, CLIPVisionConfig
-from fromnoise.models.config import CLIPTextConfig, UNetConfig, VAEConfig
+from fromnoise.models.clip_vision import CLIPVision
+from fromnoise.models.config import CLIPTextConfig, CLIPVisionConfig, UNetConfig, VAEConfig
 from fromnoise.models.unet import Conditioning, UNet
 from fromnoise.models.vae import VAE
 
 UNET = UNetConfig(
-    block_out_channels=(16, 32), layers_per_block=1, attention=(False, True), heads=(4, 4), context_dim=24,
+    block_out_channels=(16, 32),
+    layers_per_block=1,
+    attention=(False, True),
+    heads=(4, 4),
+    context_dim=24,
     norm_groups=8,
-)  # fmt: skip
-VAE_ = VAEConfig(block_out_channels=(8, 16), layers_per_block=1, norm_groups=4, scaling_factor=0.5, shift_factor=0.1)
+)
+VAE_ = VAEConfig(
+    block_out_channels=(8, 16),
+    layers_per_block=1,
+    norm_groups=4,
+    scaling_factor=0.5,
+    shift_factor=0.1,
+)
 TEXT = CLIPTextConfig(50, 32, 2, 4, 64, 10, projection_dim=16, eos_id=49)
 VISION = CLIPVisionConfig(16, 4, 32, 2, 4, 64, projection_dim=16)
 
@@ -44,21 +55,32 @@ def test_stable_diffusion_1_5_has_the_same_keys_and_shapes():
     with torch.device("meta"):
         cross, plain = ("CrossAttnDownBlock2D",) * 3, ("CrossAttnUpBlock2D",) * 3
         unet = UNet2DConditionModel(
-            sample_size=64, cross_attention_dim=768, attention_head_dim=8,
-            down_block_types=(*cross, "DownBlock2D"), up_block_types=("UpBlock2D", *plain),
-        )  # fmt: skip
+            sample_size=64,
+            cross_attention_dim=768,
+            attention_head_dim=8,
+            down_block_types=(*cross, "DownBlock2D"),
+            up_block_types=("UpBlock2D", *plain),
+        )
         vae = AutoencoderKL(
-            block_out_channels=(128, 256, 512, 512), layers_per_block=2, sample_size=512,
-            down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
-        )  # fmt: skip
+            block_out_channels=(128, 256, 512, 512),
+            layers_per_block=2,
+            sample_size=512,
+            down_block_types=("DownEncoderBlock2D",) * 4,
+            up_block_types=("UpDecoderBlock2D",) * 4,
+        )
         text = CLIPTextModel(
             TheirTextConfig(
-                hidden_size=768, intermediate_size=3072, num_attention_heads=12, num_hidden_layers=12
+                hidden_size=768,
+                intermediate_size=3072,
+                num_attention_heads=12,
+                num_hidden_layers=12,
             )
-        )  # fmt: skip
+        )
         assert shapes(UNet(UNetConfig())) == shapes(unet)
         assert shapes(VAE(VAEConfig())) == shapes(vae)
-        assert shapes(CLIPText(CLIPTextConfig())) == {f"text_model.{k}": v for k, v in shapes(text).items()}
+        assert shapes(CLIPText(CLIPTextConfig())) == {
+            f"text_model.{k}": v for k, v in shapes(text).items()
+        }
 
 
 @pytest.mark.parametrize("network", [UNet(UNET), VAE(VAE_), CLIPText(TEXT), CLIPVision(VISION)])
@@ -73,8 +95,18 @@ def test_built_on_meta_nothing_is_left_to_invent(network: nn.Module):
 def test_transformers_reads_our_text_encoder_and_keeps_its_keys(tmp_path: Path):
     ours = CLIPText(CLIPTextConfig(50, 32, 2, 4, 64, 10, eos_id=49))
     save_file(ours.state_dict(), tmp_path / "model.safetensors", {"format": "pt"})
-    config = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
-    config |= {"vocab_size": 50, "max_position_embeddings": 10, "eos_token_id": 49, "bos_token_id": 48}
+    config = {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+    }
+    config |= {
+        "vocab_size": 50,
+        "max_position_embeddings": 10,
+        "eos_token_id": 49,
+        "bos_token_id": 48,
+    }
     config |= {"model_type": "clip_text_model", "architectures": ["CLIPTextModel"]}
     (tmp_path / "config.json").write_text(json.dumps(config))
     theirs, report = CLIPTextModel.from_pretrained(tmp_path, output_loading_info=True)
@@ -83,12 +115,18 @@ def test_transformers_reads_our_text_encoder_and_keeps_its_keys(tmp_path: Path):
     torch.testing.assert_close(theirs(ids).last_hidden_state, ours(ids).last_hidden)
     theirs.save_pretrained(tmp_path / "again")
     again = load_file(tmp_path / "again" / "model.safetensors")
-    assert {k.removeprefix("text_model.") for k in again} == {k.removeprefix("text_model.") for k in ours.state_dict()}
+    assert {k.removeprefix("text_model.") for k in again} == {
+        k.removeprefix("text_model.") for k in ours.state_dict()
+    }
 
 
 def test_record_and_projected_context_leave_the_bits_alone():
     network = awake(UNet(UNET))
-    x, t, conditioning = torch.randn(2, 4, 8, 8), torch.tensor([1.0, 500.5]), Conditioning(torch.randn(2, 7, 24))
+    x, t, conditioning = (
+        torch.randn(2, 4, 8, 8),
+        torch.tensor([1.0, 500.5]),
+        Conditioning(torch.randn(2, 7, 24)),
+    )
     with torch.no_grad():
         plain = network(x, t, conditioning)
         maps: dict[str, torch.Tensor] = {}
@@ -96,7 +134,9 @@ def test_record_and_projected_context_leave_the_bits_alone():
         assert plain.any()
         assert torch.equal(plain, network(x, t, conditioning, maps))
         assert torch.equal(plain, network(x, t, conditioning, lambda name, _: seen.append(name)))
-        assert torch.equal(plain, network(x, t, conditioning, projected=network.project(conditioning.context)))
+        assert torch.equal(
+            plain, network(x, t, conditioning, projected=network.project(conditioning.context))
+        )
     assert list(maps) == seen
     assert set(seen) == set(network.project(conditioning.context))
     assert len(seen) == 4  # one down, one in the middle, two up
@@ -120,7 +160,11 @@ def test_a_recorded_map_is_the_one_in_use():
 
 def test_fresh_unet_is_silent_and_every_parameter_learns():
     network = UNet(UNET)
-    x, t, conditioning = torch.randn(2, 4, 8, 8), torch.tensor(7), Conditioning(torch.randn(2, 7, 24))
+    x, t, conditioning = (
+        torch.randn(2, 4, 8, 8),
+        torch.tensor(7),
+        Conditioning(torch.randn(2, 7, 24)),
+    )
     assert not network(x, t, conditioning).any()
     vae, image = VAE(VAE_), torch.randn(2, 3, 8, 8)
     reconstruction, posterior = vae(image, torch.randn(2, 4, 4, 4))
@@ -166,4 +210,8 @@ def test_errors_say_the_remedy():
     with pytest.raises(BadInput, match="scale to 16"):
         CLIPVision(VISION)(torch.zeros(1, 3, 8, 8))
     with pytest.raises(BadInput, match="no input for `pooled`"):
-        UNet(UNET)(torch.zeros(1, 4, 8, 8), torch.zeros(1), Conditioning(torch.zeros(1, 7, 24), torch.zeros(1, 5)))
+        UNet(UNET)(
+            torch.zeros(1, 4, 8, 8),
+            torch.zeros(1),
+            Conditioning(torch.zeros(1, 7, 24), torch.zeros(1, 5)),
+        )

@@ -1,4 +1,5 @@
-"""Tiny random networks equal those of diffusers and transformers, and every known trap is caught when it is planted."""
+"""Tiny random networks equal those of diffusers and transformers, and every known trap is caught
+when it is planted."""
 
 from collections.abc import Callable
 from functools import partial
@@ -17,22 +18,23 @@ from transformers import CLIPVisionConfig as TheirVisionConfig
 from fromnoise.errors import BadInput
 from fromnoise.models import attention, layers
 from fromnoise.models.clip import MLP, CLIPText
-from fromnoise.models.clip_vision import CLIPVision, CLIPVisionConfig
-from fromnoise.models.config import CLIPTextConfig, UNetConfig, VAEConfig
+from fromnoise.models.clip_vision import CLIPVision
+from fromnoise.models.config import CLIPTextConfig, CLIPVisionConfig, UNetConfig, VAEConfig
 from fromnoise.models.unet import Conditioning, Residuals, UNet
 from fromnoise.models.vae import VAE
 
-# Largest deviation over the output's RMS. fp64: rounding is about 1e-15 a layer, 1e-9 leaves room for depth and for
-# other kernels, yet no formula that differs survives it. fp32: 1e-7 a layer over some 30 layers, in another order of
-# sums; the autoencoder is deeper. A planted fault must exceed the coarse ones, though it is measured in fp64.
+# Largest deviation over the output's RMS. fp64: rounding is about 1e-15 a layer, 1e-9 leaves room
+# for depth and for other kernels, yet no formula that differs survives it. fp32: 1e-7 a layer over
+# some 30 layers, in another order of sums; the autoencoder is deeper. A planted fault must exceed
+# the coarse ones, though it is measured in fp64.
 EXACT, COARSE, COARSE_VAE = 1e-9, 2e-5, 5e-5
 M = TypeVar("M", bound=nn.Module)
 DTYPES = pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["fp64", "fp32"])
 
 
 def randomized(module: M, dtype: torch.dtype, seed: int = 0) -> M:
-    """Every parameter random, norms and biases too. Weights of half the usual size keep activations small enough
-    for an epsilon of 1e-5 under a variance to show."""
+    """Every parameter random, norms and biases too. Weights of half the usual size keep activations
+    small enough for an epsilon of 1e-5 under a variance to show."""
     generator = torch.Generator().manual_seed(seed)
     scales = {id(m.weight) for m in module.modules() if isinstance(m, nn.GroupNorm | nn.LayerNorm)}
     for p in module.parameters():
@@ -48,7 +50,9 @@ def randomized(module: M, dtype: torch.dtype, seed: int = 0) -> M:
 
 
 def randn(*shape: int, dtype: torch.dtype = torch.float64, seed: int = 1) -> torch.Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
+    return torch.randn(
+        shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+    ).to(dtype)
 
 
 def deviation(ours: torch.Tensor, theirs: torch.Tensor) -> float:
@@ -63,49 +67,88 @@ def twins(ours: nn.Module, theirs: nn.Module, prefix: str = "") -> None:
     ours.load_state_dict({prefix + k: v for k, v in theirs.state_dict().items()}, strict=True)
 
 
-# ---------------------------------------------------------------------------------------------------------- U-Net
+# ----------------------------------------------------------------------------------------------------------
+# U-Net
 
 CROSS, PLAIN = "CrossAttnDownBlock2D", "DownBlock2D"
 UNETS = {
-    # like SD 1.5 in small: convolutional projection, attention on all levels but the last, one head count
+    # like SD 1.5 in small: convolutional projection, attention on all levels but the last, one head
+    # count
     "sd1": UNetConfig(
-        block_out_channels=(16, 32, 32), attention=(True, True, False), heads=(4, 4, 4), context_dim=24, norm_groups=8
+        block_out_channels=(16, 32, 32),
+        attention=(True, True, False),
+        heads=(4, 4, 4),
+        context_dim=24,
+        norm_groups=8,
     ),
     # like SD 2: linear projection, heads per level; and a deeper transformer
     "sd2": UNetConfig(
-        block_out_channels=(16, 32), layers_per_block=1, attention=(True, True), heads=(2, 4), context_dim=24,
-        norm_groups=4, linear_projection=True, transformer_depth=2,
+        block_out_channels=(16, 32),
+        layers_per_block=1,
+        attention=(True, True),
+        heads=(2, 4),
+        context_dim=24,
+        norm_groups=4,
+        linear_projection=True,
+        transformer_depth=2,
     ),
     # a small one of our own: attention below the finest level only
     "small": UNetConfig(
-        in_channels=8, out_channels=8, block_out_channels=(16, 24, 32), layers_per_block=1,
-        attention=(False, True, True), heads=(1, 2, 4), context_dim=24, norm_groups=8, linear_projection=True,
-        flip_sin_to_cos=False, freq_shift=1,
+        in_channels=8,
+        out_channels=8,
+        block_out_channels=(16, 24, 32),
+        layers_per_block=1,
+        attention=(False, True, True),
+        heads=(1, 2, 4),
+        context_dim=24,
+        norm_groups=8,
+        linear_projection=True,
+        flip_sin_to_cos=False,
+        freq_shift=1,
     ),
     # no attention in the middle, which leaves one resnet there
     "bare middle": UNetConfig(
-        block_out_channels=(16, 32), layers_per_block=1, attention=(False, True), heads=(4, 4), context_dim=24,
-        norm_groups=8, mid_attention=False,
+        block_out_channels=(16, 32),
+        layers_per_block=1,
+        attention=(False, True),
+        heads=(4, 4),
+        context_dim=24,
+        norm_groups=8,
+        mid_attention=False,
     ),
     # a latent consistency model: its guidance scale is an input
     "lcm": UNetConfig(
-        block_out_channels=(16, 32), layers_per_block=1, attention=(True, True), heads=(4, 4), context_dim=24,
-        norm_groups=8, guidance_dim=20,
+        block_out_channels=(16, 32),
+        layers_per_block=1,
+        attention=(True, True),
+        heads=(4, 4),
+        context_dim=24,
+        norm_groups=8,
+        guidance_dim=20,
     ),
-}  # fmt: skip
+}
 
 
 def their_unet(c: UNetConfig) -> UNet2DConditionModel:
     down = tuple(CROSS if a else PLAIN for a in c.attention)
     return UNet2DConditionModel(
-        sample_size=c.sample_size, in_channels=c.in_channels, out_channels=c.out_channels,
-        block_out_channels=c.block_out_channels, layers_per_block=c.layers_per_block, down_block_types=down,
+        sample_size=c.sample_size,
+        in_channels=c.in_channels,
+        out_channels=c.out_channels,
+        block_out_channels=c.block_out_channels,
+        layers_per_block=c.layers_per_block,
+        down_block_types=down,
         up_block_types=tuple(d.replace("Down", "Up") for d in reversed(down)),
         mid_block_type="UNetMidBlock2DCrossAttn" if c.mid_attention else "UNetMidBlock2D",
-        attention_head_dim=c.heads, cross_attention_dim=c.context_dim, norm_num_groups=c.norm_groups,
-        transformer_layers_per_block=c.transformer_depth, use_linear_projection=c.linear_projection,
-        flip_sin_to_cos=c.flip_sin_to_cos, freq_shift=c.freq_shift, time_cond_proj_dim=c.guidance_dim,
-    )  # fmt: skip
+        attention_head_dim=c.heads,
+        cross_attention_dim=c.context_dim,
+        norm_num_groups=c.norm_groups,
+        transformer_layers_per_block=c.transformer_depth,
+        use_linear_projection=c.linear_projection,
+        flip_sin_to_cos=c.flip_sin_to_cos,
+        freq_shift=c.freq_shift,
+        time_cond_proj_dim=c.guidance_dim,
+    )
 
 
 def unets(name: str, dtype: torch.dtype = torch.float64) -> tuple[UNet, UNet2DConditionModel]:
@@ -115,9 +158,14 @@ def unets(name: str, dtype: torch.dtype = torch.float64) -> tuple[UNet, UNet2DCo
     return ours, theirs
 
 
-def unet_deviation(ours: UNet, theirs: UNet2DConditionModel, side: tuple[int, int] = (8, 12)) -> float:
+def unet_deviation(
+    ours: UNet, theirs: UNet2DConditionModel, side: tuple[int, int] = (8, 12)
+) -> float:
     dtype = ours.conv_in.weight.dtype
-    x, context = randn(2, ours.config.in_channels, *side, dtype=dtype), randn(2, 7, 24, dtype=dtype, seed=2)
+    x, context = (
+        randn(2, ours.config.in_channels, *side, dtype=dtype),
+        randn(2, 7, 24, dtype=dtype, seed=2),
+    )
     t = torch.tensor([17.25, 901.0])  # a fraction, and both ends of the schedule
     with torch.no_grad():
         return deviation(ours(x, t, Conditioning(context)), theirs(x, t, context).sample)
@@ -131,8 +179,14 @@ def test_unet(name: str, dtype: torch.dtype):
 
 def test_unet_that_takes_its_guidance_scale():
     ours, theirs = unets("lcm")
-    x, context, t, scale = randn(2, 4, 8, 8), randn(2, 7, 24, seed=2), torch.tensor([3.0, 900.0]), [1.5, 8.0]
-    # diffusers' own sinusoids of scale − 1; it has them as a method that needs nothing of its pipeline
+    x, context, t, scale = (
+        randn(2, 4, 8, 8),
+        randn(2, 7, 24, seed=2),
+        torch.tensor([3.0, 900.0]),
+        [1.5, 8.0],
+    )
+    # diffusers' own sinusoids of scale − 1; it has them as a method that needs nothing of its
+    # pipeline
     sinusoids = LatentConsistencyModelPipeline.get_guidance_scale_embedding(
         SimpleNamespace(), torch.tensor(scale, dtype=torch.float64) - 1, 20, dtype=torch.float64
     )
@@ -140,7 +194,8 @@ def test_unet_that_takes_its_guidance_scale():
         wanted = theirs(x, t, context, timestep_cond=sinusoids).sample
         found = ours(x, t, Conditioning(context, guidance=torch.tensor(scale)))
         plain = ours(x, t, Conditioning(context))
-    # ours computes the angles, up to 7000, in fp32: 6e-8 × 7000 = 4e-4 of a radian, times what a weight makes of it
+    # ours computes the angles, up to 7000, in fp32: 6e-8 × 7000 = 4e-4 of a radian, times what a
+    # weight makes of it
     assert deviation(found, wanted) < 2e-3
     assert deviation(plain, wanted) > 0.05
     with pytest.raises(BadInput, match="guidance"):
@@ -160,13 +215,19 @@ def test_unet_takes_the_residuals_of_a_controlnet():
     ours, theirs = unets("sd1")
     x, context, t = randn(2, 4, 8, 8), randn(2, 7, 24, seed=2), torch.tensor([3.0, 4.0])
     sides, widths = (8, 8, 8, 4, 4, 4, 2, 2, 2), (16, 16, 16, 16, 32, 32, 32, 32, 32)
-    skips = tuple(randn(2, c, s, s, seed=i) for i, (c, s) in enumerate(zip(widths, sides, strict=True)))
+    skips = tuple(
+        randn(2, c, s, s, seed=i) for i, (c, s) in enumerate(zip(widths, sides, strict=True))
+    )
     middle = randn(2, 32, 2, 2, seed=99)
     with torch.no_grad():
         a = ours(x, t, Conditioning(context, residuals=Residuals(skips, middle)))
         b = theirs(
-            x, t, context, down_block_additional_residuals=skips, mid_block_additional_residual=middle
-        ).sample  # fmt: skip
+            x,
+            t,
+            context,
+            down_block_additional_residuals=skips,
+            mid_block_additional_residual=middle,
+        ).sample
     assert deviation(a, b) <= EXACT
 
 
@@ -210,7 +271,10 @@ def other_pad(network: nn.Module, _: pytest.MonkeyPatch) -> None:
 def set_time(flip: bool, shift: int) -> Callable[[nn.Module, pytest.MonkeyPatch], None]:
     def plant(_: nn.Module, patch: pytest.MonkeyPatch) -> None:
         plain = layers.timestep_embedding
-        patch.setattr("fromnoise.models.unet.timestep_embedding", lambda t, dim, *_: plain(t, dim, flip, shift))
+        patch.setattr(
+            "fromnoise.models.unet.timestep_embedding",
+            lambda t, dim, *_: plain(t, dim, flip, shift),
+        )
 
     return plant
 
@@ -234,26 +298,36 @@ def test_unet_fault_shows(fault: str, monkeypatch: pytest.MonkeyPatch):
     assert unet_deviation(ours, theirs) > COARSE
 
 
-# ----------------------------------------------------------------------------------------------------- autoencoder
+# -----------------------------------------------------------------------------------------------------
+# autoencoder
 
 VAES = {
     "sd1": VAEConfig(block_out_channels=(16, 32, 32), norm_groups=8),
     "small": VAEConfig(
-        latent_channels=8, block_out_channels=(8, 16), layers_per_block=1, norm_groups=4, mid_attention=False,
+        latent_channels=8,
+        block_out_channels=(8, 16),
+        layers_per_block=1,
+        norm_groups=4,
+        mid_attention=False,
         quant_conv=False,
     ),
-}  # fmt: skip
+}
 
 
 def vaes(name: str, dtype: torch.dtype = torch.float64) -> tuple[VAE, AutoencoderKL]:
     c = VAES[name]
     n = len(c.block_out_channels)
     theirs = AutoencoderKL(
-        block_out_channels=c.block_out_channels, down_block_types=("DownEncoderBlock2D",) * n,
-        up_block_types=("UpDecoderBlock2D",) * n, layers_per_block=c.layers_per_block,
-        latent_channels=c.latent_channels, norm_num_groups=c.norm_groups, mid_block_add_attention=c.mid_attention,
-        use_quant_conv=c.quant_conv, use_post_quant_conv=c.quant_conv,
-    )  # fmt: skip
+        block_out_channels=c.block_out_channels,
+        down_block_types=("DownEncoderBlock2D",) * n,
+        up_block_types=("UpDecoderBlock2D",) * n,
+        layers_per_block=c.layers_per_block,
+        latent_channels=c.latent_channels,
+        norm_num_groups=c.norm_groups,
+        mid_block_add_attention=c.mid_attention,
+        use_quant_conv=c.quant_conv,
+        use_post_quant_conv=c.quant_conv,
+    )
     ours = VAE(c)
     twins(ours, randomized(theirs, dtype))
     return ours, theirs
@@ -261,8 +335,17 @@ def vaes(name: str, dtype: torch.dtype = torch.float64) -> tuple[VAE, Autoencode
 
 def vae_deviation(ours: VAE, theirs: AutoencoderKL) -> float:
     dtype = ours.encoder.conv_in.weight.dtype
-    image, z = randn(2, 3, 16, 24, dtype=dtype), randn(2, ours.config.latent_channels, 6, 4, dtype=dtype, seed=2)
-    noise = randn(2, ours.config.latent_channels, *(n // ours.config.factor for n in (16, 24)), dtype=dtype, seed=3)
+    image, z = (
+        randn(2, 3, 16, 24, dtype=dtype),
+        randn(2, ours.config.latent_channels, 6, 4, dtype=dtype, seed=2),
+    )
+    noise = randn(
+        2,
+        ours.config.latent_channels,
+        *(n // ours.config.factor for n in (16, 24)),
+        dtype=dtype,
+        seed=3,
+    )
     with torch.no_grad():
         a, b = ours.encode(image), theirs.encode(image).latent_dist
         pairs = [
@@ -305,19 +388,36 @@ def test_vae_fault_shows(fault: str, monkeypatch: pytest.MonkeyPatch):
     assert vae_deviation(ours, theirs) > COARSE_VAE
 
 
-# ------------------------------------------------------------------------------------------------------------ CLIP
+# ------------------------------------------------------------------------------------------------------------
+# CLIP
 
-TEXT = {"vocab_size": 50, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4}
-TEXT |= {"max_position_embeddings": 10, "projection_dim": 16, "bos_token_id": 48, "eos_token_id": 49, "pad_token_id": 0}
+TEXT = {
+    "vocab_size": 50,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+}
+TEXT |= {
+    "max_position_embeddings": 10,
+    "projection_dim": 16,
+    "bos_token_id": 48,
+    "eos_token_id": 49,
+    "pad_token_id": 0,
+}
 IDS = torch.tensor([[48, 3, 7, 49, 49, 49, 49, 49, 49, 49], [48, 1, 2, 4, 8, 9, 20, 31, 49, 0]])
 ACTIVATIONS = pytest.mark.parametrize("activation", ["quick_gelu", "gelu"])
 
 
-def texts(dtype: torch.dtype, activation: str, projection: bool = True) -> tuple[CLIPText, nn.Module]:
+def texts(
+    dtype: torch.dtype, activation: str, projection: bool = True
+) -> tuple[CLIPText, nn.Module]:
     theirs = (CLIPTextModelWithProjection if projection else CLIPTextModel)(
         TheirTextConfig(**TEXT, hidden_act=activation)  # pyright: ignore
     )
-    ours = CLIPText(CLIPTextConfig(50, 32, 3, 4, 64, 10, activation, 16 if projection else None, 49))
+    ours = CLIPText(
+        CLIPTextConfig(50, 32, 3, 4, 64, 10, activation, 16 if projection else None, 49)
+    )
     twins(ours, randomized(theirs, dtype), "" if projection else "text_model.")
     return ours, theirs
 
@@ -325,7 +425,10 @@ def texts(dtype: torch.dtype, activation: str, projection: bool = True) -> tuple
 def text_deviation(ours: CLIPText, theirs: nn.Module) -> float:
     with torch.no_grad():
         a, b = ours(IDS), theirs(IDS, output_hidden_states=True)
-    pairs = [(a.last_hidden, b.last_hidden_state), *zip(a.hidden_states, b.hidden_states, strict=True)]
+    pairs = [
+        (a.last_hidden, b.last_hidden_state),
+        *zip(a.hidden_states, b.hidden_states, strict=True),
+    ]
     pairs.append((a.pooled, b.pooler_output) if a.embeds is None else (a.embeds, b.text_embeds))
     return max(deviation(x, y) for x, y in pairs)
 
@@ -343,19 +446,33 @@ def test_clip_text_with_tokens_that_none_sees():
     seen = torch.ones_like(IDS)
     seen[0, 2], seen[1, 3:6] = 0, 0
     with torch.no_grad():
-        wanted, found, all_seen = theirs(IDS, attention_mask=seen).last_hidden_state, ours(IDS, seen.bool()), ours(IDS)
+        wanted, found, all_seen = (
+            theirs(IDS, attention_mask=seen).last_hidden_state,
+            ours(IDS, seen.bool()),
+            ours(IDS),
+        )
     assert deviation(found.last_hidden, wanted) <= EXACT
     assert deviation(all_seen.last_hidden, wanted) > COARSE
-    assert torch.equal(found.last_hidden[1, :3], all_seen.last_hidden[1, :3])  # what comes before does not change
+    assert torch.equal(
+        found.last_hidden[1, :3], all_seen.last_hidden[1, :3]
+    )  # what comes before does not change
 
 
-def visions(dtype: torch.dtype, activation: str) -> tuple[CLIPVision, CLIPVisionModelWithProjection]:
+def visions(
+    dtype: torch.dtype, activation: str
+) -> tuple[CLIPVision, CLIPVisionModelWithProjection]:
     theirs = CLIPVisionModelWithProjection(
         TheirVisionConfig(
-            hidden_size=32, intermediate_size=64, num_hidden_layers=3, num_attention_heads=4, image_size=16,
-            patch_size=4, projection_dim=12, hidden_act=activation,
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=3,
+            num_attention_heads=4,
+            image_size=16,
+            patch_size=4,
+            projection_dim=12,
+            hidden_act=activation,
         )
-    )  # fmt: skip
+    )
     ours = CLIPVision(CLIPVisionConfig(16, 4, 32, 3, 4, 64, activation, 12))
     twins(ours, randomized(theirs, dtype))
     return ours, theirs
@@ -366,13 +483,17 @@ def vision_deviation(ours: CLIPVision, theirs: CLIPVisionModelWithProjection) ->
     with torch.no_grad():
         a, b = ours(image), theirs(image, output_hidden_states=True)
     pairs = [(a.embeds, b.image_embeds), (a.last_hidden, b.last_hidden_state)]
-    return max(deviation(x, y) for x, y in pairs + list(zip(a.hidden_states, b.hidden_states, strict=True)))
+    return max(
+        deviation(x, y) for x, y in pairs + list(zip(a.hidden_states, b.hidden_states, strict=True))
+    )
 
 
 @DTYPES
 @ACTIVATIONS
 def test_clip_vision(dtype: torch.dtype, activation: str):
-    assert vision_deviation(*visions(dtype, activation)) <= (EXACT if dtype == torch.float64 else COARSE)
+    assert vision_deviation(*visions(dtype, activation)) <= (
+        EXACT if dtype == torch.float64 else COARSE
+    )
 
 
 @ACTIVATIONS

@@ -9,11 +9,13 @@ from PIL import Image
 
 from fromnoise.api import Engine
 from fromnoise.errors import BadInput, NotFound
-from fromnoise.pipeline import conditioning
-from fromnoise.pipeline.conditioning import blocks, complete, context, joined, place
-from fromnoise.pipeline.regions import covers
+from fromnoise.pipeline.conditioning import blocks as blocks_of
+from fromnoise.pipeline.conditioning.blocks import blocks
+from fromnoise.pipeline.conditioning.compose import complete, joined
+from fromnoise.pipeline.conditioning.regions import covers, place
+from fromnoise.pipeline.conditioning.weights import context
 from fromnoise.pipeline.request import GenerationRequest
-from fromnoise.prompt.grammar import Box, Break, Chunk, Mask
+from fromnoise.prompt.tree import Box, Break, Chunk, Mask
 
 
 @pytest.fixture(scope="module")
@@ -38,14 +40,15 @@ def test_blocks_end_behind_the_last_comma():
     text = "a bb, ccc dddd eeeee ffffff ggggggg hhhhhhhh"
     assert cut([Chunk(text)]) == [[1, 2, 44], [3, 4, 5, 6, 7, 8]]
     assert cut([Chunk(text.replace(",", ""))]) == [[1, 2, 3, 4, 5, 6, 7, 8]]
-    # a comma that is the next token itself ends nothing: it stands first in the new block, as in the web UI
+    # a comma that is the next token itself ends nothing: it stands first in the new block, as in
+    # the web UI
     assert cut([Chunk("a, b c d e f g, h")]) == [[1, 44, 1, 1, 1, 1, 1, 1], [44, 1]]
     assert cut([Chunk("a b c d e f g, h i")]) == [[1] * 7 + [44], [1, 1]]
     assert cut([]) == [[]]
 
 
 def test_a_comma_too_far_from_the_end_is_not_waited_for(monkeypatch):
-    monkeypatch.setattr(conditioning, "BACKTRACK", 3)
+    monkeypatch.setattr(blocks_of, "BACKTRACK", 3)
     assert cut([Chunk("a b c d, f g h i")]) == [[1, 1, 1, 1, 44, 1, 1, 1], [1]]
     assert cut([Chunk("a b c, e f g h i")]) == [[1, 1, 1, 44, 1, 1, 1, 1], [1]]
 
@@ -53,7 +56,9 @@ def test_a_comma_too_far_from_the_end_is_not_waited_for(monkeypatch):
 def test_break_ends_a_block_and_weights_stay_with_their_tokens():
     assert cut([Chunk("a"), Break(), Chunk("b")]) == [[1], [1]]
     assert cut([Break(), Chunk("b"), Break()]) == [[], [1]]
-    assert blocks(Words(), [Chunk("a bb", 1.5), Chunk("ccc", 0.5)]) == [[(1, 1.5), (2, 1.5), (3, 0.5)]]
+    assert blocks(Words(), [Chunk("a bb", 1.5), Chunk("ccc", 0.5)]) == [
+        [(1, 1.5), (2, 1.5), (3, 0.5)]
+    ]
 
 
 def test_comfy_keeps_words_whole_unless_they_are_long(monkeypatch):
@@ -62,7 +67,10 @@ def test_comfy_keeps_words_whole_unless_they_are_long(monkeypatch):
     assert blocks(words, [Chunk("aaaaa bbbb")], "comfy") == [[(7, 1.0)] * 5, [(7, 1.0)] * 4]
     assert [len(block) for block in blocks(words, [Chunk("aaaaa " + "b" * 9)], "comfy")] == [8, 6]
     assert [len(block) for block in blocks(words, [Chunk("aaaaabbbb")], "compel")] == [8, 1]
-    assert [len(block) for block in blocks(words, [Chunk("aaaaa\nbbbb")], "comfy")] == [5, 4]  # a line ends a word
+    assert [len(block) for block in blocks(words, [Chunk("aaaaa\nbbbb")], "comfy")] == [
+        5,
+        4,
+    ]  # a line ends a word
 
 
 def test_weights_of_the_web_ui_keep_the_mean(engine):
@@ -86,25 +94,36 @@ def test_weights_of_comfy_move_away_from_the_empty_prompt(engine):
     found = context(model, (Chunk("a cat", 1.3),), "comfy")
     count = len(model.tokenizer.ids("a cat"))
     inside = slice(1, 1 + count)
-    assert torch.allclose(found[:, inside], empty[:, inside] + 1.3 * (plain - empty)[:, inside], rtol=1e-5, atol=1e-6)
+    assert torch.allclose(
+        found[:, inside], empty[:, inside] + 1.3 * (plain - empty)[:, inside], rtol=1e-5, atol=1e-6
+    )
     assert torch.equal(found[:, 1 + count :], plain[:, 1 + count :])
 
 
 def test_weights_of_compel_below_one_go_towards_the_prompt_without(engine):
-    """Here of its older mode, whose prompt without is one that can be written; tests/pipeline/test_compel_parity.py has
-    both."""
+    """Here of its older mode, whose prompt without is one that can be written;
+    tests/pipeline/test_compel_parity.py has both."""
     model, chunks = engine.model, (Chunk("a cat"), Chunk("in space", 0.5))
     without, moved = context(model, (Chunk("a cat"),)), context(model, chunks, "comfy")
     # at ½ both have equal parts: tan(π/4) is 1
-    assert torch.allclose(context(model, chunks, "compel", remove=True), (moved + without) / 2, rtol=1e-4, atol=1e-5)
+    assert torch.allclose(
+        context(model, chunks, "compel", remove=True), (moved + without) / 2, rtol=1e-4, atol=1e-5
+    )
     gone = context(model, (Chunk("a cat"), Chunk("in space", 0.0)), "compel", remove=True)
     assert torch.allclose(gone, without, atol=1e-3)  # of weight 10⁻⁵, compel's least
 
 
 def test_words_that_nobody_sees_might_be_any_others(engine):
-    """At weight 0 what compel masks is gone from all that follows it, the end of the text too; its place is not."""
-    gone = [context(engine.model, (Chunk("a"), Chunk(word, 0.0), Chunk("b")), "compel")[0] for word in ("x", "y")]
-    here = [context(engine.model, (Chunk("a"), Chunk(word), Chunk("b")), "compel")[0] for word in ("x", "y")]
+    """At weight 0 what compel masks is gone from all that follows it, the end of the text too; its
+    place is not."""
+    gone = [
+        context(engine.model, (Chunk("a"), Chunk(word, 0.0), Chunk("b")), "compel")[0]
+        for word in ("x", "y")
+    ]
+    here = [
+        context(engine.model, (Chunk("a"), Chunk(word), Chunk("b")), "compel")[0]
+        for word in ("x", "y")
+    ]
     assert torch.allclose(gone[0][3:], gone[1][3:], atol=1e-3)  # of weight 10⁻⁵
     assert not torch.allclose(here[0][3:], here[1][3:], atol=0.1)
     without = context(engine.model, (Chunk("a b"),), "compel")[0]
@@ -116,10 +135,16 @@ def test_compel_joins_before_the_network_sees_anything(engine):
     # what is attended to twice is attended to as once: in another order of sums
     assert torch.allclose(first('("a cat", "a cat").and()'), first("a cat"), atol=1e-4)
     assert not torch.allclose(first('("a cat", "a dog").and()'), first("a cat"), atol=1e-2)
-    assert not torch.allclose(first('("a cat", "a dog").and(1, 0.5)'), first('("a cat", "a dog").and()'), atol=1e-2)
+    assert not torch.allclose(
+        first('("a cat", "a dog").and(1, 0.5)'), first('("a cat", "a dog").and()'), atol=1e-2
+    )
     against = first("a cat", negative_prompt="dog")
-    assert torch.allclose(first("a cat", negative_prompt='("dog", "dog").blend()'), against, atol=1e-4)
-    assert not torch.allclose(first("a cat", negative_prompt='("dog", "fish").blend()'), against, atol=1e-2)
+    assert torch.allclose(
+        first("a cat", negative_prompt='("dog", "dog").blend()'), against, atol=1e-4
+    )
+    assert not torch.allclose(
+        first("a cat", negative_prompt='("dog", "fish").blend()'), against, atol=1e-2
+    )
     # a shorter negative prompt goes on as the empty one
     long = '("a cat", "a cat").and()'
     longer = first(long, negative_prompt="dog")
@@ -136,16 +161,31 @@ def test_clip_skip_takes_an_earlier_layer(engine):
     assert torch.equal(context(model, (Chunk("a cat"),), clip_skip=2), earlier)
     with pytest.raises(BadInput, match="from 1 to 2"):
         engine.generate("a cat", clip_skip=3)
-    assert engine.generate("a cat", seed=1, clip_skip=2).tobytes() != engine.generate("a cat", seed=1).tobytes()
+    assert (
+        engine.generate("a cat", seed=1, clip_skip=2).tobytes()
+        != engine.generate("a cat", seed=1).tobytes()
+    )
 
 
-@pytest.mark.parametrize("settings", [
-    {}, {"negative_prompt": "dog"}, {"cfg": 1.0}, {"sampler": "euler_cfg_pp"}, {"apg": True, "apg_momentum": -0.5},
-    {"sampler": "dpm_adaptive"}, {"cfg_sigma_max": 3.0}, {"skip_uncond_below": 5.0}, {"cfg_rescale": 0.5},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"negative_prompt": "dog"},
+        {"cfg": 1.0},
+        {"sampler": "euler_cfg_pp"},
+        {"apg": True, "apg_momentum": -0.5},
+        {"sampler": "dpm_adaptive"},
+        {"cfg_sigma_max": 3.0},
+        {"skip_uncond_below": 5.0},
+        {"cfg_rescale": 0.5},
+    ],
+)
 def test_words_alone_draw_the_same_bits_either_way(engine, settings):
     one = engine.generate("a cat in space", seed=3, count=2, **settings)
-    other = engine.generate("a cat [::1]in space", seed=3, count=2, **settings)  # an edit from nothing to nothing
+    other = engine.generate(
+        "a cat [::1]in space", seed=3, count=2, **settings
+    )  # an edit from nothing to nothing
     assert [p.tobytes() for p in one] == [p.tobytes() for p in other]
 
 
@@ -162,7 +202,12 @@ def test_edits_hold_from_their_step_on(engine):
         return [step.x for step in engine.steps(prompt, seed=1, **more)]
 
     cat, dog, edited = xs("a cat"), xs("a dog"), xs("a [cat:dog:2]")
-    assert [torch.equal(a, b) for a, b in zip(cat, edited, strict=True)] == [True, True, False, False]
+    assert [torch.equal(a, b) for a, b in zip(cat, edited, strict=True)] == [
+        True,
+        True,
+        False,
+        False,
+    ]
     assert not torch.equal(edited[-1], dog[-1])
     assert torch.equal(xs("a [cat:dog:0.5]")[-1], edited[-1])
     assert torch.equal(xs("a [cat:dog:0]")[-1], dog[-1])
@@ -175,13 +220,21 @@ def test_edits_hold_from_their_step_on(engine):
 
 
 def test_by_call_edits_count_questions_and_come_one_late(engine):
-    """Heun asks twice a step: by A1111's rule an edit at call 3 holds from the fourth question on, one late."""
+    """Heun asks twice a step: by A1111's rule an edit at call 3 holds from the fourth question on,
+    one late."""
+
     def xs(prompt, **more):
         return [step.x for step in engine.steps(prompt, seed=1, sampler="heun", **more)]
 
     cat, edited = xs("a cat"), xs("a [cat:dog:2]", prompt_steps="call")
-    # questions 0 1 | 2 3 | …: calls 0, 0, 1, 2: the first that shows "dog" is question 3, inside step 1
-    assert [torch.equal(a, b) for a, b in zip(cat, edited, strict=True)] == [True, False, False, False]
+    # questions 0 1 | 2 3 | …: calls 0, 0, 1, 2: the first that shows "dog" is question 3, inside
+    # step 1
+    assert [torch.equal(a, b) for a, b in zip(cat, edited, strict=True)] == [
+        True,
+        False,
+        False,
+        False,
+    ]
     assert torch.equal(xs("a [cat:dog:2]")[1], cat[1])  # by step it is untouched
 
 
@@ -191,10 +244,18 @@ def test_parts_add_up():
     assert joined(x0, [1.0, 1.0], uncond).unique().tolist() == [2 + (1 - 2) + (3 - 2)]
     assert joined(x0, [0.5, 1.5], uncond).unique().tolist() == [2 - 0.5 + 1.5]
     assert joined(x0, [0.25, 0.75], None).unique().tolist() == [2.5]
-    assert [complete(w) for w in ([1.0], [0.5, 0.5], [1.0, 1.0], [0.4])] == [True, True, False, False]
+    assert [complete(w) for w in ([1.0], [0.5, 0.5], [1.0, 1.0], [0.4])] == [
+        True,
+        True,
+        False,
+        False,
+    ]
     left, half = torch.tensor([[[[1.0, 0.0]]]]), torch.tensor([[[[1.0, 1.0]]]])
     assert joined(x0, [left, half], uncond)[0, 0, 0].tolist() == [2.0, 3.0]
-    assert joined(x0, [left, left * 3], uncond)[0, 0, 0].tolist() == [2.5, 2.0]  # none holds on the right
+    assert joined(x0, [left, left * 3], uncond)[0, 0, 0].tolist() == [
+        2.5,
+        2.0,
+    ]  # none holds on the right
     assert complete([left, half])
     assert not complete([left, left])
 
@@ -233,7 +294,9 @@ def test_a_mask_is_averaged_over_each_place_of_the_latents(tmp_path):
     wide = painted(tmp_path / "wide.png", (0, 0, 30, 30), size=(60, 30))
     found = covers({"half": half, "grey": grey, "wide": wide}, 4, 4, notes)
     assert found["half"][0, 0].tolist() == [[1.0, 1.0, 0.5, 0.0]] * 4
-    assert torch.allclose(found["grey"][0, 0], torch.tensor([0.2, 0.2, 0.0, 0.0])[:, None].expand(4, 4))
+    assert torch.allclose(
+        found["grey"][0, 0], torch.tensor([0.2, 0.2, 0.0, 0.0])[:, None].expand(4, 4)
+    )
     assert found["wide"][0, 0].tolist() == [[1.0, 1.0, 0.0, 0.0]] * 4
     assert list(notes) == ["the mask 'wide' is 60x30, of another shape: it is stretched"]
     with pytest.raises(BadInput, match="black"):
@@ -244,7 +307,10 @@ def test_a_mask_is_averaged_over_each_place_of_the_latents(tmp_path):
 
 def test_masks_by_name_reach_the_picture(engine, tmp_path):
     """Halves by mask are, to the bit, the halves by number."""
-    left, right = painted(tmp_path / "l.png", (0, 0, 16, 32)), painted(tmp_path / "r.png", (16, 0, 32, 32))
+    left, right = (
+        painted(tmp_path / "l.png", (0, 0, 16, 32)),
+        painted(tmp_path / "r.png", (16, 0, 32, 32)),
+    )
     masks = {"left": left, "r": str(right)}
     by_number = engine.generate("a cat MASK(0 0.5) AND a dog MASK(0.5 1)", seed=1, count=2)
     by_mask = engine.generate("a cat IMASK(left) AND a dog IMASK(r)", seed=1, count=2, masks=masks)
@@ -256,7 +322,9 @@ def test_masks_by_name_reach_the_picture(engine, tmp_path):
     [note] = next(engine.steps("a cat", seed=1, masks={"left": masks["left"]})).notes
     assert note == "the mask 'left' is not used: the prompt has no IMASK(left)"
     with pytest.raises(BadInput, match="--mask-file r=FILE"):
-        engine.generate("a cat IMASK(left) AND a dog IMASK(r)", seed=1, masks={"left": masks["left"]})
+        engine.generate(
+            "a cat IMASK(left) AND a dog IMASK(r)", seed=1, masks={"left": masks["left"]}
+        )
     with pytest.raises(BadInput, match="masks"):
         engine.generate("a cat", masks={str(i): "x.png" for i in range(100)})
 
@@ -270,7 +338,9 @@ def test_parts_and_regions_reach_the_picture(engine):
     assert torch.allclose(first("a cat :0.5 AND a dog :0.5"), (cat + dog) / 2, atol=1e-6)
     uncond = first("")
     alone = first("a cat MASK(0 0.5)")  # where no part holds, nothing is asked for
-    assert torch.allclose(alone[..., :4], cat[..., :4], atol=1e-5)  # one call of two prompts there, of one here
+    assert torch.allclose(
+        alone[..., :4], cat[..., :4], atol=1e-5
+    )  # one call of two prompts there, of one here
     assert torch.allclose(alone[..., 4:], uncond[..., 4:], atol=1e-5)
     assert torch.allclose(first("a cat AND a dog"), cat + dog - uncond, atol=1e-5)
     guided = next(engine.steps("a cat AND a dog :0.5", seed=1, cfg=3.0)).x0
@@ -302,16 +372,25 @@ def test_long_prompts_are_read_whole_and_say_so(engine):
     long = "neon cat " * 20
     step = next(engine.steps(long, seed=1, steps=1))
     count, room = len(words.ids(long)), words.max_length - 2
-    assert step.notes == (f"the prompt has {count} tokens, read in {math.ceil(count / room)} blocks of {room}",)
-    assert context(engine.model, (Chunk(long),)).shape[1] == math.ceil(count / room) * words.max_length
+    assert step.notes == (
+        f"the prompt has {count} tokens, read in {math.ceil(count / room)} blocks of {room}",
+    )
+    assert (
+        context(engine.model, (Chunk(long),)).shape[1] == math.ceil(count / room) * words.max_length
+    )
     other = next(engine.steps(long + "dog", seed=1, steps=1))
     assert not torch.equal(step.x, other.x)  # its last word is read too
     assert next(engine.steps("a cat", seed=1, steps=1)).notes == ()
 
 
-@pytest.mark.parametrize(("prompt", "said"), [
-    ("a cat <lora:paper:0.8>", "lora 'paper'"), ("a cat IMASK(face)", "'face'"), ("cat MASK(0.5 0.2)", "x1 < x2"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("prompt", "said"),
+    [
+        ("a cat <lora:paper:0.8>", "lora 'paper'"),
+        ("a cat IMASK(face)", "'face'"),
+        ("cat MASK(0.5 0.2)", "x1 < x2"),
+    ],
+)
 def test_what_cannot_be_done_is_said_before_the_first_step(engine, prompt, said):
     with pytest.raises(BadInput, match=said):
         next(engine.steps(prompt, seed=1))

@@ -15,10 +15,11 @@ from PIL import Image
 from fromnoise.api import Engine
 from fromnoise.diffusion.samplers import SAMPLERS
 from fromnoise.errors import BadInput, FromnoiseError, NotFound
-from fromnoise.pipeline import images, pictures
-from fromnoise.pipeline.edit import Canvas, composited, filled, resized
+from fromnoise.pipeline import pictures
+from fromnoise.pipeline.editing.edit import Canvas, composited, filled, resized
+from fromnoise.pipeline.editing.seam import freedom, matched
 from fromnoise.pipeline.replay import replay
-from fromnoise.pipeline.seam import freedom, matched
+from fromnoise.pipeline.saving import save_picture
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +28,9 @@ def engine(tmp_path_factory):
 
 
 def noisy(width=32, height=32, seed=0) -> Image.Image:
-    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8))
+    return Image.fromarray(
+        np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+    )
 
 
 def box(width=32, height=32, inside=(8, 8, 24, 20)) -> Image.Image:
@@ -38,14 +41,22 @@ def box(width=32, height=32, inside=(8, 8, 24, 20)) -> Image.Image:
 
 @torch.inference_mode()
 def latents_of(engine, image: Image.Image) -> torch.Tensor:
-    return engine.model.vae.to_latents(torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1)[None] / 127.5 - 1)
+    return engine.model.vae.to_latents(
+        torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1)[None] / 127.5 - 1
+    )
 
 
 def test_strength_says_how_much_of_the_run_is_left(engine):
     seen = []
     engine.edit(noisy(), "a cat", seed=1, strength=0.5, watch=seen.append)
-    assert [(step.index, step.total) for step in seen] == [(0, 3), (1, 3), (2, 3)]  # int(0.5·5) + 1, as in A1111
-    near, far = (np.asarray(engine.edit(noisy(), "a cat", seed=1, strength=s), float) for s in (0.2, 0.9))
+    assert [(step.index, step.total) for step in seen] == [
+        (0, 3),
+        (1, 3),
+        (2, 3),
+    ]  # int(0.5·5) + 1, as in A1111
+    near, far = (
+        np.asarray(engine.edit(noisy(), "a cat", seed=1, strength=s), float) for s in (0.2, 0.9)
+    )
     # what the autoencoder alone makes of it is what no strength can be nearer than
     alone = np.asarray(engine.pictures(latents_of(engine, noisy()))[0], float)
     assert np.abs(near - alone).mean() < np.abs(far - alone).mean()
@@ -54,8 +65,14 @@ def test_strength_says_how_much_of_the_run_is_left(engine):
 def test_whole_strength_is_a_run_from_noise_on_the_picture(engine):
     one, other = (engine.edit(noisy(seed=s), "a cat", seed=1, strength=1.0) for s in (0, 1))
     assert one.tobytes() != other.tobytes()  # the picture is still below the noise, as in A1111
-    assert engine.edit(noisy(), "a dog", seed=1).tobytes() != engine.edit(noisy(), "a cat", seed=1).tobytes()
-    assert engine.edit(noisy(), "a cat", seed=2).tobytes() != engine.edit(noisy(), "a cat", seed=1).tobytes()
+    assert (
+        engine.edit(noisy(), "a dog", seed=1).tobytes()
+        != engine.edit(noisy(), "a cat", seed=1).tobytes()
+    )
+    assert (
+        engine.edit(noisy(), "a cat", seed=2).tobytes()
+        != engine.edit(noisy(), "a cat", seed=1).tobytes()
+    )
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
@@ -75,16 +92,27 @@ def test_outside_of_any_mask_no_byte_changes(engine):
         inside = chance.random((height, width)) < chance.uniform(0.002, 0.9)
         inside[chance.integers(height), chance.integers(width)] = True
         image, mask = noisy(width, height, i), Image.fromarray((inside * 255).astype(np.uint8))
-        more = {"only_masked": bool(i % 3 == 0), "content": ("original", "fill", "noise")[i % 3], "padding": i % 7}
+        more = {
+            "only_masked": bool(i % 3 == 0),
+            "content": ("original", "fill", "noise")[i % 3],
+            "padding": i % 7,
+        }
         drawn = engine.edit(image, "a cat", mask, seed=i, steps=2, mask_blur=0, **more)
         assert drawn.size == image.size
-        assert (np.asarray(drawn)[~inside] == np.asarray(image)[~inside]).all(), (i, width, height, more)
+        assert (np.asarray(drawn)[~inside] == np.asarray(image)[~inside]).all(), (
+            i,
+            width,
+            height,
+            more,
+        )
 
 
 def test_a_soft_edge_goes_from_one_to_the_other(engine):
     white, black = Image.new("RGB", (64, 64), "white"), Image.new("RGB", (64, 64), "black")
     mask = box(64, 64, (32, 0, 64, 64))
-    row = np.asarray(composited(Canvas(white, (0, 0, 64, 64), white, mask, mask), black, 4.0))[32, :, 0].astype(int)
+    row = np.asarray(composited(Canvas(white, (0, 0, 64, 64), white, mask, mask), black, 4.0))[
+        32, :, 0
+    ].astype(int)
     assert row[:32].tolist() == [255] * 32  # outside nothing changes, however soft it is
     assert row[54:].tolist() == [0] * 10
     assert (np.diff(row) <= 0).all()
@@ -92,11 +120,14 @@ def test_a_soft_edge_goes_from_one_to_the_other(engine):
 
 
 def test_colours_agree_along_an_edge():
-    """A picture drawn in a lighter tone meets the one around it without a step, and is itself further in."""
+    """A picture drawn in a lighter tone meets the one around it without a step, and is itself
+    further in."""
     old = noisy(64, 64)
     lighter = Image.fromarray((np.asarray(old) // 2 + 60).astype(np.uint8))
     darker = Image.fromarray((np.asarray(old) // 2).astype(np.uint8))
-    found = np.asarray(matched(lighter, darker, box(64, 64, (0, 0, 64, 40))), int) - np.asarray(darker, int)
+    found = np.asarray(matched(lighter, darker, box(64, 64, (0, 0, 64, 40))), int) - np.asarray(
+        darker, int
+    )
     assert (found[40:] == 0).all()
     assert found[39].max() <= 12  # of 60: what a smooth way there takes in the first pixel
     assert (np.diff(found[::-1], axis=0) >= -1).all()  # rounded to whole levels
@@ -108,7 +139,9 @@ def test_fine_lines_do_not_end_at_an_edge():
     lines[:, ::2] += 40
     flat = Image.new("RGB", (64, 64), (120, 120, 120))
     found = np.asarray(matched(flat, Image.fromarray(lines), box(64, 64, (0, 0, 64, 40))), int)
-    assert np.abs(np.diff(found[:41], axis=0)).max() <= 4  # of 20, over 8 pixels; at once where only means spread
+    assert (
+        np.abs(np.diff(found[:41], axis=0)).max() <= 4
+    )  # of 20, over 8 pixels; at once where only means spread
     assert (found[:20] == 120).all()
 
 
@@ -116,11 +149,15 @@ def test_how_free_latents_are():
     free = lambda mask: freedom(mask, 8)[0, 0].tolist()  # noqa: E731
     assert free(box(32, 16, (8, 0, 32, 8))) == [[0, 1, 1, 1], [0, 0, 0, 0]]
     assert free(box(32, 16, (12, 0, 32, 16))) == [[0, 0.5, 1, 1]] * 2
-    assert free(box(32, 16, (9, 3, 10, 4))) == [[0, 1, 0, 0], [0, 0, 0, 0]]  # one pixel alone can change
+    assert free(box(32, 16, (9, 3, 10, 4))) == [
+        [0, 1, 0, 0],
+        [0, 0, 0, 0],
+    ]  # one pixel alone can change
 
 
 def test_masked_latents_are_the_pictures_own(engine):
-    """Where nothing may change, every x0 is what the picture's latents are, from the first step on."""
+    """Where nothing may change, every x0 is what the picture's latents are, from the first step
+    on."""
     seen = []
     engine.edit(noisy(), "a cat", box(), seed=1, watch=seen.append)
     latents = latents_of(engine, noisy())
@@ -143,18 +180,24 @@ def test_times_in_the_prompt_are_shares_of_what_is_left(engine):
 
 
 def test_what_the_mask_starts_from(engine):
-    draw = lambda **more: engine.edit(noisy(), "a cat", box(), seed=1, mask_blur=0, **more).tobytes()  # noqa: E731
+    draw = lambda **more: engine.edit(
+        noisy(), "a cat", box(), seed=1, mask_blur=0, **more
+    ).tobytes()  # noqa: E731
     assert len({draw(content=c) for c in ("original", "fill", "noise")}) == 3
     image = Image.new("RGB", (64, 64), (200, 40, 10))
     image.paste((0, 0, 255), (16, 16, 48, 48))
     inside = np.asarray(filled(image, box(64, 64, (14, 14, 50, 50))), int)[20:44, 20:44]
-    assert np.abs(inside - [200, 40, 10]).max() <= 1  # the blue is gone, and the red around it has come in
+    assert (
+        np.abs(inside - [200, 40, 10]).max() <= 1
+    )  # the blue is gone, and the red around it has come in
 
 
 def test_only_the_masks_surroundings_are_drawn(engine):
     image, mask = noisy(200, 120), box(200, 120, (150, 80, 166, 90))
     shapes = []
-    hook = engine.model.unet.register_forward_pre_hook(lambda module, given: shapes.append(tuple(given[0].shape[2:])))
+    hook = engine.model.unet.register_forward_pre_hook(
+        lambda module, given: shapes.append(tuple(given[0].shape[2:]))
+    )
     drawn = engine.edit(image, "a cat", mask, seed=1, only_masked=True, padding=4, mask_blur=0)
     hook.remove()
     assert set(shapes) == {(8, 8)}  # of the model's own 32 × 32 pixels
@@ -183,10 +226,16 @@ def test_the_picture_keeps_its_size_or_takes_the_one_asked_for(engine):
     assert len(engine.edit(noisy(), "a cat", seed=1, count=2)) == 2
 
 
-@pytest.mark.parametrize(("settings", "said"), [
-    ({"mask": box(16, 16)}, "16x16"), ({"mask": Image.new("L", (32, 32))}, "no white"), ({"only_masked": True}, "mask"),
-    ({"strength": 0}, "strength"), ({"content": "magic"}, "content"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"mask": box(16, 16)}, "16x16"),
+        ({"mask": Image.new("L", (32, 32))}, "no white"),
+        ({"only_masked": True}, "mask"),
+        ({"strength": 0}, "strength"),
+        ({"content": "magic"}, "content"),
+    ],
+)
 def test_what_cannot_be_done_is_said(engine, settings, said):
     with pytest.raises(BadInput, match=said):
         engine.edit(noisy(), "a cat", seed=1, **settings)
@@ -199,14 +248,27 @@ def test_edits_are_replayed(engine, tmp_path):
     noisy(44, 36).save(image)
     box(44, 36).save(mask)
     for i, sampler in enumerate(SAMPLERS):
-        more = {"width": 48, "height": 32, "resize": chance.choice(["crop", "fill", "stretch"])} if i % 3 == 0 else {}
+        more = (
+            {"width": 48, "height": 32, "resize": chance.choice(["crop", "fill", "stretch"])}
+            if i % 3 == 0
+            else {}
+        )
         with_mask = mask if i % 2 else None
         if with_mask:
-            more |= {"mask_blur": chance.choice([0, 2.5]), "content": chance.choice(["original", "fill", "noise"]),
-                     "only_masked": i % 5 == 0, "padding": 5}  # fmt: skip
-        settings = {"seed": i, "sampler": sampler, "strength": chance.choice([0.4, 0.75, 1.0]), **more}
+            more |= {
+                "mask_blur": chance.choice([0, 2.5]),
+                "content": chance.choice(["original", "fill", "noise"]),
+                "only_masked": i % 5 == 0,
+                "padding": 5,
+            }
+        settings = {
+            "seed": i,
+            "sampler": sampler,
+            "strength": chance.choice([0.4, 0.75, 1.0]),
+            **more,
+        }
         drawn = engine.edit(image, "a (cat:1.1)", with_mask, **settings)
-        images.save(drawn, tmp_path / "drawn.png")
+        save_picture(drawn, tmp_path / "drawn.png")
         found = replay(tmp_path / "drawn.png", engine.model, engine.unet, image, with_mask)
         assert found.verdict == "identical", (sampler, more, found.difference, found.reasons)
         assert found.unused.keys() <= {"Model", "Model hash", "Plan", "Version", "Torch", "Threads"}
@@ -220,11 +282,19 @@ def test_edits_are_replayed(engine, tmp_path):
 
 def png(width: int, height: int) -> bytes:
     """A PNG file that claims a size and holds next to nothing."""
+
     def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        return (
+            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        )
 
     head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(b"\0" * 100)) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + head
+        + chunk(b"IDAT", zlib.compress(b"\0" * 100))
+        + chunk(b"IEND", b"")
+    )
 
 
 def test_pictures_of_every_kind(tmp_path):
@@ -232,14 +302,29 @@ def test_pictures_of_every_kind(tmp_path):
     sixteen = Image.fromarray(np.asarray(plain.convert("L"), np.uint16) * 257)
     animated = tmp_path / "a.gif"
     plain.quantize().save(animated, save_all=True, append_images=[noisy(seed=1).quantize()])
-    for picture in (plain.convert("CMYK"), plain.quantize(), plain.convert("1"), plain.convert("LA"), sixteen, animated,
-                    plain.convert("YCbCr"), Image.fromarray(np.asarray(plain.convert("L"), np.float32) / 255)):
+    for picture in (
+        plain.convert("CMYK"),
+        plain.quantize(),
+        plain.convert("1"),
+        plain.convert("LA"),
+        sixteen,
+        animated,
+        plain.convert("YCbCr"),
+        Image.fromarray(np.asarray(plain.convert("L"), np.float32) / 255),
+    ):
         found = pictures.rgb(picture)
         assert (found.mode, found.size) == ("RGB", (32, 32))
-    assert np.abs(np.asarray(pictures.rgb(sixteen), int)[..., 0] - np.asarray(plain.convert("L"), int)).max() == 0
+    assert (
+        np.abs(
+            np.asarray(pictures.rgb(sixteen), int)[..., 0] - np.asarray(plain.convert("L"), int)
+        ).max()
+        == 0
+    )
     clear = plain.convert("RGBA")
     clear.putalpha(0)
-    assert np.asarray(pictures.rgb(clear)).min() == 255  # what cannot be seen is white, not what lies below
+    assert (
+        np.asarray(pictures.rgb(clear)).min() == 255
+    )  # what cannot be seen is white, not what lies below
     turned = io.BytesIO()
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned by a quarter
@@ -247,10 +332,21 @@ def test_pictures_of_every_kind(tmp_path):
     assert pictures.rgb(turned).size == (16, 32)
 
 
-@pytest.mark.parametrize("content", [
-    b"", b"no picture", png(0, 5), png(30000, 30000), png(16, 16), b"\x89PNG\r\n\x1a\n", b"GIF89a" + b"\xff" * 20,
-    b"\xff\xd8\xff\xe0" + b"\0" * 50, b"RIFF\x10\0\0\0WEBPVP8 ", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"no picture",
+        png(0, 5),
+        png(30000, 30000),
+        png(16, 16),
+        b"\x89PNG\r\n\x1a\n",
+        b"GIF89a" + b"\xff" * 20,
+        b"\xff\xd8\xff\xe0" + b"\0" * 50,
+        b"RIFF\x10\0\0\0WEBPVP8 ",
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n",
+    ],
+)
 def test_files_that_are_no_picture_are_errors(engine, tmp_path, content):
     path = tmp_path / "a.png"
     path.write_bytes(content)

@@ -7,8 +7,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from fromnoise.errors import BadInput
-from fromnoise.pipeline import exif, images, infotext
+from fromnoise.pipeline.provenance import exif
+from fromnoise.pipeline.provenance.read import read_text
+from fromnoise.pipeline.provenance.write import write_infotext
 from fromnoise.pipeline.request import GenerationRequest
+from fromnoise.pipeline.saving import save_picture
 
 
 @pytest.fixture(scope="module")
@@ -19,18 +22,23 @@ def model(tmp_path_factory):
 def saved(model, path, **fields):
     """A picture of a request, written: its text."""
     picture = Image.new("RGB", (16, 8), (200, 100, 50))
-    picture.info["parameters"] = images.parameters(model, GenerationRequest.of(seed=1, **fields).resolved(model), 0, "")
-    images.save(picture, path)
+    picture.info["parameters"] = write_infotext(
+        model, GenerationRequest.of(seed=1, **fields).resolved(model), 0, ""
+    )
+    save_picture(picture, path)
     return picture.info["parameters"]
 
 
 some = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
-# characters whose bytes the other way round are letters, marks of byte order, line breaks of all kinds, NUL
+# characters whose bytes the other way round are letters, marks of byte order, line breaks of all
+# kinds, NUL
 odd = st.text(st.sampled_from("䄀匀琀＀\ufeff\ufffe\u2028\r\n\t\0🦊é日ا"), max_size=40)
 long = st.builds(lambda text, n: (text * n)[:20_000], some | odd, st.sampled_from([1, 1, 1000]))
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(long, some | odd, st.sampled_from(["png", "jpg", "webp"]))
 @example("🦊" * 14_000, "日", "jpg")
 @example("🦊" * 20_000, "日" * 20_000, "webp")
@@ -46,7 +54,7 @@ def test_prompts_there_and_back(tmp_path, model, prompt, negative, kind):
     if kind == "jpg":
         exif.fits(request)
     text = saved(model, path, prompt=prompt, negative_prompt=negative)
-    assert infotext.read(path) == text
+    assert read_text(path) == text
 
 
 def test_what_does_not_fit_is_an_error_and_no_file(model, tmp_path):
@@ -54,18 +62,26 @@ def test_what_does_not_fit_is_an_error_and_no_file(model, tmp_path):
         saved(model, tmp_path / "a.jpg", prompt="🦊" * 20_000)
     assert "a JPEG file holds 65,533" in error.value.message
     assert not (tmp_path / "a.jpg").exists()
-    saved(model, tmp_path / "a.jpg", prompt="x" * (exif.ROOM - exif.SETTINGS >> 2), negative_prompt="y" * 15_000)
+    saved(
+        model,
+        tmp_path / "a.jpg",
+        prompt="x" * (exif.ROOM - exif.SETTINGS >> 2),
+        negative_prompt="y" * 15_000,
+    )
     with pytest.raises(BadInput, match=r"end its name in \.png"):
         saved(model, tmp_path / "a")
     with pytest.raises(BadInput, match="keeps every pixel"):
-        images.save(Image.new("RGB", (8, 8)), tmp_path / "a.png", 90)
+        save_picture(Image.new("RGB", (8, 8)), tmp_path / "a.png", 90)
 
 
 def test_quality_is_told_to_the_file(tmp_path):
     noise = Image.effect_noise((64, 64), 99).convert("RGB")
-    sizes = [images.save(noise, tmp_path / "a.jpg", quality).stat().st_size for quality in (10, 50, None, 100)]
+    sizes = [
+        save_picture(noise, tmp_path / "a.jpg", quality).stat().st_size
+        for quality in (10, 50, None, 100)
+    ]
     assert sizes == sorted(set(sizes))
-    images.save(noise, tmp_path / "a.webp", "lossless")
+    save_picture(noise, tmp_path / "a.webp", "lossless")
     with Image.open(tmp_path / "a.webp") as back:
         assert back.convert("RGB").tobytes() == noise.tobytes()
 

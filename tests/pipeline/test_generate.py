@@ -1,4 +1,5 @@
-"""A request → steps → pictures: same bits in any batch, guidance, settings in the file, errors with a remedy."""
+"""A request → steps → pictures: same bits in any batch, guidance, settings in the file, errors with
+a remedy."""
 
 import math
 from concurrent.futures import ThreadPoolExecutor
@@ -15,9 +16,10 @@ from fromnoise.diffusion.samplers import SAMPLERS
 from fromnoise.diffusion.spacing import SPACINGS
 from fromnoise.errors import BadInput, UnknownName
 from fromnoise.models.unet import Conditioning
-from fromnoise.pipeline import images
+from fromnoise.pipeline.images import to_picture
 from fromnoise.pipeline.presets import PRESETS
 from fromnoise.pipeline.request import GenerationRequest
+from fromnoise.pipeline.saving import save_picture
 from fromnoise.runtime.prepare import prepare
 
 
@@ -45,10 +47,19 @@ def test_a_picture_has_the_same_bits_in_any_batch(engine, sampler):
     assert batch[0].tobytes() != batch[1].tobytes()
 
 
-@pytest.mark.parametrize("settings", [
-    {}, {"sampler": "euler_a"}, {"sampler": "dpm_adaptive"}, {"sampler": "euler_cfg_pp"}, {"cfg": 1.0},
-    {"apg": True, "apg_momentum": -0.5}, {"cfg_rescale": 0.7}, {"skip_uncond_below": 5.0},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"sampler": "euler_a"},
+        {"sampler": "dpm_adaptive"},
+        {"sampler": "euler_cfg_pp"},
+        {"cfg": 1.0},
+        {"apg": True, "apg_momentum": -0.5},
+        {"cfg_rescale": 0.7},
+        {"skip_uncond_below": 5.0},
+    ],
+)
 def test_the_batched_plan_draws_nearly_the_same(engine, settings):
     batched, rows = Engine(engine.model, batch=2), []
     hook = engine.model.unet.register_forward_hook(lambda module, given, out: rows.append(len(out)))
@@ -65,11 +76,17 @@ def test_the_batched_plan_draws_nearly_the_same(engine, settings):
 
 
 def test_runs_side_by_side_draw_what_they_draw_alone(engine):
-    """In threads, and taking turns in one: no run leaves anything behind that another would find."""
-    asked = [{"seed": i, "sampler": s} for i, s in enumerate(("euler_a", "dpmpp_2m_sde", "unipc", "dpmpp_2m") * 2)]
+    """In threads, and taking turns in one: no run leaves anything behind that another would
+    find."""
+    asked = [
+        {"seed": i, "sampler": s}
+        for i, s in enumerate(("euler_a", "dpmpp_2m_sde", "unipc", "dpmpp_2m") * 2)
+    ]
     serial = [engine.generate("a cat", **settings).tobytes() for settings in asked]
     with ThreadPoolExecutor(4) as pool:
-        together = list(pool.map(lambda settings: engine.generate("a cat", **settings).tobytes(), asked))
+        together = list(
+            pool.map(lambda settings: engine.generate("a cat", **settings).tobytes(), asked)
+        )
     assert together == serial
     turns = zip_longest(*(engine.steps("a cat", **settings) for settings in asked))
     *_, last = turns
@@ -103,10 +120,13 @@ def test_given_latents_take_the_place_of_the_seeds(engine):
 
 
 def test_guidance(engine):
-    """cfg 1 ignores the negative prompt, cfg 0 ignores the prompt, more of it changes the picture."""
+    """cfg 1 ignores the negative prompt, cfg 0 ignores the prompt, more of it changes the
+    picture."""
     draw = lambda words, **settings: engine.generate(words, seed=1, **settings).tobytes()  # noqa: E731
     assert draw("a cat", cfg=1, negative_prompt="dog") == draw("a cat", cfg=1)
-    assert draw("a cat", cfg=0, negative_prompt="dog") == draw("space", cfg=0, negative_prompt="dog")
+    assert draw("a cat", cfg=0, negative_prompt="dog") == draw(
+        "space", cfg=0, negative_prompt="dog"
+    )
     assert draw("a cat", cfg=2) != draw("a cat", cfg=8)
     assert draw("a cat", cfg=8, cfg_rescale=0.7) != draw("a cat", cfg=8)
 
@@ -118,7 +138,9 @@ def test_a_model_may_say_where_guidance_acts(engine, monkeypatch):
     assert draw().tobytes() == below.tobytes()
     assert draw(cfg_sigma_max=math.inf).tobytes() == everywhere.tobytes()
     assert "CFG interval: 0 2," in draw().info["parameters"]
-    assert "CFG interval: 0 inf," in draw(cfg_sigma_max=math.inf).info["parameters"]  # for whoever draws it again
+    assert (
+        "CFG interval: 0 inf," in draw(cfg_sigma_max=math.inf).info["parameters"]
+    )  # for whoever draws it again
     asked = GenerationRequest.of(cfg_sigma_max=math.inf)
     assert GenerationRequest.model_validate_json(asked.model_dump_json()) == asked  # inf, not null
 
@@ -132,19 +154,28 @@ def test_guidance_at_some_levels_only(engine):
     assert draw(cfg=5, skip_uncond_below=1e-9) == draw(cfg=5)
     assert draw(cfg=5, apg=True) != draw(cfg=5)
     batch = engine.generate("a cat", seed=1, cfg=5, apg=True, apg_momentum=-0.5, count=2)
-    assert batch[1].tobytes() == engine.generate("a cat", seed=2, cfg=5, apg=True, apg_momentum=-0.5).tobytes()
+    assert (
+        batch[1].tobytes()
+        == engine.generate("a cat", seed=2, cfg=5, apg=True, apg_momentum=-0.5).tobytes()
+    )
 
 
 def test_a_weaker_model_guides(engine, tmp_path):
-    """Guided by itself, a network is not guided at all; the negative prompt has no say; another kind is refused."""
+    """Guided by itself, a network is not guided at all; the negative prompt has no say; another
+    kind is refused."""
     model = engine.model
     own = Engine(fakes.model(tmp_path / "a", steps=4, cfg=3.0), guide=fakes.model(tmp_path / "b"))
-    assert own.generate("a cat", seed=1).tobytes() == engine.generate("a cat", seed=1, cfg=1).tobytes()
+    assert (
+        own.generate("a cat", seed=1).tobytes() == engine.generate("a cat", seed=1, cfg=1).tobytes()
+    )
     weaker = fakes.model(tmp_path / "c")
     fakes.randomize(weaker.unet, 99)
     guided = Engine(fakes.model(tmp_path / "d", steps=4, cfg=3.0), guide=weaker)
     picture = guided.generate("a cat", seed=1).tobytes()
-    assert picture not in (own.generate("a cat", seed=1).tobytes(), engine.generate("a cat", seed=1).tobytes())
+    assert picture not in (
+        own.generate("a cat", seed=1).tobytes(),
+        engine.generate("a cat", seed=1).tobytes(),
+    )
     assert guided.generate("a cat", seed=1, negative_prompt="dog").tobytes() == picture
     with pytest.raises(BadInput, match="another prediction"):
         Engine(model, guide=fakes.model(tmp_path / "e", prediction="eps"))
@@ -154,7 +185,9 @@ def test_states_of_unequal_length_are_repeated_not_padded(engine):
     """Attention over states that are there twice is attention over the states, to rounding."""
     context = torch.randn(1, 16, 16, generator=torch.Generator().manual_seed(1))
     x, t = torch.ones(1, 4, 8, 8), torch.tensor(7.5)
-    once, twice = (engine.unet.bind(Conditioning(c))(x, t) for c in (context, context.repeat(1, 2, 1)))
+    once, twice = (
+        engine.unet.bind(Conditioning(c))(x, t) for c in (context, context.repeat(1, 2, 1))
+    )
     padded = engine.unet.bind(Conditioning(torch.cat((context, context * 0), 1)))(x, t)
     assert (once - twice).abs().max() < 1e-5
     assert (once - padded).abs().max() > 1e-3
@@ -193,14 +226,18 @@ def test_names_of_samplers_and_spacings(engine):
     assert settled(sampler="DPM++ 2M Karras", spacing="trailing") == ("dpmpp_2m", "trailing")
     assert settled(sampler="DPM++ 3M SDE", spacing="Automatic") == ("dpmpp_3m_sde", "exponential")
     assert settled(sampler="euler_ancestral", spacing="SGM Uniform") == ("euler_a", "sgm_uniform")
-    label = engine.generate("a cat", seed=1, sampler="k_lms", spacing="sgm_uniform").info["parameters"]
+    label = engine.generate("a cat", seed=1, sampler="k_lms", spacing="sgm_uniform").info[
+        "parameters"
+    ]
     assert "Sampler: LMS, Schedule type: SGM Uniform" in label
 
 
 def test_options_of_samplers_and_spacings(engine):
     draw = lambda **settings: engine.generate("a cat", seed=1, **settings).tobytes()  # noqa: E731
     assert draw(sampler="lms", sampler_options={"order": 1}) == draw(sampler="euler")
-    assert draw(sampler="dpmpp_2m_sde", sampler_options={"solver": "heun"}) == draw(sampler="dpmpp_2m_sde_heun")
+    assert draw(sampler="dpmpp_2m_sde", sampler_options={"solver": "heun"}) == draw(
+        sampler="dpmpp_2m_sde_heun"
+    )
     assert draw(sampler="euler_a", sampler_options={"eta": 0}) == draw(sampler="euler_a", eta=0)
     assert draw(spacing_options={"rho": 3.0}) != draw()
     assert draw(sampler="heun", s_churn=5.0) != draw(sampler="heun")
@@ -212,7 +249,7 @@ def test_size_and_clipping(engine):
     picture = engine.generate("a cat", seed=1, width=48, height=16)
     assert picture.size == (48, 16)
     values = torch.tensor([-2.0, -1.0, 0.0, 1.0, 2.0]).expand(3, 1, 5)
-    assert np.asarray(images.picture(values))[0, :, 0].tolist() == [0, 0, 128, 255, 255]
+    assert np.asarray(to_picture(values))[0, :, 0].tolist() == [0, 0, 128, 255, 255]
 
 
 def test_binding_projects_the_text_once_and_changes_no_bit(engine):
@@ -237,28 +274,31 @@ def test_bf16_is_near_fp32_and_named_in_the_plan(tmp_path):
     assert (a.x - b.x).square().mean().sqrt() < 0.05 * b.x.std()
 
 
-@pytest.mark.parametrize(("settings", "error", "said"), [
-    ({"sampler": "eulr"}, UnknownName, "euler_a"),
-    ({"spacing": "karas"}, UnknownName, "karras"),
-    ({"width": 33}, BadInput, "multiple of 8"),
-    ({"steps": 0}, BadInput, "steps"),
-    ({"count": "many"}, BadInput, "count"),
-    ({"seed": -1}, BadInput, "seed"),
-    ({"eta": 1.0, "sampler": "euler"}, BadInput, "euler_a"),
-    ({"stepz": 3}, UnknownName, "steps"),
-    ({"s_churn": 1.0, "sampler": "dpmpp_2m"}, BadInput, "euler, heun"),
-    ({"sampler": "lms", "sampler_options": {"order": "two"}}, BadInput, "order"),
-    ({"sampler": "lms", "sampler_options": {"order": 9}}, BadInput, "1, 2, 3 or 4"),
-    ({"sampler": "lms", "sampler_options": {"odrer": 2}}, BadInput, "its options: order"),
-    ({"sampler": "euler_a", "eta": 1.0, "sampler_options": {"eta": 1.0}}, BadInput, "twice"),
-    ({"spacing_options": {"rho": -1.0}}, BadInput, "rho"),
-    ({"spacing_options": {"alpha": 1.0}}, BadInput, "its options"),
-    ({"steps": 10**6}, BadInput, "1000"),
-    ({"steps": float("nan")}, BadInput, "steps"),
-    ({"cfg_sigma_min": 3.0, "cfg_sigma_max": 2.0}, BadInput, "interval"),
-    ({"rng": "amd"}, BadInput, "rng"),
-    ({"variation_strength": 1.5}, BadInput, "variation_strength"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("settings", "error", "said"),
+    [
+        ({"sampler": "eulr"}, UnknownName, "euler_a"),
+        ({"spacing": "karas"}, UnknownName, "karras"),
+        ({"width": 33}, BadInput, "multiple of 8"),
+        ({"steps": 0}, BadInput, "steps"),
+        ({"count": "many"}, BadInput, "count"),
+        ({"seed": -1}, BadInput, "seed"),
+        ({"eta": 1.0, "sampler": "euler"}, BadInput, "euler_a"),
+        ({"stepz": 3}, UnknownName, "steps"),
+        ({"s_churn": 1.0, "sampler": "dpmpp_2m"}, BadInput, "euler, heun"),
+        ({"sampler": "lms", "sampler_options": {"order": "two"}}, BadInput, "order"),
+        ({"sampler": "lms", "sampler_options": {"order": 9}}, BadInput, "1, 2, 3 or 4"),
+        ({"sampler": "lms", "sampler_options": {"odrer": 2}}, BadInput, "its options: order"),
+        ({"sampler": "euler_a", "eta": 1.0, "sampler_options": {"eta": 1.0}}, BadInput, "twice"),
+        ({"spacing_options": {"rho": -1.0}}, BadInput, "rho"),
+        ({"spacing_options": {"alpha": 1.0}}, BadInput, "its options"),
+        ({"steps": 10**6}, BadInput, "1000"),
+        ({"steps": float("nan")}, BadInput, "steps"),
+        ({"cfg_sigma_min": 3.0, "cfg_sigma_max": 2.0}, BadInput, "interval"),
+        ({"rng": "amd"}, BadInput, "rng"),
+        ({"variation_strength": 1.5}, BadInput, "variation_strength"),
+    ],
+)
 def test_bad_settings_are_refused_with_a_remedy(engine, settings, error, said):
     with pytest.raises(error) as caught:
         engine.generate("a cat", **settings)
@@ -282,8 +322,15 @@ def test_what_is_left_open_the_model_decides(engine):
 
 
 def test_presets_decide_what_the_request_leaves_open(engine):
-    request = GenerationRequest.of(prompt="a cat", preset="Lightning", steps=8).resolved(engine.model)
-    assert (request.sampler, request.spacing, request.steps, request.cfg) == ("euler", "trailing", 8, 1.0)
+    request = GenerationRequest.of(prompt="a cat", preset="Lightning", steps=8).resolved(
+        engine.model
+    )
+    assert (request.sampler, request.spacing, request.steps, request.cfg) == (
+        "euler",
+        "trailing",
+        8,
+        1.0,
+    )
     for name in PRESETS:  # each names samplers and spacings that there are
         request = GenerationRequest.of(prompt="a cat", preset=name, seed=1).resolved(engine.model)
         assert request.model_dump().items() >= PRESETS[name].items()
@@ -304,16 +351,25 @@ def test_a_model_that_takes_its_scale_is_asked_once_a_step(tmp_path):
 
 
 def test_the_file_carries_its_settings(engine, tmp_path):
-    picture = engine.generate("a cat, 你好", negative_prompt="dog", seed=7, sampler="euler_a", eta=0.5)
-    images.save(picture, tmp_path / "deep" / "a.png")
+    picture = engine.generate(
+        "a cat, 你好", negative_prompt="dog", seed=7, sampler="euler_a", eta=0.5
+    )
+    save_picture(picture, tmp_path / "deep" / "a.png")
     text = Image.open(tmp_path / "deep" / "a.png").info["parameters"]
     first, second, third = text.split("\n")
     assert (first, second) == ("a cat, 你好", "Negative prompt: dog")
     found = dict(item.split(": ", 1) for item in third.split(", "))
-    assert found.items() >= {
-        "Steps": "4", "Sampler": "Euler a", "Schedule type": "Karras", "CFG scale": "3", "Seed": "7",
-        "Size": "32x32", "Eta": "0.5", "Plan": "exact-cpu-fp32",
-    }.items()  # fmt: skip
+    assert (
+        found.items()
+        >= {
+            "Steps": "4",
+            "Sampler": "Euler a",
+            "Schedule type": "Karras",
+            "CFG scale": "3",
+            "Seed": "7",
+            "Size": "32x32",
+            "Eta": "0.5",
+            "Plan": "exact-cpu-fp32",
+        }.items()
+    )
     assert found["Version"].startswith("fromnoise ")
-
-

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageFont
 
 from fromnoise.errors import BadInput
-from fromnoise.pipeline.grid import GAP, arranged, places, wrapped
+from fromnoise.pipeline.sequences.grid import GAP, arranged, places, wrapped
 
 label = st.text(st.sampled_from("ab W日é\n,-"), max_size=60)
 axis = st.just([""]) | st.lists(label.filter(str.strip), min_size=1, max_size=3)
@@ -30,8 +30,16 @@ def test_nothing_overlaps_or_is_cut(columns, rows, sheets, box):
         for b in areas[:i]:
             assert a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1], (a, b)
     said = "".join("".join(line for *_, line in sheet.texts).split())
-    signs = [sign for group in (columns, rows, sheets) for text in group for sign in text if not sign.isspace()]
-    assert len(said) >= len(signs)  # a sign that no font has is told by a number, longer than itself
+    signs = [
+        sign
+        for group in (columns, rows, sheets)
+        for text in group
+        for sign in text
+        if not sign.isspace()
+    ]
+    assert len(said) >= len(
+        signs
+    )  # a sign that no font has is told by a number, longer than itself
 
 
 @given(label, st.integers(20, 200))
@@ -44,7 +52,9 @@ def test_wrapped_lines_keep_every_sign_and_fit(text, width):
 def test_pictures_lie_where_they_belong():
     colours = [(20 * i, 0, 255 - 20 * i) for i in range(12)]
     sheet = arranged((40, 32), ["a", "b", "c"], ["c", "d"], ["x", "y"])
-    drawn = sheet.drawn([Image.new("RGB", (40, 32) if i else (20, 16), colour) for i, colour in enumerate(colours)])
+    drawn = sheet.drawn(
+        [Image.new("RGB", (40, 32) if i else (20, 16), colour) for i, colour in enumerate(colours)]
+    )
     assert places([3, 2, 2])[:4] == [(0, 0, 0), (1, 0, 0), (2, 0, 0), (0, 1, 0)]
     for (x, y), colour in zip(sheet.cells, colours, strict=True):
         assert drawn.getpixel((x + 20, y + 16)) == colour

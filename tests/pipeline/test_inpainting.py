@@ -1,4 +1,5 @@
-"""Models made for inpainting, of 9 channels: what they see, and the pictures of diffusers' own pipeline."""
+"""Models made for inpainting, of 9 channels: what they see, and the pictures of diffusers' own
+pipeline."""
 
 import logging
 
@@ -13,8 +14,8 @@ from fromnoise.checkpoints.formats import diffusers_folder as folders
 from fromnoise.errors import BadInput
 from fromnoise.models.config import UNetConfig
 from fromnoise.models.unet import UNet
-from fromnoise.pipeline import images
 from fromnoise.pipeline.replay import replay
+from fromnoise.pipeline.saving import save_picture
 
 
 def noisy() -> Image.Image:
@@ -27,14 +28,19 @@ def white(*inside: int) -> Image.Image:
     return mask
 
 
-MASK = white(6, 9, 27, 20)  # ends within latents, which are of 4 pixels: the nearest pixel of each counts
+MASK = white(
+    6, 9, 27, 20
+)  # ends within latents, which are of 4 pixels: the nearest pixel of each counts
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A model whose autoencoder is sure of itself: diffusers draws from the posterior, whose variance is here e⁻³⁰."""
+    """A model whose autoencoder is sure of itself: diffusers draws from the posterior, whose
+    variance is here e⁻³⁰."""
     where = tmp_path_factory.mktemp("model")
-    model = fakes.model(where / "w", "eps", vision=False, in_channels=9, spacing="leading", sampler="ddim")
+    model = fakes.model(
+        where / "w", "eps", vision=False, in_channels=9, spacing="leading", sampler="ddim"
+    )
     with torch.no_grad():
         model.vae.quant_conv.weight[4:] = 0
         model.vae.quant_conv.bias[4:] = -30
@@ -50,7 +56,9 @@ def engine(folder):
 def inputs(engine, call) -> list[torch.Tensor]:
     """What the U-Net's first layer is given."""
     seen = []
-    hook = engine.model.unet.conv_in.register_forward_pre_hook(lambda module, given: seen.append(given[0].clone()))
+    hook = engine.model.unet.conv_in.register_forward_pre_hook(
+        lambda module, given: seen.append(given[0].clone())
+    )
     call()
     hook.remove()
     return seen
@@ -58,8 +66,9 @@ def inputs(engine, call) -> list[torch.Tensor]:
 
 @pytest.mark.parametrize("prompt", ["a neon cat", "a neon cat in space"])
 def test_diffusers_paints_the_same(folder, engine, prompt):
-    """20 steps in fp32: rounding in another order of sums, 5e-5 as in the tests of the folder; and the posterior's σ of
-    e⁻¹⁵ = 3e-7. Without the mask's channels, or with x0 put back outside, it is off by more than 0.1."""
+    """20 steps in fp32: rounding in another order of sums, 5e-5 as in the tests of the folder; and
+    the posterior's σ of e⁻¹⁵ = 3e-7. Without the mask's channels, or with x0 put back outside, it
+    is off by more than 0.1."""
     from diffusers import StableDiffusionInpaintPipeline
 
     logging.disable(logging.WARNING)
@@ -67,11 +76,22 @@ def test_diffusers_paints_the_same(folder, engine, prompt):
     pipeline.set_progress_bar_config(disable=True)
     last = []
     settings = {"negative_prompt": "a dog", "cfg": 5, "steps": 20, "seed": 1, "strength": 1.0}
-    first = inputs(engine, lambda: engine.edit(noisy(), prompt, MASK, watch=last.append, **settings))[0]
+    first = inputs(
+        engine, lambda: engine.edit(noisy(), prompt, MASK, watch=last.append, **settings)
+    )[0]
     expected = pipeline(
-        prompt, negative_prompt="a dog", image=noisy(), mask_image=MASK, latents=first[:1, :4], guidance_scale=5.0,
-        num_inference_steps=20, strength=1.0, width=32, height=32, output_type="np",
-    ).images[0]  # fmt: skip
+        prompt,
+        negative_prompt="a dog",
+        image=noisy(),
+        mask_image=MASK,
+        latents=first[:1, :4],
+        guidance_scale=5.0,
+        num_inference_steps=20,
+        strength=1.0,
+        width=32,
+        height=32,
+        output_type="np",
+    ).images[0]
     with torch.inference_mode():
         image = engine.model.vae.to_image(last[-1].x)[0].permute(1, 2, 0).numpy()
     assert expected.std() > 0.1
@@ -99,16 +119,31 @@ def test_what_the_network_sees(engine):
 
 
 def test_it_works_with_all_the_rest(engine, tmp_path):
-    """The language of prompts, batches, tiling, extensions and replay; outside of the mask no byte changes."""
+    """The language of prompts, batches, tiling, extensions and replay; outside of the mask no byte
+    changes."""
     outside = np.asarray(MASK) == 0
-    for more in ({}, {"tiling": "both"}, {"extend_right": 8}, {"only_masked": True}, {"content": "noise"}):
-        drawn = engine.edit(noisy(), "a (cat:1.2) AND a dog :0.5", MASK, seed=3, steps=3, count=2, **more)
+    for more in (
+        {},
+        {"tiling": "both"},
+        {"extend_right": 8},
+        {"only_masked": True},
+        {"content": "noise"},
+    ):
+        drawn = engine.edit(
+            noisy(), "a (cat:1.2) AND a dog :0.5", MASK, seed=3, steps=3, count=2, **more
+        )
         noisy().save(tmp_path / "image.png")
         MASK.save(tmp_path / "mask.png")
         for picture in drawn:
             assert (np.asarray(picture)[:, :32][outside] == np.asarray(noisy())[outside]).all()
-            images.save(picture, tmp_path / "a.png")
-            found = replay(tmp_path / "a.png", engine.model, engine.unet, tmp_path / "image.png", tmp_path / "mask.png")
+            save_picture(picture, tmp_path / "a.png")
+            found = replay(
+                tmp_path / "a.png",
+                engine.model,
+                engine.unet,
+                tmp_path / "image.png",
+                tmp_path / "mask.png",
+            )
             assert found.verdict == "identical", more
     batch = engine.generate("a [cat:dog:0.5]", seed=3, steps=3, count=2)
     assert batch[1].tobytes() == engine.generate("a [cat:dog:0.5]", seed=4, steps=3).tobytes()

@@ -14,8 +14,8 @@ from fromnoise.checkpoints.formats import diffusers_folder
 from fromnoise.diffusion.samplers import SAMPLERS
 from fromnoise.diffusion.spacing import SPACINGS
 from fromnoise.errors import BadInput
-from fromnoise.pipeline import images
 from fromnoise.pipeline.replay import plan_of, replay
+from fromnoise.pipeline.saving import save_picture
 
 
 @pytest.fixture(scope="module")
@@ -26,28 +26,49 @@ def engine(tmp_path_factory):
 
 
 def drawn(engine, path, prompt="a cat", **settings):
-    images.save(engine.generate(prompt, **{"seed": 3} | settings), path)
+    save_picture(engine.generate(prompt, **{"seed": 3} | settings), path)
     return path
 
 
 def test_every_setting_draws_the_same_again(engine, tmp_path):
-    """All samplers, 200 pictures of settings drawn by lot (the sampler's own options at other values than usual)."""
+    """All samplers, 200 pictures of settings drawn by lot (the sampler's own options at other
+    values than usual)."""
     chance = random.Random(0)
-    prompts = ["a (cat:1.2) in [space|snow]", "a cat, Steps: 3", 'a "dog": AND\na fish', "cat " * 40, ""]
+    prompts = [
+        "a (cat:1.2) in [space|snow]",
+        "a cat, Steps: 3",
+        'a "dog": AND\na fish',
+        "cat " * 40,
+        "",
+    ]
     for i in range(200):
         entry = [*SAMPLERS.values()][i % len(SAMPLERS)]
         settings = {
-            "seed": chance.randrange(2**40), "steps": chance.randint(3, 6), "cfg": chance.choice([1.0, 2.5, 7.25]),
-            "spacing": chance.choice([*SPACINGS]), "negative_prompt": chance.choice(["", "dog (red:1.3)"]),
-            "cfg_rescale": chance.choice([0.0, 0.3]), "rng": chance.choice(["cpu", "nv"]),
-            "cfg_sigma_max": chance.choice([None, 2.0, float("inf")]), "clip_skip": chance.choice([1, 2]),
-            "dialect": chance.choice(["a1111", "comfy"]), "prompt_steps": chance.choice(["step", "call"]),
+            "seed": chance.randrange(2**40),
+            "steps": chance.randint(3, 6),
+            "cfg": chance.choice([1.0, 2.5, 7.25]),
+            "spacing": chance.choice([*SPACINGS]),
+            "negative_prompt": chance.choice(["", "dog (red:1.3)"]),
+            "cfg_rescale": chance.choice([0.0, 0.3]),
+            "rng": chance.choice(["cpu", "nv"]),
+            "cfg_sigma_max": chance.choice([None, 2.0, float("inf")]),
+            "clip_skip": chance.choice([1, 2]),
+            "dialect": chance.choice(["a1111", "comfy"]),
+            "prompt_steps": chance.choice(["step", "call"]),
             "tiling": chance.choice(["none", "none", "x", "both"]),
-            "variation_strength": chance.choice([0.0, 0.0, 0.31]), "width": chance.choice([32, 48]),
-            "noise_scaling": chance.choice(["unit", "sigma_max"]), "eta_noise_seed_delta": chance.choice([0, 31337]),
-            **{name: chance.uniform(0.1, 0.9) for name in ("eta", "s_noise") if name in entry.options},
-        }  # fmt: skip
-        path = drawn(engine, tmp_path / "a.png", chance.choice(prompts), sampler=entry.name, **settings)
+            "variation_strength": chance.choice([0.0, 0.0, 0.31]),
+            "width": chance.choice([32, 48]),
+            "noise_scaling": chance.choice(["unit", "sigma_max"]),
+            "eta_noise_seed_delta": chance.choice([0, 31337]),
+            **{
+                name: chance.uniform(0.1, 0.9)
+                for name in ("eta", "s_noise")
+                if name in entry.options
+            },
+        }
+        path = drawn(
+            engine, tmp_path / "a.png", chance.choice(prompts), sampler=entry.name, **settings
+        )
         found = replay(path, engine.model, engine.unet)
         assert found.verdict == "identical", (entry.name, settings, found.difference, found.reasons)
         assert not found.reasons
@@ -56,7 +77,7 @@ def test_every_setting_draws_the_same_again(engine, tmp_path):
 
 def test_a_batch_is_replayed_picture_by_picture(engine, tmp_path):
     for i, picture in enumerate(engine.generate("a cat", seed=7, count=3)):
-        images.save(picture, tmp_path / f"{i}.png")
+        save_picture(picture, tmp_path / f"{i}.png")
         assert replay(tmp_path / f"{i}.png", engine.model, engine.unet).verdict == "identical"
 
 
@@ -69,7 +90,7 @@ def test_what_differs_is_said(engine, tmp_path):
     def changed(text, pixels=pixels, name="b.png"):
         picture = Image.fromarray(pixels)
         picture.info["parameters"] = text
-        images.save(picture, tmp_path / name)
+        save_picture(picture, tmp_path / name)
         return replay(tmp_path / name, engine.model, engine.unet)
 
     found = changed(text)
@@ -106,9 +127,13 @@ def test_as_many_threads_as_it_was_drawn_with(engine, tmp_path, monkeypatch):
     path = drawn(engine, tmp_path / "a.png")
     picture = Image.open(path)
     picture.load()
-    picture.info["parameters"] = picture.info["parameters"].replace(f"Threads: {before}", "Threads: 3")
-    images.save(picture, path)
-    hook = engine.model.unet.register_forward_pre_hook(lambda *_: used.append(torch.get_num_threads()))
+    picture.info["parameters"] = picture.info["parameters"].replace(
+        f"Threads: {before}", "Threads: 3"
+    )
+    save_picture(picture, path)
+    hook = engine.model.unet.register_forward_pre_hook(
+        lambda *_: used.append(torch.get_num_threads())
+    )
     replay(path, engine.model, engine.unet)
     hook.remove()
     assert set(used) == {3}
@@ -120,7 +145,7 @@ def test_of_other_files_it_says_what_is_missing(engine, tmp_path):
     picture.save(tmp_path / "bare.png")
     with pytest.raises(BadInput, match="says nothing"):
         replay(tmp_path / "bare.png", engine.model, engine.unet)
-    from fromnoise.pipeline.exif import write_exif
+    from fromnoise.pipeline.provenance.exif import write_exif
 
     picture.save(tmp_path / "a.jpg", exif=write_exif(picture.info["parameters"]), quality=60)
     found = replay(tmp_path / "a.jpg", engine.model, engine.unet)
@@ -148,10 +173,17 @@ def test_masks_by_name_are_asked_for_again(engine, tmp_path):
     with pytest.raises(BadInput, match="without a mask called x"):
         replay(path, engine.model, engine.unet, masks=masks | {"x": masks["left"]})
     with pytest.raises(BadInput, match="without a mask called left"):
-        replay(drawn(engine, tmp_path / "b.png"), engine.model, engine.unet, masks={"left": masks["left"]})
+        replay(
+            drawn(engine, tmp_path / "b.png"),
+            engine.model,
+            engine.unet,
+            masks={"left": masks["left"]},
+        )
     Image.new("RGB", (32, 32), "red").save(tmp_path / "red.png")
-    edited = engine.edit(tmp_path / "red.png", "a cat IMASK(left) AND a dog", seed=1, masks={"left": masks["left"]})
-    images.save(edited, tmp_path / "c.png")
+    edited = engine.edit(
+        tmp_path / "red.png", "a cat IMASK(left) AND a dog", seed=1, masks={"left": masks["left"]}
+    )
+    save_picture(edited, tmp_path / "c.png")
     again = {"image": tmp_path / "red.png", "masks": {"left": masks["left"]}}
     assert replay(tmp_path / "c.png", engine.model, engine.unet, **again).verdict == "identical"
     with pytest.raises(BadInput, match="masks by name: left"):

@@ -16,10 +16,11 @@ from fromnoise.diffusion.parameterization import coefficients
 from fromnoise.errors import BadInput, UnknownName
 from fromnoise.models import attention
 from fromnoise.models.unet import Conditioning
-from fromnoise.pipeline import trace_report
-from fromnoise.pipeline.generate import encode, generate
+from fromnoise.pipeline.conditioning.encode import encode
+from fromnoise.pipeline.generate import generate
+from fromnoise.pipeline.inside import report as trace_report
+from fromnoise.pipeline.inside.trace import END, START, Trace, Word, words_of
 from fromnoise.pipeline.request import GenerationRequest
-from fromnoise.pipeline.trace import END, START, Trace, Word, words_of
 
 
 @pytest.fixture(scope="module")
@@ -34,12 +35,26 @@ def traced(engine, prompt="a neon cat", **settings):
     return trace, pictures
 
 
-@pytest.mark.parametrize("settings", [
-    {}, {"count": 2, "sampler": "heun"}, {"sampler": "dpmpp_2m_sde"}, {"cfg": 1}, {"sampler": "euler_cfg_pp"},
-    {"sampler": "dpm_adaptive", "count": 2}, {"cfg_sigma_max": 2.0}, {"size": (48, 32)},
-    {"prompt": "a (neon:1.4) cat AND a dog MASK(0 0.5)"}, {"prompt": "[cat:dog:2] BREAK in space", "count": 2},
-    {"prompt": '("a cat", "a dog in space").blend(1, 1)', "dialect": "compel", "negative_prompt": "cat " * 20},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"count": 2, "sampler": "heun"},
+        {"sampler": "dpmpp_2m_sde"},
+        {"cfg": 1},
+        {"sampler": "euler_cfg_pp"},
+        {"sampler": "dpm_adaptive", "count": 2},
+        {"cfg_sigma_max": 2.0},
+        {"size": (48, 32)},
+        {"prompt": "a (neon:1.4) cat AND a dog MASK(0 0.5)"},
+        {"prompt": "[cat:dog:2] BREAK in space", "count": 2},
+        {
+            "prompt": '("a cat", "a dog in space").blend(1, 1)',
+            "dialect": "compel",
+            "negative_prompt": "cat " * 20,
+        },
+    ],
+)
 def test_looking_changes_no_byte(engine, settings):
     settings = dict(settings)
     if "size" in settings:
@@ -84,12 +99,16 @@ def test_what_is_said_is_what_the_network_says(engine):
         torch.testing.assert_close(call.uncond, c_skip * call.x + c_out * without, **close)
         torch.testing.assert_close(step.x0[0], call.uncond + 3 * (call.cond - call.uncond), **close)
         torch.testing.assert_close(call.cond + call.sigma * call.eps(), call.x, **close)
-        torch.testing.assert_close(call.uncond + call.sigma * call.eps(uncond=True), call.x, **close)
+        torch.testing.assert_close(
+            call.uncond + call.sigma * call.eps(uncond=True), call.x, **close
+        )
         assert call.maps.keys() == record.keys()
         for layer, found in record.items():
             mean = found[0].mean(0).T  # (N, h'·w')
             torch.testing.assert_close(call.maps[layer].flatten(1), mean, rtol=1e-3, atol=1e-5)
-            torch.testing.assert_close(call.maps[layer].sum(0), torch.ones(call.maps[layer].shape[1:]))
+            torch.testing.assert_close(
+                call.maps[layer].sum(0), torch.ones(call.maps[layer].shape[1:])
+            )
 
 
 def test_every_place_of_the_context_belongs_to_one_word(engine):
@@ -109,11 +128,16 @@ def test_a_map_is_the_mean_of_layers_calls_and_the_sum_of_tokens(engine):
     at = next(word.at for word in trace.calls[0][0].words if word.text == "naïve")
     assert len(at) > 1
     size = trace.calls[0][0].x.shape[-2:]
-    large = [F.interpolate(layer[list(at)].sum(0)[None, None], size, mode="bilinear")[0, 0]
-             for call in trace.calls[0] for layer in call.maps.values()]  # fmt: skip
+    large = [
+        F.interpolate(layer[list(at)].sum(0)[None, None], size, mode="bilinear")[0, 0]
+        for call in trace.calls[0]
+        for layer in call.maps.values()
+    ]
     torch.testing.assert_close(trace.map("naïve"), torch.stack(large).mean(0))
     one = next(iter(trace.calls[0][0].maps))
-    assert not torch.equal(trace.map("naïve", steps=[0], layers=[one]), trace.map("naïve", steps=[1], layers=[one]))
+    assert not torch.equal(
+        trace.map("naïve", steps=[0], layers=[one]), trace.map("naïve", steps=[1], layers=[one])
+    )
     with pytest.raises(UnknownName, match="dog"):
         trace.map("dog")
     with pytest.raises(UnknownName, match="layer"):
@@ -125,8 +149,14 @@ def test_a_map_is_the_mean_of_layers_calls_and_the_sum_of_tokens(engine):
 def test_parts_and_times_of_a_prompt_are_told_apart(engine):
     trace, _ = traced(engine, "[cat:dog:2] AND a fish", sampler="euler")
     shown = [(c.step, c.part, [w.text for w in c.words[1:-1]]) for c in trace.calls[0]]
-    assert shown == [(0, 0, ["cat"]), (0, 1, ["a", "fish"]), (1, 0, ["cat"]), (1, 1, ["a", "fish"]),
-                     (2, 0, ["dog"]), (2, 1, ["a", "fish"])]  # fmt: skip
+    assert shown == [
+        (0, 0, ["cat"]),
+        (0, 1, ["a", "fish"]),
+        (1, 0, ["cat"]),
+        (1, 1, ["a", "fish"]),
+        (2, 0, ["dog"]),
+        (2, 1, ["a", "fish"]),
+    ]
     assert trace.words() == [START, "cat", END, "a", "fish", "dog"]
     two, _ = traced(engine, count=2, sampler="heun")
     assert [len(calls) for calls in two.calls] == [5, 5]  # two a step, but one for the step to 0
@@ -139,14 +169,23 @@ def test_files_to_look_at(engine, tmp_path, monkeypatch):
     places = trace_report.write(trace, pictures, tmp_path / "t")
     assert [place.name for place in places] == ["1", "2"]
     names = {path.name for path in places[0].iterdir()}
-    assert {"filmstrip.png", "words.png", "plots.png", "trace.json", "trace.safetensors", "word-03-cat.png"} <= names
+    assert {
+        "filmstrip.png",
+        "words.png",
+        "plots.png",
+        "trace.json",
+        "trace.safetensors",
+        "word-03-cat.png",
+    } <= names
     said = json.loads((places[1] / "trace.json").read_text())
     assert said["parameters"] == pictures[1].info["parameters"]
     tensors = load_file(places[1] / "trace.safetensors")
     for k, (row, call) in enumerate(zip(said["calls"], trace.calls[1], strict=True)):
         assert row["sigma"] == call.sigma
         assert torch.equal(tensors[f"call.{k}.x"], call.x)
-        assert row["rms"]["eps"] == pytest.approx(float(tensors[f"call.{k}.eps"].square().mean().sqrt()))
+        assert row["rms"]["eps"] == pytest.approx(
+            float(tensors[f"call.{k}.eps"].square().mean().sqrt())
+        )
     assert sum(said["attention_by_word"].values()) == pytest.approx(1, abs=1e-4)
     monkeypatch.setattr(trace_report, "find_spec", lambda name: None)
     with pytest.raises(BadInput, match="matplotlib"):
@@ -157,7 +196,16 @@ def test_command_line_draws_the_same_with_a_trace(engine, tmp_path, monkeypatch,
     diffusers_folder.save(engine.model, tmp_path / "m", torch.float32)
 
     def run(*args):
-        command_line = ["fromnoise", "generate", "a cat", "--model", str(tmp_path / "m"), "--seed", "1", *args]
+        command_line = [
+            "fromnoise",
+            "generate",
+            "a cat",
+            "--model",
+            str(tmp_path / "m"),
+            "--seed",
+            "1",
+            *args,
+        ]
         monkeypatch.setattr(sys, "argv", command_line)
         with pytest.raises(SystemExit) as end:
             command.main()

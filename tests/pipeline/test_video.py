@@ -28,12 +28,19 @@ def test_gif(tmp_path):
     frames = list(moving())
     path = video.write(tmp_path / "o" / "a.gif", iter(frames), 12, "a cat 日\nSteps: 3")
     with Image.open(path) as file:
-        assert (file.n_frames, file.info["loop"], file.info["comment"].decode()) == (10, 0, "a cat 日\nSteps: 3")
+        assert (file.n_frames, file.info["loop"], file.info["comment"].decode()) == (
+            10,
+            0,
+            "a cat 日\nSteps: 3",
+        )
         back, times = [], []
         for frame in ImageSequence.Iterator(file):
             times.append(frame.info["duration"])
             back.append(np.asarray(frame.convert("RGB"), np.int16))
-    assert set(times) == {80, 90}  # GIF counts in hundredths of a second: 12 frames a second on average
+    assert set(times) == {
+        80,
+        90,
+    }  # GIF counts in hundredths of a second: 12 frames a second on average
     assert sum(times) == 830
     still = np.stack(back)[:, 24:]
     assert (still == still[0]).all()  # what stands still does not flicker
@@ -54,25 +61,41 @@ def test_mp4(tmp_path):
     assert len(back) == 10
     for was, now in zip(frames, back, strict=True):
         difference = np.asarray(was, np.int16) - np.asarray(now, np.int16)
-        assert abs(difference.mean((0, 1))).max() < 3  # another matrix or range of colours would shift them by 10
+        assert (
+            abs(difference.mean((0, 1))).max() < 3
+        )  # another matrix or range of colours would shift them by 10
         assert abs(difference).mean() < 5  # colour has half the pixels
 
 
 def test_mp4_bytes_do_not_hang_on_what_memory_held(tmp_path):
     pytest.importorskip("av")
     video.write(tmp_path / "a.mp4", moving(), 12, "")
-    for fill in ("85", "170"):  # glibc fills fresh memory with it; x264's machine code read some of that
-        subprocess.run((sys.executable, "-c", f"""
+    for fill in (
+        "85",
+        "170",
+    ):  # glibc fills fresh memory with it; x264's machine code read some of that
+        subprocess.run(
+            (
+                sys.executable,
+                "-c",
+                f"""
 import sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from test_video import Path, moving, video
 video.write(Path({str(tmp_path / (fill + ".mp4"))!r}), moving(), 12, "")
-"""), check=True, env=os.environ | {"MALLOC_PERTURB_": fill})
+""",
+            ),
+            check=True,
+            env=os.environ | {"MALLOC_PERTURB_": fill},
+        )
         assert (tmp_path / (fill + ".mp4")).read_bytes() == (tmp_path / "a.mp4").read_bytes()
 
 
 def test_what_cannot_be_written_is_said_before(tmp_path, monkeypatch):
-    for size, count, fps, words in (((64, 64), 9, 60, "--fps 50"), ((4096, 4096), 99, 12, "too many")):
+    for size, count, fps, words in (
+        ((64, 64), 9, 60, "--fps 50"),
+        ((4096, 4096), 99, 12, "too many"),
+    ):
         with pytest.raises(BadInput, match=words):
             video.check(tmp_path / "a.gif", size, count, fps)
     monkeypatch.setattr(video, "find_spec", lambda name: None)

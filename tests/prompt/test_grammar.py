@@ -1,9 +1,9 @@
-"""The prompt grammar against what its three homes document, and its own promises: nothing crashes, all can be written.
+"""The prompt grammar against what its three homes document, and its own promises: nothing crashes,
+all can be written.
 
-The goldens are input and output of the doctests and documentation named beside them; "run" means that the original
-gave them when it was run (A1111's parser with lark 1.1.2). Weights are compared to the bit, but where a tolerance is
-named.
-"""
+The goldens are input and output of the doctests and documentation named beside them; "run" means
+that the original gave them when it was run (A1111's parser with lark 1.1.2). Weights are compared
+to the bit, but where a tolerance is named."""
 
 import math
 from itertools import pairwise
@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from fromnoise.errors import BadInput, UnknownName
 from fromnoise.pipeline.request import GenerationRequest
 from fromnoise.prompt.dialects import DIALECTS
-from fromnoise.prompt.grammar import (
+from fromnoise.prompt.grammar import parse, schedule, write
+from fromnoise.prompt.tree import (
     Alternate,
     Box,
     Break,
@@ -27,9 +28,6 @@ from fromnoise.prompt.grammar import (
     Part,
     Prompt,
     Resolved,
-    parse,
-    schedule,
-    write,
 )
 
 LESS = 1 / 1.1
@@ -38,7 +36,9 @@ LESS = 1 / 1.1
 def plain(parts: tuple[Resolved, ...]):
     """Of one part: its (words, weight), with "BREAK" for a break."""
     (part,) = parts
-    return [(chunk.text, chunk.weight) if isinstance(chunk, Chunk) else "BREAK" for chunk in part.chunks]
+    return [
+        (chunk.text, chunk.weight) if isinstance(chunk, Chunk) else "BREAK" for chunk in part.chunks
+    ]
 
 
 def said(text: str, dialect: str = "a1111"):
@@ -64,8 +64,17 @@ def stages(text: str, steps: int = 10, first: int = 0):
         ("(unnecessary)(parens)", [("unnecessaryparens", 1.1)]),
         (
             "a (((house:1.3)) [on] a (hill:0.5), sun, (((sky))).",
-            [("a ", 1.0), ("house", 1.5730000000000004), (" ", 1.1), ("on", 1.0), (" a ", 1.1), ("hill", 0.55),
-             (", sun, ", 1.1), ("sky", 1.4641000000000006), (".", 1.1)],
+            [
+                ("a ", 1.0),
+                ("house", 1.5730000000000004),
+                (" ", 1.1),
+                ("on", 1.0),
+                (" a ", 1.1),
+                ("hill", 0.55),
+                (", sun, ", 1.1),
+                ("sky", 1.4641000000000006),
+                (".", 1.1),
+            ],
         ),
         # run
         ("", [("", 1.0)]),
@@ -78,7 +87,7 @@ def stages(text: str, steps: int = 10, first: int = 0):
         ("a BREAK b BREAKS", [("a", 1.0), "BREAK", ("b BREAKS", 1.0)]),
         ("BREAK", ["BREAK"]),
     ],
-)  # fmt: skip
+)
 def test_a1111_emphasis(text, expected):
     assert said(text) == expected
 
@@ -103,16 +112,44 @@ def test_a_break_inside_emphasis_is_a_break():  # A1111 makes it the word BREAK,
         ("a [unbalanced", [(10, "a unbalanced")]),
         ("a [b:.5] c", [(5, "a  c"), (10, "a b c")]),
         ("((a][:b:c [d:3]", [(3, "a]:b:c "), (10, "a]:b:c d")]),
-        ("[fe|]male", [(1, "female"), (2, "male"), (3, "female"), (4, "male"), (5, "female"), (6, "male"),
-                       (7, "female"), (8, "male"), (9, "female"), (10, "male")]),
-        ("[fe|||]male", [(1, "female"), (4, "male"), (5, "female"), (8, "male"), (9, "female"), (10, "male")]),
+        (
+            "[fe|]male",
+            [
+                (1, "female"),
+                (2, "male"),
+                (3, "female"),
+                (4, "male"),
+                (5, "female"),
+                (6, "male"),
+                (7, "female"),
+                (8, "male"),
+                (9, "female"),
+                (10, "male"),
+            ],
+        ),
+        (
+            "[fe|||]male",
+            [(1, "female"), (4, "male"), (5, "female"), (8, "male"), (9, "female"), (10, "male")],
+        ),
         # the wiki's, "Prompt editing" and "Alternating words"
         ("[from::4] x", [(4, "from x"), (10, " x")]),
-        ("[cow|horse] in a field", [(i + 1, ("cow", "horse")[i % 2] + " in a field") for i in range(10)]),
+        (
+            "[cow|horse] in a field",
+            [(i + 1, ("cow", "horse")[i % 2] + " in a field") for i in range(10)],
+        ),
         # run
-        ("[cow|horse] in a [[field|sea]:space:.5]",
-         [(i + 1, ("cow", "horse")[i % 2] + " in a " + (("field", "sea")[i % 2] if i < 5 else "space"))
-          for i in range(10)]),
+        (
+            "[cow|horse] in a [[field|sea]:space:.5]",
+            [
+                (
+                    i + 1,
+                    ("cow", "horse")[i % 2]
+                    + " in a "
+                    + (("field", "sea")[i % 2] if i < 5 else "space"),
+                )
+                for i in range(10)
+            ],
+        ),
         ("[a:b:-1] [c:d:0.0]", [(10, "b d")]),
         ("[a:b:1e1] [c:d:1.0] [e:f:99]", [(10, "a c e")]),
         ("[a:b:1.5]", [(10, "a")]),
@@ -123,7 +160,7 @@ def test_a_break_inside_emphasis_is_a_break():  # A1111 makes it the word BREAK,
         ("[a:b:5e-1]", [(10, "b")]),  # no decimal point: step 0.5, which is 0
         (r"[a\:b\|c:\]:3]", [(3, "a:b|c"), (10, "]")]),
     ],
-)  # fmt: skip
+)
 def test_a1111_schedules(text, expected):
     assert stages(text) == expected
 
@@ -135,7 +172,9 @@ def test_a1111_emphasis_in_edits_and_edits_in_emphasis():
     prompt = parse("(a [b:(c:1.5):2]:1.2)")  # run: (a b:1.2), (a (c:1.5):1.2)
     assert plain(prompt.at(1, 10)) == [("a b", 1.2)]
     assert plain(prompt.at(2, 10)) == [("a ", 1.2), ("c", 1.5 * 1.2)]
-    prompt = parse("(cat:[1.1:1.5:3]) (cat:[a|b])")  # run: (cat:1.1) (cat:a), and from then on (cat:1.5) (cat:b)
+    prompt = parse(
+        "(cat:[1.1:1.5:3]) (cat:[a|b])"
+    )  # run: (cat:1.1) (cat:a), and from then on (cat:1.5) (cat:b)
     assert plain(prompt.at(2, 10)) == [("cat", 1.1), (" ", 1.0), ("cat:a", 1.1)]
     assert plain(prompt.at(3, 10)) == [("cat", 1.5), (" ", 1.0), ("cat:b", 1.1)]
 
@@ -163,7 +202,11 @@ def test_a_second_pass_counts_on():
 
 def test_whole_numbers_count_what_the_caller_counts():
     prompt = parse("[a:b:4]")
-    by_step = ["".join(c.text for c in prompt.at(step, 10)[0].chunks) for step in range(10) for _ in range(2)]
+    by_step = [
+        "".join(c.text for c in prompt.at(step, 10)[0].chunks)
+        for step in range(10)
+        for _ in range(2)
+    ]
     by_call = ["".join(c.text for c in prompt.at(call, 20)[0].chunks) for call in range(20)]
     assert (by_step.count("a"), by_call.count("a")) == (8, 4)
 
@@ -173,10 +216,16 @@ def test_whole_numbers_count_what_the_caller_counts():
 
 def test_and_joins_weighted_parts():
     def parts(text):
-        return [("".join(c.text for c in part.chunks), part.weight) for part in parse(text).at(0, 1)]
+        return [
+            ("".join(c.text for c in part.chunks), part.weight) for part in parse(text).at(0, 1)
+        ]
 
     # the wiki's, "Composable Diffusion"; then run
-    assert parts("a cat :1.2 AND a dog AND a penguin :2.2") == [("a cat", 1.2), ("a dog", 1.0), ("a penguin", 2.2)]
+    assert parts("a cat :1.2 AND a dog AND a penguin :2.2") == [
+        ("a cat", 1.2),
+        ("a dog", 1.0),
+        ("a penguin", 2.2),
+    ]
     assert parts("a photo:1.3") == [("a photo", 1.3)]
     assert parts("BAND AND:.5 ANDY") == [("BAND", 1.0), (":.5 ANDY", 1.0)]
     assert parts("a (b:2) and AND x\n:-1. ") == [("a b and", 1.0), ("x", -1.0)]
@@ -192,7 +241,10 @@ def test_and_joins_weighted_parts():
         ("MASK() cat", (Box(),)),
         ("cat MASK(0 256, 64 512)", (Box((0, 256), (64, 512), pixels=True),)),
         ("cat MASK(0 0.5, 0 1, 0.7) :1.2", (Box((0, 0.5), (0, 1), 0.7),)),
-        ("cat IMASK(0) MASK( , 0.5 )IMASK(left-hand, 0.3)", (Mask("0"), Box(y=(0.5, 1)), Mask("left-hand", 0.3))),
+        (
+            "cat IMASK(0) MASK( , 0.5 )IMASK(left-hand, 0.3)",
+            (Mask("0"), Box(y=(0.5, 1)), Mask("left-hand", 0.3)),
+        ),
         ("cat MASK(0 200)", ()),  # pixels and fractions do not mix: these are words
         ("cat MASK(face) mask(0 1)", ()),
     ],
@@ -212,7 +264,10 @@ def test_regions(text, regions):
         ("<lora:a:unet=0.3:0.5>", Network("lora", "a", 0.5, 0.3)),
         ("<lora:a:1:1:dyn=8>", Network("lora", "a", extra=("dyn=8",))),
         ("<hypernet:agm:1.1>", Network("hypernet", "agm", 1.1, 1.1)),
-        ("<extrasupernet:master:12:13:14>", Network("extrasupernet", "master", 12.0, 13.0, ("14",))),
+        (
+            "<extrasupernet:master:12:13:14>",
+            Network("extrasupernet", "master", 12.0, 13.0, ("14",)),
+        ),
         ("<lora:a:b:nan:1e2>", Network("lora", "a", extra=("b", "nan", "1e2"))),
     ],
 )
@@ -237,10 +292,14 @@ def test_networks(tag, network):
         ("((foo:1.1))", [("foo", 1.1)]),
         ("(foo:0.0)", [("foo", 0.0)]),
         ("((foo:1.0):0.0)", [("foo", 1.0)]),
-        ("foo ((((lol (cat:666) attack:100)))) baz",
-         [("foo ", 1.0), ("lol ", 100.0), ("cat", 666.0), (" attack", 100.0), (" baz", 1.0)]),
-        ("foo ((((lol (cat:666) attack):100))) baz",
-         [("foo ", 1.0), ("lol ", 110.0), ("cat", 666.0), (" attack", 110.0), (" baz", 1.0)]),
+        (
+            "foo ((((lol (cat:666) attack:100)))) baz",
+            [("foo ", 1.0), ("lol ", 100.0), ("cat", 666.0), (" attack", 100.0), (" baz", 1.0)],
+        ),
+        (
+            "foo ((((lol (cat:666) attack):100))) baz",
+            [("foo ", 1.0), ("lol ", 110.0), ("cat", 666.0), (" attack", 110.0), (" baz", 1.0)],
+        ),
         # run
         (r"a \(b\) [c] \\", [(r"a (b) [c] \\", 1.0)]),
         ("(open (a)", [("open ", 1.1), ("(a", 1.1)]),
@@ -248,20 +307,26 @@ def test_networks(tag, network):
         ("(a:b:1e1) (:2)", [("a:b", 10.0), (" ", 1.0), (":2", 1.1)]),
         ("", [("", 1.0)]),
     ],
-)  # fmt: skip
+)
 def test_comfy(text, expected):
     found = said(text, "comfy")
     assert [words for words, _ in found] == [words for words, _ in expected]
     # the docstring rounds: 1.1 · 1.1 is 1.2100000000000002
-    assert [weight for _, weight in found] == pytest.approx([weight for _, weight in expected], rel=1e-15)
+    assert [weight for _, weight in found] == pytest.approx(
+        [weight for _, weight in expected], rel=1e-15
+    )
 
 
 def test_comfy_embeddings_keep_their_place():
     prompt = parse("a (embedding:bad-hands:1.2), embedding:easy, aembedding:no <lora:x:2>", "comfy")
     (part,) = prompt.parts
     assert part.nodes == (
-        Chunk("a "), Chunk("bad-hands", 1.2, True), Chunk(", "), Chunk("easy", 1.0, True), Chunk(", aembedding:no "),
-    )  # fmt: skip
+        Chunk("a "),
+        Chunk("bad-hands", 1.2, True),
+        Chunk(", "),
+        Chunk("easy", 1.0, True),
+        Chunk(", aembedding:no "),
+    )
     assert prompt.networks == (
         Network("lora", "x", 2.0, 2.0),
         Network("embedding", "bad-hands", 1.2, 1.2),
@@ -284,27 +349,38 @@ def test_comfy_embeddings_keep_their_place():
         ("flames.attend(+)", [("flames", 1.1)]),
         ('"flames"-', [("flames", 0.9)]),
         ("(flowers)--- flames+++", [("flowers", 0.9**3), ("flames", 1.1**3)]),
-        ("(pretty flowers)+, the flames are too hot", [("pretty flowers", 1.1), (", the flames are too hot", 1)]),
-        ("(a text.)0.7. (a second text.)0.8", [("a text .", 0.7), (".", 1), ("a second text .", 0.8)]),
+        (
+            "(pretty flowers)+, the flames are too hot",
+            [("pretty flowers", 1.1), (", the flames are too hot", 1)],
+        ),
+        (
+            "(a text.)0.7. (a second text.)0.8",
+            [("a text .", 0.7), (".", 1), ("a second text .", 0.8)],
+        ),
         ("flowers fire++ flames", [("flowers", 1), ("fire", 1.1**2), ("flames", 1)]),
         ("a badly (formed +test )prompt", [("a badly formed +test prompt", 1)]),
         ("(((a badly (formed +test )prompt", [("(((a badly formed +test prompt", 1)]),
         ("(a (ba)dly (f)ormed +test prompt", [("(a ba dly f ormed +test prompt", 1)]),
         ("hamburger ((kaiser roll))", [("hamburger kaiser roll", 1)]),
         (r"mountain (\(man\))+", [("mountain", 1), ("(man)", 1.1)]),
-        (r'(\"mountain\")+ (\(man\))-', [('"mountain"', 1.1), ("(man)", 0.9)]),
+        (r"(\"mountain\")+ (\(man\))-", [('"mountain"', 1.1), ("(man)", 0.9)]),
         (r"hairy (mountain (\(man\))+)+", [("hairy", 1), ("mountain", 1.1), ("(man)", 1.1 * 1.1)]),
-        (r'hairy ("mountain, \"man\"" with a (beard)2.0)+',
-         [("hairy", 1), ('mountain , "man" with a', 1.1), ("beard", 1.1 * 2.0)]),
+        (
+            r'hairy ("mountain, \"man\"" with a (beard)2.0)+',
+            [("hairy", 1), ('mountain , "man" with a', 1.1), ("beard", 1.1 * 2.0)],
+        ),
         ("(happy camper:0.3)", [("happy camper:0 . 3", 1)]),
         ("middle age,fantasy++ style", [("middle age,", 1), ("fantasy", 1.1**2), ("style", 1)]),
     ],
-)  # fmt: skip
+)
 def test_compel(text, expected):
     found = said(text, "compel")
     assert [words for words, _ in found] == [words for words, _ in expected]
-    # 1.1**3 and its like are the same power either way; a unit in the last place for the platform's pow
-    assert [weight for _, weight in found] == pytest.approx([weight for _, weight in expected], rel=1e-15)
+    # 1.1**3 and its like are the same power either way; a unit in the last place for the platform's
+    # pow
+    assert [weight for _, weight in found] == pytest.approx(
+        [weight for _, weight in expected], rel=1e-15
+    )
 
 
 @pytest.mark.parametrize(
@@ -312,10 +388,18 @@ def test_compel(text, expected):
     [  # test/test_prompt_parser.py; the weights of a blend are normalised as in EmbeddingsProvider
         ('("fire", "flames").and()', [("fire", 1), ("flames", 1)], False),
         ('("fire", "flames").and(2,1)', [("fire", 2), ("flames", 1)], False),
-        ('("fire", "flames", "mountain man").and()', [("fire", 1), ("flames", 1), ("mountain man", 1)], False),
+        (
+            '("fire", "flames", "mountain man").and()',
+            [("fire", 1), ("flames", 1), ("mountain man", 1)],
+            False,
+        ),
         ("((mountain), (tall man)).blend()", [("mountain", 0.5), ("tall man", 0.5)], True),
         ("(mountain, man).blend()", [("mountain", 0.5), ("man", 0.5)], True),
-        ('("spider man", "robot mech").blend(1, 0.6)', [("spider man", 1 / 1.6), ("robot mech", 0.6 / 1.6)], True),
+        (
+            '("spider man", "robot mech").blend(1, 0.6)',
+            [("spider man", 1 / 1.6), ("robot mech", 0.6 / 1.6)],
+            True,
+        ),
         ('("a", "b").blend(1, -1, no_normalize)', [("a", 1), ("b", -1)], True),
         ('("((a badly (formed +test ").blend(1.0)', [("((a badly (formed +test", 1)], True),
     ],
@@ -368,9 +452,28 @@ def test_a_request_takes_every_dialect_there_is():
 # every text, every tree
 
 SYNTAX = [
-    *"()[]:|\\+-.,\"<> \n", "BREAK", "AND", "ND", "<lora:", "<b:c>", "MASK(0 1)", "IMASK(x, 1)", "embedding:", "a",
-    "cat", ":1.2)", ":3]", ":.5]", ")1.3", ").and(", "withLora(x, 0.5)", "te=", "\x00", "é", "٣",
-]  # fmt: skip
+    *'()[]:|\\+-.,"<> \n',
+    "BREAK",
+    "AND",
+    "ND",
+    "<lora:",
+    "<b:c>",
+    "MASK(0 1)",
+    "IMASK(x, 1)",
+    "embedding:",
+    "a",
+    "cat",
+    ":1.2)",
+    ":3]",
+    ":.5]",
+    ")1.3",
+    ").and(",
+    "withLora(x, 0.5)",
+    "te=",
+    "\x00",
+    "é",
+    "٣",
+]
 unhurried = settings(deadline=None)  # the machine may be busy
 texts = st.one_of(st.text(), st.lists(st.sampled_from(SYNTAX), max_size=25).map("".join))
 
@@ -380,7 +483,9 @@ def chunks(nodes):
         if isinstance(node, Chunk):
             yield node
         elif not isinstance(node, Break):
-            for option in node.options if isinstance(node, Alternate) else (node.before, node.after):
+            for option in (
+                node.options if isinstance(node, Alternate) else (node.before, node.after)
+            ):
                 yield from chunks(option)
 
 
@@ -394,7 +499,9 @@ def test_every_text_is_a_prompt_and_can_be_written(text, dialect, steps):
             return
         raise
     weights = [chunk.weight for part in prompt.parts for chunk in chunks(part.nodes)]
-    weights += [part.weight for part in prompt.parts] + [w for n in prompt.networks for w in (n.text, n.unet)]
+    weights += [part.weight for part in prompt.parts] + [
+        w for n in prompt.networks for w in (n.text, n.unet)
+    ]
     weights += [region.weight for part in prompt.parts for region in part.regions]
     assert all(map(math.isfinite, weights))
     assert parse(write(prompt), dialect) == prompt
@@ -407,8 +514,14 @@ def test_every_text_is_a_prompt_and_can_be_written(text, dialect, steps):
 
 
 @unhurried
-@given(st.text(st.characters(whitelist_categories=("L", "N", "P", "S", "Zs"), blacklist_characters='()[]:|\\+-.,=<>"')),
-       st.sampled_from(list(DIALECTS)))  # fmt: skip
+@given(
+    st.text(
+        st.characters(
+            whitelist_categories=("L", "N", "P", "S", "Zs"), blacklist_characters='()[]:|\\+-.,=<>"'
+        )
+    ),
+    st.sampled_from(list(DIALECTS)),
+)
 def test_words_without_signs_are_one_chunk(text, dialect):
     text = " ".join(word for word in text.split() if word not in ("AND", "BREAK"))
     assert said(text, dialect) == [(text, 1.0)]
@@ -442,17 +555,26 @@ def edits(inner):
     options = st.lists(inner, max_size=3).map(apart)
     whole = st.builds(Edit, options, options, st.integers(-3, 99).map(float), st.just(False))
     share = st.builds(Edit, options, options, st.floats(-2, 2), st.just(True))
-    return st.one_of(whole, share, st.builds(Alternate, st.lists(options, min_size=2, max_size=3).map(tuple)))
+    return st.one_of(
+        whole, share, st.builds(Alternate, st.lists(options, min_size=2, max_size=3).map(tuple))
+    )
 
 
-nodes = st.recursive(st.one_of(st.builds(Chunk, WORDS, weights), st.just(Break())), edits, max_leaves=8)
-fractions, pixels = st.tuples(st.floats(0, 1), st.floats(0, 1)), st.tuples(st.just(0.0), st.integers(2, 999).map(float))
+nodes = st.recursive(
+    st.one_of(st.builds(Chunk, WORDS, weights), st.just(Break())), edits, max_leaves=8
+)
+fractions, pixels = (
+    st.tuples(st.floats(0, 1), st.floats(0, 1)),
+    st.tuples(st.just(0.0), st.integers(2, 999).map(float)),
+)
 regions = st.one_of(
     st.builds(Box, fractions, fractions, weights),
     st.builds(Box, pixels, pixels, weights, st.just(True)),
     st.builds(Mask, st.from_regex(r"[\w.-]+", fullmatch=True), weights),
 )
-parts = st.builds(Part, st.lists(nodes, max_size=4).map(apart), weights, st.lists(regions, max_size=2).map(tuple))
+parts = st.builds(
+    Part, st.lists(nodes, max_size=4).map(apart), weights, st.lists(regions, max_size=2).map(tuple)
+)
 extras = st.sampled_from([(), ("dyn=8",), ("8", "lbw=ALL"), ("x",)])
 tags = st.builds(
     Network,
@@ -472,7 +594,11 @@ def test_every_tree_of_a1111_can_be_written(parts, tags):
 
 
 @unhurried
-@given(st.lists(st.builds(Chunk, st.text("ab()[]:,\\<> \n1.é", min_size=1), weights), max_size=5).map(tuple))
+@given(
+    st.lists(st.builds(Chunk, st.text("ab()[]:,\\<> \n1.é", min_size=1), weights), max_size=5).map(
+        tuple
+    )
+)
 def test_every_tree_of_comfy_can_be_written(chunks):
     prompt = Prompt((Part(chunks),), dialect="comfy")
     assert parse(write(prompt), "comfy") == prompt
@@ -503,7 +629,9 @@ def test_every_tree_of_compel_can_be_written(parts, blend):
     assert parse(write(prompt), "compel") == prompt
 
 
-@pytest.mark.parametrize("text", [r"[<\b:c>:3]", r"a:\1.2", "[a:b:5e-1]", f"(({'9' * 400}:{'9' * 400}):{'9' * 400})"])
+@pytest.mark.parametrize(
+    "text", [r"[<\b:c>:3]", r"a:\1.2", "[a:b:5e-1]", f"(({'9' * 400}:{'9' * 400}):{'9' * 400})"]
+)
 def test_hard_texts_can_be_written(text):
     prompt = parse(text)
     assert not prompt.tags
@@ -521,7 +649,10 @@ def test_written_text_is_readable():
         assert write(parse(text)) == text
     assert write(parse("[[x]:3] <lora:y:0.5>")) == f"<lora:y:0.5>[:(x:{LESS}):3]"
     assert write(parse("a (b) embedding:c, d", "comfy")) == "a (b:1.1) embedding:c, d"
-    assert write(parse('("a b+", c).blend(3, 1)', "compel")) == '("a (b)1.1", "c").blend(0.75, 0.25, no_normalize)'
+    assert (
+        write(parse('("a b+", c).blend(3, 1)', "compel"))
+        == '("a (b)1.1", "c").blend(0.75, 0.25, no_normalize)'
+    )
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,10 @@ def test_ids_equal_transformers(tmp_path, pad):
     from transformers import CLIPTokenizer
 
     tokenizer_files.save(fakes.tokenizer(tmp_path / "made", 16, pad), tmp_path / "saved")
-    theirs, ours = CLIPTokenizer.from_pretrained(tmp_path / "saved"), Tokenizer.load(tmp_path / "saved")
+    theirs, ours = (
+        CLIPTokenizer.from_pretrained(tmp_path / "saved"),
+        Tokenizer.load(tmp_path / "saved"),
+    )
     assert theirs.model_max_length == ours.max_length
     for text in TEXTS:
         expected = theirs(text, padding="max_length", max_length=16, truncation=True).input_ids
@@ -42,7 +45,9 @@ def test_saved_files_keep_their_bytes(tmp_path):
     tokenizer_files.save(Tokenizer.load(tmp_path / "b"), tmp_path / "c")
     for name in ("vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json"):
         assert (tmp_path / "b" / name).read_bytes() == (tmp_path / "c" / name).read_bytes()
-    assert (tmp_path / "a" / "vocab.json").read_bytes() == (tmp_path / "b" / "vocab.json").read_bytes()
+    assert (tmp_path / "a" / "vocab.json").read_bytes() == (
+        tmp_path / "b" / "vocab.json"
+    ).read_bytes()
 
 
 def test_bad_files_are_explained(tmp_path):

@@ -1,4 +1,5 @@
-"""Seamless tiling: the networks cannot tell where a picture ends, and nothing of it is left afterwards."""
+"""Seamless tiling: the networks cannot tell where a picture ends, and nothing of it is left
+afterwards."""
 
 import threading
 
@@ -11,11 +12,12 @@ from PIL import Image
 from fromnoise.api import Engine
 from fromnoise.errors import BadInput
 from fromnoise.models.unet import Conditioning
-from fromnoise.pipeline import images
 from fromnoise.pipeline.replay import replay
+from fromnoise.pipeline.saving import save_picture
 from fromnoise.runtime.tiling import Circular, circular
 
-# fp64: rounding is about 1e-15 a layer, and a shift changes no sum's order; 1e-9 is the bar of the parity tests
+# fp64: rounding is about 1e-15 a layer, and a shift changes no sum's order; 1e-9 is the bar of the
+# parity tests
 EXACT = 1e-9
 
 
@@ -30,8 +32,8 @@ def randn(*shape: int, seed: int) -> torch.Tensor:
 
 @pytest.fixture(scope="module")
 def networks(tmp_path_factory):
-    """(a function of latents, one of latents, one of pictures; what it takes; how far a shift by 1 shifts its result;
-    what shifts must be multiples of)."""
+    """(a function of latents, one of latents, one of pictures; what it takes; how far a shift by 1
+    shifts its result; what shifts must be multiples of)."""
     model = fakes.model(tmp_path_factory.mktemp("words"))
     unet, vae = model.unet.double(), model.vae.double()
     conditioning, t = Conditioning(randn(1, 16, 16, seed=1)), torch.tensor(300.0)
@@ -91,7 +93,9 @@ def test_between_the_steps_of_a_run_nothing_is_tiled(engine):
     assert engine.pictures(seen[-1])[0].tobytes() != drawn
 
 
-@pytest.mark.parametrize("prompt", ["a cat", "a (cat:1.2) AND a dog :0.5", "a [cat:dog:0.5] BREAK in space"])
+@pytest.mark.parametrize(
+    "prompt", ["a cat", "a (cat:1.2) AND a dog :0.5", "a [cat:dog:0.5] BREAK in space"]
+)
 def test_with_the_language_of_prompts_and_in_batches(engine, prompt):
     def draw(**more):
         return engine.generate(prompt, tiling="both", **more)
@@ -99,10 +103,15 @@ def test_with_the_language_of_prompts_and_in_batches(engine, prompt):
     some = draw(seed=7, count=3)
     assert [p.tobytes() for p in some] == [draw(seed=s).tobytes() for s in (7, 8, 9)]
     noise = torch.randn(4, 8, 8, generator=torch.Generator().manual_seed(1))
-    pixels, shifted = (np.asarray(draw(latents=z, seed=1), int) for z in (noise, noise.roll((2, 4), (1, 2))))
+    pixels, shifted = (
+        np.asarray(draw(latents=z, seed=1), int) for z in (noise, noise.roll((2, 4), (1, 2)))
+    )
     # fp32 over a run, of pictures of 8 bits: a rounding may fall to the other side
     assert np.abs(np.roll(pixels, (8, 16), (0, 1)) - shifted).max() <= 1
-    plain, moved = (np.asarray(engine.generate(prompt, latents=z, seed=1), int) for z in (noise, noise.roll(2, 1)))
+    plain, moved = (
+        np.asarray(engine.generate(prompt, latents=z, seed=1), int)
+        for z in (noise, noise.roll(2, 1))
+    )
     assert np.abs(np.roll(plain, 8, 0) - moved).max() > 20
 
 
@@ -112,10 +121,15 @@ def test_a_guide_is_tiled_as_well(tmp_path):
     fakes.randomize(weaker.unet, 11)
     guided = Engine(model, guide=weaker)
     noise = torch.randn(4, 8, 8, generator=torch.Generator().manual_seed(1))
-    there, here = (np.asarray(guided.generate("a cat", latents=z, seed=1, tiling="y", cfg=3.0), int)
-                   for z in (noise, noise.roll(2, 1)))  # fmt: skip
+    there, here = (
+        np.asarray(guided.generate("a cat", latents=z, seed=1, tiling="y", cfg=3.0), int)
+        for z in (noise, noise.roll(2, 1))
+    )
     assert np.abs(np.roll(there, 8, 0) - here).max() <= 1
-    assert (there != np.asarray(Engine(model).generate("a cat", latents=noise, seed=1, tiling="y", cfg=3.0))).any()
+    assert (
+        there
+        != np.asarray(Engine(model).generate("a cat", latents=noise, seed=1, tiling="y", cfg=3.0))
+    ).any()
 
 
 def test_edits_are_tiled_and_replayed(engine, tmp_path):
@@ -124,12 +138,21 @@ def test_edits_are_tiled_and_replayed(engine, tmp_path):
     mask.paste(255, (0, 8, 32, 24))
     image.save(tmp_path / "image.png")
     mask.save(tmp_path / "mask.png")
-    drawn = {axes: engine.edit(image, "a cat", mask, seed=1, tiling=axes) for axes in ("none", "x", "both")}
+    drawn = {
+        axes: engine.edit(image, "a cat", mask, seed=1, tiling=axes)
+        for axes in ("none", "x", "both")
+    }
     assert len({p.tobytes() for p in drawn.values()}) == 3
     for axes, picture in drawn.items():
-        images.save(picture, tmp_path / "a.png")
+        save_picture(picture, tmp_path / "a.png")
         assert ("Tiling" in picture.info["parameters"]) == (axes != "none")
-        found = replay(tmp_path / "a.png", engine.model, engine.unet, tmp_path / "image.png", tmp_path / "mask.png")
+        found = replay(
+            tmp_path / "a.png",
+            engine.model,
+            engine.unet,
+            tmp_path / "image.png",
+            tmp_path / "mask.png",
+        )
         assert found.verdict == "identical", axes
     with pytest.raises(BadInput, match="only_masked"):
         engine.edit(image, "a cat", mask, tiling="x", only_masked=True)

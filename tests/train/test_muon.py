@@ -19,8 +19,8 @@ def test_orthogonal_keeps_the_singular_vectors_and_evens_the_values(shape):
     values = torch.logspace(0, -2, min(shape))
     out = orthogonal(7 * u @ values.diag() @ v.T)
     core = u.T @ out @ v
-    # Jordan's five steps bring [0.002, 1] to [0.68, 1.21], the published band of the iteration; off the diagonal only
-    # fp32 rounding, 1e-7 × the amplification of 500
+    # Jordan's five steps bring [0.002, 1] to [0.68, 1.21], the published band of the iteration; off
+    # the diagonal only fp32 rounding, 1e-7 × the amplification of 500
     assert 0.67 < core.diagonal().min() < core.diagonal().max() < 1.21
     assert (core - core.diagonal().diag()).abs().max() < 1e-3
     assert torch.isfinite(orthogonal(torch.zeros(shape))).all()
@@ -29,7 +29,9 @@ def test_orthogonal_keeps_the_singular_vectors_and_evens_the_values(shape):
 def test_a_step_moves_matrices_evenly_and_everything_else_as_adamw():
     def made() -> nn.Module:
         torch.manual_seed(1)
-        return nn.ModuleList([nn.Conv2d(32, 48, 3), nn.Linear(64, 32), nn.Linear(64, 8), nn.Embedding(50, 40)])
+        return nn.ModuleList(
+            [nn.Conv2d(32, 48, 3), nn.Linear(64, 32), nn.Linear(64, 8), nn.Embedding(50, 40)]
+        )
 
     ours, theirs = made(), made()
     optimizer = Muon(groups(ours, 0.0), lr=0.01, betas=(0.9, 0.99))
@@ -46,8 +48,8 @@ def test_a_step_moves_matrices_evenly_and_everything_else_as_adamw():
         assert not torch.equal(after[name], other[name])
     for name in ("0.bias", "2.weight", "2.bias", "3.weight"):
         torch.testing.assert_close(after[name], other[name], rtol=0, atol=1e-7)
-    # a single step from rest: lr × 0.2 (the RMS of Adam's), whatever the gradient's size; singular values of 0.68 to
-    # 1.21 allow 1 ± 0.2
+    # a single step from rest: lr × 0.2 (the RMS of Adam's), whatever the gradient's size; singular
+    # values of 0.68 to 1.21 allow 1 ± 0.2
     for size in (1e-4, 1e4):
         for name, p in (("0.weight", ours[0].weight), ("1.weight", ours[1].weight)):
             alone = nn.Parameter(before[name].clone())
@@ -59,7 +61,10 @@ def test_a_step_moves_matrices_evenly_and_everything_else_as_adamw():
 
 def test_matrices_of_one_shape_move_together_as_each_would_alone():
     generator = torch.Generator().manual_seed(0)
-    start = [torch.randn(shape, generator=generator) for shape in ((32, 40), (32, 8, 5), (40, 32), (32, 40))]
+    start = [
+        torch.randn(shape, generator=generator)
+        for shape in ((32, 40), (32, 8, 5), (40, 32), (32, 40))
+    ]
     gradients = [torch.randn(w.shape, generator=generator) for w in start]
 
     def moved(chosen: list[int]) -> list[torch.Tensor]:
@@ -76,12 +81,16 @@ def test_matrices_of_one_shape_move_together_as_each_would_alone():
 
 def test_the_recipe_names_the_optimizer(tmp_path):
     module = nn.Linear(40, 40)
-    assert isinstance(build_optimizer(module, Stage("unet", tmp_path, {"lr": 1e-3, "optimizer": "muon"})), Muon)
+    assert isinstance(
+        build_optimizer(module, Stage("unet", tmp_path, {"lr": 1e-3, "optimizer": "muon"})), Muon
+    )
     with pytest.raises(UnknownName, match="muon"):
         build_optimizer(module, Stage("unet", tmp_path, {"lr": 1e-3, "optimizer": "lion"}))
 
 
-def test_muon_resumes_exactly_and_a_change_of_optimizer_is_said(recipe, recipe_file, tmp_path, capsys):
+def test_muon_resumes_exactly_and_a_change_of_optimizer_is_said(
+    recipe, recipe_file, tmp_path, capsys
+):
     for name in ("tokenizer", "clip", "vae"):
         run(recipe, name)
 

@@ -56,7 +56,13 @@ def test_every_stage_in_order_gives_a_model_that_draws(recipe, recipe_file, tmp_
     onward = read(recipe_file, "half", tmp_path / "onward")
     judge = Judge(JudgeConfig(recipe.open_source().schema, 32, 8, (8,), (0,)))
     judge.save(recipe.runs / "model" / "judge")
-    values = {"batch": 2, "lr": 0.0, "pictures": 2, "check": 2, "network": {"stem": 8, "widths": [8], "blocks": [0]}}
+    values = {
+        "batch": 2,
+        "lr": 0.0,
+        "pictures": 2,
+        "check": 2,
+        "network": {"stem": 8, "widths": [8], "blocks": [0]},
+    }
     onward.stages["classifier"] = Stage("classifier", onward.runs / "classifier", values)
     seen = json.loads((recipe.runs / "unet" / "done.json").read_text())
     unpack(recipe.runs / "model", onward)
@@ -65,14 +71,25 @@ def test_every_stage_in_order_gives_a_model_that_draws(recipe, recipe_file, tmp_
     run(onward, "unet")
     after = load_file(onward.runs / "unet" / "unet.safetensors")
     assert all(torch.equal(v, after[k]) for k, v in start.items())
-    assert json.loads((onward.runs / "unet" / "done.json").read_text())["pictures_before"] == seen["pictures"]
+    assert (
+        json.loads((onward.runs / "unet" / "done.json").read_text())["pictures_before"]
+        == seen["pictures"]
+    )
     assert onward.stage("classifier").done
-    run(onward, "classifier")  # goes on from the model's judge, here at no rate; its norms have seen two pictures more
+    run(
+        onward, "classifier"
+    )  # goes on from the model's judge, here at no rate; its norms have seen two pictures more
     after = Judge.load(onward.runs / "classifier").state_dict()
     same = Judge.load(recipe.runs / "model" / "judge").state_dict()
-    assert all(torch.equal(v, same[k]) for k, v in after.items() if "running" not in k and "batches" not in k)
+    assert all(
+        torch.equal(v, same[k])
+        for k, v in after.items()
+        if "running" not in k and "batches" not in k
+    )
     run(onward, "assemble")  # whose card remembers how the parts that it took over were made
-    old, new = (json.loads((r.runs / "model" / "training.json").read_text()) for r in (recipe, onward))
+    old, new = (
+        json.loads((r.runs / "model" / "training.json").read_text()) for r in (recipe, onward)
+    )
     assert new["decoder"] == old["decoder"]
     assert new["vae"].items() >= old["vae"].items()
     assert new["unet"]["pictures_before"] == seen["pictures"]
@@ -82,11 +99,14 @@ def test_every_stage_in_order_gives_a_model_that_draws(recipe, recipe_file, tmp_
     assert not torch.equal(first["decoder.conv_out.weight"], later["decoder.conv_out.weight"])
     one, two = (load_file(recipe.runs / s / "clip.safetensors") for s in ("clip", "image_tower"))
     assert all(torch.equal(one[k], two[k]) for k in one if k.startswith("text.text_model."))
-    assert not torch.equal(one["vision.visual_projection.weight"], two["vision.visual_projection.weight"])
+    assert not torch.equal(
+        one["vision.visual_projection.weight"], two["vision.visual_projection.weight"]
+    )
 
 
 def test_two_processes_share_one_training(recipe_file, tmp_path):
-    """On a machine without a GPU too: else each trains all by itself and they overwrite each other's files."""
+    """On a machine without a GPU too: else each trains all by itself and they overwrite each
+    other's files."""
     script = tmp_path / "work.py"
     script.write_text(
         "import sys\nfrom fromnoise.train.recipe import read, run\n"
@@ -95,17 +115,28 @@ def test_two_processes_share_one_training(recipe_file, tmp_path):
     runs = str(tmp_path / "runs")
     read_by = read(recipe_file, runs=runs)
     run(read_by, "tokenizer")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        str(script),
+    ]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    subprocess.run([*command, str(recipe_file), runs, "clip"], check=True, env=environment, timeout=300)
+    subprocess.run(
+        [*command, str(recipe_file), runs, "clip"], check=True, env=environment, timeout=300
+    )
     done = json.loads((read_by.stage("clip").folder / "done.json").read_text())
     assert done["pictures"] == 32
     assert done["steps"] == 2  # of eight pictures in each of the two
 
 
 def test_the_words_loss_names_every_word_but_begin_and_end(recipe):
-    """Its least value is the entropy of the caption's words, weighted by rarity: reached by a reader that names them
-    all, and by no reader that leaves one out, says one more, or spends anything on begin and end."""
+    """Its least value is the entropy of the caption's words, weighted by rarity: reached by a
+    reader that names them all, and by no reader that leaves one out, says one more, or spends
+    anything on begin and end."""
     run(recipe, "tokenizer")
     task = ClipTask(recipe.stage("clip"), recipe)
     ids = task.ids(["a red cat on the left", "a neon dog in space"])
@@ -133,15 +164,19 @@ def test_hard_captions_are_wrong_in_one_attribute(recipe):
         own, *others = altered(source, told, 6, chance)
         assert own == source.caption_of(told.attributes)
         assert len({own, *others}) == 1 + len(others)
-        wrong = {source.caption_of({**told.attributes, name: value}): name
-                 for name in told.attributes for value in source.schema[name]}  # fmt: skip
+        wrong = {
+            source.caption_of({**told.attributes, name: value}): name
+            for name in told.attributes
+            for value in source.schema[name]
+        }
         kinds |= {wrong[text] for text in others}
     assert kinds >= {"object", "style", "colour", "background", "position", "count"}
 
 
 def test_picking_is_sure_of_the_right_caption_and_of_the_wrong_one(recipe):
-    """With a text tower whose embedding is the caption's own axis, and pictures that lie on one: the loss is about 0
-    where that is their caption's, and the temperature's whole height where it is another one's of the set."""
+    """With a text tower whose embedding is the caption's own axis, and pictures that lie on one:
+    the loss is about 0 where that is their caption's, and the temperature's whole height where it
+    is another one's of the set."""
     run(recipe, "tokenizer")
     task = ClipTask(recipe.stage("clip"), recipe)
     batch, axes = next(task.batches(0, 4, 0, 1)), {}
@@ -149,7 +184,9 @@ def test_picking_is_sure_of_the_right_caption_and_of_the_wrong_one(recipe):
     def embeds(ids):
         for row in ids.tolist():
             axes.setdefault(tuple(i for i in row if i != task.words.eos_id), len(axes))
-        places = torch.tensor([axes[tuple(i for i in row if i != task.words.eos_id)] for row in ids.tolist()])
+        places = torch.tensor(
+            [axes[tuple(i for i in row if i != task.words.eos_id)] for row in ids.tolist()]
+        )
         return SimpleNamespace(embeds=F.one_hot(places, 64).float())
 
     task.pair = SimpleNamespace(text=embeds, logit_scale=task.pair.logit_scale)  # pyright: ignore
@@ -160,10 +197,14 @@ def test_picking_is_sure_of_the_right_caption_and_of_the_wrong_one(recipe):
     assert loss < 1e-4  # ln(1 + 5·e^−14.3), the temperature being 1/0.07
     loss, picked = task.picking(batch, -image, 5, torch.Generator().manual_seed(0))
     assert picked == 0
-    assert float(loss) == pytest.approx(math.log(5) + 1 / 0.07, abs=0.5)  # sets have five others, or one less
+    assert float(loss) == pytest.approx(
+        math.log(5) + 1 / 0.07, abs=0.5
+    )  # sets have five others, or one less
 
 
-@pytest.mark.parametrize("tower", [{"kind": "resnet", "stem": 4, "widths": [4, 8], "blocks": [1, 1]}, {"kind": "cnn"}])
+@pytest.mark.parametrize(
+    "tower", [{"kind": "resnet", "stem": 4, "widths": [4, 8], "blocks": [1, 1]}, {"kind": "cnn"}]
+)
 def test_the_recipe_names_the_image_tower(recipe, tower):
     recipe.stage("clip").values["vision"] = tower
     run(recipe, "tokenizer")
@@ -172,7 +213,9 @@ def test_the_recipe_names_the_image_tower(recipe, tower):
             run(recipe, "clip")
         return
     run(recipe, "clip", "vae")  # whose perceptual loss reads the tower's states
-    assert set(json.loads((recipe.stage("clip").folder / "done.json").read_text())["image_tells"]) >= {"style", "count"}
+    assert set(
+        json.loads((recipe.stage("clip").folder / "done.json").read_text())["image_tells"]
+    ) >= {"style", "count"}
 
 
 def test_timesteps_lie_where_the_recipe_says_and_none_is_left_out():
@@ -182,17 +225,21 @@ def test_timesteps_lie_where_the_recipe_says_and_none_is_left_out():
     t = timesteps(made, even, 0.75, 0.5, 1.0)
     assert torch.equal(t[3000:], torch.arange(1000))  # a quarter is even: 1000 of 4000
     log = made.sigmas[t[:3000]].log()
-    # 3000 quantiles of N(0.5, 1) in place of draws; a timestep is about 0.01 wide in ln sigma, and what lies outside
-    # the table (beyond 3.7 standard deviations) is moved to its end
+    # 3000 quantiles of N(0.5, 1) in place of draws; a timestep is about 0.01 wide in ln sigma, and
+    # what lies outside the table (beyond 3.7 standard deviations) is moved to its end
     assert log.mean().item() == pytest.approx(0.5, abs=0.01)
     assert log.std().item() == pytest.approx(1.0, abs=0.01)
 
 
-def test_aligned_with_what_the_image_tower_sees_the_middle_learns_and_the_network_keeps_its_keys(recipe):
+def test_aligned_with_what_the_image_tower_sees_the_middle_learns_and_the_network_keeps_its_keys(
+    recipe,
+):
     run(recipe, "tokenizer", "clip", "vae")
     stage = recipe.stage("unet")
     stage.values.update(align=1.0, focus=[0.7, 0.5, 1.0])
-    with pytest.raises(BadInput, match="align = 0"):  # a patch of 16 pixels at 32: 2 × 2 places, the middle has 8 × 8
+    with pytest.raises(
+        BadInput, match="align = 0"
+    ):  # a patch of 16 pixels at 32: 2 × 2 places, the middle has 8 × 8
         run(recipe, "unet")
     recipe.stage("clip").values["vision"]["patch_size"] = 4
     for name in ("clip", "vae"):
@@ -200,7 +247,9 @@ def test_aligned_with_what_the_image_tower_sees_the_middle_learns_and_the_networ
     run(recipe, "clip", "vae")
     stage.values.update(pictures=400, lr=1e-2, log_every=1)
     run(recipe, "unet")
-    rows = [json.loads(line)["apart"] for line in (stage.folder / "log.jsonl").read_text().splitlines()]
+    rows = [
+        json.loads(line)["apart"] for line in (stage.folder / "log.jsonl").read_text().splitlines()
+    ]
     assert np.mean(rows[-10:]) < np.mean(rows[:10]) - 0.05
     assert not any("aligner" in key for key in load_file(stage.folder / "unet.safetensors"))
 
@@ -212,10 +261,17 @@ def test_errors_on_objects_weigh_more_until_the_rate_falls(recipe):
     task = UNetTask(stage, recipe)
     latents, ids, seen, masks = next(task.batches(0, 4, 0, 1))
     assert seen is None
-    # the mask of the picture that the latent is of, averaged over the latent's places of 2 × 2 pixels
-    first = recipe.open_source().sample(int(np.random.default_rng([recipe.seed, 0]).permutation(20)[0]))
-    assert torch.equal(masks[0, 0], torch.from_numpy(first.mask).float().view(16, 2, 16, 2).mean((1, 3)))
-    task.unet.forward = lambda x, t, context: torch.zeros_like(x)  # what is wrong is then the latents themselves
+    # the mask of the picture that the latent is of, averaged over the latent's places of 2 × 2
+    # pixels
+    first = recipe.open_source().sample(
+        int(np.random.default_rng([recipe.seed, 0]).permutation(20)[0])
+    )
+    assert torch.equal(
+        masks[0, 0], torch.from_numpy(first.mask).float().view(16, 2, 16, 2).mean((1, 3))
+    )
+    task.unet.forward = lambda x, t, context: torch.zeros_like(
+        x
+    )  # what is wrong is then the latents themselves
 
     def loss(progress, masks):
         return task.loss((latents, ids, seen, masks), progress, torch.Generator())[0].item()
@@ -224,15 +280,19 @@ def test_errors_on_objects_weigh_more_until_the_rate_falls(recipe):
     for progress, extra in ((0.0, 4.0), (0.5, 4.0), (0.75, 2.0), (1.0, 0.0)):
         weights = 1 + extra * masks
         # fp32 sums of 4096 values
-        assert loss(progress, masks) == pytest.approx((weights * latents.square() / weights.mean()).mean().item(), 1e-5)
-        assert loss(progress, torch.ones_like(masks)) == pytest.approx(plain, 1e-5)  # weights are relative
+        assert loss(progress, masks) == pytest.approx(
+            (weights * latents.square() / weights.mean()).mean().item(), 1e-5
+        )
+        assert loss(progress, torch.ones_like(masks)) == pytest.approx(
+            plain, 1e-5
+        )  # weights are relative
     assert loss(0.0, masks) != pytest.approx(plain, 1e-2)
 
 
 @pytest.mark.parametrize("stage", ["clip", "vae", "unet"])
 def test_resume_is_exact(recipe, recipe_file, tmp_path, stage):
-    """A run stopped half-way and taken up by a new process ends at the same bits. The rate's schedule depends on the
-    stage's length, so it is made constant for the comparison."""
+    """A run stopped half-way and taken up by a new process ends at the same bits. The rate's
+    schedule depends on the stage's length, so it is made constant for the comparison."""
     for name in STAGES:
         if name in ("tokenizer", "clip", "vae"):
             run(recipe, name)
@@ -243,7 +303,9 @@ def test_resume_is_exact(recipe, recipe_file, tmp_path, stage):
     straight = read(recipe_file, "whole", tmp_path / "straight")
     for plan in (halves, wholes, straight):
         plan.stage(stage).values.update(decay=0, crop_share=0, critic_from=0)
-        plan.stage(stage).values.pop("critic", None)  # its state is saved every 500 steps: see CriticTrainer
+        plan.stage(stage).values.pop(
+            "critic", None
+        )  # its state is saved every 500 steps: see CriticTrainer
     for other in ("tokenizer", "clip", "vae"):
         if other != stage and (recipe.runs / other).exists():
             for plan in (halves, straight):
@@ -273,7 +335,11 @@ def test_the_card_tells_what_was_measured():
         "retrieval": {"t": {"top1": 0.9, "error": 0.01, "n": 256}},
     }
     text = "\n".join(measured(report))
-    for said in ("| held-out | object | 0.500 ± 0.020 | 600 | 1.000 | 0.500 ± 0.020 |", "28.50 dB", "0.900 ± 0.010"):
+    for said in (
+        "| held-out | object | 0.500 ± 0.020 | 600 | 1.000 | 0.500 ± 0.020 |",
+        "28.50 dB",
+        "0.900 ± 0.010",
+    ):
         assert said in text
 
 
@@ -309,7 +375,8 @@ def test_crops_lie_on_the_grid_and_hold_the_object():
     found = crops(images, masks, 16, 8, torch.Generator().manual_seed(0))
     assert found.shape == (200, 3, 16, 16)
     assert {int(y) % 8 for y in found[:, 1, 0, 0]} == {0}
-    # 3 in 4 are centred on the object, and a few of the others meet it too: 0.75 + 0.25·(2·2/49 …) ± 3 standard errors
+    # 3 in 4 are centred on the object, and a few of the others meet it too: 0.75 + 0.25·(2·2/49 …)
+    # ± 3 standard errors
     assert 0.66 < (found[:, 0].amax((1, 2)) == 1).float().mean() < 0.88
 
 
@@ -342,7 +409,10 @@ def test_latent_cache_resumes_and_shuffles(tmp_path):
 
 
 def test_training_state_round_trip_and_damage(tmp_path):
-    trees = {"weights": {"a.b": torch.randn(3)}, "optimizer": {"0": {"step": torch.tensor(4.0), "n": 7}}}
+    trees = {
+        "weights": {"a.b": torch.randn(3)},
+        "optimizer": {"0": {"step": torch.tensor(4.0), "n": 7}},
+    }
     training_state.save(tmp_path, trees, {"step": 4})
     back, counters = training_state.load(tmp_path)
     assert torch.equal(back["weights"]["a.b"], trees["weights"]["a.b"])

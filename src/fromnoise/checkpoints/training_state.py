@@ -1,4 +1,5 @@
-"""Exact resume: weights, optimiser, average and counters of a training run in one safetensors file, never a pickle."""
+"""Exact resume: weights, optimiser, average and counters of a training run in one safetensors file,
+never a pickle."""
 
 import json
 import os
@@ -16,8 +17,8 @@ FILE = "state.safetensors"
 
 
 def save(folder: Path, trees: dict[str, dict[str, Any]], counters: dict[str, Any]) -> None:
-    """Writes `trees` (name → nested dicts of tensors and numbers) and `counters` (JSON values) atomically: a crash
-    while writing leaves the previous file whole."""
+    """Writes `trees` (name → nested dicts of tensors and numbers) and `counters` (JSON values)
+    atomically: a crash while writing leaves the previous file whole."""
     tensors: dict[str, Tensor] = {}
     plain: dict[str, Any] = {}
 
@@ -34,7 +35,9 @@ def save(folder: Path, trees: dict[str, dict[str, Any]], counters: dict[str, Any
         walk(name, tree)
     folder.mkdir(parents=True, exist_ok=True)
     part = folder / (FILE + ".part")
-    save_file(tensors, part, metadata={"counters": json.dumps(counters), "plain": json.dumps(plain)})
+    save_file(
+        tensors, part, metadata={"counters": json.dumps(counters), "plain": json.dumps(plain)}
+    )
     with open(part, "rb") as f:
         os.fsync(f.fileno())
     os.replace(part, folder / FILE)
@@ -61,7 +64,9 @@ def load(folder: Path) -> tuple[dict[str, dict[str, Any]], dict[str, Any]] | Non
             for key in f.keys():  # noqa: SIM118 (safe_open is no mapping)
                 put(key, f.get_tensor(key))
     except Exception as error:
-        raise BadCheckpoint(f"{path} cannot be read ({error})", "delete it to start this stage anew") from error
+        raise BadCheckpoint(
+            f"{path} cannot be read ({error})", "delete it to start this stage anew"
+        ) from error
     for key, value in plain.items():
         put(key, value)
     return trees, counters

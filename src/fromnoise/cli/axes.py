@@ -1,4 +1,5 @@
-"""Axes of a grid: "steps=4,8", "cfg=1-7 [3]", "prompt:cat=dog,fox" → what each value changes of a request."""
+"""Axes of a grid: "steps=4,8", "cfg=1-7 [3]", "prompt:cat=dog,fox" → what each value changes of a
+request."""
 
 import csv
 import re
@@ -7,7 +8,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from fromnoise.cli.options import named
+from fromnoise.cli.values import named
 from fromnoise.errors import BadInput, UnknownName
 from fromnoise.pipeline.request import GenerationRequest
 
@@ -21,8 +22,8 @@ MOST = 10_000  # values of one axis
 
 @dataclass(frozen=True)
 class Axis:
-    """`field` takes one of `values` after the other; `part` is what is searched for in the words of a prompt, or the
-    name of an option, where the field is one that has parts."""
+    """`field` takes one of `values` after the other; `part` is what is searched for in the words of
+    a prompt, or the name of an option, where the field is one that has parts."""
 
     field: str
     part: str
@@ -44,19 +45,28 @@ class Axis:
             return fields | {"width": int(width), "height": int(height or width)}
         if self.part and self.field in WORDS:
             return fields | {self.field: fields[self.field].replace(self.part, value)}
-        return fields | {self.field: fields[self.field] | {self.part: value} if self.part else value}
+        return fields | {
+            self.field: fields[self.field] | {self.part: value} if self.part else value
+        }
 
 
 def axis(text: str, request: GenerationRequest) -> Axis:
-    """An axis in words. Raises UnknownName for a field that is none, BadInput for values that cannot be read, or for
-    words to replace that the request's prompt does not have. Whether a field takes a value is not looked at."""
+    """An axis in words. Raises UnknownName for a field that is none, BadInput for values that
+    cannot be read, or for words to replace that the request's prompt does not have. Whether a field
+    takes a value is not looked at."""
     name, equals, rest = text.partition("=")
     field, colon, part = name.partition(":")
     field = field.strip().replace("-", "_").removeprefix("__")
-    field = {"negative": "negative_prompt", "sampler_option": "sampler_options", "ensd": "eta_noise_seed_delta",
-             "spacing_option": "spacing_options"}.get(field, field)  # fmt: skip
+    field = {
+        "negative": "negative_prompt",
+        "sampler_option": "sampler_options",
+        "ensd": "eta_noise_seed_delta",
+        "spacing_option": "spacing_options",
+    }.get(field, field)
     if not equals or not rest.strip():
-        raise BadInput(f"cannot read the axis {text!r}", "write it as steps=4,8,20, or as prompt:cat=dog,fox")
+        raise BadInput(
+            f"cannot read the axis {text!r}", "write it as steps=4,8,20, or as prompt:cat=dog,fox"
+        )
     if field not in (*GenerationRequest.model_fields, "size"):
         raise UnknownName("axis", field, (*GenerationRequest.model_fields, "size"))
     if field == "count":
@@ -65,9 +75,14 @@ def axis(text: str, request: GenerationRequest) -> Axis:
         remedy = f"write it as {field}:order=1,2" if field in OPTIONS else f"write it as {field}=…"
         raise BadInput(f"cannot read the axis {text!r}", remedy)
     if colon and not part:
-        raise BadInput(f"the axis {text!r} does not say what to replace", "write it as prompt:cat=dog,fox")
+        raise BadInput(
+            f"the axis {text!r} does not say what to replace", "write it as prompt:cat=dog,fox"
+        )
     if part and field in WORDS and part not in getattr(request, field):
-        raise BadInput(f"the {field.replace('_', ' ')} does not have {part!r}", "say a part of it that is to change")
+        raise BadInput(
+            f"the {field.replace('_', ' ')} does not have {part!r}",
+            "say a part of it that is to change",
+        )
     about = None if field == "size" else GenerationRequest.model_fields[field].annotation
     kinds = typing.get_args(about) or (about,)
     number = int if int in kinds else float if float in kinds else None
@@ -75,25 +90,31 @@ def axis(text: str, request: GenerationRequest) -> Axis:
     try:
         items = next(csv.reader([rest], skipinitialspace=True, strict=True))
     except csv.Error as error:
-        remedy = 'put a value with a comma or a line break in double quotes: prompt="a cat, red",a dog'
+        remedy = (
+            'put a value with a comma or a line break in double quotes: prompt="a cat, red",a dog'
+        )
         raise BadInput(f"cannot take the values of {name} apart: {error}", remedy) from error
     for item in items:
         value = item.strip()
         found = RANGE.fullmatch(value) if number else None
         plain: Any = named([f"{part}={value}"])[part] if field in OPTIONS else value
         if number and re.fullmatch(NUMBER, value):
-            plain = value if number is int and "." in value else number(value)  # if it is wrong, the request says so
+            plain = (
+                value if number is int and "." in value else number(value)
+            )  # if it is wrong, the request says so
         values += _range(found, number is int) if found else [plain]
         if len(values) > MOST:
             raise BadInput(f"the axis {name} has more than {MOST:,} values", "leave some out")
     if field == "size" and (wrong := [v for v in values if not re.fullmatch(r"\d+(x\d+)?", v)]):
-        raise BadInput(f"cannot read the size {wrong[0]!r}", "write it as 128, or as 192x128 (width x height)")
+        raise BadInput(
+            f"cannot read the size {wrong[0]!r}", "write it as 128, or as 192x128 (width x height)"
+        )
     return Axis(field, part, tuple(values))
 
 
 def _range(found: re.Match[str], whole: bool) -> list[int] | list[float]:
-    """1-5 → 1 2 3 4 5; 10-5 (-3) → 10 7; 1-10 [5] → 1 3 5 7 10, as in A1111, but never past the end. In decimals, so
-    that tenths stay tenths. Raises BadInput."""
+    """1-5 → 1 2 3 4 5; 10-5 (-3) → 10 7; 1-10 [5] → 1 3 5 7 10, as in A1111, but never past the
+    end. In decimals, so that tenths stay tenths. Raises BadInput."""
     start, end = Decimal(found[1]), Decimal(found[2])
     number = int if whole else float
     if found[4]:
@@ -102,7 +123,9 @@ def _range(found: re.Match[str], whole: bool) -> list[int] | list[float]:
         return [number(start + (end - start) * i / max(count - 1, 1)) for i in range(count)]
     step = Decimal(found[3] or (1 if end >= start else -1))
     if not step or (end - start) / step < 0:
-        raise BadInput(f"{found[0]!r} never comes from {start} to {end}", "turn the sign of the step")
+        raise BadInput(
+            f"{found[0]!r} never comes from {start} to {end}", "turn the sign of the step"
+        )
     if (end - start) / step > MOST:
         raise BadInput(f"{found[0]!r} has more than {MOST:,} values", "take greater steps")
     if whole and step % 1:

@@ -1,4 +1,5 @@
-"""`fromnoise generate --prompts`: prompts from a file, one a line; all are checked before the first is drawn."""
+"""`fromnoise generate --prompts`: prompts from a file, one a line; all are checked before the first
+is drawn."""
 
 import json
 import shlex
@@ -7,32 +8,50 @@ import time
 from pathlib import Path
 from typing import Any
 
-from fromnoise.cli.generate import Run, destination
-from fromnoise.cli.options import spelled
+from fromnoise.cli.outputs import destination, drawn
+from fromnoise.cli.run import Run
+from fromnoise.cli.values import spelled
 from fromnoise.errors import BadInput, NotFound
 from fromnoise.pipeline.request import GenerationRequest
 
 BYTES, LINES = 64 * 2**20, 100_000  # at most
 MANY = ("sampler_option", "spacing_option", "mask_file")  # options that may come more than once
 # what A1111's "prompts from file" and this command line call the fields
-NAMES = {"negative": "negative_prompt", "ensd": "eta_noise_seed_delta", "cfg_scale": "cfg", "sampler_name": "sampler",
-         "n_iter": "count", "batch_size": "count", "subseed": "variation_seed",
-         "subseed_strength": "variation_strength"}  # fmt: skip
+NAMES = {
+    "negative": "negative_prompt",
+    "ensd": "eta_noise_seed_delta",
+    "cfg_scale": "cfg",
+    "sampler_name": "sampler",
+    "n_iter": "count",
+    "batch_size": "count",
+    "subseed": "variation_seed",
+    "subseed_strength": "variation_strength",
+}
 
 
 def batch(
-    prompt: str | None, prompts: Path | None, request: GenerationRequest, run: Run, trace: Path | None = None
+    prompt: str | None,
+    prompts: Path | None,
+    request: GenerationRequest,
+    run: Run,
+    trace: Path | None = None,
 ) -> None:
-    """Draws every line of the file `prompts`; `request` holds what the lines leave unsaid. Raises BadInput, naming the
-    lines, before the first picture."""
+    """Draws every line of the file `prompts`; `request` holds what the lines leave unsaid. Raises
+    BadInput, naming the lines, before the first picture."""
     if prompts is None or prompt is not None:
-        raise BadInput("say what to draw: words, or --prompts FILE, and not both", 'write it as "a neon cat in space"')
+        raise BadInput(
+            "say what to draw: words, or --prompts FILE, and not both",
+            'write it as "a neon cat in space"',
+        )
     if trace is not None:
         raise BadInput("--trace looks into one run", "leave it out, or give one prompt by itself")
     if run.out is not None and run.out.suffix:
-        raise BadInput(f"--prompts draws many pictures, and {run.out} is one file", "name a folder; see --format")
+        raise BadInput(
+            f"--prompts draws many pictures, and {run.out} is one file",
+            "name a folder; see --format",
+        )
     found = lines(prompts)
-    from fromnoise.pipeline.ahead import drawable, each
+    from fromnoise.pipeline.preflight import drawable, each
 
     base, width = request.model_dump(), len(str(found[-1][0]))
     numbers = [number for number, _ in found]
@@ -47,26 +66,42 @@ def batch(
     requests = each(zip(names, (line for _, line in found), strict=True), asked)
     parts, unet, guide = run.load(encoder=False)
     from fromnoise.pipeline.generate import generate as draw
-    from fromnoise.pipeline.images import parameters
+    from fromnoise.pipeline.provenance.write import write_infotext
 
-    requests = each(zip(names, requests, strict=True), lambda one: drawable(parts, unet, one, guide))
+    requests = each(
+        zip(names, requests, strict=True), lambda one: drawable(parts, unet, one, guide)
+    )
     stems = [f"{number:0{width}}-" for number in numbers]
-    outs = [place(run.out, one, stem, run.suffix) for one, stem in zip(requests, stems, strict=True)]
+    outs = [
+        place(run.out, one, stem, run.suffix) for one, stem in zip(requests, stems, strict=True)
+    ]
 
     def done(item: tuple[GenerationRequest, Path]) -> bool:
         one, out = item
-        there = [drawn(destination(out, one, i), parameters(parts, one, i, unet.plan)) for i in range(one.count)]
+        there = [
+            drawn(destination(out, one, i), write_infotext(parts, one, i, unet.plan))
+            for i in range(one.count)
+        ]
         return all(there)
 
     skipped = each(zip(names, zip(requests, outs, strict=True), strict=True), done)
     if any(skipped):
-        print(f"note: {sum(skipped)} of {len(skipped)} lines were drawn before, with these very settings: skipped",
-              file=sys.stderr)  # fmt: skip
+        print(
+            f"note: {sum(skipped)} of {len(skipped)} lines were drawn before, with these very settings: skipped",
+            file=sys.stderr,
+        )
     for number, one, out, already in zip(numbers, requests, outs, skipped, strict=True):
         if already:
             if run.json:
-                paths = [{"path": str(destination(out, one, i)), "seed": (one.seed or 0) + i} for i in range(one.count)]
-                print(json.dumps({"line": number, "skipped": True, "pictures": paths}, ensure_ascii=False))
+                paths = [
+                    {"path": str(destination(out, one, i)), "seed": (one.seed or 0) + i}
+                    for i in range(one.count)
+                ]
+                print(
+                    json.dumps(
+                        {"line": number, "skipped": True, "pictures": paths}, ensure_ascii=False
+                    )
+                )
             continue
         run.started, run.notes, run.out = time.perf_counter(), {}, out
         run.facts["line"] = number
@@ -77,7 +112,8 @@ def batch(
 
 
 def lines(source: Path) -> list[tuple[int, str]]:
-    """(number from 1, text) of the lines that ask for pictures; "-" is standard input. Raises NotFound, BadInput."""
+    """(number from 1, text) of the lines that ask for pictures; "-" is standard input. Raises
+    NotFound, BadInput."""
     if str(source) == "-":
         text = sys.stdin.read(BYTES + 1)
     else:
@@ -88,16 +124,28 @@ def lines(source: Path) -> list[tuple[int, str]]:
         except FileNotFoundError as error:
             raise NotFound(f"there is no file {source}", "look for a slip in its name") from error
         except OSError as error:
-            raise BadInput(f"cannot read {source}: {error.strerror}", "name a text file, or - for input") from error
+            raise BadInput(
+                f"cannot read {source}: {error.strerror}", "name a text file, or - for input"
+            ) from error
         except UnicodeDecodeError as error:
             line = error.object[: error.start].count(b"\n") + 1
-            raise BadInput(f"line {line} of {source} is not UTF-8", "save the file as UTF-8") from error
+            raise BadInput(
+                f"line {line} of {source} is not UTF-8", "save the file as UTF-8"
+            ) from error
     whole = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-    found = [(i, line.strip()) for i, line in enumerate(whole, 1) if line.strip() and not line.lstrip().startswith("#")]
+    found = [
+        (i, line.strip())
+        for i, line in enumerate(whole, 1)
+        if line.strip() and not line.lstrip().startswith("#")
+    ]
     if not found:
-        raise BadInput(f"{source} holds no prompt", "write one a line; lines that begin with # are left out")
+        raise BadInput(
+            f"{source} holds no prompt", "write one a line; lines that begin with # are left out"
+        )
     if len(text) > BYTES or len(found) > LINES:
-        raise BadInput(f"{source} is too long", f"split it: {LINES:,} lines and {BYTES >> 20} MiB are the most")
+        raise BadInput(
+            f"{source} is too long", f"split it: {LINES:,} lines and {BYTES >> 20} MiB are the most"
+        )
     return found
 
 
@@ -109,8 +157,10 @@ def fields(line: str) -> dict[str, Any]:
         try:
             said = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise BadInput(f"begins with a brace and is no JSON: {error}",
-                           'write {"prompt": "a cat", "seed": 7}, also where the prompt itself has a brace') from error
+            raise BadInput(
+                f"begins with a brace and is no JSON: {error}",
+                'write {"prompt": "a cat", "seed": 7}, also where the prompt itself has a brace',
+            ) from error
     else:
         return {"prompt": line}
     if "prompt" not in said:
@@ -119,8 +169,8 @@ def fields(line: str) -> dict[str, Any]:
 
 
 def options(line: str) -> dict[str, Any]:
-    """`--prompt "a cat" --steps 20 --size 64`: fields by their names here or in A1111's script, where a value goes on
-    to the next option and -1 is a seed by lot. Raises BadInput."""
+    """`--prompt "a cat" --steps 20 --size 64`: fields by their names here or in A1111's script,
+    where a value goes on to the next option and -1 is a seed by lot. Raises BadInput."""
     try:
         words = shlex.split(line)
     except ValueError as error:
@@ -146,25 +196,12 @@ def options(line: str) -> dict[str, Any]:
 
 
 def place(folder: Path | None, request: GenerationRequest, stem: str, suffix: str) -> Path:
-    """The file of a line's picture, or of several the one that their names are made of; no two lines have the same."""
+    """The file of a line's picture, or of several the one that their names are made of; no two
+    lines have the same."""
     path = destination(folder, request, 0, suffix)
-    name = path.name if request.count == 1 else path.name.removesuffix(f"-{request.seed}{suffix}") + suffix
+    name = (
+        path.name
+        if request.count == 1
+        else path.name.removesuffix(f"-{request.seed}{suffix}") + suffix
+    )
     return path.with_name(stem + name)
-
-
-def drawn(path: Path, text: str) -> bool:
-    """Whether the picture is there, whole and of these settings. Raises BadInput for another file of the name."""
-    if not path.exists():
-        return False
-    from PIL import Image
-
-    from fromnoise.pipeline import infotext
-
-    if infotext.read(path) != text:
-        raise BadInput(f"{path} is there, and of other settings", "name another folder with --out, or move it away")
-    try:
-        with Image.open(path) as picture:
-            picture.load()
-    except OSError:  # cut off, as by a crash: drawn again
-        return False
-    return True

@@ -6,16 +6,21 @@ from typing import Annotated
 
 import typer
 
-from fromnoise.cli.generate import Run, options
-from fromnoise.pipeline.blend_request import BlendRequest
+from fromnoise.cli.options import options
+from fromnoise.cli.run import Run
+from fromnoise.pipeline.seeing.request import BlendRequest
 
 
 @partial(options, schema=BlendRequest)
 def blend(
     first: Annotated[Path, typer.Argument(help="A picture.")],
     second: Annotated[Path, typer.Argument(help="Another.")],
-    prompt: Annotated[str, typer.Option(help="What to draw; what CLIP sees in both if left out.")] = "",
-    source: Annotated[str, typer.Option(help="The data source in whose words they are described.")] = "stickers",
+    prompt: Annotated[
+        str, typer.Option(help="What to draw; what CLIP sees in both if left out.")
+    ] = "",
+    source: Annotated[
+        str, typer.Option(help="The data source in whose words they are described.")
+    ] = "stickers",
     *,
     request: BlendRequest,
     run: Run,
@@ -26,10 +31,12 @@ def blend(
     both = pictures.rgb(first), pictures.rgb(second)  # before the model is read
     parts, unet, guide = run.load(image_tower=True)
     from fromnoise.data.sources import open_source
-    from fromnoise.pipeline.blend import blend as draw
+    from fromnoise.pipeline.seeing.blend import blend as draw
 
     if request.seed is None:
         request = request.model_copy(update={"seed": request.resolved(parts).seed})
     with run.watching() as watch:
-        drawn = draw(parts, unet, request, *both, () if request.prompt else open_source(source), watch, guide)
+        drawn = draw(
+            parts, unet, request, *both, () if request.prompt else open_source(source), watch, guide
+        )
     run.deliver(drawn, request)

@@ -1,4 +1,5 @@
-"""`fromnoise completion`: a script that teaches a shell this command line's words. Needs no torch."""
+"""`fromnoise completion`: a script that teaches a shell this command line's words. Needs no
+torch."""
 
 from collections.abc import Iterable
 from importlib import import_module
@@ -9,7 +10,8 @@ import typer
 from fromnoise.cli.main import COMMANDS, LazyCommand
 from fromnoise.errors import UnknownName
 
-# each asks this command what may stand for the last of the words so far; where it knows nothing the shell offers files
+# each asks this command what may stand for the last of the words so far; where it knows nothing the
+# shell offers files
 SCRIPTS = {
     "bash": """_fromnoise() {
     local IFS=$'\\n'
@@ -46,19 +48,23 @@ def completion(
 ) -> None:
     """Print the script that completes commands, options and values in a shell.
 
-    For bash: fromnoise completion bash >> ~/.bashrc. For zsh: … zsh > ~/.zfunc/_fromnoise, with fpath+=~/.zfunc before
-    compinit in ~/.zshrc. For fish: … fish > ~/.config/fish/completions/fromnoise.fish."""
+    For bash: fromnoise completion bash >> ~/.bashrc. For zsh: … zsh > ~/.zfunc/_fromnoise, with
+    fpath+=~/.zfunc before compinit in ~/.zshrc. For fish: … fish >
+    ~/.config/fish/completions/fromnoise.fish."""
     if shell not in SCRIPTS:
         raise UnknownName("shell", shell, SCRIPTS)
     if not words:
         print(SCRIPTS[shell], end="")
-    elif found := candidates([word for word in words[:-1] if word != "="], words[-1], alone=shell == "bash"):
+    elif found := candidates(
+        [word for word in words[:-1] if word != "="], words[-1], alone=shell == "bash"
+    ):
         print(*found, sep="\n")
 
 
 def candidates(before: list[str], word: str, alone: bool = False) -> list[str]:
-    """What may stand for `word` behind the words before it; none where nothing is known, or it is a file's name.
-    alone: of --name=value the value by itself, as bash has it, for which "=" is a word, too."""
+    """What may stand for `word` behind the words before it; none where nothing is known, or it is a
+    file's name. alone: of --name=value the value by itself, as bash has it, for which "=" is a
+    word, too."""
     if not before:
         return _beginning(word, (*COMMANDS, "--help", "--version"))
     command = before[0]
@@ -68,7 +74,9 @@ def candidates(before: list[str], word: str, alone: bool = False) -> list[str]:
         return _beginning(word, SCRIPTS) if len(before) == 1 else []
     options, last = _options(command), before[-1]
     if last in options and not options[last].is_flag:
-        return _beginning("" if alone and word == "=" else word, _values(command, options[last].name))
+        return _beginning(
+            "" if alone and word == "=" else word, _values(command, options[last].name)
+        )
     name, equals, start = word.partition("=")
     if equals:
         found = _beginning(start, _values(command, options[name].name)) if name in options else []
@@ -76,7 +84,9 @@ def candidates(before: list[str], word: str, alone: bool = False) -> list[str]:
     if not word.startswith("-"):
         return []
     given = [options[name] for w in before if (name := w.partition("=")[0]) in options]
-    return _beginning(word, (name for name, one in options.items() if one.multiple or one not in given))
+    return _beginning(
+        word, (name for name, one in options.items() if one.multiple or one not in given)
+    )
 
 
 def _beginning(start: str, names: Iterable[str]) -> list[str]:
@@ -86,7 +96,9 @@ def _beginning(start: str, names: Iterable[str]) -> list[str]:
 def _options(command: str) -> dict[str, Any]:
     """ "--name" → the option, of a command as it is when it runs."""
     context = LazyCommand(command).make_context(command, [], resilient_parsing=True)
-    params = [param for param in context.command.get_params(context) if param.param_type_name == "option"]
+    params = [
+        param for param in context.command.get_params(context) if param.param_type_name == "option"
+    ]
     return {name: param for param in params for name in (*param.opts, *param.secondary_opts)}
 
 
@@ -98,13 +110,23 @@ def _values(command: str, option: str | None) -> Iterable[str]:
     from fromnoise.pipeline.request import GenerationRequest
 
     films = ("gif", "mp4") if command == "film" else ()
-    known = {"sampler": SAMPLERS, "spacing": ("automatic", *SPACINGS), "preset": PRESETS, "quality": ("lossless",),
-             "device": ("cpu", "cuda", "mps"), "dtype": ("fp32", "bf16", "fp16"),
-             "format": ("png", "jpeg", "webp", *films)}  # fmt: skip
+    known = {
+        "sampler": SAMPLERS,
+        "spacing": ("automatic", *SPACINGS),
+        "preset": PRESETS,
+        "quality": ("lossless",),
+        "device": ("cpu", "cuda", "mps"),
+        "dtype": ("fp32", "bf16", "fp16"),
+        "format": ("png", "jpeg", "webp", *films),
+    }
     if option in known:
         return known[option]
     for schema in vars(import_module(COMMANDS[command][1])).values():
-        if isinstance(schema, type) and issubclass(schema, GenerationRequest) and option in schema.model_fields:
+        if (
+            isinstance(schema, type)
+            and issubclass(schema, GenerationRequest)
+            and option in schema.model_fields
+        ):
             kind = schema.model_fields[option].annotation
             if get_origin(kind) is Literal:
                 return get_args(kind)

@@ -6,15 +6,18 @@ from typing import Annotated
 
 import typer
 
-from fromnoise.cli.generate import Run, options
-from fromnoise.pipeline.edit_request import EditRequest
+from fromnoise.cli.options import options
+from fromnoise.cli.run import Run
+from fromnoise.pipeline.editing.request import EditRequest
 
 
 @partial(options, schema=EditRequest)
 def edit(
     image: Annotated[Path, typer.Argument(help="The picture to start from.")],
     prompt: Annotated[str, typer.Argument(help="What the picture shall show, the whole of it.")],
-    mask: Annotated[Path | None, typer.Option(help="A picture of its size, white where to draw.")] = None,
+    mask: Annotated[
+        Path | None, typer.Option(help="A picture of its size, white where to draw.")
+    ] = None,
     *,
     request: EditRequest,
     run: Run,
@@ -22,9 +25,12 @@ def edit(
     """Redraw a picture, or what a mask marks of it. It keeps its size if none is given."""
     from fromnoise.pipeline import pictures
 
-    image_, mask_ = pictures.rgb(image), None if mask is None else pictures.mask(mask)  # before the model is read
+    image_, mask_ = (
+        pictures.rgb(image),
+        None if mask is None else pictures.mask(mask),
+    )  # before the model is read
     parts, unet, guide = run.load()
-    from fromnoise.pipeline.edit import edit as draw
+    from fromnoise.pipeline.editing.edit import edit as draw
 
     if request.seed is None:
         request = request.model_copy(update={"seed": request.resolved(parts).seed})

@@ -11,33 +11,61 @@ from fromnoise.errors import BadInput
 
 
 def evaluate(
-    model: Annotated[str | None, typer.Option(help="A folder or a hub id; the bundled model if left out.")] = None,
-    source: Annotated[str, typer.Option(help="The data source whose captions are drawn.")] = "stickers",
-    n: Annotated[int, typer.Option(min=1, help="Captions of seen, and as many of held-out combinations.")] = 300,
-    minimum: Annotated[int, typer.Option(min=0, help="Go on until every attribute was stated so often.")] = 0,
-    judge: Annotated[Path | None, typer.Option(help="The judge's folder; `judge` in the model's if left out.")] = None,
-    out: Annotated[Path, typer.Option(help="Folder for report.html and report.json.")] = Path("evaluation"),
+    model: Annotated[
+        str | None, typer.Option(help="A folder or a hub id; the bundled model if left out.")
+    ] = None,
+    source: Annotated[
+        str, typer.Option(help="The data source whose captions are drawn.")
+    ] = "stickers",
+    n: Annotated[
+        int, typer.Option(min=1, help="Captions of seen, and as many of held-out combinations.")
+    ] = 300,
+    minimum: Annotated[
+        int, typer.Option(min=0, help="Go on until every attribute was stated so often.")
+    ] = 0,
+    judge: Annotated[
+        Path | None, typer.Option(help="The judge's folder; `judge` in the model's if left out.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for report.html and report.json.")] = Path(
+        "evaluation"
+    ),
     steps: Annotated[int | None, typer.Option(min=1, help="Number of denoising steps.")] = None,
     cfg: Annotated[float | None, typer.Option(help="Guidance scale.")] = None,
-    sampler: Annotated[str | None, typer.Option(help="The sampler, as `fromnoise samplers` lists them.")] = None,
+    sampler: Annotated[
+        str | None, typer.Option(help="The sampler, as `fromnoise samplers` lists them.")
+    ] = None,
     spacing: Annotated[str | None, typer.Option(help="Spacing of the noise levels.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Other captions and pictures; equal seeds pair two runs.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Other captions and pictures; equal seeds pair two runs.")
+    ] = 0,
     batch: Annotated[int, typer.Option(min=1, help="Pictures drawn at once.")] = 32,
-    runs: Annotated[Path | None, typer.Option(help="The training's folder, to show its curves.")] = None,
+    runs: Annotated[
+        Path | None, typer.Option(help="The training's folder, to show its curves.")
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:0 or mps.")] = "cpu",
-    dtype: Annotated[str, typer.Option(help="Precision of the network: fp32, bf16 or fp16.")] = "fp32",
-    json: Annotated[bool, typer.Option("--json", help="Print every figure as JSON, for scripts.")] = False,
+    dtype: Annotated[
+        str, typer.Option(help="Precision of the network: fp32, bf16 or fp16.")
+    ] = "fp32",
+    json: Annotated[
+        bool, typer.Option("--json", help="Print every figure as JSON, for scripts.")
+    ] = False,
 ) -> None:
     """Measure a model: does it draw what it is told?"""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
 
     from fromnoise.api import load
     from fromnoise.data.sources import open_source
     from fromnoise.evaluate import faithfulness, reconstruction, retrieval
     from fromnoise.evaluate.judge import Judge
     from fromnoise.evaluate.report import Report, as_dict, tables, write
-    from fromnoise.pipeline.seeing import towers
+    from fromnoise.pipeline.seeing.clip import towers
 
     started = time.perf_counter()
     engine = load(model, device, dtype, batch=batch)
@@ -45,23 +73,48 @@ def evaluate(
     folder = judge or judge_of(model)
     reader = Judge.load(folder).to(engine.unet.device)
     if dict(data.schema) != reader.config.schema:
-        raise BadInput(f"the judge in {folder} reads other attributes than {source} has", "train the judge again")
+        raise BadInput(
+            f"the judge in {folder} reads other attributes than {source} has",
+            "train the judge again",
+        )
     if reader.fingerprint != data.fingerprint:
         known = reader.fingerprint or "it does not say which"
         message = f"warning: the judge in {folder} learned other pictures ({known}) than {data.fingerprint}"
         Console(stderr=True).print(message, soft_wrap=True, highlight=False)
-    settings = {k: v for k, v in {"steps": steps, "cfg": cfg, "sampler": sampler, "spacing": spacing}.items() if v}
+    settings = {
+        k: v
+        for k, v in {"steps": steps, "cfg": cfg, "sampler": sampler, "spacing": spacing}.items()
+        if v
+    }
     draw = faithfulness.drawer(engine, **settings)
     reconstruct = reconstruction.reconstructor(engine.model.vae)
     report = Report(f"How well {engine.model.source or 'the model'} draws what it is told")
-    columns = (TextColumn("{task.description:<22}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description:<22}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=Console(stderr=True), disable=json) as bar:
-        for split, first in (("seen", faithfulness.SEEDS), ("held_out", faithfulness.HELD_OUT_SEEDS)):
+        for split, first in (
+            ("seen", faithfulness.SEEDS),
+            ("held_out", faithfulness.HELD_OUT_SEEDS),
+        ):
             line = bar.add_task(f"drawing {split.replace('_', '-')}", total=None)
             found = faithfulness.evaluate(
-                draw, data, reader, n, split, minimum, first + seed * 1_000_000, reconstruct, batch,
-                progress=lambda done, total, line=line: bar.update(line, completed=done, total=total),
-            )  # fmt: skip
+                draw,
+                data,
+                reader,
+                n,
+                split,
+                minimum,
+                first + seed * 1_000_000,
+                reconstruct,
+                batch,
+                progress=lambda done, total, line=line: bar.update(
+                    line, completed=done, total=total
+                ),
+            )
             setattr(report, split, found)
         line = bar.add_task("autoencoder", total=1)
         report.reconstruction = reconstruction.evaluate(reconstruct, data)
@@ -73,7 +126,11 @@ def evaluate(
     if runs is not None:
         report.curves = curves(runs)
     used = faithfulness.request_of(engine, **settings)
-    where = f" where {used.guidance.low:g} < σ ≤ {used.guidance.high:g}" if used.guidance.high < float("inf") else ""
+    where = (
+        f" where {used.guidance.low:g} < σ ≤ {used.guidance.high:g}"
+        if used.guidance.high < float("inf")
+        else ""
+    )
     report.facts = {
         "model": f"{engine.model.source or '–'} {engine.model.digest}".strip(),
         "drawn with": f"{used.sampler}, {used.spacing}, {used.steps} steps, guidance {used.cfg:g}{where}",
@@ -101,11 +158,14 @@ def judge_of(model: str | None) -> Path:
 
 
 def curves(runs: Path) -> dict[str, list[tuple[float, float]]]:
-    """The loss of every stage that left a log.jsonl in a folder below `runs`. BadInput where there is none."""
+    """The loss of every stage that left a log.jsonl in a folder below `runs`. BadInput where there
+    is none."""
     found = {}
     for log in sorted(runs.glob("*/log.jsonl")):
         rows = [jsonlib.loads(line) for line in log.read_text().splitlines()]
         found[f"{log.parent.name}: loss"] = [(row["pictures"], row["loss"]) for row in rows]
     if not found:
-        raise BadInput(f"no training curves in {runs}", "give the folder that `fromnoise train --runs` wrote")
+        raise BadInput(
+            f"no training curves in {runs}", "give the folder that `fromnoise train --runs` wrote"
+        )
     return found

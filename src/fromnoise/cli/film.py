@@ -1,4 +1,5 @@
-"""`fromnoise film`: pictures on the way from prompt to prompt, as a GIF, an MP4 or a folder of frames."""
+"""`fromnoise film`: pictures on the way from prompt to prompt, as a GIF, an MP4 or a folder of
+frames."""
 
 import secrets
 from collections.abc import Iterator
@@ -9,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fromnoise.cli.batch import drawn
-from fromnoise.cli.generate import Run, destination, options
+from fromnoise.cli.options import options
+from fromnoise.cli.outputs import destination, drawn
+from fromnoise.cli.run import Run
 from fromnoise.errors import BadInput
-from fromnoise.pipeline.film_request import FilmRequest
+from fromnoise.pipeline.sequences.request import FilmRequest
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -24,8 +26,13 @@ if TYPE_CHECKING:
 class FilmRun(Run):
     """The options of a Run, whose file may be a film."""
 
-    out: Annotated[Path | None, typer.Option(help="A .gif, an .mp4, or a folder of frames; a .gif if left out.")] = None
-    format: Annotated[str | None, typer.Option(help="Of a film without a name: gif, mp4; of frames: png, …")] = None
+    out: Annotated[
+        Path | None,
+        typer.Option(help="A .gif, an .mp4, or a folder of frames; a .gif if left out."),
+    ] = None
+    format: Annotated[
+        str | None, typer.Option(help="Of a film without a name: gif, mp4; of frames: png, …")
+    ] = None
 
     def __post_init__(self) -> None:
         named = None if self.out is None or not self.out.suffix else self.out.suffix.lower()
@@ -36,7 +43,9 @@ class FilmRun(Run):
         if self.film is None and named:
             raise BadInput(f"cannot write a film as {self.out}", "name a .gif, an .mp4 or a folder")
         if self.film and asked and asked != self.film:
-            raise BadInput(f"--out {self.out} and --format {self.format} are two formats", "leave out --format")
+            raise BadInput(
+                f"--out {self.out} and --format {self.format} are two formats", "leave out --format"
+            )
         if self.film and self.quality:
             raise BadInput("--quality is of frames in JPEG and WebP files", "leave it out")
         kept = self.out, self.format
@@ -49,7 +58,9 @@ class FilmRun(Run):
 @partial(options, schema=FilmRequest, kind=FilmRun)
 def film(
     prompts: Annotated[list[str], typer.Argument(help="One for each key frame, or one for all.")],
-    key_seeds: Annotated[str | None, typer.Option("--seeds", help="One for each key frame, as in 1,7,3.")] = None,
+    key_seeds: Annotated[
+        str | None, typer.Option("--seeds", help="One for each key frame, as in 1,7,3.")
+    ] = None,
     fps: Annotated[float, typer.Option(min=0.1, max=120, help="Frames a second.")] = 12,
     *,
     request: FilmRequest,
@@ -57,41 +68,53 @@ def film(
 ) -> None:
     """Draw a film that goes from prompt to prompt, and from seed to seed."""
     from fromnoise.pipeline import video
-    from fromnoise.pipeline.ahead import drawable, each
+    from fromnoise.pipeline.preflight import drawable, each
 
     if run.film:
         video.check(Path(f"a{run.film}"), (2, 2), 1, fps)  # what needs no model
     if request.seed is None:
         request = request.model_copy(update={"seed": secrets.randbelow(2**32)})
     parts, unet, guide = run.load(encoder=False)
-    from fromnoise.pipeline.film import described, frame, key
-    from fromnoise.pipeline.images import save
+    from fromnoise.pipeline.saving import save_picture
+    from fromnoise.pipeline.sequences.film import described, frame, key
 
     request = request.resolved(parts)
     keys = range(request.keys)
-    each([(f"key frame {i + 1}", key(request, i)) for i in keys], lambda one: drawable(parts, unet, one, guide))
+    each(
+        [(f"key frame {i + 1}", key(request, i)) for i in keys],
+        lambda one: drawable(parts, unet, one, guide),
+    )
     count, words = request.frames, destination(None, request, 0, "").name
     texts = [described(parts, request, i, unet.plan) for i in range(count)]
 
     def frames(wanted: list[int]) -> Iterator["Image.Image"]:
         with run.watching() as watch:
             for i in wanted:
+
                 def shown(step: "Step", i: int = i) -> None:  # one bar for the whole film
-                    watch(replace(step, index=i * step.total + step.index, total=count * step.total))
+                    watch(
+                        replace(step, index=i * step.total + step.index, total=count * step.total)
+                    )
 
                 yield frame(parts, unet, request, i, shown, guide)
 
     if run.film:
         path = run.out if run.out and run.out.suffix else (run.out or Path()) / f"{words}{run.film}"
         video.check(path, (request.width or 0, request.height or 0), count, fps)
-        paths = [video.write(path, frames([*range(count)]), fps, described(parts, request, None, unet.plan))]
+        paths = [
+            video.write(
+                path, frames([*range(count)]), fps, described(parts, request, None, unet.plan)
+            )
+        ]
         run.facts["pictures"] = [{"path": str(path), "frames": count, "fps": fps}]
     else:
         folder = run.out or Path(words)
         paths = [folder / f"{i:0{len(str(count - 1))}}{run.suffix}" for i in range(count)]
-        already = each([(f"frame {i}", i) for i in range(count)], lambda i: drawn(paths[i], texts[i]))
+        already = each(
+            [(f"frame {i}", i) for i in range(count)], lambda i: drawn(paths[i], texts[i])
+        )
         wanted = [i for i in range(count) if not already[i]]
         for i, picture in zip(wanted, frames(wanted), strict=True):
-            save(picture, paths[i], run.level)
+            save_picture(picture, paths[i], run.level)
         run.facts["pictures"] = [{"path": str(path), "frame": i} for i, path in enumerate(paths)]
     run.tell(paths, request)

@@ -9,8 +9,9 @@ from typing import Annotated
 import typer
 
 from fromnoise.cli.axes import Axis, axis
-from fromnoise.cli.batch import drawn
-from fromnoise.cli.generate import Run, destination, options
+from fromnoise.cli.options import options
+from fromnoise.cli.outputs import destination, drawn
+from fromnoise.cli.run import Run
 from fromnoise.errors import BadInput
 from fromnoise.pipeline.request import GenerationRequest
 
@@ -18,37 +19,65 @@ from fromnoise.pipeline.request import GenerationRequest
 @options
 def grid(
     prompt: Annotated[str, typer.Argument(help="What to draw.")],
-    x: Annotated[str | None, typer.Option("--x", help='Columns: "steps=4,8,20", "cfg=1-7 (+2)", "seed=1-4".')] = None,
-    y: Annotated[str | None, typer.Option("--y", help='Rows, as "prompt:cat=dog,fox": words replaced.')] = None,
+    x: Annotated[
+        str | None, typer.Option("--x", help='Columns: "steps=4,8,20", "cfg=1-7 (+2)", "seed=1-4".')
+    ] = None,
+    y: Annotated[
+        str | None, typer.Option("--y", help='Rows, as "prompt:cat=dog,fox": words replaced.')
+    ] = None,
     z: Annotated[str | None, typer.Option("--z", help="Sheets, one below the other.")] = None,
-    cells: Annotated[Path | None, typer.Option(help="A folder for every picture by itself.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="The most pictures that a grid may have.")] = 400,
+    cells: Annotated[
+        Path | None, typer.Option(help="A folder for every picture by itself.")
+    ] = None,
+    limit: Annotated[
+        int, typer.Option(min=1, help="The most pictures that a grid may have.")
+    ] = 400,
     *,
     request: GenerationRequest,
     run: Run,
 ) -> None:
-    """Draw a prompt over one to three axes of settings, on one sheet. Values as in A1111's X/Y/Z plot."""
-    found = {name: axis(text, request) for name, text in (("x", x), ("y", y), ("z", z)) if text is not None}
+    """Draw a prompt over one to three axes of settings, on one sheet. Values as in A1111's X/Y/Z
+    plot."""
+    found = {
+        name: axis(text, request)
+        for name, text in (("x", x), ("y", y), ("z", z))
+        if text is not None
+    }
     if not found:
         raise BadInput("a grid needs an axis", "say what varies: --x steps=4,8,20")
     if request.count != 1:
-        raise BadInput("a cell of a grid is one picture", "leave out --count, or vary the seed: --x seed=1-4")
+        raise BadInput(
+            "a cell of a grid is one picture", "leave out --count, or vary the seed: --x seed=1-4"
+        )
     names = [one.name for one in found.values()]
     if len(set(names)) < len(names):
-        raise BadInput(f"two axes are {max(names, key=names.count)}", "leave one out: the second would undo the first")
+        raise BadInput(
+            f"two axes are {max(names, key=names.count)}",
+            "leave one out: the second would undo the first",
+        )
     shape = [len(found[name].values) if name in found else 1 for name in "xyz"]
     if (total := shape[0] * shape[1] * shape[2]) > limit:
-        raise BadInput(f"the grid has {total:,} pictures, and {limit:,} are the most", f"say --limit {total}")
+        raise BadInput(
+            f"the grid has {total:,} pictures, and {limit:,} are the most", f"say --limit {total}"
+        )
     from PIL import Image
 
-    from fromnoise.pipeline.ahead import drawable, each
-    from fromnoise.pipeline.grid import arranged, places
+    from fromnoise.pipeline.preflight import drawable, each
+    from fromnoise.pipeline.sequences.grid import arranged, places
 
-    lot = {name: secrets.randbelow(2**32) for name in ("seed", "variation_seed") if getattr(request, name) is None}
+    lot = {
+        name: secrets.randbelow(2**32)
+        for name in ("seed", "variation_seed")
+        if getattr(request, name) is None
+    }
     base, at = request.model_copy(update=lot).model_dump(), places(shape)
 
     def chosen(place: tuple[int, int, int]) -> list[tuple[Axis, object]]:
-        return [(found[name], found[name].values[i]) for name, i in zip("xyz", place, strict=True) if name in found]
+        return [
+            (found[name], found[name].values[i])
+            for name, i in zip("xyz", place, strict=True)
+            if name in found
+        ]
 
     def asked(place: tuple[int, int, int]) -> GenerationRequest:
         fields = base
@@ -63,17 +92,23 @@ def grid(
     requests = each(zip(told, at, strict=True), asked)
     parts, unet, guide = run.load(encoder=False)
     from fromnoise.pipeline.generate import generate as draw
-    from fromnoise.pipeline.images import parameters, save
+    from fromnoise.pipeline.provenance.write import write_infotext
+    from fromnoise.pipeline.saving import save_picture
 
     requests = each(zip(told, requests, strict=True), lambda one: drawable(parts, unet, one, guide))
     box = max(one.width or 0 for one in requests), max(one.height or 0 for one in requests)
-    labels = [[found[name].label(v) for v in found[name].values] if name in found else [""] for name in "xyz"]
+    labels = [
+        [found[name].label(v) for v in found[name].values] if name in found else [""]
+        for name in "xyz"
+    ]
     sheet = arranged(box, labels[0], labels[1], labels[2], run.suffix)
-    paths = [None if cells is None else cell(cells, place, shape, one, run.suffix)
-             for place, one in zip(at, requests, strict=True)]  # fmt: skip
+    paths = [
+        None if cells is None else cell(cells, place, shape, one, run.suffix)
+        for place, one in zip(at, requests, strict=True)
+    ]
 
     def there(item: tuple[Path | None, GenerationRequest]) -> bool:
-        return item[0] is not None and drawn(item[0], parameters(parts, item[1], 0, unet.plan))
+        return item[0] is not None and drawn(item[0], write_infotext(parts, item[1], 0, unet.plan))
 
     already = each(zip(told, zip(paths, requests, strict=True), strict=True), there)
     pictures = []
@@ -85,34 +120,56 @@ def grid(
         with run.watching() as watch:
             pictures += draw(parts, unet, one, watch=watch, guide=guide)
         if path is not None:
-            save(pictures[-1], path, run.level)
-    whole = requests[0].model_copy(update={"prompt": request.prompt, "negative_prompt": request.negative_prompt})
+            save_picture(pictures[-1], path, run.level)
+    whole = requests[0].model_copy(
+        update={"prompt": request.prompt, "negative_prompt": request.negative_prompt}
+    )
     more: dict[str, str | None] = {"Script": "X/Y/Z plot"}
     for name, one in found.items():
         more |= {f"{name.upper()} Type": one.name, f"{name.upper()} Values": row(one.values)}
     made = sheet.drawn(pictures)
-    made.info["parameters"] = parameters(parts, whole, 0, unet.plan, more)
+    made.info["parameters"] = write_infotext(parts, whole, 0, unet.plan, more)
     if run.out is None or not run.out.suffix:
         alone = destination(run.out, whole, 0, run.suffix)
         run.out = alone.with_name(f"{alone.stem}-grid{alone.suffix}")
-    run.facts["axes"] = {name: {"field": one.name, "values": [*one.values]} for name, one in found.items()}
+    run.facts["axes"] = {
+        name: {"field": one.name, "values": [*one.values]} for name, one in found.items()
+    }
     run.facts["cells"] = [
-        {**{name: found[name].values[i] for name, i in zip("xyz", place, strict=True) if name in found},
-         "seed": one.seed, "path": path and str(path)}
+        {
+            **{
+                name: found[name].values[i]
+                for name, i in zip("xyz", place, strict=True)
+                if name in found
+            },
+            "seed": one.seed,
+            "path": path and str(path),
+        }
         for place, one, path in zip(at, requests, paths, strict=True)
-    ]  # fmt: skip
+    ]
     run.deliver([made], whole)
 
 
-def cell(folder: Path, place: tuple[int, int, int], shape: list[int], request: GenerationRequest, suffix: str) -> Path:
+def cell(
+    folder: Path,
+    place: tuple[int, int, int],
+    shape: list[int],
+    request: GenerationRequest,
+    suffix: str,
+) -> Path:
     """The file of a cell: its place from 1, as in x2-y1, then words and seed."""
-    spots = [f"{name}{i + 1:0{len(str(n))}}" for name, i, n in zip("xyz", place, shape, strict=True) if n > 1]
+    spots = [
+        f"{name}{i + 1:0{len(str(n))}}"
+        for name, i, n in zip("xyz", place, shape, strict=True)
+        if n > 1
+    ]
     path = destination(folder, request, 0, suffix)
     return path.with_name("-".join([*spots, path.name]))
 
 
 def row(values: tuple[object, ...]) -> str:
-    """Values as an axis is written: with commas between, in quotes where they have some themselves."""
+    """Values as an axis is written: with commas between, in quotes where they have some
+    themselves."""
     text = io.StringIO()
     csv.writer(text, lineterminator="").writerow(values)
     return text.getvalue()

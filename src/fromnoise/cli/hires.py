@@ -5,8 +5,9 @@ from typing import Annotated
 
 import typer
 
-from fromnoise.cli.generate import Run, options
-from fromnoise.pipeline.hires_request import HiresRequest
+from fromnoise.cli.options import options
+from fromnoise.cli.run import Run
+from fromnoise.pipeline.enlarging.request import HiresRequest
 
 
 @partial(options, schema=HiresRequest)
@@ -17,13 +18,13 @@ def hires(
     run: Run,
 ) -> None:
     """Draw pictures small, enlarge them and draw over them (A1111's "hires fix")."""
-    from fromnoise.pipeline.upscale import find
+    from fromnoise.pipeline.enlarging.upscale import find
 
     file = request.hires_upscaler
     named = file is None or find(file)  # before the model is read
     parts, unet, guide = run.load()
     from fromnoise.checkpoints.formats.upscaler import load
-    from fromnoise.pipeline.hires import hires as draw
+    from fromnoise.pipeline.enlarging.hires import hires as draw
 
     network = None if named or file is None else load(file)
     request = request.model_copy(update={"seed": request.resolved(parts).seed})

@@ -10,7 +10,8 @@ from typer.core import TyperCommand, TyperGroup
 from fromnoise import __version__
 from fromnoise.errors import BadInput, FromnoiseError, UnknownName
 
-# name → (what the help says, the module that holds a function of that name); a module is imported when it runs
+# name → (what the help says, the module that holds a function of that name); a module is imported
+# when it runs
 COMMANDS = {
     "generate": ("Draw pictures from words.", "fromnoise.cli.generate"),
     "edit": ("Redraw a picture, or what a mask marks of it.", "fromnoise.cli.edit"),
@@ -24,7 +25,10 @@ COMMANDS = {
     "describe": ("Say in words what CLIP sees in a picture.", "fromnoise.cli.describe"),
     "similarity": ("How alike CLIP finds pictures and words.", "fromnoise.cli.similarity"),
     "samplers": ("List the samplers, with what each costs.", "fromnoise.cli.samplers"),
-    "completion": ("Print the script that completes words in bash, zsh or fish.", "fromnoise.cli.completion"),
+    "completion": (
+        "Print the script that completes words in bash, zsh or fish.",
+        "fromnoise.cli.completion",
+    ),
     "train": ("Train a model from nothing, as a recipe says.", "fromnoise.cli.train"),
     "evaluate": ("Measure a model: does it draw what it is told?", "fromnoise.cli.evaluate"),
 }
@@ -33,7 +37,9 @@ COMMANDS = {
 class LazyCommand(TyperCommand):
     """Stands for a command in the list of commands; becomes the real one when it is called."""
 
-    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any
+    ) -> Any:
         app = typer.Typer(add_completion=False, rich_markup_mode=None)
         name = self.name or ""
         app.command(name)(getattr(import_module(COMMANDS[name][1]), name))
@@ -49,11 +55,17 @@ class Commands(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name not in COMMANDS:
             return None
-        return LazyCommand(cmd_name, callback=lambda: None, help=COMMANDS[cmd_name][0], rich_markup_mode=None)
+        return LazyCommand(
+            cmd_name, callback=lambda: None, help=COMMANDS[cmd_name][0], rich_markup_mode=None
+        )
 
 
 app = typer.Typer(
-    cls=Commands, add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True, rich_markup_mode=None
+    cls=Commands,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
 
 
@@ -66,14 +78,16 @@ def show_version(wanted: bool) -> None:
 @app.callback(help="Text-to-image latent diffusion: draw, train, measure.")
 def options(
     version: Annotated[
-        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Print the version.")
+        bool,
+        typer.Option("--version", callback=show_version, is_eager=True, help="Print the version."),
     ] = False,
 ) -> None:
     """The options of no command."""
 
 
 def main() -> None:
-    """The `fromnoise` command. Exit codes: 0 done, 2 a value that cannot be used, 1 any other error."""
+    """The `fromnoise` command. Exit codes: 0 done, 2 a value that cannot be used, 1 any other
+    error."""
     try:
         app(prog_name="fromnoise")
     except FromnoiseError as error:

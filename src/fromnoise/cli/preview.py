@@ -1,4 +1,5 @@
-"""The live view of a run in a terminal: a progress bar, and the first picture in half blocks where there is colour."""
+"""The live view of a run in a terminal: a progress bar, and the first picture in half blocks where
+there is colour."""
 
 import torch
 from rich.color import Color
@@ -15,14 +16,19 @@ from fromnoise.pipeline.generate import Step
 class Preview:
     """Shows each Step it is called with, inside `with Preview(…) as show:`.
 
-    latent_rgb: (C + 1, 3) numbers that make RGB in [−1, 1] of C latent channels and a 1, as a model's fromnoise.json
-    may give; without them the first channels stand for red, green and blue.
+    latent_rgb: (C + 1, 3) numbers that make RGB in [−1, 1] of C latent channels and a 1, as a
+    model's fromnoise.json may give; without them the first channels stand for red, green and blue.
     """
 
     def __init__(self, latent_rgb: list[list[float]] | None = None, console: Console | None = None):
         self.latent_rgb = latent_rgb
         self.console = console or Console(stderr=True)
-        columns = BarColumn(), MofNCompleteColumn(), TextColumn("σ {task.fields[sigma]}"), TimeRemainingColumn()
+        columns = (
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("σ {task.fields[sigma]}"),
+            TimeRemainingColumn(),
+        )
         self.progress = Progress(*columns, console=self.console)
         self.task = self.progress.add_task("", total=None, sigma="–")
         self.live = Live(self.progress, console=self.console, transient=True, auto_refresh=False)
@@ -35,7 +41,9 @@ class Preview:
         self.live.stop()
 
     def __call__(self, step: Step) -> None:
-        self.progress.update(self.task, completed=step.index + 1, total=step.total, sigma=f"{step.sigma:.2f}")
+        self.progress.update(
+            self.task, completed=step.index + 1, total=step.total, sigma=f"{step.sigma:.2f}"
+        )
         colour = self.console.color_system in ("256", "truecolor")
         picture = blocks(rgb(step.x0[0], self.latent_rgb)) if colour else Text()
         self.live.update(Group(picture, self.progress) if colour else self.progress, refresh=True)
@@ -52,8 +60,8 @@ def rgb(latents: Tensor, latent_rgb: list[list[float]] | None = None) -> Tensor:
 
 
 def blocks(pixels: Tensor) -> Text:
-    """Pixels (h, w, 3) uint8 → text of ⌈h / 2⌉ lines: each ▀ is two pixels, its foreground the upper one. At most 64
-    columns: larger pictures are thinned out."""
+    """Pixels (h, w, 3) uint8 → text of ⌈h / 2⌉ lines: each ▀ is two pixels, its foreground the
+    upper one. At most 64 columns: larger pictures are thinned out."""
     stride = -(-pixels.shape[1] // 64)
     rows: list[list[list[int]]] = pixels[::stride, ::stride].tolist()
     text = Text()

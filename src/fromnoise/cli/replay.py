@@ -1,4 +1,5 @@
-"""`fromnoise replay`: draws a picture again from the settings in it, and says whether it is the same."""
+"""`fromnoise replay`: draws a picture again from the settings in it, and says whether it is the
+same."""
 
 import json as jsonlib
 import sys
@@ -7,24 +8,35 @@ from typing import Annotated
 
 import typer
 
+from fromnoise.pipeline.saving import save_picture
+
 
 def replay(
     file: Annotated[Path, typer.Argument(help="A picture that carries its settings.")],
-    model: Annotated[str | None, typer.Option(help="A folder or a hub id; the bundled model if left out.")] = None,
-    image: Annotated[Path | None, typer.Option(help="What it was made from, if it is an edit or a blend.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="A folder or a hub id; the bundled model if left out.")
+    ] = None,
+    image: Annotated[
+        Path | None, typer.Option(help="What it was made from, if it is an edit or a blend.")
+    ] = None,
     mask: Annotated[Path | None, typer.Option(help="And the mask.")] = None,
-    mask_file: Annotated[list[str] | None, typer.Option(help="What IMASK(left) means: left=left.png.")] = None,
-    upscaler: Annotated[Path | None, typer.Option(help="The network's file, if one enlarged it.")] = None,
+    mask_file: Annotated[
+        list[str] | None, typer.Option(help="What IMASK(left) means: left=left.png.")
+    ] = None,
+    upscaler: Annotated[
+        Path | None, typer.Option(help="The network's file, if one enlarged it.")
+    ] = None,
     image2: Annotated[Path | None, typer.Option(help="The second one, if it is a blend.")] = None,
     device: Annotated[str | None, typer.Option(help="As the picture says if left out.")] = None,
     dtype: Annotated[str | None, typer.Option(help="As the picture says if left out.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Where to write the new picture: .png, .jpg or .webp.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Where to write the new picture: .png, .jpg or .webp.")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
 ) -> None:
     """Draw a picture again. Exit codes: 0 identical, 1 near or different, and why."""
     from fromnoise.checkpoints.hub import load_parts
-    from fromnoise.cli.options import pairs
-    from fromnoise.pipeline import images
+    from fromnoise.cli.values import pairs
     from fromnoise.pipeline.replay import plan_of
     from fromnoise.pipeline.replay import replay as again
     from fromnoise.runtime.prepare import prepare_model
@@ -40,9 +52,13 @@ def replay(
     unet = prepare_model(parts, device or was[0], dtype or was[1])
     found = again(file, parts, unet, image, mask, masks, network, image2)
     if out is not None:
-        images.save(found.picture, out)
+        save_picture(found.picture, out)
     if json:
-        outcome = {"verdict": found.verdict, "difference": found.difference, "reasons": found.reasons}
+        outcome = {
+            "verdict": found.verdict,
+            "difference": found.difference,
+            "reasons": found.reasons,
+        }
         print(jsonlib.dumps(outcome | {"unused": found.unused}, ensure_ascii=False))
     else:
         size = "" if not found.difference else f", by {found.difference} of 255 levels at most"

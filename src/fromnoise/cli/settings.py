@@ -6,16 +6,21 @@ from typing import Annotated
 
 import typer
 
-from fromnoise.pipeline import infotext, infotext_fields
+from fromnoise.pipeline.provenance import fields as infotext_fields
+from fromnoise.pipeline.provenance import infotext
+from fromnoise.pipeline.provenance.read import read_settings
 
 
 def settings(
     file: Annotated[
-        str, typer.Argument(help="A PNG, JPEG or WebP picture, a GIF or MP4; or - for such a text on standard input.")
+        str,
+        typer.Argument(
+            help="A PNG, JPEG or WebP picture, a GIF or MP4; or - for such a text on standard input."
+        ),
     ],
 ) -> None:
-    """Print the settings of a picture (of fromnoise, A1111 and its kin, ComfyUI or InvokeAI) as the JSON of a request;
-    "unused" says what could not be used, and why."""
-    info = infotext.parse(sys.stdin.read()) if file == "-" else infotext.found(file)
+    """Print the settings of a picture (of fromnoise, A1111 and its kin, ComfyUI or InvokeAI) as the
+    JSON of a request; "unused" says what could not be used, and why."""
+    info = infotext.parse(sys.stdin.read()) if file == "-" else read_settings(file)
     request, unused = infotext_fields.request(info)
     print(json.dumps(request | {"unused": unused}, indent=2, ensure_ascii=False))

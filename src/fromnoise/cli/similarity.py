@@ -11,18 +11,27 @@ from fromnoise.errors import BadInput
 
 
 def similarity(
-    items: Annotated[list[str], typer.Argument(help="Two or more: files are pictures, anything else is words.")],
-    text: Annotated[bool, typer.Option("--text", help="All are words, whatever files there are.")] = False,
-    model: Annotated[str | None, typer.Option(help="A folder or a hub id; the bundled model if left out.")] = None,
+    items: Annotated[
+        list[str], typer.Argument(help="Two or more: files are pictures, anything else is words.")
+    ],
+    text: Annotated[
+        bool, typer.Option("--text", help="All are words, whatever files there are.")
+    ] = False,
+    model: Annotated[
+        str | None, typer.Option(help="A folder or a hub id; the bundled model if left out.")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the whole matrix as JSON.")] = False,
 ) -> None:
-    """How alike CLIP finds the first and each of the others: the cosine of their embeddings, 1 at most. Compare it with
-    others of its kind only: two pictures come higher than a picture and the words for it."""
+    """How alike CLIP finds the first and each of the others: the cosine of their embeddings, 1 at
+    most. Compare it with others of its kind only: two pictures come higher than a picture and the
+    words for it."""
     if len(items) < 2:
-        raise BadInput("there is only one thing to compare", "give two pictures, or a picture and words")
+        raise BadInput(
+            "there is only one thing to compare", "give two pictures, or a picture and words"
+        )
     seen = [Path(item) if not text and isfile(item) else item for item in items]
     from fromnoise.checkpoints.hub import load_parts
-    from fromnoise.pipeline.seeing import Seeing
+    from fromnoise.pipeline.seeing.clip import Seeing
 
     found = Seeing(load_parts(model)).cosines(seen, seen).tolist()
     if json:
@@ -31,4 +40,10 @@ def similarity(
     elif len(items) == 2:
         print(f"{found[0][1]:.3f}")
     else:
-        print(*(f"{cosine:+.3f}  {item}" for cosine, item in zip(found[0][1:], items[1:], strict=True)), sep="\n")
+        print(
+            *(
+                f"{cosine:+.3f}  {item}"
+                for cosine, item in zip(found[0][1:], items[1:], strict=True)
+            ),
+            sep="\n",
+        )

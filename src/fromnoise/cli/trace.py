@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fromnoise.cli.generate import Run
+from fromnoise.cli.run import Run
 from fromnoise.pipeline.request import GenerationRequest
 
 if TYPE_CHECKING:
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 def traced(folder: Path, request: GenerationRequest, run: Run) -> None:
     """Draws, writes the pictures as `generate` does, and their traces into `folder`."""
-    from fromnoise.pipeline import trace_report
+    from fromnoise.pipeline.inside import report as trace_report
 
     trace_report.check()
     parts, unet, guide = run.load(encoder=False)
     from fromnoise.pipeline.generate import generate as draw
-    from fromnoise.pipeline.trace import Trace
+    from fromnoise.pipeline.inside.trace import Trace
 
     request = request.resolved(parts)
     trace = Trace(parts, request)

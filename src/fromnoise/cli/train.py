@@ -1,4 +1,5 @@
-"""`fromnoise train RECIPE`: runs a recipe's stages in order, skips finished ones, resumes the one it was in."""
+"""`fromnoise train RECIPE`: runs a recipe's stages in order, skips finished ones, resumes the one
+it was in."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,12 +9,24 @@ import typer
 
 def train(
     recipe: Annotated[Path, typer.Argument(help="a .toml recipe, e.g. recipes/stickers.toml")],
-    scale: Annotated[str | None, typer.Option(help="the recipe's dial, e.g. minutes, hours, gpu")] = None,
-    stage: Annotated[list[str] | None, typer.Option(help="run only this stage (repeatable)")] = None,
-    runs: Annotated[Path | None, typer.Option(help="folder for checkpoints, plots and results")] = None,
-    minutes: Annotated[float | None, typer.Option(min=0.05, help="stop each training stage after this long")] = None,
-    start: Annotated[str | None, typer.Option(help="go on from this model's parts: a folder, or `bundled`")] = None,
-    again: Annotated[bool, typer.Option(help="go on with finished stages if the recipe now asks for more")] = False,
+    scale: Annotated[
+        str | None, typer.Option(help="the recipe's dial, e.g. minutes, hours, gpu")
+    ] = None,
+    stage: Annotated[
+        list[str] | None, typer.Option(help="run only this stage (repeatable)")
+    ] = None,
+    runs: Annotated[
+        Path | None, typer.Option(help="folder for checkpoints, plots and results")
+    ] = None,
+    minutes: Annotated[
+        float | None, typer.Option(min=0.05, help="stop each training stage after this long")
+    ] = None,
+    start: Annotated[
+        str | None, typer.Option(help="go on from this model's parts: a folder, or `bundled`")
+    ] = None,
+    again: Annotated[
+        bool, typer.Option(help="go on with finished stages if the recipe now asks for more")
+    ] = False,
 ) -> None:
     """Train every part of a model from nothing."""
     from fromnoise.train.recipe import read, run
@@ -30,5 +43,8 @@ def train(
             continue
         result = run(plan, name)
         typer.echo(
-            f"{name}: " + ", ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in result.items())
+            f"{name}: "
+            + ", ".join(
+                f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in result.items()
+            )
         )

@@ -1,4 +1,5 @@
-"""Captioned pictures in batches that depend on the step alone, so that a resumed run sees what it would have seen."""
+"""Captioned pictures in batches that depend on the step alone, so that a resumed run sees what it
+would have seen."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,7 +14,8 @@ from fromnoise.data.source import Sample, Source
 
 @dataclass(frozen=True)
 class Batch:
-    """`images` (B, 3, H, W) float32 in [−1, 1]; `masks` (B, 1, H, W) float32, 1 inside the objects; `samples` whole."""
+    """`images` (B, 3, H, W) float32 in [−1, 1]; `masks` (B, 1, H, W) float32, 1 inside the objects;
+    `samples` whole."""
 
     images: Tensor
     masks: Tensor
@@ -33,13 +35,21 @@ class _Steps(Dataset):
     """Item k is the batch of step k: samples first + k·size … of one split."""
 
     def __init__(self, source: Source, first: int, size: int, split: str, stride: int):
-        self.source, self.first, self.size, self.split, self.stride = source, first, size, split, stride
+        self.source, self.first, self.size, self.split, self.stride = (
+            source,
+            first,
+            size,
+            split,
+            stride,
+        )
 
     def __getitem__(self, step: int) -> Batch:
         start = self.first + step * self.stride
         samples = [self.source.sample(start + i, self.split) for i in range(self.size)]
         images = np.stack([s.image for s in samples if s.image is not None])
-        masks = np.stack([np.ones(images.shape[1:3], bool) if s.mask is None else s.mask for s in samples])
+        masks = np.stack(
+            [np.ones(images.shape[1:3], bool) if s.mask is None else s.mask for s in samples]
+        )
         return Batch(to_tensor(images), torch.from_numpy(masks[:, None]).float(), samples)
 
 
@@ -53,7 +63,8 @@ def batches(
     rank: int = 0,
     world: int = 1,
 ) -> Iterator[Batch]:
-    """Endless batches from step `step` on. Machine `rank` of `world` reads its own share of each step."""
+    """Endless batches from step `step` on. Machine `rank` of `world` reads its own share of each
+    step."""
     data = _Steps(source, first + rank * size, size, split, size * world)
 
     def forever() -> Iterator[int]:

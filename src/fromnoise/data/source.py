@@ -14,8 +14,8 @@ class Sample:
     """One captioned picture with its exact labels.
 
     image: uint8 (H, W, 3), None when it was not drawn. attributes: only those that the scene has.
-    stated: the attributes that the caption states. mask: bool (H, W), True on the objects, None where unknown.
-    """
+    stated: the attributes that the caption states. mask: bool (H, W), True on the objects, None
+    where unknown."""
 
     image: np.ndarray | None
     caption: str
@@ -43,14 +43,16 @@ class Source(Protocol):
         ...
 
     def sample(self, seed: int, split: str = "train", draw: bool = True) -> Sample:
-        """Sample of a seed ≥ 0. "train" never yields a held-out combination, "held_out" only those."""
+        """Sample of a seed ≥ 0. "train" never yields a held-out combination, "held_out" only
+        those."""
         ...
 
     def names(self, attribute: str) -> dict[str, tuple[str, ...]]:
-        """Value of an attribute → all that captions call it, as they write it; empty where no words stand for it."""
+        """Value of an attribute → all that captions call it, as they write it; empty where no words
+        stand for it."""
         ...
 
     def caption_of(self, attributes: Mapping[str, str]) -> str | None:
-        """The plainest caption that states all of these attributes and nothing else. None where the source has no scene
-        with just these, as is always so in a source without a schema."""
+        """The plainest caption that states all of these attributes and nothing else. None where the
+        source has no scene with just these, as is always so in a source without a schema."""
         ...

@@ -1,8 +1,9 @@
-"""Noise from one Brownian path an image: refining a run's steps then refines its picture, instead of drawing another.
+"""Noise from one Brownian path an image: refining a run's steps then refines its picture, instead
+of drawing another.
 
-The path is the virtual Brownian tree (Gaines and Lyons 1997; Li et al. 2020, "Scalable gradients for stochastic
-differential equations", section 4) of torchsde 0.2.6 to the bit, so that k-diffusion's SDE pictures can be drawn again.
-"""
+The path is the virtual Brownian tree (Gaines and Lyons 1997; Li et al. 2020, "Scalable gradients
+for stochastic differential equations", section 4) of torchsde 0.2.6 to the bit, so that
+k-diffusion's SDE pictures can be drawn again."""
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,11 +15,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fromnoise.diffusion.noise import Noise, stream
+from fromnoise.diffusion.noise import Noise
+from fromnoise.diffusion.streams import stream
 from fromnoise.errors import BadInput
 
 DIGITS = 6  # times are whole multiples of 10⁻⁶
-SLACK = 1e-6  # how far, relatively, a level may lie outside: exp(log(sigma)) in float32 strays that far from sigma
+# how far, relatively, a level may lie outside: exp(log(sigma)) in float32 strays that far from
+# sigma
+SLACK = 1e-6
 ROOT = 0, 0  # a node's number within its depth, and its depth
 POOL, MASK = 24, 2**32 - 1  # of torchsde's seed sequences
 AHEAD = 2**20  # numbers that are made before they are asked for, about
@@ -33,11 +37,14 @@ def first_word(seed: int) -> int:
 
 
 def spawned(seed: int, place: Sequence[int]) -> int:
-    """SeedSequence(seed, spawn_key=place, pool_size=POOL).generate_state(1)[0] for numbers below 2³², in a fifth of the
-    time: the same arithmetic (O'Neill 2015, "Developing a seed_seq alternative"), of the one word that is wanted."""
+    """SeedSequence(seed, spawn_key=place, pool_size=POOL).generate_state(1)[0] for numbers below
+    2³², in a fifth of the time: the same arithmetic (O'Neill 2015, "Developing a seed_seq
+    alternative"), of the one word that is wanted."""
     word = first_word(seed)
     for i, number in enumerate(place, POOL):
-        constant = 0x43B0D7E5 * pow(0x931E8875, i * POOL, 2**32) & MASK  # POOL hashes for every word before
+        constant = (
+            0x43B0D7E5 * pow(0x931E8875, i * POOL, 2**32) & MASK
+        )  # POOL hashes for every word before
         hashed = (number ^ constant) * (constant * 0x931E8875 & MASK) & MASK
         word = 0xCA01F9DD * word - 0x4973F715 * (hashed ^ hashed >> 16) & MASK
         word ^= word >> 16
@@ -50,27 +57,29 @@ def float32(x: float) -> float:
 
 
 class BrownianNoise:
-    """`noise(sigma, sigma_next)` → (W(sigma_next) − W(sigma)) / √|sigma_next − sigma|, unit Gaussian noise (B, *shape),
-    float32 on the CPU: the same at every asking, and of steps that overlap, correlated as the steps do.
-    `noise(sigma, sigma_next, i)` → that of image i alone, (1, *shape).
+    """`noise(sigma, sigma_next)` → (W(sigma_next) − W(sigma)) / √|sigma_next − sigma|, unit
+    Gaussian noise (B, *shape), float32 on the CPU: the same at every asking, and of steps that
+    overlap, correlated as the steps do. `noise(sigma, sigma_next, i)` → that of image i alone, (1,
+    *shape).
 
-    Image i has a Brownian path W of its own over [sigma_min, sigma_max], of entropy seeds[i]: image i of a batch is the
-    image of its seed alone, bit for bit. `initial` (B, *shape) and the options are those of Noise. `rng` also draws the
-    paths; eta_noise_seed_delta and the variation leave them alone, as in the A1111 web UI.
-    Equals, bit for bit, k-diffusion's BrownianTreeNoiseSampler(x, sigma_min, sigma_max, seeds) fed float32 levels, as
-    A1111 feeds it: levels are rounded to float32 here first, and times to 10⁻⁶ as there. So a step of length h has
-    variance 1 to 10⁻⁶/h, and a level that differs by one float32 rounding of 14.6 (10⁻⁶) changes the noise of a step
-    of length 1 by a thousandth.
+    Image i has a Brownian path W of its own over [sigma_min, sigma_max], of entropy seeds[i]: image
+    i of a batch is the image of its seed alone, bit for bit. `initial` (B, *shape) and the options
+    are those of Noise. `rng` also draws the paths; eta_noise_seed_delta and the variation leave
+    them alone, as in the A1111 web UI. Equals, bit for bit, k-diffusion's
+    BrownianTreeNoiseSampler(x, sigma_min, sigma_max, seeds) fed float32 levels, as A1111 feeds it:
+    levels are rounded to float32 here first, and times to 10⁻⁶ as there. So a step of length h has
+    variance 1 to 10⁻⁶/h, and a level that differs by one float32 rounding of 14.6 (10⁻⁶) changes
+    the noise of a step of length 1 by a thousandth.
 
-    The path is refined by halving: a node [s, t] of increment w splits at its middle m into w₁ = w·(m − s)/(t − s) +
-    √((m − s)(t − m)/(t − s))·n on the left, the Brownian bridge, and w − w₁ on the right, n being a unit noise whose
-    seed follows from the entropy and the node's place. A query is the sum over the nodes that tile it, at most two a
-    depth. Only the increments that the last query met are kept (under 100 images' worth, whatever the number of steps),
-    because the next one mostly shares an end with it. What a sampler announced is made ahead of its asking by a thread
-    of the path's own, while the network is at work: the same bits.
-    Raises what Noise raises, and BadInput for a range that is not 0 ≤ sigma_min ≤ sigma_max < ∞, for a level outside it
-    and for two levels that round to one time.
-    """
+    The path is refined by halving: a node [s, t] of increment w splits at its middle m into w₁ =
+    w·(m − s)/(t − s) + √((m − s)(t − m)/(t − s))·n on the left, the Brownian bridge, and w − w₁ on
+    the right, n being a unit noise whose seed follows from the entropy and the node's place. A
+    query is the sum over the nodes that tile it, at most two a depth. Only the increments that the
+    last query met are kept (under 100 images' worth, whatever the number of steps), because the
+    next one mostly shares an end with it. What a sampler announced is made ahead of its asking by a
+    thread of the path's own, while the network is at work: the same bits. Raises what Noise raises,
+    and BadInput for a range that is not 0 ≤ sigma_min ≤ sigma_max < ∞, for a level outside it and
+    for two levels that round to one time."""
 
     def __init__(
         self,
@@ -91,7 +100,9 @@ class BrownianNoise:
         self.seeds, self.shape, self.rng = list(seeds), tuple(shape), rng
         self.low, self.high = float32(sigma_min), float32(sigma_max)
         self.whole = self.unit() * math.sqrt(self.high - self.low)
-        self.kept: dict[tuple[int, int], Tensor] = {}  # the left increment of each node that the last query split
+        self.kept: dict[
+            tuple[int, int], Tensor
+        ] = {}  # the left increment of each node that the last query split
         self.worker: ThreadPoolExecutor | None = None  # who alone touches `kept`, once there is one
         self.steps: Iterator[tuple[float, float]] = iter(())  # announced, not begun
         self.coming: dict[tuple[float, float], Future[Tensor]] = {}
@@ -132,7 +143,8 @@ class BrownianNoise:
         return noise if image is None else noise[image].unsqueeze(0)
 
     def made(self, sigma: float, sigma_next: float, inference: bool) -> Tensor:
-        """The noise of a step (B, *shape). inference: torch's inference mode, which is each thread's own."""
+        """The noise of a step (B, *shape). inference: torch's inference mode, which is each
+        thread's own."""
         levels = [float32(sigma), float32(sigma_next)]
         if not all(self.low * (1 - SLACK) <= s <= self.high * (1 + SLACK) for s in levels):
             raise BadInput(
@@ -151,26 +163,44 @@ class BrownianNoise:
             first, *others = self.pieces(ROOT, start, end, self.whole, min(s, t), max(s, t), met)
             increment = reduce(Tensor.add_, others, first.clone())
             self.kept = met
-            length = torch.tensor(levels[1], dtype=torch.float32) - torch.tensor(levels[0], dtype=torch.float32)
+            length = torch.tensor(levels[1], dtype=torch.float32) - torch.tensor(
+                levels[0], dtype=torch.float32
+            )
             return increment * length.sign() / length.abs().sqrt()
 
     def pieces(
-        self, place: tuple[int, int], start: float, end: float, w: Tensor, a: float, b: float, met: dict
+        self,
+        place: tuple[int, int],
+        start: float,
+        end: float,
+        w: Tensor,
+        a: float,
+        b: float,
+        met: dict,
     ) -> list[Tensor]:
-        """The increments (B, *shape) over the nodes that tile [a, b], from left to right, within the node [start, end]
-        of increment w."""
+        """The increments (B, *shape) over the nodes that tile [a, b], from left to right, within
+        the node [start, end] of increment w."""
         if (a, b) == (start, end):
             return [w]
         middle = round(0.5 * (start + end), DIGITS)
         w_left = self.kept.get(place)
         if w_left is None:
             left, right, inverse = middle - start, end - middle, 1 / (end - start)
-            # in place where the operand is nobody else's: same bits, and these small sums are most of the time
-            w_left = (left * w).mul_(inverse).add_(self.unit(*place).mul_(math.sqrt(left * right * inverse)))
+            # in place where the operand is nobody else's: same bits, and these small sums are most
+            # of the time
+            w_left = (
+                (left * w)
+                .mul_(inverse)
+                .add_(self.unit(*place).mul_(math.sqrt(left * right * inverse)))
+            )
         met[place] = w_left
         (number, depth), found = place, []
         if a < middle:
-            found = self.pieces((2 * number, depth + 1), start, middle, w_left, a, min(b, middle), met)
+            found = self.pieces(
+                (2 * number, depth + 1), start, middle, w_left, a, min(b, middle), met
+            )
         if b > middle:
-            found += self.pieces((2 * number + 1, depth + 1), middle, end, w - w_left, max(a, middle), b, met)
+            found += self.pieces(
+                (2 * number + 1, depth + 1), middle, end, w - w_left, max(a, middle), b, met
+            )
         return found

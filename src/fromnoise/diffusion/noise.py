@@ -1,54 +1,35 @@
-"""Noise as an argument: one generator an image, on the CPU, so that a picture never depends on its batch."""
+"""Noise as an argument: one generator an image, on the CPU, so that a picture never depends on its
+batch."""
 
-from collections.abc import Callable, Sequence
-from functools import partial
-from itertools import count
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from fromnoise.errors import BadInput, UnknownName
-
-RNGS = {"cpu": 63, "nv": 64}  # where numbers come from, and the bits that a seed may have there
-Stream = Callable[[Sequence[int]], Tensor]  # shape → the next unit noise, float32
-
-
-def stream(rng: str, seed: int) -> Stream:
-    """The unit noises that follow from a seed, one a call."""
-    if rng == "cpu":
-        return partial(torch.randn, generator=torch.Generator().manual_seed(seed))
-    from fromnoise.diffusion import philox  # only where it is asked for
-
-    calls = count()
-    return lambda shape: philox.randn(seed, next(calls), shape)
-
-
-def check_seeds(rng: str, seeds: Sequence[int], what: str = "seeds") -> None:
-    """Raises UnknownName for the rng, BadInput for no seeds or one that is no integer of RNGS[rng] bits."""
-    if rng not in RNGS:
-        raise UnknownName("random number generator", rng, RNGS)
-    if not seeds or not all(type(s) is int and 0 <= s < 2 ** RNGS[rng] for s in seeds):
-        remedy = f"give an integer from 0 to 2^{RNGS[rng]} − 1 for each image"
-        raise BadInput(f"{what} {list(seeds)} cannot be used", remedy)
+from fromnoise.diffusion.streams import check_seeds, stream
 
 
 class Noise:
-    """`noise(sigma, sigma_next)` → unit Gaussian noise (B, *shape), float32 on the CPU, fresh at every call;
-    `noise(sigma, sigma_next, i)` → that of image i alone, (1, *shape), which leaves the others' generators alone.
+    """`noise(sigma, sigma_next)` → unit Gaussian noise (B, *shape), float32 on the CPU, fresh at
+    every call; `noise(sigma, sigma_next, i)` → that of image i alone, (1, *shape), which leaves the
+    others' generators alone.
 
-    Image i has a generator of its own, seeded seeds[i], which first drew `initial` (B, *shape) and then draws one image
-    a call: image i of a batch is the image of its seed alone, bit for bit. `shape` is that of one image, (C, H, W).
-    The two noise levels are there for sources that need them, as a Brownian path does.
+    Image i has a generator of its own, seeded seeds[i], which first drew `initial` (B, *shape) and
+    then draws one image a call: image i of a batch is the image of its seed alone, bit for bit.
+    `shape` is that of one image, (C, H, W). The two noise levels are there for sources that need
+    them, as a Brownian path does.
 
-    rng                   "cpu": PyTorch's Mersenne Twister, which looks at the low 32 bits of a seed only; "nv": the
+    rng                   "cpu": PyTorch's Mersenne Twister, which looks at the low 32 bits of a
+    seed only; "nv": the
                           numbers of an NVIDIA GPU, see philox.randn
-    eta_noise_seed_delta  where it is not 0, the noises after `initial` come from new generators seeded seed + delta
+    eta_noise_seed_delta  where it is not 0, the noises after `initial` come from new generators
+    seeded seed + delta
                           (A1111's "ENSD")
-    variation_seeds, variation_strength, blend    where `initial` goes from there, see variation.varied
+    variation_seeds, variation_strength, blend    where `initial` goes from there, see
+    variation.varied
 
-    Raises UnknownName for rng and blend; BadInput for no seeds, for one that is no integer in [0, 2⁶³) for "cpu" or
-    [0, 2⁶⁴) for "nv" (delta added or not), and as variation.varied does.
-    """
+    Raises UnknownName for rng and blend; BadInput for no seeds, for one that is no integer in [0,
+    2⁶³) for "cpu" or [0, 2⁶⁴) for "nv" (delta added or not), and as variation.varied does."""
 
     def __init__(
         self,
@@ -66,7 +47,9 @@ class Noise:
         check_seeds(rng, later, f"seeds with eta_noise_seed_delta {eta_noise_seed_delta} added,")
         self.shape = tuple(shape)
         self.streams = [stream(rng, s) for s in seeds]
-        self.initial = self.draw()  # always drawn, else the first step's noise would repeat the starting latents
+        self.initial = (
+            self.draw()
+        )  # always drawn, else the first step's noise would repeat the starting latents
         if variation_seeds is not None or variation_strength:
             from fromnoise.diffusion.variation import varied
 

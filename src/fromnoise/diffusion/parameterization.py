@@ -11,10 +11,9 @@ PREDICTIONS = ("eps", "v", "x0", "flow")
 def coefficients(prediction: str, sigma: float) -> tuple[float, float, float]:
     """(c_skip, c_out, c_in) at noise level sigma, for x = x0 + sigma·n (Karras et al. 2022, eq. 7).
 
-    The network F is shown c_in·x, which is what `forward.add_noise` made in training, and predicts n (eps),
-    √ᾱ·n − √(1 − ᾱ)·x0 (v, Salimans & Ho 2022), x0, or n − x0 (flow). Raises UnknownName, and BadInput for a sigma that
-    is negative, infinite or not a number.
-    """
+    The network F is shown c_in·x, which is what `forward.add_noise` made in training, and predicts
+    n (eps), √ᾱ·n − √(1 − ᾱ)·x0 (v, Salimans & Ho 2022), x0, or n − x0 (flow). Raises UnknownName,
+    and BadInput for a sigma that is negative, infinite or not a number."""
     sigma = float(sigma)
     if not 0 <= sigma < math.inf:
         raise BadInput(
@@ -35,9 +34,9 @@ def coefficients(prediction: str, sigma: float) -> tuple[float, float, float]:
 
 
 def check(prediction: str, schedule: NoiseSchedule) -> None:
-    """Raises UnknownName for an unknown prediction, BadInput for one that cannot work on this schedule: eps where the
-    last timestep is pure noise (knowing the noise there says nothing of x0), flow off a flow schedule, the rest
-    on one."""
+    """Raises UnknownName for an unknown prediction, BadInput for one that cannot work on this
+    schedule: eps where the last timestep is pure noise (knowing the noise there says nothing of
+    x0), flow off a flow schedule, the rest on one."""
     if prediction not in PREDICTIONS:
         raise UnknownName("prediction", prediction, PREDICTIONS)
     if (prediction == "flow") != (schedule.kind == "flow"):

@@ -16,19 +16,24 @@ from fromnoise.errors import BadInput
 class NoiseSchedule:
     """How much signal is left at each of the T training timesteps, least noisy first.
 
-    Downstream of this table everything is variance exploding: x = x0 + sigma·n, sigma = √((1 − ᾱ) / ᾱ). What a network
-    is shown is x scaled back, by √ᾱ (`kind` "vp") or by 1 − s = 1 / (1 + sigma) (`kind` "flow").
-    Raises BadInput for a table that is not strictly decreasing inside [0, 1].
-    """
+    Downstream of this table everything is variance exploding: x = x0 + sigma·n, sigma = √((1 − ᾱ) /
+    ᾱ). What a network is shown is x scaled back, by √ᾱ (`kind` "vp") or by 1 − s = 1 / (1 + sigma)
+    (`kind` "flow"). Raises BadInput for a table that is not strictly decreasing inside [0, 1]."""
 
     alpha_bar: Tensor  # (T,) float64 on the CPU
     kind: str = "vp"  # "vp": √ᾱ·x0 + √(1 − ᾱ)·n; "flow": (1 − s)·x0 + s·n
 
     def __post_init__(self):
         a = torch.as_tensor(self.alpha_bar, dtype=torch.float64, device="cpu")
-        if a.ndim != 1 or len(a) < 2 or not bool((a[1:] < a[:-1]).all() and a[0] < 1 and a[-1] >= 0):
-            raise BadInput("a noise schedule needs at least 2 values of alpha_bar, strictly decreasing inside [0, 1)",
-                           "check the betas: each must lie in (0, 1], only the last may be 1")  # fmt: skip
+        if (
+            a.ndim != 1
+            or len(a) < 2
+            or not bool((a[1:] < a[:-1]).all() and a[0] < 1 and a[-1] >= 0)
+        ):
+            raise BadInput(
+                "a noise schedule needs at least 2 values of alpha_bar, strictly decreasing inside [0, 1)",
+                "check the betas: each must lie in (0, 1], only the last may be 1",
+            )
         object.__setattr__(self, "alpha_bar", a)
 
     @classmethod
@@ -37,31 +42,42 @@ class NoiseSchedule:
         return cls((1 - torch.as_tensor(betas, dtype=torch.float64)).cumprod(0))
 
     @classmethod
-    def linear(cls, beta_start: float = 1e-4, beta_end: float = 0.02, T: int = 1000) -> "NoiseSchedule":
+    def linear(
+        cls, beta_start: float = 1e-4, beta_end: float = 0.02, T: int = 1000
+    ) -> "NoiseSchedule":
         """β linear in t (Ho et al. 2020, section 4)."""
         return cls.from_betas(torch.linspace(beta_start, beta_end, T, dtype=torch.float64))
 
     @classmethod
-    def scaled_linear(cls, beta_start: float = 0.00085, beta_end: float = 0.012, T: int = 1000) -> "NoiseSchedule":
-        """√β linear in t: Stable Diffusion's schedule, with its constants as defaults (Rombach et al. 2022)."""
-        return cls.from_betas(torch.linspace(beta_start**0.5, beta_end**0.5, T, dtype=torch.float64) ** 2)
+    def scaled_linear(
+        cls, beta_start: float = 0.00085, beta_end: float = 0.012, T: int = 1000
+    ) -> "NoiseSchedule":
+        """√β linear in t: Stable Diffusion's schedule, with its constants as defaults (Rombach et
+        al. 2022)."""
+        return cls.from_betas(
+            torch.linspace(beta_start**0.5, beta_end**0.5, T, dtype=torch.float64) ** 2
+        )
 
     @classmethod
     def cosine(cls, T: int = 1000) -> "NoiseSchedule":
         """ᾱ a squared cosine, β clipped at 0.999 (Nichol & Dhariwal 2021, eq. 17)."""
-        f = ((torch.arange(T + 1, dtype=torch.float64) / T + 0.008) / 1.008 * math.pi / 2).cos() ** 2
+        f = (
+            (torch.arange(T + 1, dtype=torch.float64) / T + 0.008) / 1.008 * math.pi / 2
+        ).cos() ** 2
         return cls.from_betas((1 - f[1:] / f[:-1]).clamp(max=0.999))
 
     @classmethod
     def flow(cls, T: int = 1000, shift: float = 1.0) -> "NoiseSchedule":
         """Rectified flow: x = (1 − s)·x0 + s·n with s = (i + 1) / T (Liu et al. 2022), shifted to
-        shift·s / (1 + (shift − 1)·s) (Esser et al. 2024, eq. 23). Its last sigma = s / (1 − s) is infinite."""
+        shift·s / (1 + (shift − 1)·s) (Esser et al. 2024, eq. 23). Its last sigma = s / (1 − s) is
+        infinite."""
         s = torch.arange(1, T + 1, dtype=torch.float64) / T
         s = shift * s / (1 + (shift - 1) * s)
         return cls((1 - s) ** 2 / ((1 - s) ** 2 + s**2), "flow")
 
     def zero_terminal_snr(self) -> "NoiseSchedule":
-        """√ᾱ shifted and scaled so that the last is 0 and the first stays (Lin et al. 2023, algorithm 1)."""
+        """√ᾱ shifted and scaled so that the last is 0 and the first stays (Lin et al. 2023,
+        algorithm 1)."""
         a = self.alpha_bar.sqrt()
         return NoiseSchedule(((a - a[-1]) * a[0] / (a[0] - a[-1])) ** 2, self.kind)
 
@@ -75,13 +91,15 @@ class NoiseSchedule:
 
     @property
     def snr(self) -> Tensor:
-        """(T,) signal-to-noise ratio ᾱ / (1 − ᾱ) = 1 / sigma²; exactly 0 where sigma is infinite."""
+        """(T,) signal-to-noise ratio ᾱ / (1 − ᾱ) = 1 / sigma²; exactly 0 where sigma is
+        infinite."""
         return self.alpha_bar / (1 - self.alpha_bar)
 
     @cached_property
     def sigmas(self) -> Tensor:
-        """(T,) √((1 − ᾱ) / ᾱ), increasing. An infinite last one is floored, that is, replaced by 4096 (or twice its
-        neighbour if that is more): finite for the samplers, and x0 there is less than a half-precision ulp of x."""
+        """(T,) √((1 − ᾱ) / ᾱ), increasing. An infinite last one is floored, that is, replaced by
+        4096 (or twice its neighbour if that is more): finite for the samplers, and x0 there is less
+        than a half-precision ulp of x."""
         sigmas = self.snr.rsqrt()
         if self.infinite:
             sigmas[-1] = max(4096.0, 2 * float(sigmas[-2]))
@@ -97,19 +115,24 @@ class NoiseSchedule:
         return self.log_sigmas.tolist()
 
     def sigma(self, t: Tensor | Sequence[float] | float) -> Tensor:
-        """sigma at timestep t ∈ [0, T − 1], fractions allowed: linear in log sigma between neighbours. float64, shape
-        of t. Raises BadInput outside."""
+        """sigma at timestep t ∈ [0, T − 1], fractions allowed: linear in log sigma between
+        neighbours. float64, shape of t. Raises BadInput outside."""
         t = torch.as_tensor(t, dtype=torch.float64, device="cpu")
         if not bool(((t >= 0) & (t <= len(self) - 1)).all()):
-            raise BadInput(f"timestep {t.tolist()} is outside [0, {len(self) - 1}]", "ask for fewer steps or no offset")
+            raise BadInput(
+                f"timestep {t.tolist()} is outside [0, {len(self) - 1}]",
+                "ask for fewer steps or no offset",
+            )
         low = t.floor().long().clamp(max=len(self) - 2)
         logs = self.log_sigmas
         return torch.lerp(logs[low], logs[low + 1], t - low).exp()
 
     def t(self, sigma: Tensor | Sequence[float] | float) -> Tensor:
-        """The timestep at sigma, fractional: the inverse of `sigma(t)`. A sigma beyond the table gives the nearest end,
-        0 or T − 1 (the networks know no other). float64, shape of sigma."""
-        if isinstance(sigma, float) and sigma > 0:  # as every step asks: without tensors, in a tenth of the time
+        """The timestep at sigma, fractional: the inverse of `sigma(t)`. A sigma beyond the table
+        gives the nearest end, 0 or T − 1 (the networks know no other). float64, shape of sigma."""
+        if (
+            isinstance(sigma, float) and sigma > 0
+        ):  # as every step asks: without tensors, in a tenth of the time
             log, known = math.log(sigma), self._logs
             i = min(max(bisect_right(known, log) - 1, 0), len(known) - 2)
             at = i + (log - known[i]) / (known[i + 1] - known[i])

@@ -6,16 +6,17 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from fromnoise.diffusion.noise import check_seeds, stream
+from fromnoise.diffusion.streams import check_seeds, stream
 from fromnoise.errors import BadInput, UnknownName
 
 
 def slerp(strength: float, a: Tensor, b: Tensor) -> Tensor:
-    """Of two noises of any one shape, the point `strength` ∈ [0, 1] of the way from a to b along the arc between them,
-    sin((1 − s)ω)/sin ω · a + sin(sω)/sin ω · b (Shoemake 1985, "Animating rotation with quaternion curves"), ω being
-    the angle between the whole tensors. Keeps a norm that a and b share, so unit noise stays unit noise.
-    Where they point the same way or opposite ways there is no one arc, and the straight line is taken.
-    Not to be confused with `slerp_columns`, which takes many small angles where this takes one."""
+    """Of two noises of any one shape, the point `strength` ∈ [0, 1] of the way from a to b along
+    the arc between them, sin((1 − s)ω)/sin ω · a + sin(sω)/sin ω · b (Shoemake 1985, "Animating
+    rotation with quaternion curves"), ω being the angle between the whole tensors. Keeps a norm
+    that a and b share, so unit noise stays unit noise. Where they point the same way or opposite
+    ways there is no one arc, and the straight line is taken. Not to be confused with
+    `slerp_columns`, which takes many small angles where this takes one."""
     x, y = a.double().flatten(), b.double().flatten()
     angle = math.acos(min(1.0, max(-1.0, float(x @ y / (x.norm() * y.norm())))))
     if math.sin(angle) < 1e-6:
@@ -24,15 +25,20 @@ def slerp(strength: float, a: Tensor, b: Tensor) -> Tensor:
 
 
 def slerp_columns(strength: float, a: Tensor, b: Tensor) -> Tensor:
-    """The A1111 web UI's slerp of two noises (C, H, W), H ≥ 2, for its pictures' sake: every column of H values turns
-    by an angle of its own. It differs from `slerp`, since the angles of short columns scatter about the right one.
-    Where the columns' mean cosine is above 0.9995 it takes the straight line from b to a, not from a to b: a slip of
-    the original, harmless because the two are then nearly the same."""
-    cosine = (a / a.norm(dim=1, keepdim=True) * (b / b.norm(dim=1, keepdim=True))).sum(1, keepdim=True)
+    """The A1111 web UI's slerp of two noises (C, H, W), H ≥ 2, for its pictures' sake: every column
+    of H values turns by an angle of its own. It differs from `slerp`, since the angles of short
+    columns scatter about the right one. Where the columns' mean cosine is above 0.9995 it takes the
+    straight line from b to a, not from a to b: a slip of the original, harmless because the two are
+    then nearly the same."""
+    cosine = (a / a.norm(dim=1, keepdim=True) * (b / b.norm(dim=1, keepdim=True))).sum(
+        1, keepdim=True
+    )
     if cosine.mean() > 0.9995:
         return a * strength + b * (1 - strength)
     angle = cosine.acos()
-    return ((1 - strength) * angle).sin() / angle.sin() * a + (strength * angle).sin() / angle.sin() * b
+    return ((1 - strength) * angle).sin() / angle.sin() * a + (
+        strength * angle
+    ).sin() / angle.sin() * b
 
 
 BLENDS = {"slerp": slerp, "columns": slerp_columns}
@@ -45,16 +51,22 @@ def find(name: str) -> Callable[[float, Tensor, Tensor], Tensor]:
     return BLENDS[name]
 
 
-def varied(initial: Tensor, rng: str, seeds: Sequence[int] | None, strength: float, blend: str) -> Tensor:
-    """blend(strength, the noise that each image starts from, the first noise of its variation seed), (B, C, H, W): at 0
-    the first bit for bit, at 1 the other, to rounding. seeds: one an image; blend: a name of BLENDS.
+def varied(
+    initial: Tensor, rng: str, seeds: Sequence[int] | None, strength: float, blend: str
+) -> Tensor:
+    """blend(strength, the noise that each image starts from, the first noise of its variation
+    seed), (B, C, H, W): at 0 the first bit for bit, at 1 the other, to rounding. seeds: one an
+    image; blend: a name of BLENDS.
 
-    Raises UnknownName for blend, BadInput for seeds that cannot be used or are not as many, for a strength outside
-    [0, 1] or, where there are no seeds, other than 0."""
+    Raises UnknownName for blend, BadInput for seeds that cannot be used or are not as many, for a
+    strength outside [0, 1] or, where there are no seeds, other than 0."""
     if seeds is not None:
         check_seeds(rng, seeds, "variation seeds")
         if len(seeds) != len(initial):
-            raise BadInput(f"{len(seeds)} variation seeds cannot vary {len(initial)} images", "give one for each image")
+            raise BadInput(
+                f"{len(seeds)} variation seeds cannot vary {len(initial)} images",
+                "give one for each image",
+            )
     if not 0 <= strength <= (0 if seeds is None else 1):
         raise BadInput(
             f"variation_strength {strength} cannot be used",

@@ -1,4 +1,5 @@
-"""Prompt-following, measured: what captions state against what the judge reads in the pictures drawn from them."""
+"""Prompt-following, measured: what captions state against what the judge reads in the pictures
+drawn from them."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,7 +20,9 @@ from fromnoise.pipeline.request import GenerationRequest
 SEEDS = 7_000_000_000  # captions (and seeds of the pictures) for this measurement and nothing else
 HELD_OUT_SEEDS = 7_500_000_000
 
-Draw = Callable[[list[str], list[int]], np.ndarray]  # prompts and seeds → uint8 pictures (B, H, W, 3)
+Draw = Callable[
+    [list[str], list[int]], np.ndarray
+]  # prompts and seeds → uint8 pictures (B, H, W, 3)
 
 
 @dataclass(frozen=True)
@@ -35,15 +38,16 @@ class Score:
 
     @property
     def error(self) -> float:
-        """Standard error of the accuracy, with Agresti and Coull's two added successes and failures: never 0."""
+        """Standard error of the accuracy, with Agresti and Coull's two added successes and
+        failures: never 0."""
         p, n = (self.right + 2) / (self.n + 4), self.n + 4
         return sqrt(p * (1 - p) / n)
 
 
 @dataclass(frozen=True)
 class Ratio:
-    """An accuracy as a fraction of another, with its standard error (of independent accuracies: an upper bound for
-    accuracies on the same scenes, which go together)."""
+    """An accuracy as a fraction of another, with its standard error (of independent accuracies: an
+    upper bound for accuracies on the same scenes, which go together)."""
 
     value: float
     error: float
@@ -71,8 +75,12 @@ class Tally:
 
     right: Counter[str] = field(default_factory=Counter)
     n: Counter[str] = field(default_factory=Counter)
-    pairs: Counter[tuple[str, str, str]] = field(default_factory=Counter)  # (attribute, stated, read)
-    whole: list[int] = field(default_factory=lambda: [0, 0])  # pictures with everything stated right, of how many
+    pairs: Counter[tuple[str, str, str]] = field(
+        default_factory=Counter
+    )  # (attribute, stated, read)
+    whole: list[int] = field(
+        default_factory=lambda: [0, 0]
+    )  # pictures with everything stated right, of how many
 
     def add(self, scene: Scene, read: Mapping[str, str]) -> None:
         wanted = scene.sample.attributes
@@ -89,7 +97,11 @@ class Tally:
 
     def confusions(self, name: str, most: int = 5) -> list[tuple[str, str, int]]:
         """The commonest mistakes of an attribute: (stated, read, how often)."""
-        wrong = [(wanted, read, k) for (a, wanted, read), k in self.pairs.items() if a == name and wanted != read]
+        wrong = [
+            (wanted, read, k)
+            for (a, wanted, read), k in self.pairs.items()
+            if a == name and wanted != read
+        ]
         return sorted(wrong, key=lambda row: -row[2])[:most]
 
     def by_value(self, name: str) -> dict[str, Score]:
@@ -102,7 +114,8 @@ class Tally:
         return {v: Score(right[v], n[v]) for v in sorted(n, key=lambda v: right[v] / n[v])}
 
     def balanced(self, name: str) -> float:
-        """Mean over the attribute's values of their accuracies: every value weighs the same, however frequent."""
+        """Mean over the attribute's values of their accuracies: every value weighs the same,
+        however frequent."""
         return float(np.mean([score.accuracy for score in self.by_value(name).values()]))
 
 
@@ -124,16 +137,20 @@ class Faithfulness:
         return [name for name in self.schema if self.drawn.n[name]]
 
     def ratio(self, name: str) -> Ratio:
-        """Accuracy on drawn pictures as a fraction of the judge's own on real pictures of the same captions."""
+        """Accuracy on drawn pictures as a fraction of the judge's own on real pictures of the same
+        captions."""
         return Ratio.of(self.drawn.scores()[name], self.real.scores()[name])
 
 
-def scenes(source: Source, n: int, split: str = "seen", minimum: int = 0, seed: int | None = None) -> Iterator[Scene]:
-    """The first `n` captions from a seed on, then only such as state an attribute still counted fewer than `minimum`
-    times; those count for the short attributes alone, so that every attribute keeps its own distribution.
+def scenes(
+    source: Source, n: int, split: str = "seen", minimum: int = 0, seed: int | None = None
+) -> Iterator[Scene]:
+    """The first `n` captions from a seed on, then only such as state an attribute still counted
+    fewer than `minimum` times; those count for the short attributes alone, so that every attribute
+    keeps its own distribution.
 
-    An attribute that captions state too rarely (fewer than `minimum` in 50·(n + minimum) captions) stays short.
-    """
+    An attribute that captions state too rarely (fewer than `minimum` in 50·(n + minimum) captions)
+    stays short."""
     start = seed if seed is not None else {"seen": SEEDS, "held_out": HELD_OUT_SEEDS}[split]
     counted = Counter[str]()
     for i in islice(count(), 50 * (n + minimum)):
@@ -148,24 +165,38 @@ def scenes(source: Source, n: int, split: str = "seen", minimum: int = 0, seed: 
             yield Scene(start + i, sample, tuple(stated))
 
 
-def evaluate(draw: Draw, source: Source, judge: Judge, n: int = 300, split: str = "seen", minimum: int = 0,
-             seed: int | None = None, reconstruct: Callable[[np.ndarray], np.ndarray] | None = None, batch: int = 32,
-             shown: int = 24, progress: Callable[[int, int], None] | None = None) -> Faithfulness:
-    """Draws the captions of `scenes` and reads them back; the same scenes' real pictures (and, with `reconstruct`,
-    what an autoencoder makes of those: uint8 → uint8) are read as the ceilings.
+def evaluate(
+    draw: Draw,
+    source: Source,
+    judge: Judge,
+    n: int = 300,
+    split: str = "seen",
+    minimum: int = 0,
+    seed: int | None = None,
+    reconstruct: Callable[[np.ndarray], np.ndarray] | None = None,
+    batch: int = 32,
+    shown: int = 24,
+    progress: Callable[[int, int], None] | None = None,
+) -> Faithfulness:
+    """Draws the captions of `scenes` and reads them back; the same scenes' real pictures (and, with
+    `reconstruct`, what an autoencoder makes of those: uint8 → uint8) are read as the ceilings.
 
     Args:
         split: "seen" (combinations that training may show) or "held_out" (those it never shows).
         minimum: go on until every attribute was stated so often.
-        seed: first of the captions' seeds; a picture's seed is its caption's. Equal seeds pair two runs.
-    """
-    result = Faithfulness(split, tuple(source.schema), reconstructed=Tally() if reconstruct else None)
+        seed: first of the captions' seeds; a picture's seed is its caption's. Equal seeds pair two
+    runs."""
+    result = Faithfulness(
+        split, tuple(source.schema), reconstructed=Tally() if reconstruct else None
+    )
     todo = list(scenes(source, n, split, minimum, seed))
     for some in (todo[i : i + batch] for i in range(0, len(todo), batch)):
         drawn = draw([s.sample.caption for s in some], [s.seed for s in some])  # (B, H, W, 3)
         real = pictures(source, some, split)
         found = judge.read(drawn)
-        for scene, in_drawn, in_real, a, b in zip(some, found, judge.read(real), drawn, real, strict=True):
+        for scene, in_drawn, in_real, a, b in zip(
+            some, found, judge.read(real), drawn, real, strict=True
+        ):
             result.drawn.add(scene, in_drawn)
             result.real.add(scene, in_real)
             if len(result.shown) < shown:
@@ -184,7 +215,8 @@ def request_of(engine: Engine, **settings) -> GenerationRequest:
 
 
 def drawer(engine: Engine, **settings) -> Draw:
-    """The engine with one setting for all; `settings` are fields of GenerationRequest (steps, cfg, sampler, …)."""
+    """The engine with one setting for all; `settings` are fields of GenerationRequest (steps, cfg,
+    sampler, …)."""
     model, request = engine.model, request_of(engine, **settings)
 
     def draw(prompts: list[str], seeds: list[int]) -> np.ndarray:
@@ -195,7 +227,8 @@ def drawer(engine: Engine, **settings) -> Draw:
 
 
 def measure(judge: Judge, source: Source, n: int, seed: int, batch: int = 100) -> Tally:
-    """How a judge reads real pictures: every attribute that a scene has, of `n` pictures that training may show."""
+    """How a judge reads real pictures: every attribute that a scene has, of `n` pictures that
+    training may show."""
     tally = Tally()
     for first in range(seed, seed + n, batch):
         samples = [source.sample(s) for s in range(first, min(first + batch, seed + n))]

@@ -1,4 +1,5 @@
-"""What a representation tells: which attributes a linear reader finds in it (Alain & Bengio 2016)."""
+"""What a representation tells: which attributes a linear reader finds in it (Alain & Bengio
+2016)."""
 
 from collections.abc import Mapping, Sequence
 
@@ -12,19 +13,26 @@ RIDGE = 10.0
 
 
 @torch.no_grad()
-def readable(states: Tensor, samples: Sequence[Sample], schema: Mapping[str, Sequence[str]]) -> dict[str, float]:
-    """Share right, by attribute, of a ridge classifier on `states` (N, D): fitted on the first three quarters of the
-    samples whose captions state the attribute, scored on the rest. An attribute stated by fewer than 16 is left out."""
+def readable(
+    states: Tensor, samples: Sequence[Sample], schema: Mapping[str, Sequence[str]]
+) -> dict[str, float]:
+    """Share right, by attribute, of a ridge classifier on `states` (N, D): fitted on the first
+    three quarters of the samples whose captions state the attribute, scored on the rest. An
+    attribute stated by fewer than 16 is left out."""
     found = {}
     for name, values in schema.items():
         rows = [i for i, s in enumerate(samples) if name in s.stated]
         if len(rows) < 16:
             continue
         x = states[rows].double().cpu()
-        x = torch.cat(((x - x.mean(0)) / (x.std(0) + 1e-6), torch.ones(len(rows), 1, dtype=x.dtype)), 1)
+        x = torch.cat(
+            ((x - x.mean(0)) / (x.std(0) + 1e-6), torch.ones(len(rows), 1, dtype=x.dtype)), 1
+        )
         y = torch.tensor([values.index(samples[i].attributes[name]) for i in rows])
         n = len(rows) * 3 // 4
         goal = F.one_hot(y[:n], len(values)).double()
-        reader = torch.linalg.solve(x[:n].T @ x[:n] + RIDGE * torch.eye(x.shape[1], dtype=x.dtype), x[:n].T @ goal)
+        reader = torch.linalg.solve(
+            x[:n].T @ x[:n] + RIDGE * torch.eye(x.shape[1], dtype=x.dtype), x[:n].T @ goal
+        )
         found[name] = round(((x[n:] @ reader).argmax(1) == y[n:]).double().mean().item(), 4)
     return found

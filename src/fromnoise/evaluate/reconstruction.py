@@ -1,4 +1,5 @@
-"""How much of a picture the autoencoder keeps: PSNR of the mean squared error, whole and inside the object's mask."""
+"""How much of a picture the autoencoder keeps: PSNR of the mean squared error, whole and inside the
+object's mask."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,7 +18,8 @@ SEEDS = 6_000_000_000  # pictures that no training sees
 
 @dataclass(frozen=True)
 class PSNR:
-    """10·log10(1/mse) of pictures in [0, 1], over all pixels of the set at once (not the mean of each picture's)."""
+    """10·log10(1/mse) of pictures in [0, 1], over all pixels of the set at once (not the mean of
+    each picture's)."""
 
     mse: float
     mse_error: float  # standard error over pictures
@@ -34,7 +36,9 @@ class PSNR:
     def of(cls, squares: np.ndarray, sizes: np.ndarray) -> "PSNR":
         """From each picture's summed squared error and number of values, both (N,)."""
         mse = squares.sum() / sizes.sum()
-        spread = np.sqrt(((squares - mse * sizes) ** 2).sum()) / sizes.sum()  # linearised ratio of two sums
+        spread = (
+            np.sqrt(((squares - mse * sizes) ** 2).sum()) / sizes.sum()
+        )  # linearised ratio of two sums
         return cls(float(mse), float(spread))
 
 
@@ -52,11 +56,14 @@ class Reconstruction:
 def to_pictures(vae: VAE, latents: Tensor) -> np.ndarray:
     """Latents (B, C, h, w) → uint8 pictures (B, H, W, 3), decoded together."""
     image = vae.to_image(latents.to(next(vae.parameters()))).float()
-    return image.mul(127.5).add(127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy()
+    return (
+        image.mul(127.5).add(127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy()
+    )
 
 
 def reconstructor(vae: VAE) -> Callable[[np.ndarray], np.ndarray]:
-    """uint8 (B, H, W, 3) → the same through the posterior's mean, rounded to uint8 as a picture on disk is."""
+    """uint8 (B, H, W, 3) → the same through the posterior's mean, rounded to uint8 as a picture on
+    disk is."""
 
     @torch.inference_mode()
     def reconstruct(images: np.ndarray) -> np.ndarray:
@@ -65,9 +72,16 @@ def reconstructor(vae: VAE) -> Callable[[np.ndarray], np.ndarray]:
     return reconstruct
 
 
-def evaluate(reconstruct: Callable[[np.ndarray], np.ndarray], source: Source, n: int = 512, seed: int = SEEDS,
-             batch: int = 32, shown: int = 12) -> Reconstruction:
-    """Fresh pictures of the source (combinations that training may show) against what `reconstruct` makes of them."""
+def evaluate(
+    reconstruct: Callable[[np.ndarray], np.ndarray],
+    source: Source,
+    n: int = 512,
+    seed: int = SEEDS,
+    batch: int = 32,
+    shown: int = 12,
+) -> Reconstruction:
+    """Fresh pictures of the source (combinations that training may show) against what `reconstruct`
+    makes of them."""
     squares, sizes, inside, masked = [], [], [], []
     pairs: list[tuple[np.ndarray, np.ndarray]] = []
     for first in range(0, n, batch):

@@ -1,4 +1,5 @@
-"""The evaluation as a table for the terminal, a dictionary for scripts, and one self-contained HTML page to look at."""
+"""The evaluation as a table for the terminal, a dictionary for scripts, and one self-contained HTML
+page to look at."""
 
 import base64
 import io
@@ -24,20 +25,29 @@ class Report:
     """All that one evaluation found; what was not measured is None."""
 
     title: str
-    facts: dict[str, str] = field(default_factory=dict)  # model, steps, judge, … in the order they are shown
+    facts: dict[str, str] = field(
+        default_factory=dict
+    )  # model, steps, judge, … in the order they are shown
     seen: Faithfulness | None = None
     held_out: Faithfulness | None = None
     reconstruction: Reconstruction | None = None
     retrieval: Retrieval | None = None
-    curves: dict[str, list[tuple[float, float]]] = field(default_factory=dict)  # name → (pictures seen, value)
+    curves: dict[str, list[tuple[float, float]]] = field(
+        default_factory=dict
+    )  # name → (pictures seen, value)
 
     @property
     def splits(self) -> list[Faithfulness]:
         return [split for split in (self.seen, self.held_out) if split]
 
     def held_out_ratio(self, name: str) -> Ratio | None:
-        """Accuracy on held-out combinations as a fraction of that on seen ones, both relative to their ceilings."""
-        if not (self.seen and self.held_out and {name} <= {*self.seen.attributes} & {*self.held_out.attributes}):
+        """Accuracy on held-out combinations as a fraction of that on seen ones, both relative to
+        their ceilings."""
+        if not (
+            self.seen
+            and self.held_out
+            and {name} <= {*self.seen.attributes} & {*self.held_out.attributes}
+        ):
             return None
         a, b = self.held_out.ratio(name), self.seen.ratio(name)
         if not b.value > 0:
@@ -55,18 +65,27 @@ def as_dict(report: Report) -> dict:
             ratio, across = split.ratio(name), report.held_out_ratio(name)
             rows[name] = {"n": split.drawn.n[name], "balanced": split.drawn.balanced(name)}
             for kind, tally in _kinds(split):
-                rows[name][kind] = {"accuracy": tally.scores()[name].accuracy, "error": tally.scores()[name].error}
+                rows[name][kind] = {
+                    "accuracy": tally.scores()[name].accuracy,
+                    "error": tally.scores()[name].error,
+                }
             rows[name]["of_ceiling"] = {"ratio": ratio.value, "error": ratio.error}
             if split is report.held_out and across:
                 rows[name]["of_seen"] = {"ratio": across.value, "error": across.error}
             rows[name]["confusions"] = split.drawn.confusions(name)
-        everything = {kind: {"accuracy": _whole(t).accuracy, "n": _whole(t).n} for kind, t in _kinds(split)}
+        everything = {
+            kind: {"accuracy": _whole(t).accuracy, "n": _whole(t).n} for kind, t in _kinds(split)
+        }
         out["faithfulness"][split.split] = {"attributes": rows, "everything": everything}
     if report.reconstruction:
         r = report.reconstruction
-        out["reconstruction"] = {"n": r.n} | {name: {"psnr": p.db, "error": p.db_error} for name, p in _psnr(r)}
+        out["reconstruction"] = {"n": r.n} | {
+            name: {"psnr": p.db, "error": p.db_error} for name, p in _psnr(r)
+        }
     if report.retrieval:
-        out["retrieval"] = {name: {"top1": s.accuracy, "error": s.error, "n": s.n} for name, s in _retrieved(report)}
+        out["retrieval"] = {
+            name: {"top1": s.accuracy, "error": s.error, "n": s.n} for name, s in _retrieved(report)
+        }
     return out
 
 
@@ -76,8 +95,15 @@ def tables(report: Report) -> Group:
     for split in report.splits:
         title = f"prompt-following, {_words(split.split)} combinations"
         table = Table(title=title, title_justify="left", title_style="bold")
-        for heading in ("attribute", "right", "n", *(["through VAE"] if split.reconstructed else []), "on real",
-                        "of ceiling", *(["of seen"] if split is report.held_out and report.seen else [])):
+        for heading in (
+            "attribute",
+            "right",
+            "n",
+            *(["through VAE"] if split.reconstructed else []),
+            "on real",
+            "of ceiling",
+            *(["of seen"] if split is report.held_out and report.seen else []),
+        ):
             table.add_column(heading, justify="left" if heading == "attribute" else "right")
         for name in split.attributes:
             row = [name, _percent(split.drawn.scores()[name]), f"{split.drawn.n[name]:,}"]
@@ -89,12 +115,18 @@ def tables(report: Report) -> Group:
             table.add_row(*row)
         table.add_section()
         kinds = _kinds(split)
-        table.add_row("everything stated", _percent(_whole(split.drawn)), f"{_whole(split.drawn).n:,}",
-                      *[f"{_whole(t).accuracy:.1%}" for _, t in reversed(kinds[1:])],
-                      _ratio(Ratio.of(_whole(split.drawn), _whole(split.real))))
+        table.add_row(
+            "everything stated",
+            _percent(_whole(split.drawn)),
+            f"{_whole(split.drawn).n:,}",
+            *[f"{_whole(t).accuracy:.1%}" for _, t in reversed(kinds[1:])],
+            _ratio(Ratio.of(_whole(split.drawn), _whole(split.real))),
+        )
         parts += [table, Text()]
     if report.reconstruction:
-        figures = ", ".join(f"{name} {p.db:.2f} ± {p.db_error:.2f} dB" for name, p in _psnr(report.reconstruction))
+        figures = ", ".join(
+            f"{name} {p.db:.2f} ± {p.db_error:.2f} dB" for name, p in _psnr(report.reconstruction)
+        )
         parts.append(Text(f"autoencoder PSNR: {figures} (n = {report.reconstruction.n:,})"))
     if report.retrieval:
         figures = ", ".join(f"{name} {_percent(s)} (n = {s.n:,})" for name, s in _retrieved(report))
@@ -106,7 +138,9 @@ def write(report: Report, folder: str | Path) -> Path:
     """Writes report.html and report.json; returns the path of the page."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "report.json").write_text(json.dumps(as_dict(report), indent=1, ensure_ascii=False) + "\n")
+    (folder / "report.json").write_text(
+        json.dumps(as_dict(report), indent=1, ensure_ascii=False) + "\n"
+    )
     page = folder / "report.html"
     page.write_text(html(report), encoding="utf-8")
     return page
@@ -116,24 +150,34 @@ def html(report: Report) -> str:
     """One page that needs nothing beside itself: pictures are embedded."""
     body = [f"<h1>{escape(report.title)}</h1>", _facts(report.facts), _tiles(report)]
     if report.splits:
-        body.append("<h2>Does the picture show what the words say?</h2><p>Every caption states some attributes; a "
-                    "separate network, the judge, reads them back from the picture drawn. The mark on a bar is the "
-                    "judge’s own ceiling: what it reads in <em>real</em> pictures of the same captions. ± is one "
-                    "standard error.</p>")
+        body.append(
+            "<h2>Does the picture show what the words say?</h2><p>Every caption states some attributes; a "
+            "separate network, the judge, reads them back from the picture drawn. The mark on a bar is the "
+            "judge’s own ceiling: what it reads in <em>real</em> pictures of the same captions. ± is one "
+            "standard error.</p>"
+        )
         body += [_score_table(report, split) for split in report.splits]
         body += [_sheet(split) for split in report.splits]
         body += [_mistakes(split) for split in report.splits]
     if report.reconstruction:
         r = report.reconstruction
-        figures = " · ".join(f"<b>{p.db:.2f}</b> ± {p.db_error:.2f} dB {name}" for name, p in _psnr(r))
-        pairs = "".join(f"<figure class=pair>{_img(a, 'original')}{_img(b, 'reconstruction')}</figure>"
-                        for a, b in r.shown)
-        body.append(f"<h2>What the autoencoder keeps</h2><p>{figures}, of the mean squared error over {r.n:,} fresh "
-                    f"pictures. Left the picture, right what came back.</p><div class=sheet>{pairs}</div>")
+        figures = " · ".join(
+            f"<b>{p.db:.2f}</b> ± {p.db_error:.2f} dB {name}" for name, p in _psnr(r)
+        )
+        pairs = "".join(
+            f"<figure class=pair>{_img(a, 'original')}{_img(b, 'reconstruction')}</figure>"
+            for a, b in r.shown
+        )
+        body.append(
+            f"<h2>What the autoencoder keeps</h2><p>{figures}, of the mean squared error over {r.n:,} fresh "
+            f"pictures. Left the picture, right what came back.</p><div class=sheet>{pairs}</div>"
+        )
     if report.curves:
         body.append("<h2>Learning</h2>" + _curves(report.curves))
-    return (f'<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content="width=device-width">'
-            f"<title>{escape(report.title)}</title><style>{_STYLE}</style><main>{''.join(body)}</main></html>\n")
+    return (
+        f'<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content="width=device-width">'
+        f"<title>{escape(report.title)}</title><style>{_STYLE}</style><main>{''.join(body)}</main></html>\n"
+    )
 
 
 def _kinds(split: Faithfulness) -> list[tuple[str, Tally]]:
@@ -151,7 +195,11 @@ def _psnr(r: Reconstruction) -> list[tuple[str, PSNR]]:
 
 def _retrieved(report: Report) -> list[tuple[str, Score]]:
     r = report.retrieval
-    return [("picture → caption", r.image_to_text), ("caption → picture", r.text_to_image)] if r else []
+    return (
+        [("picture → caption", r.image_to_text), ("caption → picture", r.text_to_image)]
+        if r
+        else []
+    )
 
 
 def _words(name: str) -> str:
@@ -179,23 +227,39 @@ def _img(image: np.ndarray, alt: str) -> str:
 
 
 def _facts(facts: dict[str, str]) -> str:
-    return "<dl>" + "".join(f"<div><dt>{escape(k)}<dd>{escape(v)}</div>" for k, v in facts.items()) + "</dl>"
+    return (
+        "<dl>"
+        + "".join(f"<div><dt>{escape(k)}<dd>{escape(v)}</div>" for k, v in facts.items())
+        + "</dl>"
+    )
 
 
 def _tiles(report: Report) -> str:
     tiles: list[tuple[str, str, str]] = []
     for split in report.splits:
         whole = _whole(split.drawn)
-        tiles.append((f"{whole.accuracy:.1%}", f"{_words(split.split)}: everything right",
-                      f"{_whole(split.real).accuracy:.1%} on real pictures, n = {whole.n:,}"))
+        tiles.append(
+            (
+                f"{whole.accuracy:.1%}",
+                f"{_words(split.split)}: everything right",
+                f"{_whole(split.real).accuracy:.1%} on real pictures, n = {whole.n:,}",
+            )
+        )
     if report.reconstruction:
         (first, psnr), *rest = _psnr(report.reconstruction)
-        also = f"{rest[0][1].db:.1f} dB {rest[0][0]}" if rest else f"n = {report.reconstruction.n:,}"
+        also = (
+            f"{rest[0][1].db:.1f} dB {rest[0][0]}" if rest else f"n = {report.reconstruction.n:,}"
+        )
         tiles.append((f"{psnr.db:.1f} dB", f"autoencoder, {first}", also))
     if retrieved := _retrieved(report):
         (first, score), (second, other) = retrieved
-        tiles.append((f"{score.accuracy:.1%}", f"CLIP {first}, of 256", f"{other.accuracy:.1%} {second}"))
-    cells = "".join(f"<div><b>{a}</b><span>{escape(b)}</span><small>{escape(c)}</small></div>" for a, b, c in tiles)
+        tiles.append(
+            (f"{score.accuracy:.1%}", f"CLIP {first}, of 256", f"{other.accuracy:.1%} {second}")
+        )
+    cells = "".join(
+        f"<div><b>{a}</b><span>{escape(b)}</span><small>{escape(c)}</small></div>"
+        for a, b, c in tiles
+    )
     return f"<section class=tiles>{cells}</section>"
 
 
@@ -205,10 +269,17 @@ def _score_table(report: Report, split: Faithfulness) -> str:
     for name in split.attributes:
         drawn, real = split.drawn.scores()[name], split.real.scores()[name]
         low, high = max(0.0, drawn.accuracy - drawn.error), min(1.0, drawn.accuracy + drawn.error)
-        bar = (f'<div class=bar><i style="width:{drawn.accuracy:.2%}"></i>'
-               f'<u style="left:{low:.2%};width:{high - low:.2%}"></u><s style="left:{real.accuracy:.2%}"></s></div>')
-        cells = [f"<th scope=row>{escape(_words(name))}", bar, f"<b>{drawn.accuracy:.1%}</b> ± {100 * drawn.error:.1f}",
-                 f"{drawn.n:,}", f"{real.accuracy:.1%}"]
+        bar = (
+            f'<div class=bar><i style="width:{drawn.accuracy:.2%}"></i>'
+            f'<u style="left:{low:.2%};width:{high - low:.2%}"></u><s style="left:{real.accuracy:.2%}"></s></div>'
+        )
+        cells = [
+            f"<th scope=row>{escape(_words(name))}",
+            bar,
+            f"<b>{drawn.accuracy:.1%}</b> ± {100 * drawn.error:.1f}",
+            f"{drawn.n:,}",
+            f"{real.accuracy:.1%}",
+        ]
         if split.reconstructed:
             cells.append(f"{split.reconstructed.scores()[name].accuracy:.1%}")
         cells.append(_ratio(split.ratio(name)))
@@ -216,8 +287,16 @@ def _score_table(report: Report, split: Faithfulness) -> str:
             ratio = report.held_out_ratio(name)
             cells.append(_ratio(ratio) if ratio else "–")
         rows.append("<tr>" + "<td>".join(cells))
-    heads = ["attribute", "", "drawn", "n", "real", *(["through the VAE"] if split.reconstructed else []),
-             "of the ceiling", *(["of seen"] if across else [])]
+    heads = [
+        "attribute",
+        "",
+        "drawn",
+        "n",
+        "real",
+        *(["through the VAE"] if split.reconstructed else []),
+        "of the ceiling",
+        *(["of seen"] if across else []),
+    ]
     head = "".join(f"<th scope=col>{h}" if h else "<td>" for h in heads)
     caption = f"{_words(split.split).capitalize()} combinations"
     return f"<div class=scroll><table><caption>{caption}</caption><tr>{head}{''.join(rows)}</table></div>"
@@ -233,30 +312,49 @@ def _sheet(split: Faithfulness) -> str:
             title = escape(f"{name}: the judge reads {read[name]}", quote=True)
             marks += f'<span class={kind} title="{title}">{sign} {escape(_value(name, wanted[name]))}</span> '
         caption = escape(scene.sample.caption)
-        figures.append(f"<figure><div class=pair>{_img(drawn, scene.sample.caption)}{_img(real, 'a real picture')}"
-                       f"</div><figcaption>{caption}<p class=marks>{marks}</p></figcaption></figure>")
-    return (f"<h3>{_words(split.split).capitalize()} combinations, unselected</h3><p>Left what the model drew, right a "
-            f"real picture of the same caption.</p><div class=sheet>{''.join(figures)}</div>")
+        figures.append(
+            f"<figure><div class=pair>{_img(drawn, scene.sample.caption)}{_img(real, 'a real picture')}"
+            f"</div><figcaption>{caption}<p class=marks>{marks}</p></figcaption></figure>"
+        )
+    return (
+        f"<h3>{_words(split.split).capitalize()} combinations, unselected</h3><p>Left what the model drew, right a "
+        f"real picture of the same caption.</p><div class=sheet>{''.join(figures)}</div>"
+    )
 
 
 def _mistakes(split: Faithfulness) -> str:
     rows = []
     for name in split.attributes:
-        wrong = ", ".join(f"{escape(a)} → {escape(b)}{f' ×{k}' if k > 1 else ''}"
-                          for a, b, k in split.drawn.confusions(name, 6)) or "none"
-        worst = ", ".join(f"{escape(v)} {s.accuracy:.0%}" for v, s in list(split.drawn.by_value(name).items())[:5]
-                          if s.right < s.n) or "–"
+        wrong = (
+            ", ".join(
+                f"{escape(a)} → {escape(b)}{f' ×{k}' if k > 1 else ''}"
+                for a, b, k in split.drawn.confusions(name, 6)
+            )
+            or "none"
+        )
+        worst = (
+            ", ".join(
+                f"{escape(v)} {s.accuracy:.0%}"
+                for v, s in list(split.drawn.by_value(name).items())[:5]
+                if s.right < s.n
+            )
+            or "–"
+        )
         rows.append(f"<tr><th scope=row>{escape(_words(name))}<td>{wrong}<td>{worst}")
-    return (f"<details><summary>Mistakes, {_words(split.split)} combinations</summary><div class=scroll><table "
-            f"class=words><tr><th scope=col>attribute<th scope=col>stated → read<th scope=col>hardest values"
-            f"{''.join(rows)}</table></div></details>")
+    return (
+        f"<details><summary>Mistakes, {_words(split.split)} combinations</summary><div class=scroll><table "
+        f"class=words><tr><th scope=col>attribute<th scope=col>stated → read<th scope=col>hardest values"
+        f"{''.join(rows)}</table></div></details>"
+    )
 
 
 def _curves(curves: dict[str, list[tuple[float, float]]]) -> str:
     from matplotlib.figure import Figure  # only a report with curves needs it
 
     figure = Figure(figsize=(4 * len(curves), 2.8), layout="constrained")
-    for axes, (name, points) in zip(np.atleast_1d(figure.subplots(1, len(curves))), curves.items(), strict=True):
+    for axes, (name, points) in zip(
+        np.atleast_1d(figure.subplots(1, len(curves))), curves.items(), strict=True
+    ):
         axes.plot(*zip(*points, strict=True), color="#5b6cff")
         axes.set(title=name, xlabel="pictures seen")
         axes.grid(alpha=0.3)

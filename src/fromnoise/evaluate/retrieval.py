@@ -1,4 +1,5 @@
-"""CLIP's retrieval: which of 256 captions belongs to a picture, and which of 256 pictures to a caption."""
+"""CLIP's retrieval: which of 256 captions belongs to a picture, and which of 256 pictures to a
+caption."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,7 +26,8 @@ class Retrieval:
 
 
 def candidates(source: Source, n: int, seed: int = SEEDS) -> list[Sample]:
-    """`n` drawn scenes whose captions state all there is to state, no two alike in attributes or in caption.
+    """`n` drawn scenes whose captions state all there is to state, no two alike in attributes or in
+    caption.
 
     BadInput when the source has not so many in 100·n seeds.
     """
@@ -34,17 +36,28 @@ def candidates(source: Source, n: int, seed: int = SEEDS) -> list[Sample]:
     for s in range(seed, seed + 100 * n):
         sample = source.sample(s, draw=False)
         scene = frozenset(sample.attributes.items())
-        if sample.stated >= sample.attributes.keys() and scene not in found and sample.caption not in captions:
+        if (
+            sample.stated >= sample.attributes.keys()
+            and scene not in found
+            and sample.caption not in captions
+        ):
             captions.add(sample.caption)
             found[scene] = source.sample(s)
             if len(found) == n:
                 return list(found.values())
-    raise BadInput(f"only {len(found)} full and distinct captions, {n} needed", "ask for fewer sets")
+    raise BadInput(
+        f"only {len(found)} full and distinct captions, {n} needed", "ask for fewer sets"
+    )
 
 
 @torch.inference_mode()
-def evaluate(embed_images: Callable[[np.ndarray], Tensor], embed_texts: Callable[[Sequence[str]], Tensor],
-             source: Source, sets: int = 1, seed: int = SEEDS) -> Retrieval:
+def evaluate(
+    embed_images: Callable[[np.ndarray], Tensor],
+    embed_texts: Callable[[Sequence[str]], Tensor],
+    source: Source,
+    sets: int = 1,
+    seed: int = SEEDS,
+) -> Retrieval:
     """Top-1 of 256 by cosine, over `sets` fixed disjoint sets.
 
     Args:
@@ -55,7 +68,9 @@ def evaluate(embed_images: Callable[[np.ndarray], Tensor], embed_texts: Callable
     right = torch.zeros(2, dtype=torch.int64)
     for k in range(sets):
         some = samples[k * SET : (k + 1) * SET]
-        images = F.normalize(embed_images(np.stack([s.image for s in some if s.image is not None])), dim=1)
+        images = F.normalize(
+            embed_images(np.stack([s.image for s in some if s.image is not None])), dim=1
+        )
         texts = F.normalize(embed_texts([s.caption for s in some]), dim=1)
         likeness = images @ texts.T  # (256 pictures, 256 captions)
         own = torch.arange(SET, device=likeness.device)

@@ -1,4 +1,5 @@
-"""Do word maps point? Maps of cross-attention against the true mask of what a word names, on pictures of a source."""
+"""Do word maps point? Maps of cross-attention against the true mask of what a word names, on
+pictures of a source."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,19 +14,19 @@ from fromnoise.data.loader import to_tensor
 from fromnoise.data.source import Sample, Source
 from fromnoise.diffusion.samplers.base import Query
 from fromnoise.pipeline.generate import answering
+from fromnoise.pipeline.inside.trace import END, START, Trace, Word
 from fromnoise.pipeline.request import GenerationRequest
-from fromnoise.pipeline.trace import END, START, Trace, Word
 
 SEEDS = 9_000_000_000  # pictures for this measurement and nothing else
-# from a map's least to its most, chosen on 250 other pictures (seeds from 9.1e9): what fills the picture draws weaker
-# and wider attention than what stands in it
+# from a map's least to its most, chosen on 250 other pictures (seeds from 9.1e9): what fills the
+# picture draws weaker and wider attention than what stands in it
 INSIDE, OUTSIDE = 0.6, 0.25
 
 
 @dataclass(frozen=True)
 class Pointing:
-    """Intersection over union of thresholded maps with the mask: of the word itself, and of another word of the same
-    caption, drawn by lot. Each (n,)."""
+    """Intersection over union of thresholded maps with the mask: of the word itself, and of another
+    word of the same caption, drawn by lot. Each (n,)."""
 
     own: np.ndarray
     other: np.ndarray
@@ -33,11 +34,17 @@ class Pointing:
     def figures(self) -> dict[str, tuple[float, float]]:
         """Means and standard errors; `above` is that of the paired difference."""
         rows = {"own": self.own, "other": self.other, "above": self.own - self.other}
-        return {name: (float(v.mean()), float(v.std(ddof=1) / len(v) ** 0.5)) for name, v in rows.items()}
+        return {
+            name: (float(v.mean()), float(v.std(ddof=1) / len(v) ** 0.5))
+            for name, v in rows.items()
+        }
 
 
-def scenes(source: Source, inside: str, outside: str, n: int, seed: int) -> Iterator[tuple[int, Sample, list[str]]]:
-    """(seed, sample, [the words for what is in the mask, for what is not]) of n samples whose captions have both."""
+def scenes(
+    source: Source, inside: str, outside: str, n: int, seed: int
+) -> Iterator[tuple[int, Sample, list[str]]]:
+    """(seed, sample, [the words for what is in the mask, for what is not]) of n samples whose
+    captions have both."""
     found = 0
     while found < n:
         sample = source.sample(seed)
@@ -50,8 +57,11 @@ def scenes(source: Source, inside: str, outside: str, n: int, seed: int) -> Iter
 
 
 def _phrase(sample: Sample, source: Source, attribute: str) -> str:
-    """What the caption calls its value of an attribute, the longest of its names; "" where it does not."""
-    names = source.names(attribute)[sample.attributes[attribute]] if attribute in sample.stated else ()
+    """What the caption calls its value of an attribute, the longest of its names; "" where it does
+    not."""
+    names = (
+        source.names(attribute)[sample.attributes[attribute]] if attribute in sample.stated else ()
+    )
     return max((name for name in names if name in sample.caption), key=len, default="")
 
 
@@ -74,26 +84,37 @@ def _mask(map: Tensor, size: int, level: float) -> np.ndarray:
 
 
 @torch.inference_mode()
-def evaluate(engine: Engine, source: Source, inside: str, outside: str, n: int = 200, seed: int = SEEDS
-             ) -> tuple[Pointing, Pointing]:  # fmt: skip
-    """(of the words for what the mask holds, of the words for what it leaves), on pictures of the source with noise of
-    the schedule's middle, maps averaged over layers and heads."""
+def evaluate(
+    engine: Engine, source: Source, inside: str, outside: str, n: int = 200, seed: int = SEEDS
+) -> tuple[Pointing, Pointing]:
+    """(of the words for what the mask holds, of the words for what it leaves), on pictures of the
+    source with noise of the schedule's middle, maps averaged over layers and heads."""
     model = engine.model
     sigma = float(model.schedule.sigmas[len(model.schedule) // 2])
     rng, rows = np.random.default_rng(seed), []
     for at, sample, phrases in scenes(source, inside, outside, n, seed):
         assert sample.image is not None and sample.mask is not None  # noqa: PT018
-        request = GenerationRequest.of(prompt=sample.caption, cfg=1, seed=at % 2**32).resolved(model)
+        request = GenerationRequest.of(prompt=sample.caption, cfg=1, seed=at % 2**32).resolved(
+            model
+        )
         trace = Trace(model, request)
-        x0 = model.vae.to_latents(to_tensor(sample.image[None]).to(next(model.vae.parameters()))).float().cpu()
+        x0 = (
+            model.vae.to_latents(to_tensor(sample.image[None]).to(next(model.vae.parameters())))
+            .float()
+            .cpu()
+        )
         noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(at % 2**32))
         answer, _ = answering(model, engine.unet, request, [sample.caption], None, trace.look)
         answer(Query(x0 + sigma * noise, sigma, 0))
         row = []
-        for phrase, mask, level in zip(phrases, (sample.mask, ~sample.mask), (INSIDE, OUTSIDE), strict=True):
+        for phrase, mask, level in zip(
+            phrases, (sample.mask, ~sample.mask), (INSIDE, OUTSIDE), strict=True
+        ):
             own, others = _split(trace.calls[0][0].words, sample.caption, phrase)
             for words in (own, [others[int(rng.integers(len(others)))]]):
-                found = _mask(torch.stack([trace.map(word) for word in words]).sum(0), source.size, level)
+                found = _mask(
+                    torch.stack([trace.map(word) for word in words]).sum(0), source.size, level
+                )
                 row.append((found & mask).sum() / (found | mask).sum())
         rows.append(row)
     values = np.array(rows)

@@ -1,4 +1,5 @@
-"""Attention: the plain layer, the transformer of the U-Net, and the one-headed attention of the autoencoder."""
+"""Attention: the plain layer, the transformer of the U-Net, and the one-headed attention of the
+autoencoder."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +11,9 @@ from torch.nn import functional as F
 from fromnoise.models.layers import zeroed
 
 KeyValue = tuple[Tensor, Tensor]  # each (B, heads, N, dim/heads)
-Record = dict[str, Any] | Callable[[str, Tensor], Any]  # a dict to fill, or a function of (layer name, map)
+Record = (
+    dict[str, Any] | Callable[[str, Tensor], Any]
+)  # a dict to fill, or a function of (layer name, map)
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
@@ -24,17 +27,22 @@ def merge_heads(x: Tensor) -> Tensor:
 
 
 def attention_map(q: Tensor, k: Tensor) -> Tensor:
-    """softmax(q kᵀ/√d): q (B, heads, M, d), k (B, heads, N, d) → (B, heads, M, N), rows sum to 1; no gradient."""
+    """softmax(q kᵀ/√d): q (B, heads, M, d), k (B, heads, N, d) → (B, heads, M, N), rows sum to 1;
+    no gradient."""
     with torch.no_grad():
         return (q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5).softmax(-1)
 
 
 class Attention(nn.Module):
-    """softmax(q kᵀ/√d) v (Vaswani 2017, eq. 1): x (B, M, dim) attends to itself, or to given keys and values."""
+    """softmax(q kᵀ/√d) v (Vaswani 2017, eq. 1): x (B, M, dim) attends to itself, or to given keys
+    and values."""
 
     def __init__(self, dim: int, heads: int, context_dim: int | None = None):
         super().__init__()
-        self.heads, self.name = heads, ""  # the name, set by the U-Net, is that of its map in a record
+        self.heads, self.name = (
+            heads,
+            "",
+        )  # the name, set by the U-Net, is that of its map in a record
         self.to_q = nn.Linear(dim, dim, bias=False)
         self.to_k = nn.Linear(context_dim or dim, dim, bias=False)
         self.to_v = nn.Linear(context_dim or dim, dim, bias=False)
@@ -42,9 +50,13 @@ class Attention(nn.Module):
 
     def project(self, context: Tensor) -> KeyValue:
         """Keys and values of a context (B, N, context_dim)."""
-        return split_heads(self.to_k(context), self.heads), split_heads(self.to_v(context), self.heads)
+        return split_heads(self.to_k(context), self.heads), split_heads(
+            self.to_v(context), self.heads
+        )
 
-    def forward(self, x: Tensor, projected: KeyValue | None = None, record: Record | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, projected: KeyValue | None = None, record: Record | None = None
+    ) -> Tensor:
         q = split_heads(self.to_q(x), self.heads)
         k, v = projected or self.project(x)
         if record is not None:
@@ -53,7 +65,8 @@ class Attention(nn.Module):
 
 
 class GEGLU(nn.Module):
-    """a·gelu(b) with [a, b] = W x (Shazeer 2020): (B, N, dim) → (B, N, out). gelu by erf, not by tanh."""
+    """a·gelu(b) with [a, b] = W x (Shazeer 2020): (B, N, dim) → (B, N, out). gelu by erf, not by
+    tanh."""
 
     def __init__(self, dim: int, out: int):
         super().__init__()
@@ -69,7 +82,9 @@ class FeedForward(nn.Module):
 
     def __init__(self, dim: int):
         super().__init__()
-        self.net = nn.Sequential(GEGLU(dim, 4 * dim), nn.Identity(), nn.Linear(4 * dim, dim))  # 1 was a dropout
+        self.net = nn.Sequential(
+            GEGLU(dim, 4 * dim), nn.Identity(), nn.Linear(4 * dim, dim)
+        )  # 1 was a dropout
 
     def forward(self, x: Tensor) -> Tensor:
         return self.net(x)
@@ -87,28 +102,39 @@ class TransformerBlock(nn.Module):
         self.norm3 = nn.LayerNorm(dim)
         self.ff = FeedForward(dim)
 
-    def forward(self, x: Tensor, projected: dict[str, KeyValue], record: Record | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, projected: dict[str, KeyValue], record: Record | None = None
+    ) -> Tensor:
         x = x + self.attn1(self.norm1(x))
         x = x + self.attn2(self.norm2(x), projected[self.attn2.name], record)
         return x + self.ff(self.norm3(x))
 
 
 class Transformer(nn.Module):
-    """A picture as a sequence of pixels, through transformer blocks, and back: (B, C, H, W) → (B, C, H, W)."""
+    """A picture as a sequence of pixels, through transformer blocks, and back: (B, C, H, W) → (B,
+    C, H, W)."""
 
-    def __init__(self, dim: int, heads: int, context_dim: int, depth: int, groups: int, linear: bool):
+    def __init__(
+        self, dim: int, heads: int, context_dim: int, depth: int, groups: int, linear: bool
+    ):
         super().__init__()
         self.linear = linear
         self.norm = nn.GroupNorm(groups, dim, eps=1e-6)  # the resnets beside it have 1e-5
         self.proj_in = nn.Linear(dim, dim) if linear else nn.Conv2d(dim, dim, 1)
-        self.transformer_blocks = nn.ModuleList(TransformerBlock(dim, heads, context_dim) for _ in range(depth))
+        self.transformer_blocks = nn.ModuleList(
+            TransformerBlock(dim, heads, context_dim) for _ in range(depth)
+        )
         self.proj_out = zeroed(nn.Linear(dim, dim) if linear else nn.Conv2d(dim, dim, 1))
 
-    def forward(self, x: Tensor, projected: dict[str, KeyValue], record: Record | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, projected: dict[str, KeyValue], record: Record | None = None
+    ) -> Tensor:
         h = self.norm(x)
         if not self.linear:
             h = self.proj_in(h)
-        h = h.permute(0, 2, 3, 1).flatten(1, 2).contiguous()  # (B, HW, C), a copy on CUDA, whose norm gives NCHW
+        h = (
+            h.permute(0, 2, 3, 1).flatten(1, 2).contiguous()
+        )  # (B, HW, C), a copy on CUDA, whose norm gives NCHW
         if self.linear:
             h = self.proj_in(h)
         for block in self.transformer_blocks:
@@ -120,12 +146,17 @@ class Transformer(nn.Module):
 
 
 class PixelAttention(nn.Module):
-    """The autoencoder's: every pixel attends to every pixel by one head, (B, C, H, W) → (B, C, H, W)."""
+    """The autoencoder's: every pixel attends to every pixel by one head, (B, C, H, W) → (B, C, H,
+    W)."""
 
     def __init__(self, dim: int, groups: int):
         super().__init__()
         self.group_norm = nn.GroupNorm(groups, dim, eps=1e-6)
-        self.to_q, self.to_k, self.to_v = nn.Linear(dim, dim), nn.Linear(dim, dim), nn.Linear(dim, dim)
+        self.to_q, self.to_k, self.to_v = (
+            nn.Linear(dim, dim),
+            nn.Linear(dim, dim),
+            nn.Linear(dim, dim),
+        )
         self.to_out = nn.Sequential(nn.Linear(dim, dim))
 
     def forward(self, x: Tensor) -> Tensor:

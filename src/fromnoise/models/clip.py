@@ -1,6 +1,7 @@
-"""CLIP's text tower: captions → states the U-Net attends to, and one vector of each (Radford 2021)."""
+"""CLIP's text tower: captions → states the U-Net attends to, and one vector of each (Radford
+2021)."""
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -8,11 +9,8 @@ from torch.nn import functional as F
 
 from fromnoise.errors import BadInput, UnknownName
 from fromnoise.models.attention import merge_heads, split_heads
-from fromnoise.models.config import CLIPTextConfig
+from fromnoise.models.config import CLIPTextConfig, CLIPVisionConfig
 from fromnoise.models.layers import ACTIVATIONS
-
-if TYPE_CHECKING:
-    from fromnoise.models.clip_vision import CLIPVisionConfig
 
 
 class TextOutput(NamedTuple):
@@ -20,13 +18,15 @@ class TextOutput(NamedTuple):
 
     last_hidden: Tensor  # (B, N, dim) after the final norm: the usual context
     pooled: Tensor  # (B, dim) of it, at the first end-of-text token
-    hidden_states: tuple[Tensor, ...]  # embeddings, then each layer's output, all (B, N, dim) before the final norm
+    hidden_states: tuple[
+        Tensor, ...
+    ]  # embeddings, then each layer's output, all (B, N, dim) before the final norm
     embeds: Tensor | None  # (B, projection_dim), not normalized; None without a projection
 
 
 class SelfAttention(nn.Module):
-    """(B, N, dim) → (B, N, dim); causal: a token sees itself and those before it. mask: in its place what each token
-    sees, (B, 1, N, N) bool, true where token i sees token j."""
+    """(B, N, dim) → (B, N, dim); causal: a token sees itself and those before it. mask: in its
+    place what each token sees, (B, 1, N, N) bool, true where token i sees token j."""
 
     def __init__(self, dim: int, heads: int, causal: bool):
         super().__init__()
@@ -35,7 +35,10 @@ class SelfAttention(nn.Module):
         self.v_proj, self.out_proj = nn.Linear(dim, dim), nn.Linear(dim, dim)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        q, k, v = (split_heads(project(x), self.heads) for project in (self.q_proj, self.k_proj, self.v_proj))
+        q, k, v = (
+            split_heads(project(x), self.heads)
+            for project in (self.q_proj, self.k_proj, self.v_proj)
+        )
         out = F.scaled_dot_product_attention(q, k, v, mask, is_causal=self.causal and mask is None)
         return self.out_proj(merge_heads(out))
 
@@ -57,7 +60,7 @@ class MLP(nn.Module):
 class Layer(nn.Module):
     """Pre-norm transformer layer."""
 
-    def __init__(self, config: "CLIPTextConfig | CLIPVisionConfig", causal: bool):
+    def __init__(self, config: CLIPTextConfig | CLIPVisionConfig, causal: bool):
         super().__init__()
         self.self_attn = SelfAttention(config.dim, config.heads, causal)
         self.layer_norm1 = nn.LayerNorm(config.dim)
@@ -72,12 +75,18 @@ class Layer(nn.Module):
 class LayerStack(nn.Module):
     """The layers; gives the input and every layer's output."""
 
-    def __init__(self, config: "CLIPTextConfig | CLIPVisionConfig", causal: bool):
+    def __init__(self, config: CLIPTextConfig | CLIPVisionConfig, causal: bool):
         super().__init__()
         self.layers = nn.ModuleList(Layer(config, causal) for _ in range(config.layers))
-        # Radford 2021 §2.5 and its code: residual branches shrink with depth, so that their sum keeps its size
+        # Radford 2021 §2.5 and its code: residual branches shrink with depth, so that their sum
+        # keeps its size
         attention, branch = config.dim**-0.5, (2 * config.layers) ** -0.5
-        scales = {"q_proj": attention, "k_proj": attention, "v_proj": attention, "out_proj": attention * branch}
+        scales = {
+            "q_proj": attention,
+            "k_proj": attention,
+            "v_proj": attention,
+            "out_proj": attention * branch,
+        }
         scales |= {"fc1": (2 * config.dim) ** -0.5, "fc2": attention * branch}
         for name, module in self.named_modules():
             if isinstance(module, nn.Linear):
@@ -98,8 +107,9 @@ class TextEmbeddings(nn.Module):
         super().__init__()
         self.token_embedding = nn.Embedding(config.vocab_size, config.dim)
         self.position_embedding = nn.Embedding(config.max_length, config.dim)
-        # far above CLIP's 0.02: there the layers' first outputs drown which word a state stands on, and a short
-        # training never digs it out again (a linear reader found 8 of 10 objects in these states, 3 in those)
+        # far above CLIP's 0.02: there the layers' first outputs drown which word a state stands on,
+        # and a short training never digs it out again (a linear reader found 8 of 10 objects in
+        # these states, 3 in those)
         nn.init.normal_(self.token_embedding.weight, std=0.5)
         nn.init.normal_(self.position_embedding.weight, std=0.1)
 
@@ -130,14 +140,25 @@ class CLIPText(nn.Module):
             nn.init.normal_(self.text_projection.weight, std=config.dim**-0.5)
 
     def forward(self, ids: Tensor, seen: Tensor | None = None) -> TextOutput:
-        """ids (B, N) int64, N ≤ max_length, each row with at least one eos_id. Raises BadInput if N is too long.
-        seen: (B, N) bool, false for tokens that none sees, not even themselves; each row's first must be seen."""
+        """ids (B, N) int64, N ≤ max_length, each row with at least one eos_id. Raises BadInput if N
+        is too long. seen: (B, N) bool, false for tokens that none sees, not even themselves; each
+        row's first must be seen."""
         if ids.shape[1] > self.config.max_length:
             limit = self.config.max_length
-            raise BadInput(f"{ids.shape[1]} tokens, the encoder reads {limit}", f"shorten the text to {limit} tokens")
+            raise BadInput(
+                f"{ids.shape[1]} tokens, the encoder reads {limit}",
+                f"shorten the text to {limit} tokens",
+            )
         mask = None if seen is None else seen[:, None, None].expand(-1, -1, ids.shape[1], -1).tril()
         states = self.text_model.encoder(self.text_model.embeddings(ids), mask)
         last = self.text_model.final_layer_norm(states[-1])
-        end = (ids == self.config.eos_id).int().argmax(1)  # the first one: padding may be the same id
+        end = (
+            (ids == self.config.eos_id).int().argmax(1)
+        )  # the first one: padding may be the same id
         pooled = last[torch.arange(len(ids), device=ids.device), end]
-        return TextOutput(last, pooled, states, None if self.text_projection is None else self.text_projection(pooled))
+        return TextOutput(
+            last,
+            pooled,
+            states,
+            None if self.text_projection is None else self.text_projection(pooled),
+        )

@@ -1,6 +1,6 @@
-"""CLIP's image tower as a vision transformer: images → the space shared with captions (Radford 2021)."""
+"""CLIP's image tower as a vision transformer: images → the space shared with captions (Radford
+2021)."""
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from fromnoise.errors import BadInput
 from fromnoise.models.clip import LayerStack
-from fromnoise.models.config import check_heads
+from fromnoise.models.config import CLIPVisionConfig
 
 
 class VisionOutput(NamedTuple):
@@ -20,23 +20,6 @@ class VisionOutput(NamedTuple):
     embeds: Tensor  # (B, projection_dim), not normalized
 
 
-@dataclass(frozen=True)
-class CLIPVisionConfig:
-    """CLIP's image tower: a vision transformer. Raises BadInput."""
-
-    image_size: int = 224
-    patch_size: int = 32
-    dim: int = 768
-    layers: int = 12
-    heads: int = 12
-    mlp_dim: int = 3072
-    activation: str = "quick_gelu"
-    projection_dim: int = 512
-
-    def __post_init__(self) -> None:
-        check_heads(self.dim, self.heads)
-
-
 class VisionEmbeddings(nn.Module):
     """Image (B, 3, S, S) → class token and patches, with positions (B, 1 + (S/patch)², dim)."""
 
@@ -44,8 +27,12 @@ class VisionEmbeddings(nn.Module):
         super().__init__()
         self.class_embedding = nn.Parameter(torch.empty(config.dim))
         nn.init.normal_(self.class_embedding, std=config.dim**-0.5)
-        self.patch_embedding = nn.Conv2d(3, config.dim, config.patch_size, stride=config.patch_size, bias=False)
-        self.position_embedding = nn.Embedding(1 + (config.image_size // config.patch_size) ** 2, config.dim)
+        self.patch_embedding = nn.Conv2d(
+            3, config.dim, config.patch_size, stride=config.patch_size, bias=False
+        )
+        self.position_embedding = nn.Embedding(
+            1 + (config.image_size // config.patch_size) ** 2, config.dim
+        )
         nn.init.normal_(self.position_embedding.weight, std=config.dim**-0.5)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -76,10 +63,14 @@ class CLIPVision(nn.Module):
         nn.init.normal_(self.visual_projection.weight, std=config.dim**-0.5)
 
     def forward(self, image: Tensor) -> VisionOutput:
-        """image (B, 3, image_size, image_size), normalized as in training. Raises BadInput for another size."""
+        """image (B, 3, image_size, image_size), normalized as in training. Raises BadInput for
+        another size."""
         size = self.config.image_size
         if image.shape[-2:] != (size, size):
-            raise BadInput(f"an image of {tuple(image.shape[-2:])}, the encoder sees {size}×{size}", f"scale to {size}")
+            raise BadInput(
+                f"an image of {tuple(image.shape[-2:])}, the encoder sees {size}×{size}",
+                f"scale to {size}",
+            )
         tower = self.vision_model
         states = tower.encoder(tower.pre_layrnorm(tower.embeddings(image)))
         pooled = tower.post_layernorm(states[-1][:, 0])

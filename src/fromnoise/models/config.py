@@ -1,7 +1,8 @@
-"""What the networks are built from: frozen configurations of the U-Net, the autoencoder and CLIP's two towers.
+"""What the networks are built from: frozen configurations of the U-Net, the autoencoder and CLIP's
+two towers.
 
-The defaults are those of Stable Diffusion 1.5; names of other libraries are translated in checkpoints/formats only.
-"""
+The defaults are those of Stable Diffusion 1.5; names of other libraries are translated in
+checkpoints/formats only."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -17,23 +18,34 @@ def check(config: Any, *rules: tuple[bool, str, str]) -> None:
 
 def divides(widths: tuple[int, ...], groups: int) -> tuple[bool, str, str]:
     wrong = f"widths {widths} do not divide into {groups} groups"
-    return all(c % groups == 0 for c in widths), wrong, "choose norm_groups that divides every width"
+    return (
+        all(c % groups == 0 for c in widths),
+        wrong,
+        "choose norm_groups that divides every width",
+    )
 
 
 @dataclass(frozen=True)
 class UNetConfig:
-    """One level a resolution, from the finest to the coarsest; every tuple has one entry a level. Raises BadInput."""
+    """One level a resolution, from the finest to the coarsest; every tuple has one entry a level.
+    Raises BadInput."""
 
     in_channels: int = 4  # of x and what is concatenated to it (inpainting: 9)
     out_channels: int = 4
     block_out_channels: tuple[int, ...] = (320, 640, 1280, 1280)
     layers_per_block: int = 2  # residual blocks a level on the way down; one more on the way up
     attention: tuple[bool, ...] = (True, True, True, False)  # which levels hold transformers
-    heads: tuple[int, ...] = (8, 8, 8, 8)  # a head COUNT (diffusers writes it as `attention_head_dim`)
+    heads: tuple[int, ...] = (
+        8,
+        8,
+        8,
+        8,
+    )  # a head COUNT (diffusers writes it as `attention_head_dim`)
     context_dim: int = 768  # width of the text encoder's states
     transformer_depth: int = 1  # transformer blocks in a transformer
     norm_groups: int = 32
-    linear_projection: bool = False  # into and out of a transformer: Linear (SD 2) instead of a 1×1 convolution (SD 1)
+    # into and out of a transformer: Linear (SD 2) instead of a 1×1 convolution (SD 1)
+    linear_projection: bool = False
     sample_size: int = 64  # latent side the network was trained at; a default only, any side works
     flip_sin_to_cos: bool = True  # time embedding is [cos, sin] instead of [sin, cos]
     freq_shift: int = 0  # lowest frequency is 10000^(−(n−1)/(n−shift)) of n
@@ -44,16 +56,27 @@ class UNetConfig:
         levels, mid = len(self.block_out_channels), len(self.block_out_channels) - 1
         same = levels == len(self.attention) == len(self.heads)
         apart = "block_out_channels, attention and heads differ in length"
-        check(self, (same, apart, "give one entry a level to each"), divides(self.block_out_channels, self.norm_groups))
-        for i, (c, on, heads) in enumerate(zip(self.block_out_channels, self.attention, self.heads, strict=True)):
+        check(
+            self,
+            (same, apart, "give one entry a level to each"),
+            divides(self.block_out_channels, self.norm_groups),
+        )
+        for i, (c, on, heads) in enumerate(
+            zip(self.block_out_channels, self.attention, self.heads, strict=True)
+        ):
             used = on or (i == mid and self.mid_attention)
-            rule = not used or c % heads == 0, f"width {c} does not divide into {heads} heads", "change heads"
+            rule = (
+                not used or c % heads == 0,
+                f"width {c} does not divide into {heads} heads",
+                "change heads",
+            )
             check(self, rule)
 
 
 @dataclass(frozen=True)
 class VAEConfig:
-    """The KL autoencoder; levels from the finest to the coarsest, all but the last halve the side. Raises BadInput."""
+    """The KL autoencoder; levels from the finest to the coarsest, all but the last halve the side.
+    Raises BadInput."""
 
     in_channels: int = 3
     out_channels: int = 3
@@ -63,7 +86,8 @@ class VAEConfig:
     norm_groups: int = 32
     mid_attention: bool = True  # one attention over all pixels of the coarsest level
     quant_conv: bool = True  # 1×1 convolutions on both sides of the latent space
-    scaling_factor: float = 0.18215  # latents = (z − shift_factor) · scaling_factor, of about unit variance
+    # latents = (z − shift_factor) · scaling_factor, of about unit variance
+    scaling_factor: float = 0.18215
     shift_factor: float = 0.0
     sample_size: int = 512  # pixel side it was trained at; a default only
 
@@ -94,7 +118,25 @@ class CLIPTextConfig:
     max_length: int = 77  # tokens, begin and end included
     activation: str = "quick_gelu"
     projection_dim: int | None = None  # None: no projection into the space shared with images
-    eos_id: int = 49407  # the state at its first place is the pooled one (files that say 2 mean the highest id)
+    # the state at its first place is the pooled one (files that say 2 mean the highest id)
+    eos_id: int = 49407
+
+    def __post_init__(self) -> None:
+        check_heads(self.dim, self.heads)
+
+
+@dataclass(frozen=True)
+class CLIPVisionConfig:
+    """CLIP's image tower: a vision transformer. Raises BadInput."""
+
+    image_size: int = 224
+    patch_size: int = 32
+    dim: int = 768
+    layers: int = 12
+    heads: int = 12
+    mlp_dim: int = 3072
+    activation: str = "quick_gelu"
+    projection_dim: int = 512
 
     def __post_init__(self) -> None:
         check_heads(self.dim, self.heads)

@@ -1,4 +1,5 @@
-"""Pieces that the U-Net and the autoencoder share: residual blocks, resampling, the embedding of time, activations."""
+"""Pieces that the U-Net and the autoencoder share: residual blocks, resampling, the embedding of
+time, activations."""
 
 import math
 from collections.abc import Callable
@@ -12,7 +13,8 @@ M = TypeVar("M", bound=nn.Module)
 
 
 def quick_gelu(x: Tensor) -> Tensor:
-    """x·σ(1.702 x): OpenAI CLIP's approximation, not to be confused with gelu by erf or tanh (Hendrycks 2016)."""
+    """x·σ(1.702 x): OpenAI CLIP's approximation, not to be confused with gelu by erf or tanh
+    (Hendrycks 2016)."""
     return x * torch.sigmoid(1.702 * x)
 
 
@@ -20,28 +22,36 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"quick_gelu": quick_gelu, 
 
 
 def zeroed(module: M) -> M:
-    """The module with all parameters 0: a residual branch that starts as nothing (Goyal 2017, Dhariwal 2021)."""
+    """The module with all parameters 0: a residual branch that starts as nothing (Goyal 2017,
+    Dhariwal 2021)."""
     for p in module.parameters():
         nn.init.zeros_(p)
     return module
 
 
-def timestep_embedding(t: Tensor, dim: int, flip_sin_to_cos: bool = True, freq_shift: int = 0) -> Tensor:
-    """Sinusoids of time (Ho 2020, after Vaswani 2017 §3.5): t (B,), fractions allowed → (B, dim) float32.
+def timestep_embedding(
+    t: Tensor, dim: int, flip_sin_to_cos: bool = True, freq_shift: int = 0
+) -> Tensor:
+    """Sinusoids of time (Ho 2020, after Vaswani 2017 §3.5): t (B,), fractions allowed → (B, dim)
+    float32.
 
     Frequencies fall from 1 to about 1/10000. Order is [sin, cos], or [cos, sin] if flipped.
     Always float32, as every trained network has seen it: cast the result.
     """
     half = dim // 2
-    exponent = -math.log(10000) * torch.arange(half, dtype=torch.float32, device=t.device) / (half - freq_shift)
+    exponent = (
+        -math.log(10000)
+        * torch.arange(half, dtype=torch.float32, device=t.device)
+        / (half - freq_shift)
+    )
     angle = t.float()[:, None] * exponent.exp()  # (B, dim/2)
     parts = (angle.cos(), angle.sin()) if flip_sin_to_cos else (angle.sin(), angle.cos())
     return F.pad(torch.cat(parts, 1), (0, dim % 2))
 
 
 class TimeEmbedding(nn.Module):
-    """Two linear layers over the sinusoids: (B, dim) → (B, out). Where the network takes its guidance scale as an
-    input, the sinusoids of that, (B, cond_dim), are added first."""
+    """Two linear layers over the sinusoids: (B, dim) → (B, out). Where the network takes its
+    guidance scale as an input, the sinusoids of that, (B, cond_dim), are added first."""
 
     def __init__(self, dim: int, out: int, cond_dim: int | None = None):
         super().__init__()
@@ -56,12 +66,15 @@ class TimeEmbedding(nn.Module):
 
 
 class ResnetBlock(nn.Module):
-    """Residual block (He 2016, pre-activation): norm, SiLU, conv, + time, norm, SiLU, conv, + shortcut.
+    """Residual block (He 2016, pre-activation): norm, SiLU, conv, + time, norm, SiLU, conv, +
+    shortcut.
 
     x (B, C, H, W) → (B, C', H, W). `emb` (B, emb_dim) is the time embedding, already through SiLU.
     """
 
-    def __init__(self, inp: int, out: int, groups: int, emb_dim: int | None = None, eps: float = 1e-5):
+    def __init__(
+        self, inp: int, out: int, groups: int, emb_dim: int | None = None, eps: float = 1e-5
+    ):
         super().__init__()
         self.norm1 = nn.GroupNorm(groups, inp, eps=eps)
         self.conv1 = nn.Conv2d(inp, out, 3, padding=1)
@@ -81,8 +94,8 @@ class ResnetBlock(nn.Module):
 class Downsample(nn.Module):
     """Halve the side by a strided convolution: (B, C, H, W) → (B, C, H/2, W/2).
 
-    Symmetric padding (U-Net): odd sides round up. Else (autoencoder) one row below and one column right only.
-    """
+    Symmetric padding (U-Net): odd sides round up. Else (autoencoder) one row below and one column
+    right only."""
 
     def __init__(self, channels: int, symmetric: bool):
         super().__init__()
@@ -94,11 +107,14 @@ class Downsample(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Repeat pixels, then convolve: (B, C, H, W) → (B, C, 2H, 2W), or to `size` (a skip's, when a side was odd)."""
+    """Repeat pixels, then convolve: (B, C, H, W) → (B, C, 2H, 2W), or to `size` (a skip's, when a
+    side was odd)."""
 
     def __init__(self, channels: int):
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor, size: torch.Size | None = None) -> Tensor:
-        return self.conv(F.interpolate(x, size=size or [2 * n for n in x.shape[-2:]], mode="nearest"))
+        return self.conv(
+            F.interpolate(x, size=size or [2 * n for n in x.shape[-2:]], mode="nearest")
+        )

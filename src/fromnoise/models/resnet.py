@@ -1,8 +1,8 @@
-"""Residual networks that read pictures: the trunk of CLIP's other image tower (Radford 2021, §2.4) and of the judge.
+"""Residual networks that read pictures: the trunk of CLIP's other image tower (Radford 2021, §2.4)
+and of the judge.
 
-Small data decides: after 28,000 pictures and the same minutes this tower found 74 of 100 captions among 256, the
-vision transformer 31.
-"""
+Small data decides: after 28,000 pictures and the same minutes this tower found 74 of 100 captions
+among 256, the vision transformer 31."""
 
 from dataclasses import dataclass
 
@@ -16,7 +16,8 @@ from fromnoise.models.config import check
 
 @dataclass(frozen=True)
 class CLIPResNetConfig:
-    """CLIP's image tower as a residual network; one width and one count of blocks a level. Raises BadInput."""
+    """CLIP's image tower as a residual network; one width and one count of blocks a level. Raises
+    BadInput."""
 
     image_size: int = 128  # it was trained at
     stem: int = 16  # channels at half the resolution
@@ -45,7 +46,8 @@ class Block(nn.Module):
 
 
 def trunk(stem: int, widths: tuple[int, ...], blocks: tuple[int, ...]) -> nn.Sequential:
-    """Pictures with coordinates (B, 5, H, W) → (B, widths[-1], H / 2^(levels + 1), …): every level halves the side."""
+    """Pictures with coordinates (B, 5, H, W) → (B, widths[-1], H / 2^(levels + 1), …): every level
+    halves the side."""
 
     def down(channels_in: int, channels_out: int) -> list[nn.Module]:
         conv = nn.Conv2d(channels_in, channels_out, 3, stride=2, padding=1, bias=False)
@@ -59,9 +61,11 @@ def trunk(stem: int, widths: tuple[int, ...], blocks: tuple[int, ...]) -> nn.Seq
 
 
 def with_coordinates(images: Tensor) -> Tensor:
-    """(B, 3, H, W) → (B, 5, H, W): two more channels say where a pixel is (Liu 2018, CoordConv); channels last, a fifth
-    faster on CPUs."""
-    lines = [torch.linspace(-1, 1, n, dtype=images.dtype, device=images.device) for n in images.shape[2:]]
+    """(B, 3, H, W) → (B, 5, H, W): two more channels say where a pixel is (Liu 2018, CoordConv);
+    channels last, a fifth faster on CPUs."""
+    lines = [
+        torch.linspace(-1, 1, n, dtype=images.dtype, device=images.device) for n in images.shape[2:]
+    ]
     coordinates = torch.stack(torch.meshgrid(*lines, indexing="ij")).expand(len(images), -1, -1, -1)
     return torch.cat([images, coordinates], 1).contiguous(memory_format=torch.channels_last)
 
@@ -82,8 +86,8 @@ class CLIPResNet(nn.Module):
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, image: Tensor) -> VisionOutput:
-        """image (B, 3, H, W) in [−1, 1], of any size; trained at `image_size`. States are each level's places
-        (B, 1 + h·w, C), their mean before them."""
+        """image (B, 3, H, W) in [−1, 1], of any size; trained at `image_size`. States are each
+        level's places (B, 1 + h·w, C), their mean before them."""
         x, states = with_coordinates(image), []
         for layer in self.body:
             x = layer(x)

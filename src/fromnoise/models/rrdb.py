@@ -1,4 +1,5 @@
-"""Networks that enlarge pictures: ESRGAN's residual-in-residual dense blocks, and Real-ESRGAN's small plain network."""
+"""Networks that enlarge pictures: ESRGAN's residual-in-residual dense blocks, and Real-ESRGAN's
+small plain network."""
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +17,8 @@ def _leaky(x: Tensor) -> Tensor:
 
 
 class DenseBlock(nn.Module):
-    """Five convolutions, each of which sees all that came before it: (B, width, H, W) → the same."""
+    """Five convolutions, each of which sees all that came before it: (B, width, H, W) → the
+    same."""
 
     def __init__(self, width: int, growth: int):
         super().__init__()
@@ -44,12 +46,19 @@ class RRDB(nn.Module):
 class RRDBNet(nn.Module):
     """Picture (B, 3, H, W) in [0, 1] → (B, 3, scale·H, scale·W), about [0, 1], not clipped.
 
-    `doublings` times twice the side by its nearest pixels (Wang 2018). `unshuffle` u: u×u pixels first become one of
-    u² times the channels, so that scale = 2**doublings / u; a picture that does not divide by u is mirrored at its
-    right and lower edge (Wang 2021 "Real-ESRGAN", §3.2). Parameters are named as in Real-ESRGAN.
-    """
+    `doublings` times twice the side by its nearest pixels (Wang 2018). `unshuffle` u: u×u pixels
+    first become one of u² times the channels, so that scale = 2**doublings / u; a picture that does
+    not divide by u is mirrored at its right and lower edge (Wang 2021 "Real-ESRGAN", §3.2).
+    Parameters are named as in Real-ESRGAN."""
 
-    def __init__(self, width: int = 64, blocks: int = 23, growth: int = 32, doublings: int = 2, unshuffle: int = 1):
+    def __init__(
+        self,
+        width: int = 64,
+        blocks: int = 23,
+        growth: int = 32,
+        doublings: int = 2,
+        unshuffle: int = 1,
+    ):
         super().__init__()
         self.doublings, self.unshuffle, self.scale = doublings, unshuffle, 2**doublings // unshuffle
         self.conv_first = _conv(3 * unshuffle**2, width)
@@ -69,18 +78,27 @@ class RRDBNet(nn.Module):
         height, width = image.shape[-2:]
         if self.unshuffle > 1:
             down, right = -height % self.unshuffle, -width % self.unshuffle
-            way = "reflect" if down < height and right < width else "replicate"  # one pixel has no mirror image
+            way = (
+                "reflect" if down < height and right < width else "replicate"
+            )  # one pixel has no mirror image
             image = F.pixel_unshuffle(F.pad(image, (0, right, 0, down), way), self.unshuffle)
         x = self.conv_first(image)
         x = x + self.conv_body(self.body(x))
         for i in range(self.doublings):
-            x = _leaky(self.get_submodule(f"conv_up{i + 1}")(F.interpolate(x, scale_factor=2, mode="nearest")))
-        return self.conv_last(_leaky(self.conv_hr(x)))[..., : height * self.scale, : width * self.scale]
+            x = _leaky(
+                self.get_submodule(f"conv_up{i + 1}")(
+                    F.interpolate(x, scale_factor=2, mode="nearest")
+                )
+            )
+        return self.conv_last(_leaky(self.conv_hr(x)))[
+            ..., : height * self.scale, : width * self.scale
+        ]
 
 
 class Compact(nn.Module):
-    """Picture (B, 3, H, W) in [0, 1] → (B, 3, scale·H, scale·W): plain convolutions, whose answer is added to the
-    picture's nearest pixels (SRVGGNetCompact of Real-ESRGAN: "realesr-general", "animevideo")."""
+    """Picture (B, 3, H, W) in [0, 1] → (B, 3, scale·H, scale·W): plain convolutions, whose answer
+    is added to the picture's nearest pixels (SRVGGNetCompact of Real-ESRGAN: "realesr-general",
+    "animevideo")."""
 
     def __init__(self, width: int = 64, convs: int = 16, scale: int = 4):
         super().__init__()

@@ -1,4 +1,5 @@
-"""The conditional U-Net: a noisy picture, a time and a text → what the schedule's prediction type asks for.
+"""The conditional U-Net: a noisy picture, a time and a text → what the schedule's prediction type
+asks for.
 
 Ronneberger 2015, Ho 2020, Rombach 2022 §3.3.
 """
@@ -13,11 +14,19 @@ from torch.nn import functional as F
 from fromnoise.errors import BadInput
 from fromnoise.models.attention import Attention, KeyValue, Record, Transformer
 from fromnoise.models.config import UNetConfig
-from fromnoise.models.layers import Downsample, ResnetBlock, TimeEmbedding, Upsample, timestep_embedding, zeroed
+from fromnoise.models.layers import (
+    Downsample,
+    ResnetBlock,
+    TimeEmbedding,
+    Upsample,
+    timestep_embedding,
+    zeroed,
+)
 
 
 class Residuals(NamedTuple):
-    """What a ControlNet adds: to each skip connection in the order they are made, and to the middle."""
+    """What a ControlNet adds: to each skip connection in the order they are made, and to the
+    middle."""
 
     skips: tuple[Tensor, ...]
     middle: Tensor
@@ -25,7 +34,8 @@ class Residuals(NamedTuple):
 
 @dataclass(frozen=True)
 class Conditioning:
-    """All that a U-Net is told beside x and t. A slot that the network has no use for must stay None."""
+    """All that a U-Net is told beside x and t. A slot that the network has no use for must stay
+    None."""
 
     context: Tensor  # (B, N, context_dim) states of the text encoder, for cross-attention
     pooled: Tensor | None = None  # (B, D) pooled text (SDXL)
@@ -33,7 +43,8 @@ class Conditioning:
     concat: Tensor | None = None  # (B or 1, C, H, W) channels put behind those of x (inpainting)
     residuals: Residuals | None = None  # ControlNet
     image_tokens: Tensor | None = None  # (B, M, context_dim) of an image prompt (IP-Adapter)
-    guidance: Tensor | None = None  # (B,) fp32, the scale, for a network distilled to follow it (LCM)
+    # (B,) fp32, the scale, for a network distilled to follow it (LCM)
+    guidance: Tensor | None = None
 
 
 def _resnet(config: UNetConfig, inp: int, out: int) -> ResnetBlock:
@@ -43,9 +54,15 @@ def _resnet(config: UNetConfig, inp: int, out: int) -> ResnetBlock:
 
 
 def _transformers(config: UNetConfig, level: int, count: int) -> nn.ModuleList:
-    width, heads, depth = config.block_out_channels[level], config.heads[level], config.transformer_depth
+    width, heads, depth = (
+        config.block_out_channels[level],
+        config.heads[level],
+        config.transformer_depth,
+    )
     groups, linear = config.norm_groups, config.linear_projection
-    return nn.ModuleList(Transformer(width, heads, config.context_dim, depth, groups, linear) for _ in range(count))
+    return nn.ModuleList(
+        Transformer(width, heads, config.context_dim, depth, groups, linear) for _ in range(count)
+    )
 
 
 class DownBlock(nn.Module):
@@ -61,7 +78,12 @@ class DownBlock(nn.Module):
         self.downsamplers = nn.ModuleList([] if last else [Downsample(out, symmetric=True)])
 
     def forward(
-        self, x: Tensor, emb: Tensor, skips: list[Tensor], projected: dict[str, KeyValue], record: Record | None
+        self,
+        x: Tensor,
+        emb: Tensor,
+        skips: list[Tensor],
+        projected: dict[str, KeyValue],
+        record: Record | None,
     ) -> Tensor:
         for i, resnet in enumerate(self.resnets):
             x = resnet(x, emb)
@@ -80,10 +102,14 @@ class MiddleBlock(nn.Module):
     def __init__(self, config: UNetConfig):
         super().__init__()
         width, attention = config.block_out_channels[-1], config.mid_attention
-        self.resnets = nn.ModuleList(_resnet(config, width, width) for _ in range(2 if attention else 1))
+        self.resnets = nn.ModuleList(
+            _resnet(config, width, width) for _ in range(2 if attention else 1)
+        )
         self.attentions = _transformers(config, -1, 1 if attention else 0)
 
-    def forward(self, x: Tensor, emb: Tensor, projected: dict[str, KeyValue], record: Record | None) -> Tensor:
+    def forward(
+        self, x: Tensor, emb: Tensor, projected: dict[str, KeyValue], record: Record | None
+    ) -> Tensor:
         x = self.resnets[0](x, emb)
         for transformer, resnet in zip(self.attentions, self.resnets[1:], strict=True):
             x = resnet(transformer(x, projected, record), emb)
@@ -97,11 +123,18 @@ class UpBlock(nn.Module):
         super().__init__()
         out = config.block_out_channels[level]
         self.resnets = nn.ModuleList(_resnet(config, inp, out) for inp in inputs)
-        self.attentions = _transformers(config, level, len(inputs) if config.attention[level] else 0)
+        self.attentions = _transformers(
+            config, level, len(inputs) if config.attention[level] else 0
+        )
         self.upsamplers = nn.ModuleList([Upsample(out)] if level else [])
 
     def forward(
-        self, x: Tensor, emb: Tensor, skips: list[Tensor], projected: dict[str, KeyValue], record: Record | None
+        self,
+        x: Tensor,
+        emb: Tensor,
+        skips: list[Tensor],
+        projected: dict[str, KeyValue],
+        record: Record | None,
     ) -> Tensor:
         for i, resnet in enumerate(self.resnets):
             x = resnet(torch.cat((x, skips.pop()), 1), emb)
@@ -113,17 +146,23 @@ class UpBlock(nn.Module):
 
 
 class UNet(nn.Module):
-    """The network of diffusion. Fresh, its residual branches and its output are zero (Dhariwal 2021)."""
+    """The network of diffusion. Fresh, its residual branches and its output are zero (Dhariwal
+    2021)."""
 
     def __init__(self, config: UNetConfig):
         super().__init__()
         self.config = config
-        widths, levels, n = config.block_out_channels, range(len(config.block_out_channels)), config.layers_per_block
+        widths, levels, n = (
+            config.block_out_channels,
+            range(len(config.block_out_channels)),
+            config.layers_per_block,
+        )
         self.conv_in = nn.Conv2d(config.in_channels, widths[0], 3, padding=1)
         self.time_embedding = TimeEmbedding(widths[0], 4 * widths[0], config.guidance_dim)
         self.down_blocks = nn.ModuleList(DownBlock(config, level) for level in levels)
         self.mid_block = MiddleBlock(config)
-        # widths of the skips in the order they are made: conv_in's, then each level's, then its downsampled one
+        # widths of the skips in the order they are made: conv_in's, then each level's, then its
+        # downsampled one
         skips = [widths[0]] + [widths[i] for i in levels for _ in range(n + (i < levels[-1]))]
         x, blocks = widths[-1], []
         for level in reversed(levels):
@@ -138,11 +177,14 @@ class UNet(nn.Module):
                 module.name = name
 
     def project(self, context: Tensor) -> dict[str, KeyValue]:
-        """Keys and values of the context (B, N, context_dim) for every cross-attention, by layer name.
+        """Keys and values of the context (B, N, context_dim) for every cross-attention, by layer
+        name.
 
         They hold for a whole run: give them to `forward` as `projected`.
         """
-        layers = (m for m in self.modules() if isinstance(m, Attention) and m.name.endswith("attn2"))
+        layers = (
+            m for m in self.modules() if isinstance(m, Attention) and m.name.endswith("attn2")
+        )
         return {layer.name: layer.project(context) for layer in layers}
 
     def forward(
@@ -155,21 +197,34 @@ class UNet(nn.Module):
     ) -> Tensor:
         """x (B, C, H, W), t (B,) or () in [0, T), fractions allowed → (B, out_channels, H, W).
 
-        record: a dict to fill with, or a function (name, map) called with, each cross-attention's map
-        (B, heads, H'·W', N), recomputed beside the fast path so that the output keeps its bits.
-        projected: `self.project(conditioning.context)`, if there already. Raises BadInput for a condition that
-        this network has no input for.
-        """
-        for slot in ("pooled", "time_ids", "image_tokens", *(() if self.config.guidance_dim else ("guidance",))):
+        record: a dict to fill with, or a function (name, map) called with, each cross-attention's
+        map (B, heads, H'·W', N), recomputed beside the fast path so that the output keeps its bits.
+        projected: `self.project(conditioning.context)`, if there already. Raises BadInput for a
+        condition that this network has no input for."""
+        for slot in (
+            "pooled",
+            "time_ids",
+            "image_tokens",
+            *(() if self.config.guidance_dim else ("guidance",)),
+        ):
             if getattr(conditioning, slot) is not None:
-                raise BadInput(f"this U-Net has no input for `{slot}`", "leave that slot of the Conditioning None")
+                raise BadInput(
+                    f"this U-Net has no input for `{slot}`",
+                    "leave that slot of the Conditioning None",
+                )
         c, residuals = self.config, conditioning.residuals
         if projected is None:
             projected = self.project(conditioning.context)
-        emb = timestep_embedding(t.expand(len(x)), c.block_out_channels[0], c.flip_sin_to_cos, c.freq_shift)
+        emb = timestep_embedding(
+            t.expand(len(x)), c.block_out_channels[0], c.flip_sin_to_cos, c.freq_shift
+        )
         cond = None
-        if c.guidance_dim and conditioning.guidance is not None:  # Luo et al. 2023 §4.2: sinusoids of 1000·(scale − 1)
-            cond = timestep_embedding(1000 * (conditioning.guidance - 1), c.guidance_dim, False, 1).to(x.dtype)
+        if (
+            c.guidance_dim and conditioning.guidance is not None
+        ):  # Luo et al. 2023 §4.2: sinusoids of 1000·(scale − 1)
+            cond = timestep_embedding(
+                1000 * (conditioning.guidance - 1), c.guidance_dim, False, 1
+            ).to(x.dtype)
         # (B, 4·width); every resnet would apply this SiLU itself
         emb = F.silu(self.time_embedding(emb.to(x.dtype), cond))
         if conditioning.concat is not None:

@@ -1,47 +1,17 @@
-"""The KL autoencoder: pictures ↔ latents, `factor` times smaller along each side (Kingma 2014; Rombach 2022, §3.1)."""
+"""The KL autoencoder: pictures ↔ latents, `factor` times smaller along each side (Kingma 2014;
+Rombach 2022, §3.1)."""
 
 from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fromnoise.models.attention import PixelAttention
+from fromnoise.errors import BadInput
 from fromnoise.models.config import VAEConfig
-from fromnoise.models.layers import Downsample, ResnetBlock, Upsample
+from fromnoise.models.vae_blocks import EPS, Level, Middle
 
 if TYPE_CHECKING:
     from fromnoise.models.vae_encoder import Posterior
-
-EPS = 1e-6  # of every norm of this network; the U-Net's resnets have 1e-5
-
-
-class Level(nn.Module):
-    """Residual blocks of one resolution, then half or double the side, if any."""
-
-    def __init__(self, inp: int, out: int, layers: int, groups: int, down: bool = False, up: bool = False):
-        super().__init__()
-        self.resnets = nn.ModuleList(ResnetBlock(out if i else inp, out, groups, eps=EPS) for i in range(layers))
-        self.downsamplers = nn.ModuleList([Downsample(out, symmetric=False)] if down else [])
-        self.upsamplers = nn.ModuleList([Upsample(out)] if up else [])
-
-    def forward(self, x: Tensor) -> Tensor:
-        for layer in (*self.resnets, *self.downsamplers, *self.upsamplers):
-            x = layer(x)
-        return x
-
-
-class Middle(nn.Module):
-    """resnet, attention (if any), resnet at the coarsest level."""
-
-    def __init__(self, channels: int, groups: int, attention: bool):
-        super().__init__()
-        self.resnets = nn.ModuleList(ResnetBlock(channels, channels, groups, eps=EPS) for _ in range(2))
-        self.attentions = nn.ModuleList([PixelAttention(channels, groups)] if attention else [])
-
-    def forward(self, x: Tensor) -> Tensor:
-        for layer in (self.resnets[0], *self.attentions, self.resnets[1]):
-            x = layer(x)
-        return x
 
 
 class Decoder(nn.Module):
@@ -67,7 +37,8 @@ class Decoder(nn.Module):
 
 
 class VAE(nn.Module):
-    """The autoencoder. Images lie in [−1, 1]; `z` is what it makes of them, `latents` is z scaled for diffusion.
+    """The autoencoder. Images lie in [−1, 1]; `z` is what it makes of them, `latents` is z scaled
+    for diffusion.
 
     encoder: False leaves that half out, with no way from images to latents."""
 
@@ -84,18 +55,28 @@ class VAE(nn.Module):
         self.post_quant_conv = nn.Conv2d(c, c, 1) if quant else None
 
     def encode(self, image: Tensor) -> "Posterior":
-        """Image (B, 3, H, W) → posterior of z (B, C, H/factor, W/factor). Raises BadInput if a side does not divide, or
-        without an encoder."""
-        from fromnoise.models.vae_encoder import posterior
-
-        return posterior(self, image)
+        """Image (B, 3, H, W) → posterior of z (B, C, H/factor, W/factor). Raises BadInput if a side
+        does not divide, or without an encoder."""
+        if self.encoder is None:
+            raise BadInput(
+                "this autoencoder was read without its encoder",
+                "read the model whole: load_parts(name)",
+            )
+        if any(n % self.config.factor for n in image.shape[-2:]):
+            remedy = f"crop or scale to multiples of {self.config.factor}"
+            raise BadInput(
+                f"an image of {tuple(image.shape[-2:])} does not divide into latents", remedy
+            )
+        h = self.encoder(image)
+        return self.encoder.posterior(h if self.quant_conv is None else self.quant_conv(h))
 
     def decode(self, z: Tensor) -> Tensor:
         """z (B, C, h, w) → image (B, 3, h·factor, w·factor), about [−1, 1], not clipped."""
         return self.decoder(z if self.post_quant_conv is None else self.post_quant_conv(z))
 
     def to_latents(self, image: Tensor, noise: Tensor | None = None) -> Tensor:
-        """Image → latents (B, C, h, w): a sample of the posterior, or its mean when no noise is given."""
+        """Image → latents (B, C, h, w): a sample of the posterior, or its mean when no noise is
+        given."""
         posterior = self.encode(image)
         z = posterior.mean if noise is None else posterior.sample(noise)
         return (z - self.config.shift_factor) * self.config.scaling_factor

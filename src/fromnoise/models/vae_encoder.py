@@ -1,18 +1,19 @@
-"""The half of the KL autoencoder that goes from pictures to latents (Kingma 2014; Rombach 2022, §3.1)."""
+"""The half of the KL autoencoder that goes from pictures to latents (Kingma 2014; Rombach 2022,
+§3.1)."""
 
 from dataclasses import dataclass
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fromnoise.errors import BadInput
 from fromnoise.models.config import VAEConfig
-from fromnoise.models.vae import EPS, VAE, Level, Middle
+from fromnoise.models.vae_blocks import EPS, Level, Middle
 
 
 @dataclass(frozen=True)
 class Posterior:
-    """q(z|image), a Gaussian of diagonal covariance. `mean`, `logvar` (B, C, h, w); logvar lies in [−30, 20]."""
+    """q(z|image), a Gaussian of diagonal covariance. `mean`, `logvar` (B, C, h, w); logvar lies in
+    [−30, 20]."""
 
     mean: Tensor
     logvar: Tensor
@@ -22,7 +23,8 @@ class Posterior:
         return self.mean + (0.5 * self.logvar).exp() * noise
 
     def kl(self) -> Tensor:
-        """Divergence from the unit Gaussian, summed over all but the batch: (B,) in nats (Kingma 2014, app. B)."""
+        """Divergence from the unit Gaussian, summed over all but the batch: (B,) in nats (Kingma
+        2014, app. B)."""
         return 0.5 * (self.mean**2 + self.logvar.exp() - 1 - self.logvar).sum((1, 2, 3))
 
 
@@ -47,14 +49,8 @@ class Encoder(nn.Module):
             x = block(x)
         return self.conv_out(F.silu(self.conv_norm_out(self.mid_block(x))))
 
-
-def posterior(vae: VAE, image: Tensor) -> Posterior:
-    """What `vae.encode` gives."""
-    if vae.encoder is None:
-        raise BadInput("this autoencoder was read without its encoder", "read the model whole: load_parts(name)")
-    if any(n % vae.config.factor for n in image.shape[-2:]):
-        remedy = f"crop or scale to multiples of {vae.config.factor}"
-        raise BadInput(f"an image of {tuple(image.shape[-2:])} does not divide into latents", remedy)
-    h = vae.encoder(image)
-    mean, logvar = (h if vae.quant_conv is None else vae.quant_conv(h)).chunk(2, 1)
-    return Posterior(mean, logvar.clamp(-30, 20))
+    @staticmethod
+    def posterior(moments: Tensor) -> Posterior:
+        """Mean and log variance, side by side (B, 2·C, h, w) → the posterior of z."""
+        mean, logvar = moments.chunk(2, 1)
+        return Posterior(mean, logvar.clamp(-30, 20))

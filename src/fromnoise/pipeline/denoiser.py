@@ -30,18 +30,19 @@ def denoiser(
 ) -> Callable[[Query], Answer]:
     """Query → Answer, guidance included, `unet.batch` pictures a call of the network.
 
-    prompt: of all pictures (context (1, N, dim)), or of each its own (B, N, dim).
-    negative: the context (1, N, dim) of what to stay away from: both halves are then one call of the network where
-    `guidance` acts, and the prompt alone is called where it does not, unless the sampler needs the unconditional
-    picture `always`.
-    guide: a weaker network of the same parameterization, shown the prompt alone, whose picture takes the unconditional
-    one's place (Karras et al. 2024 "Guiding a diffusion model with a bad version of itself").
-    look: told of every call (the query, of which pictures, x0 with the prompt, x0 without or None, the maps of
-    cross-attention as models.unet records them, rows with the prompt first); without it none are made.
-    """
+    prompt: of all pictures (context (1, N, dim)), or of each its own (B, N, dim). negative: the
+    context (1, N, dim) of what to stay away from: both halves are then one call of the network
+    where `guidance` acts, and the prompt alone is called where it does not, unless the sampler
+    needs the unconditional picture `always`. guide: a weaker network of the same parameterization,
+    shown the prompt alone, whose picture takes the unconditional one's place (Karras et al. 2024
+    "Guiding a diffusion model with a bad version of itself"). look: told of every call (the query,
+    of which pictures, x0 with the prompt, x0 without or None, the maps of cross-attention as
+    models.unet records them, rows with the prompt first); without it none are made."""
     check(prediction, schedule)
     guidance = guidance or Guidance()
-    moving: dict[tuple[int, ...], Tensor | None] = {}  # what projected guidance remembers of pictures
+    moving: dict[
+        tuple[int, ...], Tensor | None
+    ] = {}  # what projected guidance remembers of pictures
 
     @cache
     def bound(network: Prepared, rows: tuple[int, ...], both: bool) -> Step:
@@ -54,9 +55,13 @@ def denoiser(
         c_skip, c_out, c_in = coefficients(prediction, query.sigma)
         t = schedule.t(query.sigma).float()
 
-        def ask(network: Prepared, x: Tensor, images: tuple[int, ...], both: bool = False) -> Tensor:
+        def ask(
+            network: Prepared, x: Tensor, images: tuple[int, ...], both: bool = False
+        ) -> Tensor:
             step = bound(network, images if len(prompt.context) > 1 else (0,) * len(images), both)
-            return c_skip * x + c_out * step(c_in * x, t, maps if network is unet else None).to(x.device)
+            return c_skip * x + c_out * step(c_in * x, t, maps if network is unet else None).to(
+                x.device
+            )
 
         acts = guidance.acts(query.sigma, query.step)
         answers, unguided = [], []

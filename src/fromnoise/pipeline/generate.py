@@ -1,6 +1,5 @@
 """A request → an iterator of steps → pictures."""
 
-import math
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -20,14 +19,16 @@ from fromnoise.diffusion.spacing import sigmas as spaced
 from fromnoise.errors import BadInput
 from fromnoise.latent_diffusion import LatentDiffusion
 from fromnoise.models.unet import Conditioning
-from fromnoise.pipeline import images
+from fromnoise.pipeline.conditioning.encode import encode
 from fromnoise.pipeline.denoiser import denoiser
+from fromnoise.pipeline.images import decode_latents
+from fromnoise.pipeline.provenance.write import write_infotext
 from fromnoise.pipeline.request import GenerationRequest
 from fromnoise.runtime.prepare import Prepared
 
 if TYPE_CHECKING:
     from fromnoise.diffusion.brownian import BrownianNoise
-    from fromnoise.pipeline.trace import Look
+    from fromnoise.pipeline.conditioning.blocks import Look
 
 SYNTAX = re.compile(r"[()\[\]\\<]|\bAND\b|\bBREAK\b")  # what makes a prompt more than words
 
@@ -44,103 +45,133 @@ class Step:
     notes: tuple[str, ...] = ()  # what whoever asked should know, of the run as a whole
 
 
-@torch.inference_mode()
-def encode(model: LatentDiffusion, texts: list[str]) -> tuple[Conditioning, list[str]]:
-    """Texts → (their Conditioning, context (B, N, dim) in fp32; of each text the end that did not fit, or "").
-
-    Each text is encoded alone: its states do not depend, in any bit, on the texts beside it.
-    """
-    device = next(model.text_encoder.parameters()).device
-    states: list[Tensor] = []
-    dropped = []
-    for text in texts:
-        ids, rest = model.tokenizer.encode(text)
-        states.append(model.text_encoder(torch.tensor([ids], device=device)).last_hidden)  # (1, N, dim)
-        dropped.append(rest)
-    return Conditioning(alike(states)), dropped
-
-
-def alike(states: list[Tensor]) -> Tensor:
-    """States (1, N, dim) of unequal N, repeated to a common multiple: (B, N, dim). What is attended to stays as it is;
-    zeros would be attended to as well."""
-    whole = math.lcm(*(s.shape[1] for s in states))
-    return torch.cat([s.repeat(1, whole // s.shape[1], 1) for s in states])
-
-
 def levels(
     model: LatentDiffusion, request: GenerationRequest, seeds: list[int], strength: float = 1.0
 ) -> tuple[Tensor, "Noise | BrownianNoise"]:
-    """(noise levels of a resolved request, the noise of as many pictures as there are seeds, in latents). strength: the
-    share of the run that is kept, its end, as A1111 counts: int(min(strength, 0.999) · steps) + 1 steps."""
-    assert request.steps and request.width and request.height and request.spacing and request.sampler  # noqa: PT018
+    """(noise levels of a resolved request, the noise of as many pictures as there are seeds, in
+    latents). strength: the share of the run that is kept, its end, as A1111 counts:
+    int(min(strength, 0.999) · steps) + 1 steps."""
+    assert (
+        request.steps and request.width and request.height and request.spacing and request.sampler
+    )  # noqa: PT018
     factor, config = model.vae.config.factor, model.unet.config
     shape = (config.out_channels, request.height // factor, request.width // factor)
     entry, options = samplers.find(request.sampler), dict(request.spacing_options)
     if request.spacing == "leading":
-        options = {"steps_offset": model.configs.get("scheduler", {}).get("steps_offset", 0)} | options
-    sigmas = spaced(model.schedule, request.steps, request.spacing, final_sigma(model, request),
-                    discard_penultimate=bool(request.discard_penultimate), **options)  # fmt: skip
+        options = {
+            "steps_offset": model.configs.get("scheduler", {}).get("steps_offset", 0)
+        } | options
+    sigmas = spaced(
+        model.schedule,
+        request.steps,
+        request.spacing,
+        final_sigma(model, request),
+        discard_penultimate=bool(request.discard_penultimate),
+        **options,
+    )
     sigmas = sigmas[len(sigmas) - 2 - int(min(strength, 0.999) * (len(sigmas) - 1)) :]
-    randomness = {"rng": request.rng, "eta_noise_seed_delta": request.eta_noise_seed_delta,
-                  "variation_seeds": request.variation_seeds(), "variation_strength": request.variation_strength,
-                  "blend": request.variation_blend}  # fmt: skip
+    randomness = {
+        "rng": request.rng,
+        "eta_noise_seed_delta": request.eta_noise_seed_delta,
+        "variation_seeds": request.variation_seeds(),
+        "variation_strength": request.variation_strength,
+        "blend": request.variation_blend,
+    }
     if not entry.brownian:
         return sigmas, Noise(seeds, shape, **randomness)
     from fromnoise.diffusion.brownian import BrownianNoise
 
-    return sigmas, BrownianNoise(seeds, shape, float(sigmas[sigmas > 0].min()), float(sigmas[0]), **randomness)
+    return sigmas, BrownianNoise(
+        seeds, shape, float(sigmas[sigmas > 0].min()), float(sigmas[0]), **randomness
+    )
 
 
 def start(
-    model: LatentDiffusion, request: GenerationRequest, seeds: list[int], latents: Tensor | None = None,
+    model: LatentDiffusion,
+    request: GenerationRequest,
+    seeds: list[int],
+    latents: Tensor | None = None,
     mixed: Callable[["Noise | BrownianNoise"], Noise] | None = None,
-) -> tuple[Tensor, Sampling]:  # fmt: skip
-    """(noise levels of a resolved request, its sampler ready to be asked), for as many pictures as there are seeds;
-    latents: unit noise to start from, (C, h, w) or (pictures, C, h, w), instead of the seeds' own, or of it `mixed`."""
+) -> tuple[Tensor, Sampling]:
+    """(noise levels of a resolved request, its sampler ready to be asked), for as many pictures as
+    there are seeds; latents: unit noise to start from, (C, h, w) or (pictures, C, h, w), instead of
+    the seeds' own, or of it `mixed`."""
     sigmas, noise = levels(model, request, seeds)
     noise = mixed(noise) if mixed else noise
     shape = noise.initial.shape
     if latents is None:
         latents = noise.initial
-    elif latents.ndim not in (3, 4) or latents.expand(len(seeds), *latents.shape[-3:]).shape != shape:
-        raise BadInput(f"latents are {tuple(latents.shape)}", f"give (C, h, w) = {tuple(shape[1:])}, or one a picture")
+    elif (
+        latents.ndim not in (3, 4) or latents.expand(len(seeds), *latents.shape[-3:]).shape != shape
+    ):
+        raise BadInput(
+            f"latents are {tuple(latents.shape)}",
+            f"give (C, h, w) = {tuple(shape[1:])}, or one a picture",
+        )
     else:
         latents = latents.to("cpu", torch.float32).expand(shape)
-    # what the network is first shown, c_in·x, is the noise itself ("unit"), or as k-diffusion starts ("sigma_max")
+    # what the network is first shown, c_in·x, is the noise itself ("unit"), or as k-diffusion
+    # starts ("sigma_max")
     first = float(sigmas[0])
-    x = latents * first if request.noise_scaling == "sigma_max" else latents / coefficients(model.prediction, first)[2]
+    x = (
+        latents * first
+        if request.noise_scaling == "sigma_max"
+        else latents / coefficients(model.prediction, first)[2]
+    )
     return sigmas, samplers.load(request.sampler or "")(x, sigmas, noise, **request.options)
 
 
 def answering(
-    model: LatentDiffusion, unet: Prepared, request: GenerationRequest, prompts: list[str], guide: Prepared | None,
-    look: "Look | None" = None, first: int = 0,
-) -> tuple[Callable[[Query], Answer], list[str]]:  # fmt: skip
-    """(what answers the sampler of a resolved request; notes for who asked). prompts: one for all pictures, or one
-    each; look: see pipeline.trace; first: the steps of an earlier pass that this one goes on from, see grammar."""
+    model: LatentDiffusion,
+    unet: Prepared,
+    request: GenerationRequest,
+    prompts: list[str],
+    guide: Prepared | None,
+    look: "Look | None" = None,
+    first: int = 0,
+) -> tuple[Callable[[Query], Answer], list[str]]:
+    """(what answers the sampler of a resolved request; notes for who asked). prompts: one for all
+    pictures, or one each; look: see pipeline.trace; first: the steps of an earlier pass that this
+    one goes on from, see grammar."""
     if request.tiling != "none":
         from fromnoise.runtime.tiling import tiled
 
-        unet, guide = tiled(unet, request.tiling), None if guide is None else tiled(guide, request.tiling)
-    always, distilled = samplers.find(request.sampler or "").uncond, model.unet.config.guidance_dim is not None
+        unet, guide = (
+            tiled(unet, request.tiling),
+            None if guide is None else tiled(guide, request.tiling),
+        )
+    always, distilled = (
+        samplers.find(request.sampler or "").uncond,
+        model.unet.config.guidance_dim is not None,
+    )
     if distilled and (request.negative_prompt or always or guide):
-        raise BadInput("this model was distilled to guide itself and knows no negative prompt, CFG++ or guide",
-                       "leave them out; --cfg still says how strongly the prompt pulls")  # fmt: skip
+        raise BadInput(
+            "this model was distilled to guide itself and knows no negative prompt, CFG++ or guide",
+            "leave them out; --cfg still says how strongly the prompt pulls",
+        )
     # at 1 the negative prompt has no weight: half the work, unless the sampler itself steers by it
     two = not distilled and (request.cfg != 1 or always)
     texts = [*prompts, request.negative_prompt] if two else prompts
     conditioning, dropped = encode(model, texts)
     special = request.dialect != "a1111" or request.clip_skip > 1 or request.masks
     if special or any(dropped) or any(map(SYNTAX.search, texts)):
-        from fromnoise.pipeline.conditioning import composed  # only for more than words
+        from fromnoise.pipeline.conditioning.compose import composed  # only for more than words
 
         return composed(model, unet, request, prompts, guide, look, first)
     context, guidance = conditioning.context, request.guidance
-    prompt, negative = Conditioning(context[: len(prompts)]), context[len(prompts) :] if two else None
+    prompt, negative = (
+        Conditioning(context[: len(prompts)]),
+        context[len(prompts) :] if two else None,
+    )
     if distilled:  # the network takes the scale itself
-        prompt, guidance = replace(prompt, guidance=torch.tensor([float(request.cfg or 0)])), Guidance()
+        prompt, guidance = (
+            replace(prompt, guidance=torch.tensor([float(request.cfg or 0)])),
+            Guidance(),
+        )
     seen = look and partial(look, prompts)
-    return denoiser(unet, model.schedule, model.prediction, prompt, negative, guidance, always, guide, seen), []
+    return denoiser(
+        unet, model.schedule, model.prediction, prompt, negative, guidance, always, guide, seen
+    ), []
 
 
 def steps(
@@ -151,15 +182,15 @@ def steps(
     guide: Prepared | None = None,
     look: "Look | None" = None,
 ) -> Iterator[Step]:
-    """Runs the sampler, yielding after each step; `unet` is `prepare(model.unet)`, `guide` a weaker network that takes
-    the negative prompt's place, see `denoiser`; look: is told of all that the network says, see pipeline.trace.
+    """Runs the sampler, yielding after each step; `unet` is `prepare(model.unet)`, `guide` a weaker
+    network that takes the negative prompt's place, see `denoiser`; look: is told of all that the
+    network says, see pipeline.trace.
 
-    latents: unit Gaussian noise to start from, (C, h, w) or (count, C, h, w), instead of the seeds'.
-    Raises BadInput or UnknownName before the first step.
-    """
+    latents: unit Gaussian noise to start from, (C, h, w) or (count, C, h, w), instead of the
+    seeds'. Raises BadInput or UnknownName before the first step."""
     request = request.resolved(model)
     if model.unet.config.in_channels > model.unet.config.out_channels:
-        from fromnoise.pipeline.inpainting import shown  # only for models made for it
+        from fromnoise.pipeline.conditioning.inpainting import shown  # only for models made for it
 
         unet, guide = shown(model, request, unet, guide)
     sigmas, sampling = start(model, request, request.seeds(), latents)
@@ -167,8 +198,14 @@ def steps(
     yield from run(model, request, sigmas, sampling, answer, notes)
 
 
-def run(model: LatentDiffusion, request: GenerationRequest, sigmas: Tensor, sampling: Sampling,
-        answer: Callable[[Query], Answer], notes: list[str]) -> Iterator[Step]:  # fmt: skip
+def run(
+    model: LatentDiffusion,
+    request: GenerationRequest,
+    sigmas: Tensor,
+    sampling: Sampling,
+    answer: Callable[[Query], Answer],
+    notes: list[str],
+) -> Iterator[Step]:
     """Asks and answers to the end, yielding after each step."""
     query, total = next(sampling), len(sigmas) - 1
     x = x0 = torch.empty(0)  # of all pictures, also where the sampler takes them one by one
@@ -184,13 +221,18 @@ def run(model: LatentDiffusion, request: GenerationRequest, sigmas: Tensor, samp
             return
         x = _put(x, following.x, following.image, request.count)
         if (following.step, following.image) != (query.step, query.image):
-            index = query.step if query.image is None else (query.image * total + query.step) // request.count
+            index = (
+                query.step
+                if query.image is None
+                else (query.image * total + query.step) // request.count
+            )
             yield Step(index, total, following.sigma, x, x0, tuple(notes))
         query = following
 
 
 def _put(all_of_them: Tensor, new: Tensor, image: int | None, count: int) -> Tensor:
-    """`new` as (count, …), where it is of one image the others as they were, or the same before they were anything."""
+    """`new` as (count, …), where it is of one image the others as they were, or the same before
+    they were anything."""
     if image is None:
         return new
     filled = all_of_them.clone() if len(all_of_them) == count else new.repeat(count, 1, 1, 1)
@@ -199,13 +241,15 @@ def _put(all_of_them: Tensor, new: Tensor, image: int | None, count: int) -> Ten
 
 
 def final_sigma(model: LatentDiffusion, request: GenerationRequest) -> Literal["zero", "first"]:
-    """Where a run ends: at σ = 0, but at the schedule's first σ for DDIM and PLMS on a model whose scheduler says
-    `set_alpha_to_one: false` (Stable Diffusion 1), and for the model's own sampler where it says `final_sigmas_type:
-    sigma_min`: as diffusers' schedulers do, so that pictures agree."""
+    """Where a run ends: at σ = 0, but at the schedule's first σ for DDIM and PLMS on a model whose
+    scheduler says `set_alpha_to_one: false` (Stable Diffusion 1), and for the model's own sampler
+    where it says `final_sigmas_type: sigma_min`: as diffusers' schedulers do, so that pictures
+    agree."""
     config = model.configs.get("scheduler", {})
     first = config.get("set_alpha_to_one", True) is False and request.sampler in ("ddim", "plms")
     first = (first and request.spacing == "leading") or (
-        config.get("final_sigmas_type") == "sigma_min" and request.sampler == model.defaults.get("sampler")
+        config.get("final_sigmas_type") == "sigma_min"
+        and request.sampler == model.defaults.get("sampler")
     )
     return "first" if first else "zero"
 
@@ -219,14 +263,15 @@ def generate(
     guide: Prepared | None = None,
     look: "Look | None" = None,
 ) -> list[Image.Image]:
-    """The pictures of a request, each with its settings in `info["parameters"]`; `watch` is told of every step."""
+    """The pictures of a request, each with its settings in `info["parameters"]`; `watch` is told of
+    every step."""
     request = request.resolved(model)
     last = None
     for last in steps(model, unet, request, latents, guide, look):
         if watch is not None:
             watch(last)
     assert last is not None  # there is at least one step
-    pictures = images.pictures(model.vae, last.x, request.tiling)
+    pictures = decode_latents(model.vae, last.x, request.tiling)
     for i, picture in enumerate(pictures):
-        picture.info["parameters"] = images.parameters(model, request, i, unet.plan)
+        picture.info["parameters"] = write_infotext(model, request, i, unet.plan)
     return pictures

@@ -1,4 +1,5 @@
-"""Any picture that someone brings → RGB or a mask, or a clear error; never more memory than its pixels need."""
+"""Any picture that someone brings → RGB or a mask, or a clear error; never more memory than its
+pixels need."""
 
 import hashlib
 from pathlib import Path
@@ -14,13 +15,17 @@ FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 
 
 def opened(source: Path | str | BinaryIO | Image.Image) -> Image.Image:
-    """The picture, whole, turned as its EXIF says; of an animation the first frame. Raises NotFound, and BadInput for
-    what is no picture, is cut off, has no pixels, or more than PIXELS (which is known before they are decoded)."""
+    """The picture, whole, turned as its EXIF says; of an animation the first frame. Raises
+    NotFound, and BadInput for what is no picture, is cut off, has no pixels, or more than PIXELS
+    (which is known before they are decoded)."""
     name = source if isinstance(source, str | Path) else "the picture"
     try:
         picture = source if isinstance(source, Image.Image) else Image.open(source, formats=FORMATS)
         if not 0 < picture.width * picture.height <= PIXELS:
-            raise BadInput(f"{name} has {picture.width}x{picture.height} pixels", f"give one of 1 to {PIXELS:,}")
+            raise BadInput(
+                f"{name} has {picture.width}x{picture.height} pixels",
+                f"give one of 1 to {PIXELS:,}",
+            )
         picture.seek(0)
         picture.load()
         return ImageOps.exif_transpose(picture)
@@ -28,10 +33,16 @@ def opened(source: Path | str | BinaryIO | Image.Image) -> Image.Image:
         raise NotFound(f"there is no file {name}", "look for a slip in its name") from error
     except BadInput:
         raise
-    except Image.DecompressionBombError as error:  # Pillow's own limit is higher, and it knows it sooner
-        raise BadInput(f"{name} has too many pixels: {error}", f"give one of 1 to {PIXELS:,}") from error
+    except (
+        Image.DecompressionBombError
+    ) as error:  # Pillow's own limit is higher, and it knows it sooner
+        raise BadInput(
+            f"{name} has too many pixels: {error}", f"give one of 1 to {PIXELS:,}"
+        ) from error
     except Exception as error:  # Pillow promises no fixed set of errors for files that are broken
-        raise BadInput(f"cannot read {name}: {error}", f"give a whole picture: {', '.join(FORMATS)}") from error
+        raise BadInput(
+            f"cannot read {name}: {error}", f"give a whole picture: {', '.join(FORMATS)}"
+        ) from error
 
 
 def _eight_bits(picture: Image.Image) -> Image.Image:
@@ -39,7 +50,9 @@ def _eight_bits(picture: Image.Image) -> Image.Image:
     if picture.mode.startswith("I") or picture.mode == "F":
         values = np.asarray(picture, np.float64)
         top = 1.0 if picture.mode == "F" and values.max(initial=0) <= 1 else 65535.0
-        return Image.fromarray((np.nan_to_num(values) / top * 255).round().clip(0, 255).astype(np.uint8))
+        return Image.fromarray(
+            (np.nan_to_num(values) / top * 255).round().clip(0, 255).astype(np.uint8)
+        )
     return picture
 
 
@@ -48,7 +61,9 @@ def rgb(source: Path | str | BinaryIO | Image.Image) -> Image.Image:
     picture = _eight_bits(opened(source))
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
+        return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert(
+            "RGB"
+        )
     return picture.convert("RGB")
 
 
@@ -58,14 +73,18 @@ def grey(source: Path | str | BinaryIO | Image.Image) -> Image.Image:
 
 
 def digest(picture: Image.Image) -> str:
-    """The start of its pixels' SHA-256, by which a replay knows that it is given the same picture."""
+    """The start of its pixels' SHA-256, by which a replay knows that it is given the same
+    picture."""
     return hashlib.sha256(picture.tobytes()).hexdigest()[:10]
 
 
 def mask(source: Path | str | BinaryIO | Image.Image) -> Image.Image:
-    """A mask in black and white (mode "L", 0 or 255): white, at least half bright, is painted. Raises as `opened`, and
-    BadInput for one without white."""
+    """A mask in black and white (mode "L", 0 or 255): white, at least half bright, is painted.
+    Raises as `opened`, and BadInput for one without white."""
     found = grey(source).point([0] * 128 + [255] * 128)
     if not found.getbbox():
-        raise BadInput("the mask has no white in it, so there is nothing to paint", "paint white what is to be drawn")
+        raise BadInput(
+            "the mask has no white in it, so there is nothing to paint",
+            "paint white what is to be drawn",
+        )
     return found

@@ -13,26 +13,42 @@ from fromnoise.errors import BadInput, NotFound
 
 PIXELS = 300_000_000  # of all frames of a GIF, which are in memory together
 SAMPLED = 48  # frames that the colours of a GIF are chosen from
-MP4 = {"crf": "15", "x264-params": "asm=0"}  # x264's machine code reads memory that nobody wrote: other bytes each time
-FASTEST = 50  # frames a second of a GIF: it counts hundredths of a second, and players take 1 for 10
+MP4 = {
+    "crf": "15",
+    "x264-params": "asm=0",
+}  # x264's machine code reads memory that nobody wrote: other bytes each time
+# frames a second of a GIF: it counts hundredths of a second, and players take 1 for 10
+FASTEST = 50
 
 
 def check(path: Path, size: tuple[int, int], frames: int, fps: float) -> None:
     """Raises what `write` of such pictures would, before any is drawn."""
     if path.suffix.lower() == ".mp4":
         if find_spec("av") is None:
-            raise NotFound("MP4 files are for PyAV, and it is not installed",
-                           "pip install 'fromnoise[film]', or name a .gif or a folder")  # fmt: skip
+            raise NotFound(
+                "MP4 files are for PyAV, and it is not installed",
+                "pip install 'fromnoise[film]', or name a .gif or a folder",
+            )
         if size[0] % 2 or size[1] % 2:
-            raise BadInput(f"an MP4 of {size[0]}x{size[1]} pixels has an odd side", "give even ones, or name a .gif")
+            raise BadInput(
+                f"an MP4 of {size[0]}x{size[1]} pixels has an odd side",
+                "give even ones, or name a .gif",
+            )
     elif fps > FASTEST:
-        raise BadInput(f"a GIF has no {fps:g} frames a second", f"give --fps {FASTEST} or less, or name an .mp4")
+        raise BadInput(
+            f"a GIF has no {fps:g} frames a second",
+            f"give --fps {FASTEST} or less, or name an .mp4",
+        )
     elif size[0] * size[1] * frames > PIXELS:
-        raise BadInput(f"{frames} frames of {size[0]}x{size[1]} are too many for a GIF", "name an .mp4 or a folder")
+        raise BadInput(
+            f"{frames} frames of {size[0]}x{size[1]} are too many for a GIF",
+            "name an .mp4 or a folder",
+        )
 
 
 def write(path: Path, pictures: Iterable[Image.Image], fps: float, text: str) -> Path:
-    """Writes pictures of one size as they come; text: the settings, as the file's comment. Raises BadInput."""
+    """Writes pictures of one size as they come; text: the settings, as the file's comment. Raises
+    BadInput."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix.lower() == ".mp4":
@@ -40,7 +56,9 @@ def write(path: Path, pictures: Iterable[Image.Image], fps: float, text: str) ->
         else:
             _gif(path, [*pictures], fps, text)
     except OSError as error:
-        raise BadInput(f"cannot write {path}: {error.strerror or error}", "choose another place with --out") from error
+        raise BadInput(
+            f"cannot write {path}: {error.strerror or error}", "choose another place with --out"
+        ) from error
     return path
 
 
@@ -60,8 +78,8 @@ def comment(path: Path) -> str | None:
 
 
 def _gif(path: Path, pictures: Sequence[Image.Image], fps: float, text: str) -> None:
-    """One palette for all frames, of their common colours, and one pattern of dots that does not move: what stands
-    still does not flicker."""
+    """One palette for all frames, of their common colours, and one pattern of dots that does not
+    move: what stands still does not flicker."""
     width, height = pictures[0].size
     some = pictures[:: -(-len(pictures) // SAMPLED)]
     sheet = Image.new("RGB", (width, height * len(some)))
@@ -69,12 +87,23 @@ def _gif(path: Path, pictures: Sequence[Image.Image], fps: float, text: str) -> 
         sheet.paste(picture, (0, i * height))
     palette = sheet.quantize(256, kmeans=4)
     dots = np.tile(_bayer(3), (-(-height // 8), -(-width // 8)))[:height, :width, None] * 8.0
-    drawn = [Image.fromarray((np.asarray(p) + dots).round().clip(0, 255).astype(np.uint8)) for p in pictures]
+    drawn = [
+        Image.fromarray((np.asarray(p) + dots).round().clip(0, 255).astype(np.uint8))
+        for p in pictures
+    ]
     drawn = [picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in drawn]
     ends = [round(100 * i / fps) for i in range(len(drawn) + 1)]  # hundredths; on average exact
     durations = [10 * (b - a) for a, b in pairwise(ends)]
-    drawn[0].save(path, "GIF", save_all=True, append_images=drawn[1:], duration=durations, loop=0, optimize=False,
-                  comment=text.encode())  # fmt: skip
+    drawn[0].save(
+        path,
+        "GIF",
+        save_all=True,
+        append_images=drawn[1:],
+        duration=durations,
+        loop=0,
+        optimize=False,
+        comment=text.encode(),
+    )
 
 
 def _bayer(order: int) -> np.ndarray:
@@ -97,11 +126,17 @@ def _mp4(path: Path, pictures: Iterable[Image.Image], fps: float, text: str) -> 
                 stream = file.add_stream("libx264", Fraction(fps).limit_denominator(1001), MP4)
                 stream.width, stream.height = picture.size
                 stream.pix_fmt = "yuv420p"  # which every player knows
-                stream.codec_context.thread_count = 1  # so that the bytes are the same on every machine
-                stream.codec_context.colorspace, stream.codec_context.color_range = 1, 1  # BT.709, limited
+                # so that the bytes are the same on every machine
+                stream.codec_context.thread_count = 1
+                stream.codec_context.colorspace, stream.codec_context.color_range = (
+                    1,
+                    1,
+                )  # BT.709, limited
                 stream.codec_context.color_primaries = stream.codec_context.color_trc = 1
             frame = av.VideoFrame.from_image(picture)
-            frame = frame.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG)
+            frame = frame.reformat(
+                format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
+            )
             file.mux(stream.encode(frame))
         if stream is not None:
             file.mux(stream.encode())

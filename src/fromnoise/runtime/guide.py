@@ -1,4 +1,5 @@
-"""A weaker model as a guide: its network made ready, once it is known to speak of the same things."""
+"""A weaker model as a guide: its network made ready, once it is known to speak of the same
+things."""
 
 import torch
 
@@ -8,10 +9,15 @@ from fromnoise.runtime.prepare import Prepared, prepare
 
 
 def prepare_guide(
-    model: LatentDiffusion, guide: LatentDiffusion, device: str = "cpu", dtype: str = "fp32", batch: int = 1
+    model: LatentDiffusion,
+    guide: LatentDiffusion,
+    device: str = "cpu",
+    dtype: str = "fp32",
+    batch: int = 1,
 ) -> Prepared:
-    """`prepare` of the U-Net of an earlier or smaller model. Raises BadInput where it does not answer what the model's
-    own answers: another prediction, schedule, latent space or text space."""
+    """`prepare` of the U-Net of an earlier or smaller model. Raises BadInput where it does not
+    answer what the model's own answers: another prediction, schedule, latent space or text
+    space."""
     a, b = model.unet.config, guide.unet.config
     apart = {
         "prediction": model.prediction != guide.prediction,
@@ -20,5 +26,8 @@ def prepare_guide(
         "width of the text": a.context_dim != b.context_dim,
     }
     if wrong := [name for name, differs in apart.items() if differs]:
-        raise BadInput(f"the guide has another {', another '.join(wrong)}", "give an earlier checkpoint of the model")
+        raise BadInput(
+            f"the guide has another {', another '.join(wrong)}",
+            "give an earlier checkpoint of the model",
+        )
     return prepare(guide.unet, device, dtype, batch)

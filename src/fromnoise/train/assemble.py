@@ -1,4 +1,5 @@
-"""Puts the finished stages together into one model folder, in the layout that every other model has."""
+"""Puts the finished stages together into one model folder, in the layout that every other model
+has."""
 
 import dataclasses
 import json
@@ -22,7 +23,8 @@ from fromnoise.train.unet import schedule
 
 
 def model(recipe: Recipe) -> LatentDiffusion:
-    """Everything the recipe's stages have made; the text encoder without its projection, which is kept beside it."""
+    """Everything the recipe's stages have made; the text encoder without its projection, which is
+    kept beside it."""
     text, vision, words, scale = parts.clip(recipe)
     bare = CLIPText(dataclasses.replace(text.config, projection_dim=None))
     bare.text_model.load_state_dict(text.text_model.state_dict())
@@ -45,36 +47,45 @@ def model(recipe: Recipe) -> LatentDiffusion:
 
 
 def latent_rgb(made: LatentDiffusion, recipe: Recipe, count: int = 64) -> list[list[float]]:
-    """(C + 1) × 3 numbers that make RGB in [−1, 1] of C latent channels and a 1: the least-squares fit to shrunken
-    pictures, for previews that cost nothing."""
+    """(C + 1) × 3 numbers that make RGB in [−1, 1] of C latent channels and a 1: the least-squares
+    fit to shrunken pictures, for previews that cost nothing."""
     images = next(batches(recipe.open_source(), count, first=4_300_000_000)).images
     with torch.inference_mode():
         latents = made.vae.to_latents(images)
     small = torch.nn.functional.avg_pool2d(images, made.vae.config.factor)
-    known = torch.cat((latents, torch.ones_like(latents[:, :1])), 1).movedim(1, -1).flatten(0, 2)  # (N·h·w, C + 1)
+    known = (
+        torch.cat((latents, torch.ones_like(latents[:, :1])), 1).movedim(1, -1).flatten(0, 2)
+    )  # (N·h·w, C + 1)
     fit = torch.linalg.lstsq(known.double(), small.movedim(1, -1).flatten(0, 2).double()).solution
     return [[round(v, 4) for v in row] for row in fit.tolist()]
 
 
 def unpack(folder: str | Path | None, recipe: Recipe) -> None:
-    """The way back: a model (None: the bundled one) becomes finished stages of the recipe, so that training goes on
-    from it; its U-Net becomes the start of the stage `unet`, its judge that of `classifier`. The recipe's networks must
-    be the model's; strict loading says so otherwise. Raises BadInput for a model without CLIP's image tower, or where
-    the stages have begun."""
+    """The way back: a model (None: the bundled one) becomes finished stages of the recipe, so that
+    training goes on from it; its U-Net becomes the start of the stage `unet`, its judge that of
+    `classifier`. The recipe's networks must be the model's; strict loading says so otherwise.
+    Raises BadInput for a model without CLIP's image tower, or where the stages have begun."""
     made = load_parts(folder)
     if made.vision is None or made.text_projection is None or made.logit_scale is None:
-        raise BadInput(f"{made.source} lacks CLIP's image tower", "start from a model that `fromnoise train` made")
+        raise BadInput(
+            f"{made.source} lacks CLIP's image tower",
+            "start from a model that `fromnoise train` made",
+        )
     for name in ("tokenizer", "clip", "vae", "unet"):
         if (recipe.stage(name).folder / "state.safetensors").exists():
             raise BadInput(
-                f"stage {name!r} has begun in {recipe.stage(name).folder}", "name another folder with --runs"
+                f"stage {name!r} has begun in {recipe.stage(name).folder}",
+                "name another folder with --runs",
             )
         recipe.stage(name).folder.mkdir(parents=True, exist_ok=True)
     tokenizer_files.save(made.tokenizer, recipe.stage("tokenizer").folder)
     clip = {f"text.{k}": v for k, v in made.text_encoder.state_dict().items()}
     clip |= {f"vision.{k}": v for k, v in made.vision.state_dict().items()}
     clip |= {"text.text_projection.weight": made.text_projection, "logit_scale": made.logit_scale}
-    save_file({k: v.contiguous() for k, v in clip.items()}, recipe.stage("clip").folder / "clip.safetensors")
+    save_file(
+        {k: v.contiguous() for k, v in clip.items()},
+        recipe.stage("clip").folder / "clip.safetensors",
+    )
     parts.write(made.vae, recipe.stage("vae").folder / "vae.safetensors")
     parts.write(made.unet, recipe.stage("unet").folder / "start.safetensors")
     home, facts = Path(folder or BUNDLED).expanduser(), {}
@@ -83,7 +94,9 @@ def unpack(folder: str | Path | None, recipe: Recipe) -> None:
         before = facts.get("unet", {})
         seen = before.get("pictures", 0) + before.get("pictures_before", 0)
         shutil.copy(told, recipe.runs / "start.json")
-        (recipe.stage("unet").folder / "start.json").write_text(json.dumps({"pictures_before": seen}))
+        (recipe.stage("unet").folder / "start.json").write_text(
+            json.dumps({"pictures_before": seen})
+        )
     if "classifier" in recipe.stages and (home / "judge").is_dir():
         judge = recipe.stage("classifier").folder
         shutil.copytree(home / "judge", judge, dirs_exist_ok=True)
@@ -94,7 +107,8 @@ def unpack(folder: str | Path | None, recipe: Recipe) -> None:
 
 
 def run(stage: Stage, recipe: Recipe) -> dict[str, Any]:
-    """Writes `<runs>/model` (fp16, with the judge in its folder `judge` if the recipe trained one)."""
+    """Writes `<runs>/model` (fp16, with the judge in its folder `judge` if the recipe trained
+    one)."""
     folder: Path = recipe.runs / "model"
     made = model(recipe)
     made.defaults["latent_rgb"] = latent_rgb(made, recipe)

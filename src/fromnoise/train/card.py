@@ -10,7 +10,17 @@ from typing import Any
 from fromnoise.latent_diffusion import LatentDiffusion
 from fromnoise.train.recipe import Recipe
 
-SHOWN = ("pictures_before", "pictures", "steps", "seconds", "psnr", "psnr_inside", "top1_of_256", "vocab_size", "on")
+SHOWN = (
+    "pictures_before",
+    "pictures",
+    "steps",
+    "seconds",
+    "psnr",
+    "psnr_inside",
+    "top1_of_256",
+    "vocab_size",
+    "on",
+)
 
 
 def hardware(cpu: bool) -> str:
@@ -19,7 +29,11 @@ def hardware(cpu: bool) -> str:
 
     if torch.cuda.is_available() and not cpu:
         return torch.cuda.get_device_name()
-    names = [line.split(":", 1)[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
+    names = [
+        line.split(":", 1)[1].strip()
+        for line in _lines("/proc/cpuinfo")
+        if line.startswith("model name")
+    ]
     return f"{os.cpu_count()} CPU cores, {names[0] if names else platform.machine()}"
 
 
@@ -32,16 +46,29 @@ def commit() -> str:
     try:
         root = Path(__file__).parent
         command = ["git", "rev-parse", "--short", "HEAD"]
-        return subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(
+            command, cwd=root, capture_output=True, text=True, check=True
+        ).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
 
 
-def write(folder: Path, recipe: Recipe, made: LatentDiffusion, facts: dict[str, dict[str, Any]]) -> None:
-    """README.md of a model's folder, from the stages' `done.json` and, where the model was evaluated before, from
-    `<runs>/evaluation/report.json`."""
-    networks = {"U-Net": made.unet, "VAE": made.vae, "text tower": made.text_encoder, "image tower": made.vision}
-    count = {name: sum(p.numel() for p in m.parameters()) / 1e6 for name, m in networks.items() if m is not None}
+def write(
+    folder: Path, recipe: Recipe, made: LatentDiffusion, facts: dict[str, dict[str, Any]]
+) -> None:
+    """README.md of a model's folder, from the stages' `done.json` and, where the model was
+    evaluated before, from `<runs>/evaluation/report.json`."""
+    networks = {
+        "U-Net": made.unet,
+        "VAE": made.vae,
+        "text tower": made.text_encoder,
+        "image tower": made.vision,
+    }
+    count = {
+        name: sum(p.numel() for p in m.parameters()) / 1e6
+        for name, m in networks.items()
+        if m is not None
+    }
     lines = [
         f"# {recipe.name}",
         "",
@@ -55,7 +82,9 @@ def write(folder: Path, recipe: Recipe, made: LatentDiffusion, facts: dict[str, 
         "|---|" + "---:|" * len(SHOWN),
     ]
     for name, done in facts.items():
-        cells = (f"{v:.4g}" if isinstance(v := done.get(key, ""), float) else str(v) for key in SHOWN)
+        cells = (
+            f"{v:.4g}" if isinstance(v := done.get(key, ""), float) else str(v) for key in SHOWN
+        )
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     report = recipe.runs / "evaluation" / "report.json"
     if report.exists():
@@ -64,7 +93,8 @@ def write(folder: Path, recipe: Recipe, made: LatentDiffusion, facts: dict[str, 
 
 
 def measured(report: dict[str, Any]) -> list[str]:
-    """The evaluation's figures as a table: accuracy ± standard error, sample size, ceiling, share of the ceiling."""
+    """The evaluation's figures as a table: accuracy ± standard error, sample size, ceiling, share
+    of the ceiling."""
     lines = ["## Measured", "", ", ".join(f"{k} {v}" for k, v in report["facts"].items()), ""]
     lines += [
         "| combinations | attribute | right | n | on real pictures | of ceiling |",
@@ -74,11 +104,16 @@ def measured(report: dict[str, Any]) -> list[str]:
         for name, row in found["attributes"].items():
             drawn, real, share = (row[k] for k in ("drawn", "real", "of_ceiling"))
             right = f"{drawn['accuracy']:.3f} ± {drawn['error']:.3f}"
-            lines.append(f"| {split.replace('_', '-')} | {name} | {right} | {row['n']} | {real['accuracy']:.3f} |"
-                         f" {share['ratio']:.3f} ± {share['error']:.3f} |")  # fmt: skip
+            lines.append(
+                f"| {split.replace('_', '-')} | {name} | {right} | {row['n']} | {real['accuracy']:.3f} |"
+                f" {share['ratio']:.3f} ± {share['error']:.3f} |"
+            )
     for name, row in report.get("reconstruction", {}).items():
         if isinstance(row, dict):
             lines += ["", f"Autoencoder PSNR, {name}: {row['psnr']:.2f} dB."]
     for name, row in report.get("retrieval", {}).items():
-        lines += ["", f"CLIP top-1 of 256, {name}: {row['top1']:.3f} ± {row['error']:.3f} (n = {row['n']})."]
+        lines += [
+            "",
+            f"CLIP top-1 of 256, {name}: {row['top1']:.3f} ± {row['error']:.3f} (n = {row['n']}).",
+        ]
     return lines

@@ -1,4 +1,5 @@
-"""Trains the judge on endless fresh pictures of a source, worn as a network might have drawn them."""
+"""Trains the judge on endless fresh pictures of a source, worn as a network might have drawn
+them."""
 
 import io
 from collections.abc import Iterator
@@ -22,11 +23,14 @@ from fromnoise.train.recipe import Recipe, Stage
 
 TRAIN_SEEDS = 5_000_000_000  # no other part of the house draws pictures from this range
 CHECK_SEEDS = 5_900_000_000  # fresh real pictures that a finished judge is measured on
-HELD_OUT = 8  # one picture in so many is of a held-out combination: a judge must not be worse where it is asked most
+# one picture in so many is of a held-out combination: a judge must not be worse where it is asked
+# most
+HELD_OUT = 8
 
 
 def wear(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A picture as a network might have drawn it: a little soft, blocky, blotched or off in tone. uint8 (H, W, 3)."""
+    """A picture as a network might have drawn it: a little soft, blocky, blotched or off in tone.
+    uint8 (H, W, 3)."""
     picture = Image.fromarray(image)
     if rng.random() < 0.35:
         picture = picture.filter(ImageFilter.GaussianBlur(rng.uniform(0.2, 1.1)))
@@ -36,8 +40,12 @@ def wear(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         picture = Image.open(file)
     x = np.asarray(picture, dtype=np.float32)
     if rng.random() < 0.6:
-        cell = int(rng.choice([1, 2, 4]))  # pixels a blotch: a sampler leaves fine ones, latents coarse ones
-        small = rng.standard_normal((-(-x.shape[0] // cell), -(-x.shape[1] // cell), 3), dtype=np.float32)
+        cell = int(
+            rng.choice([1, 2, 4])
+        )  # pixels a blotch: a sampler leaves fine ones, latents coarse ones
+        small = rng.standard_normal(
+            (-(-x.shape[0] // cell), -(-x.shape[1] // cell), 3), dtype=np.float32
+        )
         noise = small.repeat(cell, 0).repeat(cell, 1)[: x.shape[0], : x.shape[1]]
         x = x + noise * rng.uniform(0, 9)
     if rng.random() < 0.3:
@@ -54,8 +62,11 @@ class _Worn(Dataset):
     def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
         seeds = range(self.first + step * self.stride, self.first + step * self.stride + self.size)
         samples = [self.source.sample(s, "train" if s % HELD_OUT else "held_out") for s in seeds]
-        worn = [wear(x.image, np.random.default_rng(s)) for x, s in zip(samples, seeds, strict=True)
-                if x.image is not None]  # fmt: skip
+        worn = [
+            wear(x.image, np.random.default_rng(s))
+            for x, s in zip(samples, seeds, strict=True)
+            if x.image is not None
+        ]
         return torch.from_numpy(np.stack(worn)), labels(self.source.schema, samples)
 
 
@@ -65,18 +76,31 @@ class JudgeTask:
     def __init__(self, stage: Stage, recipe: Recipe):
         self.stage, self.source = stage, recipe.open_source()
         network = dict(stage.get("network", {}))
-        self.judge = Judge(parts.configure(JudgeConfig, network, schema=self.source.schema, size=self.source.size))
-        if (stage.folder / "model.safetensors").exists():  # a finished one, perhaps another model's: see unpack
+        self.judge = Judge(
+            parts.configure(JudgeConfig, network, schema=self.source.schema, size=self.source.size)
+        )
+        if (
+            stage.folder / "model.safetensors"
+        ).exists():  # a finished one, perhaps another model's: see unpack
             self.judge.load_state_dict(Judge.load(stage.folder).state_dict())
         self.judge.fingerprint = self.source.fingerprint
         self.module: torch.nn.Module = self.judge
         self.first = TRAIN_SEEDS + recipe.seed * 100_000_000
 
-    def batches(self, step: int, size: int, rank: int, world: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(
+        self, step: int, size: int, rank: int, world: int
+    ) -> Iterator[tuple[Tensor, Tensor]]:
         data = _Worn(self.source, size, self.first + rank * size, size * world)
         workers = self.stage.get("workers", 0)
-        return iter(DataLoader(data, batch_size=None, sampler=count(step), num_workers=workers,  # type: ignore[arg-type]
-                               prefetch_factor=4 if workers else None))  # fmt: skip
+        return iter(
+            DataLoader(
+                data,
+                batch_size=None,
+                sampler=count(step),
+                num_workers=workers,  # type: ignore[arg-type]
+                prefetch_factor=4 if workers else None,
+            )
+        )
 
     def loss(
         self, batch: tuple[Tensor, Tensor], progress: float, noise: torch.Generator
@@ -85,7 +109,9 @@ class JudgeTask:
         images, wanted = to_tensor(batch[0].numpy()).to(device), batch[1].to(device)
         logits = self.judge(images)
         name, first = next(iter(logits.items()))
-        return loss(logits, wanted), {f"{name} right": (first.argmax(1) == wanted[:, 0]).float().mean().item()}
+        return loss(logits, wanted), {
+            f"{name} right": (first.argmax(1) == wanted[:, 0]).float().mean().item()
+        }
 
     def preview(self, path: Path) -> None:
         pass  # a judge draws nothing; its curve says all

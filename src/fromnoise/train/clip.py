@@ -1,14 +1,14 @@
-"""Trains CLIP from captioned pictures: symmetric contrastive loss, learned temperature (Radford 2021, §2.3), and a loss
-that has either side's embedding name the caption's words (Huang 2024, "Classification Done Right").
+"""Trains CLIP from captioned pictures: symmetric contrastive loss, learned temperature (Radford
+2021, §2.3), and a loss that has either side's embedding name the caption's words (Huang 2024,
+"Classification Done Right").
 
-The contrast alone is content with whatever tells a batch apart: background, colour and style were enough for 72 % of
-256 captions, while objects and positions stayed at chance on both sides, and a U-Net cannot draw what the text tower
-does not say. The words leave nothing out.
+The contrast alone is content with whatever tells a batch apart: background, colour and style were
+enough for 72 % of 256 captions, while objects and positions stayed at chance on both sides, and a
+U-Net cannot draw what the text tower does not say. The words leave nothing out.
 
-Later the captions of a batch are too far apart to teach anything (99 of 100 are told), and those that differ in a word
-still are mixed up: `hard` captions of that kind go beside each picture's own (Yuksekgonul 2023, "When and why
-vision-language models behave like bags-of-words").
-"""
+Later the captions of a batch are too far apart to teach anything (99 of 100 are told), and those
+that differ in a word still are mixed up: `hard` captions of that kind go beside each picture's own
+(Yuksekgonul 2023, "When and why vision-language models behave like bags-of-words")."""
 
 import math
 import random
@@ -33,7 +33,9 @@ from fromnoise.train.recipe import Recipe, Stage
 
 HELD_BACK = 4_000_000_000  # first seed of the pictures that only measure
 MEASURED = 4096
-MAX_SCALE = math.log(100)  # Radford 2021 clips the temperature so that logits are never scaled by more than 100
+MAX_SCALE = math.log(
+    100
+)  # Radford 2021 clips the temperature so that logits are never scaled by more than 100
 
 
 def normalize(embeds: Tensor) -> Tensor:
@@ -41,7 +43,8 @@ def normalize(embeds: Tensor) -> Tensor:
 
 
 def rarity(source: Source, words: Tokenizer, captions: int = 4096) -> Tensor:
-    """How much naming each token counts, (V,): its inverse document frequency. Begin and end are in all: nothing."""
+    """How much naming each token counts, (V,): its inverse document frequency. Begin and end are in
+    all: nothing."""
     counts = torch.zeros(words.vocab_size)
     for i in range(captions):
         counts[list(set(words.encode(source.sample(HELD_BACK + i, draw=False).caption)[0]))] += 1
@@ -49,8 +52,8 @@ def rarity(source: Source, words: Tokenizer, captions: int = 4096) -> Tensor:
 
 
 def altered(source: Source, sample: Sample, many: int, chance: random.Random) -> list[str]:
-    """The plainest caption that says all of a sample, and up to `many` others that are wrong in one attribute, those of
-    many values more often. Nothing where the source has no such caption."""
+    """The plainest caption that says all of a sample, and up to `many` others that are wrong in one
+    attribute, those of many values more often. Nothing where the source has no such caption."""
     told, schema = sample.attributes, source.schema
     if (own := source.caption_of(told)) is None:
         return []
@@ -71,9 +74,10 @@ class Pair(nn.Module):
 
 
 class ClipTask:
-    """InfoNCE over a batch (in a run of several processes each contrasts within its own) plus `words` × the
-    cross-entropy between the tokens that a shared linear reader finds in an embedding and the caption's, plus that of
-    picking a picture's caption among `hard` others that differ in one attribute."""
+    """InfoNCE over a batch (in a run of several processes each contrasts within its own) plus
+    `words` × the cross-entropy between the tokens that a shared linear reader finds in an embedding
+    and the caption's, plus that of picking a picture's caption among `hard` others that differ in
+    one attribute."""
 
     def __init__(self, stage: Stage, recipe: Recipe, module: Pair | None = None):
         self.stage, self.source, self.words = stage, recipe.open_source(), parts.tokenizer(recipe)
@@ -86,33 +90,53 @@ class ClipTask:
         return batches(self.source, size, step, first, workers=workers, rank=rank, world=world)
 
     def ids(self, captions: list[str]) -> Tensor:
-        """(B, N), cut after the longest caption's end: the tower is causal, padding changes nothing and costs time."""
-        ids = torch.tensor([self.words.encode(c)[0] for c in captions], device=self.pair.logit_scale.device)
+        """(B, N), cut after the longest caption's end: the tower is causal, padding changes nothing
+        and costs time."""
+        ids = torch.tensor(
+            [self.words.encode(c)[0] for c in captions], device=self.pair.logit_scale.device
+        )
         return ids[:, : int((ids == self.words.eos_id).int().argmax(1).max()) + 1]
 
     def naming(self, embeds: Tensor, ids: Tensor) -> Tensor:
-        """Cross-entropy from the caption's distinct tokens, weighted by rarity, to the words read off embeds (B, D)."""
+        """Cross-entropy from the caption's distinct tokens, weighted by rarity, to the words read
+        off embeds (B, D)."""
         told = torch.zeros(len(ids), len(self.rarity), device=ids.device).scatter_(1, ids, 1.0)
         told *= self.rarity.to(ids.device)
-        return F.cross_entropy(self.pair.words(embeds).float(), told / told.sum(1, keepdim=True).clamp(min=1e-6))
+        return F.cross_entropy(
+            self.pair.words(embeds).float(), told / told.sum(1, keepdim=True).clamp(min=1e-6)
+        )
 
-    def loss(self, batch: Batch, progress: float, noise: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+    def loss(
+        self, batch: Batch, progress: float, noise: torch.Generator
+    ) -> tuple[Tensor, dict[str, float]]:
         ids = self.ids(batch.captions)
-        text, image = self.pair.text(ids).embeds, self.pair.vision(batch.images.to(ids.device)).embeds
-        logits = self.pair.logit_scale.clamp(max=MAX_SCALE).exp() * normalize(image) @ normalize(text).T  # (B, B)
+        text, image = (
+            self.pair.text(ids).embeds,
+            self.pair.vision(batch.images.to(ids.device)).embeds,
+        )
+        logits = (
+            self.pair.logit_scale.clamp(max=MAX_SCALE).exp() * normalize(image) @ normalize(text).T
+        )  # (B, B)
         right = torch.arange(len(logits), device=logits.device)
         contrast = (F.cross_entropy(logits, right) + F.cross_entropy(logits.T, right)) / 2
         told, seen = self.naming(text, ids), self.naming(image, ids)
-        figures = {"top1": (logits.argmax(1) == right).float().mean(), "contrast": contrast, "told": told, "seen": seen}
+        figures = {
+            "top1": (logits.argmax(1) == right).float().mean(),
+            "contrast": contrast,
+            "told": told,
+            "seen": seen,
+        }
         loss = contrast + self.stage.get("words", 1.0) * (told + seen) / 2
         if hard := int(self.stage.get("hard", 0)):
             apart, figures["picked"] = self.picking(batch, image, hard, noise)
             loss = loss + apart
         return loss, {k: float(v) for k, v in figures.items()}
 
-    def picking(self, batch: Batch, image: Tensor, hard: int, noise: torch.Generator) -> tuple[Tensor, Tensor]:
-        """(cross-entropy of each picture's own caption among those that differ from it in one attribute; the share of
-        pictures whose own comes first)."""
+    def picking(
+        self, batch: Batch, image: Tensor, hard: int, noise: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """(cross-entropy of each picture's own caption among those that differ from it in one
+        attribute; the share of pictures whose own comes first)."""
         chance = random.Random(int(torch.randint(2**62, (), generator=noise)))
         sets = [altered(self.source, sample, hard, chance) for sample in batch.samples]
         rows = torch.tensor([i for i, texts in enumerate(sets) for _ in texts], device=image.device)
@@ -122,8 +146,12 @@ class ClipTask:
         text = self.pair.text(self.ids([text for texts in sets for text in texts])).embeds
         cosines = (normalize(image)[rows] * normalize(text)).sum(1)
         logits = torch.full((len(sets), hard + 1), -torch.inf, device=image.device)
-        logits = logits.index_put((rows, places), self.pair.logit_scale.clamp(max=MAX_SCALE).exp() * cosines)
-        logits = logits[[bool(texts) for texts in sets]]  # (pictures that have such captions, 1 + hard), own first
+        logits = logits.index_put(
+            (rows, places), self.pair.logit_scale.clamp(max=MAX_SCALE).exp() * cosines
+        )
+        logits = logits[
+            [bool(texts) for texts in sets]
+        ]  # (pictures that have such captions, 1 + hard), own first
         right = torch.zeros(len(logits), dtype=torch.long, device=image.device)
         return F.cross_entropy(logits, right), (logits.argmax(1) == 0).float().mean()
 
@@ -135,7 +163,10 @@ class ClipTask:
         device, stream = self.pair.logit_scale.device, batches(self.source, 256, first=HELD_BACK)
         right, text, image, samples = [], [], [], []
         for batch in islice(stream, MEASURED // 256):
-            told, seen = self.pair.text(self.ids(batch.captions)), self.pair.vision(batch.images.to(device))
+            told, seen = (
+                self.pair.text(self.ids(batch.captions)),
+                self.pair.vision(batch.images.to(device)),
+            )
             best = (normalize(seen.embeds) @ normalize(told.embeds).T).argmax(1)
             right.append((best == torch.arange(256, device=device)).float().mean().item())
             text.append(told.pooled)
@@ -153,8 +184,8 @@ def run(stage: Stage, recipe: Recipe) -> dict[str, Any]:
 
 
 def run_image_tower(stage: Stage, recipe: Recipe) -> dict[str, Any]:
-    """Goes on with the image tower and both projections, the text tower locked (the mirror of Zhai 2022, "LiT"): the
-    U-Net already learns from the text tower, which must not move any more."""
+    """Goes on with the image tower and both projections, the text tower locked (the mirror of Zhai
+    2022, "LiT"): the U-Net already learns from the text tower, which must not move any more."""
     text, vision, _, scale = parts.clip(recipe, image_tower=False)
     module = Pair(text, vision).requires_grad_(True)
     module.logit_scale.data.copy_(scale)

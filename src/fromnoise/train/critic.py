@@ -1,4 +1,5 @@
-"""The optional adversary of the autoencoder: a patch critic with the hinge loss (Isola 2017; Esser 2021, §3.1)."""
+"""The optional adversary of the autoencoder: a patch critic with the hinge loss (Isola 2017; Esser
+2021, §3.1)."""
 
 from pathlib import Path
 
@@ -20,8 +21,9 @@ class Critic(nn.Sequential):
 
 
 class CriticTrainer:
-    """Trains its critic a step a call and returns what the autoencoder should add to its loss. Its state is kept in
-    `folder`/critic every 500 calls, so that a resumed run does not meet a newborn critic."""
+    """Trains its critic a step a call and returns what the autoencoder should add to its loss. Its
+    state is kept in `folder`/critic every 500 calls, so that a resumed run does not meet a newborn
+    critic."""
 
     def __init__(self, folder: Path, weight: float, lr: float = 4e-4):
         self.folder, self.weight, self.critic, self.calls = folder / "critic", weight, Critic(), 0
@@ -40,7 +42,10 @@ class CriticTrainer:
         self.optimizer.step()
         self.calls += 1
         if self.calls % 500 == 0:
-            trees = {"weights": self.critic.state_dict(), "optimizer": training_state.optimizer_tree(self.optimizer)}
+            trees = {
+                "weights": self.critic.state_dict(),
+                "optimizer": training_state.optimizer_tree(self.optimizer),
+            }
             training_state.save(self.folder, trees, {"calls": self.calls})
         self.critic.requires_grad_(False)
         adversarial = -self.weight * self.critic(fake).mean()

@@ -1,17 +1,21 @@
-"""Muon: steepest descent under the spectral norm for weight matrices (Jordan et al. 2024), AdamW for all else."""
+"""Muon: steepest descent under the spectral norm for weight matrices (Jordan et al. 2024), AdamW
+for all else."""
 
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-STEPS = ((3.4445, -4.7750, 2.0315),) * 5  # Jordan's quintic: singular values above 1/500 of the largest come to 0.7…1.2
+STEPS = (
+    (3.4445, -4.7750, 2.0315),
+) * 5  # Jordan's quintic: singular values above 1/500 of the largest come to 0.7…1.2
 
 
 def orthogonal(gradient: Tensor) -> Tensor:
-    """The nearest matrices (…, rows, columns) whose singular values are about 1: U Vᵀ of the SVD, by Newton–Schulz. The
-    iteration runs on the smaller Gram matrix alone, which for 3×3 convolutions (columns = 9 × rows) is 2.5 times
-    cheaper, and in fp32, since bf16 is emulated on many CPUs."""
+    """The nearest matrices (…, rows, columns) whose singular values are about 1: U Vᵀ of the SVD,
+    by Newton–Schulz. The iteration runs on the smaller Gram matrix alone, which for 3×3
+    convolutions (columns = 9 × rows) is 2.5 times cheaper, and in fp32, since bf16 is emulated on
+    many CPUs."""
     x = gradient.float()
     wide = x if x.shape[-2] <= x.shape[-1] else x.mT
     gram = wide @ wide.mT
@@ -21,22 +25,28 @@ def orthogonal(gradient: Tensor) -> Tensor:
     for a, b, c in STEPS:
         factor = b * gram + c * (gram @ gram)
         factor.diagonal(dim1=-2, dim2=-1).add_(a)
-        product, gram = factor @ product, factor @ gram @ factor  # all are polynomials of one matrix, so they commute
+        product, gram = (
+            factor @ product,
+            factor @ gram @ factor,
+        )  # all are polynomials of one matrix, so they commute
     out = product @ (wide / square.sqrt())
     return (out if wide is x else out.mT).to(gradient.dtype)
 
 
 class Muon(torch.optim.AdamW):
-    """AdamW whose groups with `muon = True` take the orthogonalised Nesterov momentum instead, of RMS 0.2 as Adam's
-    steps are, so that one learning rate serves both (Liu et al. 2025, eq. 4). Convolutions count as matrices
-    (out, in × height × width)."""
+    """AdamW whose groups with `muon = True` take the orthogonalised Nesterov momentum instead, of
+    RMS 0.2 as Adam's steps are, so that one learning rate serves both (Liu et al. 2025, eq. 4).
+    Convolutions count as matrices (out, in × height × width)."""
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         for group in self.param_groups:
             if not group.get("muon"):
                 continue
-            beta, alike = group["betas"][0], {}  # matrices of one shape together: a GPU waits for each call
+            beta, alike = (
+                group["betas"][0],
+                {},
+            )  # matrices of one shape together: a GPU waits for each call
             for p in group["params"]:
                 if p.grad is None:
                     continue
@@ -57,13 +67,18 @@ class Muon(torch.optim.AdamW):
 
 
 def groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Trained parameters by kind: matrices at least 32 wide, embeddings and slim matrices, vectors (never decayed)."""
-    tables = {id(p) for m in module.modules() if isinstance(m, nn.Embedding) for p in m.parameters()}
+    """Trained parameters by kind: matrices at least 32 wide, embeddings and slim matrices, vectors
+    (never decayed)."""
+    tables = {
+        id(p) for m in module.modules() if isinstance(m, nn.Embedding) for p in m.parameters()
+    }
     kinds: tuple[list[Tensor], list[Tensor], list[Tensor]] = ([], [], [])
     for p in module.parameters():
         if p.requires_grad:
             slim = p.ndim > 1 and (id(p) in tables or min(len(p), p[0].numel()) < 32)
             kinds[2 if p.ndim < 2 else 1 if slim else 0].append(p)
-    return [{"params": kinds[0], "weight_decay": weight_decay, "muon": True, "betas": (0.95, 0.99)},
-            {"params": kinds[1], "weight_decay": weight_decay},
-            {"params": kinds[2], "weight_decay": 0.0}]  # fmt: skip
+    return [
+        {"params": kinds[0], "weight_decay": weight_decay, "muon": True, "betas": (0.95, 0.99)},
+        {"params": kinds[1], "weight_decay": weight_decay},
+        {"params": kinds[2], "weight_decay": 0.0},
+    ]

@@ -10,8 +10,8 @@ from torch import nn
 
 from fromnoise.errors import BadInput, NotFound, UnknownName
 from fromnoise.models.clip import CLIPText
-from fromnoise.models.clip_vision import CLIPVision, CLIPVisionConfig
-from fromnoise.models.config import CLIPTextConfig, UNetConfig, VAEConfig
+from fromnoise.models.clip_vision import CLIPVision
+from fromnoise.models.config import CLIPTextConfig, CLIPVisionConfig, UNetConfig, VAEConfig
 from fromnoise.models.resnet import CLIPResNet, CLIPResNetConfig
 from fromnoise.models.unet import UNet
 from fromnoise.models.vae import VAE
@@ -25,9 +25,13 @@ IMAGE_TOWERS = {"vit": (CLIPVision, CLIPVisionConfig), "resnet": (CLIPResNet, CL
 def configure(kind: type, values: dict[str, Any], **more: Any) -> Any:
     """A config dataclass from a TOML table; lists become tuples, unknown fields are an error."""
     try:
-        return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in {**values, **more}.items()})
+        return kind(
+            **{k: tuple(v) if isinstance(v, list) else v for k, v in {**values, **more}.items()}
+        )
     except TypeError as error:
-        raise BadInput(f"{kind.__name__}: {error}", f"its fields are {', '.join(kind.__dataclass_fields__)}") from error
+        raise BadInput(
+            f"{kind.__name__}: {error}", f"its fields are {', '.join(kind.__dataclass_fields__)}"
+        ) from error
 
 
 def needs(recipe: Recipe, name: str) -> Stage:
@@ -35,7 +39,8 @@ def needs(recipe: Recipe, name: str) -> Stage:
     stage = recipe.stage(name)
     if not stage.done:
         raise NotFound(
-            f"stage {name!r} is not finished: no {stage.folder / 'done.json'}", f"train it first: --stage {name}"
+            f"stage {name!r} is not finished: no {stage.folder / 'done.json'}",
+            f"train it first: --stage {name}",
         )
     return stage
 
@@ -52,8 +57,14 @@ def build_clip(recipe: Recipe, words: Tokenizer) -> tuple[CLIPText, ImageTower]:
     stage = recipe.stage("clip")
     size = int(recipe.source_options.get("size", 128))
     shared = {"projection_dim": stage["projection_dim"]}
-    text = configure(CLIPTextConfig, stage["text"], vocab_size=words.vocab_size, max_length=words.max_length,
-                     eos_id=words.eos_id, **shared)  # fmt: skip
+    text = configure(
+        CLIPTextConfig,
+        stage["text"],
+        vocab_size=words.vocab_size,
+        max_length=words.max_length,
+        eos_id=words.eos_id,
+        **shared,
+    )
     vision = dict(stage["vision"])
     kind = vision.pop("kind", "vit")
     if kind not in IMAGE_TOWERS:
@@ -62,9 +73,12 @@ def build_clip(recipe: Recipe, words: Tokenizer) -> tuple[CLIPText, ImageTower]:
     return CLIPText(text), network(configure(config, vision, image_size=size, **shared))
 
 
-def clip(recipe: Recipe, image_tower: bool = True) -> tuple[CLIPText, ImageTower, Tokenizer, torch.Tensor]:
-    """The finished CLIP: (text tower with projection, image tower, tokenizer, logit_scale), frozen; with the
-    longer-trained image tower if that stage is in the recipe and done (its text tower is the same)."""
+def clip(
+    recipe: Recipe, image_tower: bool = True
+) -> tuple[CLIPText, ImageTower, Tokenizer, torch.Tensor]:
+    """The finished CLIP: (text tower with projection, image tower, tokenizer, logit_scale), frozen;
+    with the longer-trained image tower if that stage is in the recipe and done (its text tower is
+    the same)."""
     words = tokenizer(recipe)
     text, vision = build_clip(recipe, words)
     folder = needs(recipe, "clip").folder
@@ -72,16 +86,19 @@ def clip(recipe: Recipe, image_tower: bool = True) -> tuple[CLIPText, ImageTower
         folder = recipe.stage("image_tower").folder
     weights = load_file(folder / "clip.safetensors")
     for module, prefix in ((text, "text."), (vision, "vision.")):
-        module.load_state_dict({k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)})
+        module.load_state_dict(
+            {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
+        )
         module.requires_grad_(False).eval()
     return text, vision, words, weights["logit_scale"]
 
 
 def pass_through(network: VAE) -> None:
-    """Starts the autoencoder as an almost linear one: what lies on the way from picture to latents and back gets a
-    semi-orthogonal centre tap (after the delta-orthogonal start of Xiao et al. 2018, §3) beside faint random taps, a
-    halving averages 2×2 pixels, and residual branches begin at zero. Without it the network finds light first and
-    takes thousands of pictures to find the second and third colour."""
+    """Starts the autoencoder as an almost linear one: what lies on the way from picture to latents
+    and back gets a semi-orthogonal centre tap (after the delta-orthogonal start of Xiao et al.
+    2018, §3) beside faint random taps, a halving averages 2×2 pixels, and residual branches begin
+    at zero. Without it the network finds light first and takes thousands of pictures to find the
+    second and third colour."""
     for name, conv in network.named_modules():
         if not isinstance(conv, nn.Conv2d):
             continue
@@ -100,7 +117,10 @@ def pass_through(network: VAE) -> None:
 
 def build_vae(recipe: Recipe, **more: Any) -> VAE:
     config = configure(
-        VAEConfig, recipe.stage("vae")["network"], sample_size=recipe.source_options.get("size", 128), **more
+        VAEConfig,
+        recipe.stage("vae")["network"],
+        sample_size=recipe.source_options.get("size", 128),
+        **more,
     )
     network = VAE(config)
     pass_through(network)
@@ -108,7 +128,8 @@ def build_vae(recipe: Recipe, **more: Any) -> VAE:
 
 
 def vae(recipe: Recipe, decoder: bool = True) -> VAE:
-    """The finished autoencoder, frozen; with the longer-trained decoder if that stage is in the recipe and done."""
+    """The finished autoencoder, frozen; with the longer-trained decoder if that stage is in the
+    recipe and done."""
     stage = needs(recipe, "vae")
     done = json.loads((stage.folder / "done.json").read_text())
     network = build_vae(recipe, scaling_factor=done["scaling_factor"])
@@ -123,5 +144,13 @@ def build_unet(recipe: Recipe) -> UNet:
     network, text = recipe.stage("vae")["network"], recipe.stage("clip")["text"]
     channels = network["latent_channels"]
     side = recipe.source_options.get("size", 128) // 2 ** (len(network["block_out_channels"]) - 1)
-    return UNet(configure(UNetConfig, recipe.stage("unet")["network"], in_channels=channels, out_channels=channels,
-                          context_dim=text["dim"], sample_size=side))  # fmt: skip
+    return UNet(
+        configure(
+            UNetConfig,
+            recipe.stage("unet")["network"],
+            in_channels=channels,
+            out_channels=channels,
+            context_dim=text["dim"],
+            sample_size=side,
+        )
+    )

@@ -1,4 +1,5 @@
-"""The number format that a stage computes in: its `precision`, chosen at run time where it says "auto"."""
+"""The number format that a stage computes in: its `precision`, chosen at run time where it says
+"auto"."""
 
 from typing import Any
 
@@ -12,8 +13,8 @@ PRECISIONS = ("auto", "no", "bf16", "fp16")
 
 
 def precision(name: str, cpu: bool) -> str:
-    """Accelerate's name of the format. "auto" is bf16 where the hardware multiplies it itself, else fp32: without
-    AVX512-BF16 a CPU emulates it, five times slower than fp32. Raises UnknownName."""
+    """Accelerate's name of the format. "auto" is bf16 where the hardware multiplies it itself, else
+    fp32: without AVX512-BF16 a CPU emulates it, five times slower than fp32. Raises UnknownName."""
     if name not in PRECISIONS:
         raise UnknownName("precision", name, PRECISIONS)
     if name != "auto":
@@ -25,13 +26,17 @@ def precision(name: str, cpu: bool) -> str:
 
 
 class Fp32Attention(TorchFunctionMode):
-    """Inside it attention runs in fp32 although autocast asks for less: on CPUs the gradient of bf16 attention takes
-    two to seven times as long as that of fp32 (16 pictures, 256 × 256 and 256 × 32 tokens, torch 2.13)."""
+    """Inside it attention runs in fp32 although autocast asks for less: on CPUs the gradient of
+    bf16 attention takes two to seven times as long as that of fp32 (16 pictures, 256 × 256 and 256
+    × 32 tokens, torch 2.13)."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if func is not F.scaled_dot_product_attention:
             return func(*args, **kwargs)
         with torch.autocast("cpu", enabled=False):
-            full = (x.float() if isinstance(x, torch.Tensor) and x.is_floating_point() else x for x in args)
+            full = (
+                x.float() if isinstance(x, torch.Tensor) and x.is_floating_point() else x
+                for x in args
+            )
             return func(*full, **kwargs)

@@ -1,4 +1,5 @@
-"""A recipe: one TOML file that says how every part of a model is trained, and one dial that scales it."""
+"""A recipe: one TOML file that says how every part of a model is trained, and one dial that scales
+it."""
 
 import importlib
 import tomllib
@@ -30,7 +31,10 @@ class Stage:
 
     def __getitem__(self, key: str) -> Any:
         if key not in self.values:
-            raise BadInput(f"the recipe's stage [{self.name}] lacks {key!r}", f"add `{key} = …` under [{self.name}]")
+            raise BadInput(
+                f"the recipe's stage [{self.name}] lacks {key!r}",
+                f"add `{key} = …` under [{self.name}]",
+            )
         return self.values[key]
 
     def get(self, key: str, default: Any = None) -> Any:
@@ -64,13 +68,19 @@ class Recipe:
 
 
 def read(
-    path: str | Path, scale: str | None = None, runs: str | Path | None = None, minutes: float | None = None
+    path: str | Path,
+    scale: str | None = None,
+    runs: str | Path | None = None,
+    minutes: float | None = None,
 ) -> Recipe:
-    """Reads a recipe. `scale` picks one of its `[scale.NAME.STAGE]` tables, whose values replace the stage's own;
-    `minutes` caps every trained stage by the clock (its learning-rate schedule then follows the clock too)."""
+    """Reads a recipe. `scale` picks one of its `[scale.NAME.STAGE]` tables, whose values replace
+    the stage's own; `minutes` caps every trained stage by the clock (its learning-rate schedule
+    then follows the clock too)."""
     path = Path(path)
     if not path.exists():
-        raise NotFound(f"no recipe at {path}", "give the path of a .toml file, e.g. recipes/stickers.toml")
+        raise NotFound(
+            f"no recipe at {path}", "give the path of a .toml file, e.g. recipes/stickers.toml"
+        )
     try:
         raw = tomllib.loads(path.read_text())
     except tomllib.TOMLDecodeError as error:
@@ -102,6 +112,8 @@ def run(recipe: Recipe, name: str) -> dict[str, Any]:
     import torch
 
     stage = recipe.stage(name)
-    torch.manual_seed(recipe.seed)  # networks are initialised from torch's own generator; nothing else here uses it
+    torch.manual_seed(
+        recipe.seed
+    )  # networks are initialised from torch's own generator; nothing else here uses it
     module, function = STAGES[name].split(":")
     return getattr(importlib.import_module(module), function)(stage, recipe)

@@ -10,7 +10,17 @@ def write_sheet(images: Tensor, path: Path, columns: int = 8, gap: int = 2) -> N
     """images (N, 3, H, W) in [−1, 1] → one PNG, row by row."""
     from PIL import Image
 
-    pixels = images.float().clamp(-1, 1).add(1).mul(127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    pixels = (
+        images.float()
+        .clamp(-1, 1)
+        .add(1)
+        .mul(127.5)
+        .round()
+        .byte()
+        .permute(0, 2, 3, 1)
+        .cpu()
+        .numpy()
+    )
     n, h, w, _ = pixels.shape
     rows = -(-n // columns)
     sheet = np.full((rows * (h + gap) - gap, columns * (w + gap) - gap, 3), 255, np.uint8)

@@ -10,7 +10,8 @@ from fromnoise.train.recipe import Recipe, Stage
 
 
 def run(stage: Stage, recipe: Recipe) -> dict[str, Any]:
-    """Merges learned from `captions` captions until `vocab_size` (Sennrich 2016); words end in `</w>` as in CLIP."""
+    """Merges learned from `captions` captions until `vocab_size` (Sennrich 2016); words end in
+    `</w>` as in CLIP."""
     import tokenizers
     from tokenizers import models, pre_tokenizers, trainers
 
@@ -28,16 +29,21 @@ def run(stage: Stage, recipe: Recipe) -> dict[str, Any]:
     captions = (source.sample(i, draw=False).caption for i in range(int(stage["captions"])))
     bpe.train_from_iterator(captions, trainer)
     merges = json.loads(bpe.to_str())["model"]["merges"]
-    # CLIP's order: the bytes, the bytes that end a word, one id a merge, then the two special tokens
+    # CLIP's order: the bytes, the bytes that end a word, one id a merge, then the two special
+    # tokens
     words = [*alphabet, *(a + "</w>" for a in alphabet), *(a + b for a, b in merges), BOS, EOS]
     words = list(dict.fromkeys(words))
     stage.folder.mkdir(parents=True, exist_ok=True)
-    (stage.folder / "vocab.json").write_text(json.dumps({w: i for i, w in enumerate(words)}, ensure_ascii=False))
+    (stage.folder / "vocab.json").write_text(
+        json.dumps({w: i for i, w in enumerate(words)}, ensure_ascii=False)
+    )
     lines = ["#version: 0.2", *(f"{a} {b}" for a, b in merges)]
     (stage.folder / "merges.txt").write_text("\n".join(lines) + "\n")
     from fromnoise.prompt.tokenizer import Tokenizer
 
-    tokenizer = Tokenizer(stage.folder / "vocab.json", stage.folder / "merges.txt", int(stage["max_length"]))
+    tokenizer = Tokenizer(
+        stage.folder / "vocab.json", stage.folder / "merges.txt", int(stage["max_length"])
+    )
     tokenizer_files.save(tokenizer, stage.folder)
     result = {"vocab_size": tokenizer.vocab_size, "merges": len(merges)}
     (stage.folder / "done.json").write_text(json.dumps(result))

@@ -1,4 +1,5 @@
-"""Trains the U-Net to undo noise on cached latents, conditioned on CLIP's token states (Rombach 2022, eq. 3)."""
+"""Trains the U-Net to undo noise on cached latents, conditioned on CLIP's token states (Rombach
+2022, eq. 3)."""
 
 import hashlib
 import json
@@ -35,8 +36,12 @@ WEIGHTINGS = ("uniform", "min_snr", "truncated")
 
 def schedule(values: dict[str, Any]) -> NoiseSchedule:
     """The recipe's `schedule = { kind = …, … }`."""
-    kinds = {"linear": NoiseSchedule.linear, "scaled_linear": NoiseSchedule.scaled_linear,
-             "cosine": NoiseSchedule.cosine, "flow": NoiseSchedule.flow}  # fmt: skip
+    kinds = {
+        "linear": NoiseSchedule.linear,
+        "scaled_linear": NoiseSchedule.scaled_linear,
+        "cosine": NoiseSchedule.cosine,
+        "flow": NoiseSchedule.flow,
+    }
     values = dict(values)
     kind, zero = values.pop("kind"), values.pop("zero_terminal_snr", False)
     if kind not in kinds:
@@ -46,9 +51,10 @@ def schedule(values: dict[str, Any]) -> NoiseSchedule:
 
 
 def weight(name: str, snr: Tensor, prediction: str, gamma: float) -> Tensor:
-    """Weight of the squared error at `snr`. "min_snr" leaves the noisiest steps, where the caption decides what is in
-    the picture, almost untrained (its weight on v falls with the SNR); "truncated" keeps them whole and lowers only
-    the nearly clean ones: in terms of x0 it is min(SNR + 1, γ)."""
+    """Weight of the squared error at `snr`. "min_snr" leaves the noisiest steps, where the caption
+    decides what is in the picture, almost untrained (its weight on v falls with the SNR);
+    "truncated" keeps them whole and lowers only the nearly clean ones: in terms of x0 it is min(SNR
+    + 1, γ)."""
     if name not in WEIGHTINGS:
         raise UnknownName("weighting", name, WEIGHTINGS)
     if name == "min_snr":
@@ -56,21 +62,26 @@ def weight(name: str, snr: Tensor, prediction: str, gamma: float) -> Tensor:
     return torch.ones_like(snr) if name == "uniform" else (gamma / (snr + 1)).clamp(max=1)
 
 
-def timesteps(schedule: NoiseSchedule, uniform: Tensor, share: float, mean: float, std: float) -> Tensor:
-    """Numbers in [0, 1) → timesteps: the first `share` of [0, 1) covers ln σ ~ N(mean, std²) (Karras 2022, §5), the
-    rest all timesteps evenly, so that none is left untrained."""
+def timesteps(
+    schedule: NoiseSchedule, uniform: Tensor, share: float, mean: float, std: float
+) -> Tensor:
+    """Numbers in [0, 1) → timesteps: the first `share` of [0, 1) covers ln σ ~ N(mean, std²)
+    (Karras 2022, §5), the rest all timesteps evenly, so that none is left untrained."""
     last = len(schedule) - 1
-    log_sigma = mean + std * torch.special.ndtri((uniform.double() / max(share, 1e-6)).clamp(1e-6, 1 - 1e-6))
+    log_sigma = mean + std * torch.special.ndtri(
+        (uniform.double() / max(share, 1e-6)).clamp(1e-6, 1 - 1e-6)
+    )
     focused = schedule.t(log_sigma.exp()).round().long()
     even = ((uniform - share) / max(1 - share, 1e-6) * len(schedule)).long().clamp(0, last)
     return torch.where(uniform < share, focused, even)
 
 
 class UNetTask:
-    """MSE of the prediction at a random timestep, plus `align` × the Aligner's loss; a caption is dropped with
-    probability `caption_drop`, which is what guidance later subtracts (Ho & Salimans 2022, Alg. 1). Timesteps are drawn
-    in equal strata, `focus` (share, mean, std of ln σ) says where most of them lie. `object_weight`: how much more than
-    elsewhere the error counts where the source's objects are, until the learning rate falls."""
+    """MSE of the prediction at a random timestep, plus `align` × the Aligner's loss; a caption is
+    dropped with probability `caption_drop`, which is what guidance later subtracts (Ho & Salimans
+    2022, Alg. 1). Timesteps are drawn in equal strata, `focus` (share, mean, std of ln σ) says
+    where most of them lie. `object_weight`: how much more than elsewhere the error counts where the
+    source's objects are, until the learning rate falls."""
 
     def __init__(self, stage: Stage, recipe: Recipe):
         self.stage, self.recipe, self.source = stage, recipe, recipe.open_source()
@@ -81,31 +92,57 @@ class UNetTask:
         self.align, self.aligner = float(stage.get("align", 0)), None
         self.object_weight = float(stage.get("object_weight", 0))
         self.middle: Tensor | None = None  # of the last call of the network
-        if (start := stage.folder / "start.safetensors").exists():  # of another model: see assemble.unpack
+        if (
+            start := stage.folder / "start.safetensors"
+        ).exists():  # of another model: see assemble.unpack
             self.unet.load_state_dict(load_file(start))
         self.module: nn.Module = nn.ModuleDict({"unet": self.unet})
         if self.align:
             self.vision = parts.clip(recipe, image_tower=False)[1]
-            side = self.unet.config.sample_size // 2 ** (len(self.unet.config.block_out_channels) - 1)
-            self.seen = places(self.vision, torch.zeros(1, 3, self.source.size, self.source.size), side).shape[1:]
-            self.module["aligner"] = self.aligner = Aligner(self.unet.config.block_out_channels[-1], self.seen[0])
+            side = self.unet.config.sample_size // 2 ** (
+                len(self.unet.config.block_out_channels) - 1
+            )
+            self.seen = places(
+                self.vision, torch.zeros(1, 3, self.source.size, self.source.size), side
+            ).shape[1:]
+            self.module["aligner"] = self.aligner = Aligner(
+                self.unet.config.block_out_channels[-1], self.seen[0]
+            )
 
             def remember(module: nn.Module, given: Any, middle: Tensor) -> None:
                 self.middle = middle
 
             self.unet.mid_block.register_forward_hook(remember)
-        self.weights = weight(str(stage.get("weighting", "min_snr")), self.schedule.snr, self.prediction,
-                              float(stage.get("gamma", 5.0))).float()  # fmt: skip
+        self.weights = weight(
+            str(stage.get("weighting", "min_snr")),
+            self.schedule.snr,
+            self.prediction,
+            float(stage.get("gamma", 5.0)),
+        ).float()
         self.empty = torch.tensor(self.words.encode("")[0])
 
-    def cache(self, shapes: dict[str, tuple[int, ...]], encode: Callable[[Batch], Iterable[Tensor]]) -> LatentCache:
-        """Pictures and captions of the source, encoded: filled, and made anew where what encodes them has changed."""
+    def cache(
+        self, shapes: dict[str, tuple[int, ...]], encode: Callable[[Batch], Iterable[Tensor]]
+    ) -> LatentCache:
+        """Pictures and captions of the source, encoded: filled, and made anew where what encodes
+        them has changed."""
         from rich.progress import Progress
 
         made_by = {"vae": "vae.safetensors", "tokenizer": "merges.txt", "clip": "clip.safetensors"}
-        files = [(parts.needs(self.recipe, stage).folder / file).read_bytes() for stage, file in made_by.items()]
-        key = "-".join((self.source.fingerprint, *shapes, *(hashlib.sha256(f).hexdigest()[:16] for f in files)))
-        found = LatentCache(self.stage.folder / "cache", key, shapes, self.words.max_length, int(self.stage["cached"]))
+        files = [
+            (parts.needs(self.recipe, stage).folder / file).read_bytes()
+            for stage, file in made_by.items()
+        ]
+        key = "-".join(
+            (self.source.fingerprint, *shapes, *(hashlib.sha256(f).hexdigest()[:16] for f in files))
+        )
+        found = LatentCache(
+            self.stage.folder / "cache",
+            key,
+            shapes,
+            self.words.max_length,
+            int(self.stage["cached"]),
+        )
         with Progress() as bar:
             line = bar.add_task("encoding", total=found.count, completed=found.filled)
             found.fill(
@@ -117,12 +154,16 @@ class UNetTask:
             )
         return found
 
-    def batches(self, step: int, size: int, rank: int, world: int) -> Iterator[tuple[Tensor | None, ...]]:
-        """Latents, token ids, and what the loss asks for besides, else None: what CLIP's image tower sees, and how much
-        of each latent's place the objects cover (B, 1, h, w)."""
+    def batches(
+        self, step: int, size: int, rank: int, world: int
+    ) -> Iterator[tuple[Tensor | None, ...]]:
+        """Latents, token ids, and what the loss asks for besides, else None: what CLIP's image
+        tower sees, and how much of each latent's place the objects cover (B, 1, h, w)."""
         config, side = self.vae.config, self.source.size // self.vae.config.factor
         device = next(self.module.parameters()).device
-        slices = 8 if device.type == "cpu" else 64  # what fits a CPU's cache: twice as fast at full resolution
+        slices = (
+            8 if device.type == "cpu" else 64
+        )  # what fits a CPU's cache: twice as fast at full resolution
         shapes: dict[str, tuple[int, ...]] = {"latents": (config.latent_channels, side, side)}
         shapes |= {"seen": tuple(self.seen)} if self.align else {}
         shapes |= {"masks": (1, side, side)} if self.object_weight else {}
@@ -143,7 +184,9 @@ class UNetTask:
             network.cpu()
         names = [*shapes, "ids"]
         found = (dict(zip(names, row, strict=True)) for row in rows)
-        return (tuple(row.get(name) for name in ("latents", "ids", "seen", "masks")) for row in found)
+        return (
+            tuple(row.get(name) for name in ("latents", "ids", "seen", "masks")) for row in found
+        )
 
     def context(self, ids: Tensor) -> Tensor:
         with torch.no_grad():
@@ -157,7 +200,9 @@ class UNetTask:
         assert ids is not None
         b, device = len(latents), latents.device
         self.text.to(device)
-        drawn = noise  # on a GPU by its own generator: drawing there takes no time, and here longer than the network
+        # on a GPU by its own generator: drawing there takes no time, and here longer than the
+        # network
+        drawn = noise
         if device.type != "cpu":
             drawn = torch.Generator(device).manual_seed(noise.initial_seed())
         dropped = torch.rand(b, generator=noise) < self.stage.get("caption_drop", 0.1)
@@ -170,8 +215,9 @@ class UNetTask:
         out = self.unet(x, t.to(device).float(), Conditioning(self.context(ids)))
         error = (out.float() - goal).square()
         if masks is not None:
-            # fades with the learning rate: a weight that knows where things are draws them too large (the average it
-            # asks for is not the posterior's), and only the last part of training has to be right
+            # fades with the learning rate: a weight that knows where things are draws them too
+            # large (the average it asks for is not the posterior's), and only the last part of
+            # training has to be right
             extra = self.object_weight * learning_rate(progress, 0, 1, self.stage.get("decay", 0.3))
             error = error * ((1 + extra * masks) / (1 + extra * masks.mean()))
         error = error.mean((1, 2, 3))
@@ -187,7 +233,9 @@ class UNetTask:
         write_sheet(self.draw([s.caption for s in samples], list(range(32))), path)
         path.with_suffix(".txt").write_text("\n".join(s.caption for s in samples) + "\n")
 
-    def draw(self, captions: list[str], seeds: list[int], steps: int = 20, scale: float = 4.0) -> Tensor:
+    def draw(
+        self, captions: list[str], seeds: list[int], steps: int = 20, scale: float = 4.0
+    ) -> Tensor:
         """Images (N, 3, H, W) of captions, drawn by the network as it is now."""
         unet, device = self.unet, next(self.module.parameters()).device
         b, side = len(captions), self.source.size // self.vae.config.factor
@@ -197,13 +245,20 @@ class UNetTask:
         def answer(query: Query) -> Answer:
             skip, out, scale_in = coefficients(self.prediction, query.sigma)
             t = float(self.schedule.t(torch.tensor(query.sigma, dtype=torch.float64)))
-            x, times = (query.x * scale_in).repeat(2, 1, 1, 1).to(device), torch.full((2 * b,), t, device=device)
-            cond, uncond = (skip * query.x + out * f for f in unet(x, times, context).cpu().chunk(2))
+            x, times = (
+                (query.x * scale_in).repeat(2, 1, 1, 1).to(device),
+                torch.full((2 * b,), t, device=device),
+            )
+            cond, uncond = (
+                skip * query.x + out * f for f in unet(x, times, context).cpu().chunk(2)
+            )
             return Answer(cfg(cond, uncond, scale), uncond)
 
         grid = sigmas(self.schedule, steps, "karras")
         noise = Noise(seeds, (self.vae.config.latent_channels, side, side))
-        latents = drive(load_sampler("dpmpp_2m")(noise.initial * float(grid[0]), grid, noise), answer)
+        latents = drive(
+            load_sampler("dpmpp_2m")(noise.initial * float(grid[0]), grid, noise), answer
+        )
         return self.vae.to(device).to_image(latents.to(device)).cpu()
 
     def export(self, folder: Path) -> dict[str, Any]:

@@ -1,4 +1,5 @@
-"""Trains the autoencoder: reconstruction, a small KL, our CLIP's features, a critic if asked (Rombach 2022, §3.1)."""
+"""Trains the autoencoder: reconstruction, a small KL, our CLIP's features, a critic if asked
+(Rombach 2022, §3.1)."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,9 +20,12 @@ from fromnoise.train.recipe import Recipe, Stage
 HELD_BACK = 4_100_000_000
 
 
-def crops(images: Tensor, masks: Tensor, side: int, multiple: int, noise: torch.Generator) -> Tensor:
-    """One crop a picture (B, 3, side, side), three in four centred on a pixel of an object, the rest anywhere: flat
-    backgrounds are learned soon, objects are not. Corners lie on multiples of `multiple`, the grid of the latents."""
+def crops(
+    images: Tensor, masks: Tensor, side: int, multiple: int, noise: torch.Generator
+) -> Tensor:
+    """One crop a picture (B, 3, side, side), three in four centred on a pixel of an object, the
+    rest anywhere: flat backgrounds are learned soon, objects are not. Corners lie on multiples of
+    `multiple`, the grid of the latents."""
     picked = []
     for image, mask in zip(images, masks, strict=True):
         high = [n - side for n in image.shape[-2:]]
@@ -30,24 +34,28 @@ def crops(images: Tensor, masks: Tensor, side: int, multiple: int, noise: torch.
             at = inside[torch.randint(len(inside), (), generator=noise)] - side // 2
         else:
             at = torch.stack([torch.randint(h + 1, (), generator=noise) for h in high])
-        y, x = (int(min(max(a, 0), h)) // multiple * multiple for a, h in zip(at.tolist(), high, strict=True))
+        y, x = (
+            int(min(max(a, 0), h)) // multiple * multiple
+            for a, h in zip(at.tolist(), high, strict=True)
+        )
         picked.append(image[:, y : y + side, x : x + side])
     return torch.stack(picked)
 
 
 def features(vision: parts.ImageTower, image: Tensor) -> list[Tensor]:
-    """CLIP's patch states after each layer, each normalized: the space of the perceptual loss (B, N, dim)."""
+    """CLIP's patch states after each layer, each normalized: the space of the perceptual loss (B,
+    N, dim)."""
     return [F.normalize(h[:, 1:], dim=-1) for h in vision(image).hidden_states[1:]]
 
 
 class VaeTask:
     """loss = MSE + kl·(KL a latent) + perceptual·(distance in CLIP) + critic·(−critic's judgement).
 
-    The first `crop_share` of the stage sees crops of `crop` pixels, which cost less and hold more object; the rest
-    sees whole pictures, so that the group norms' statistics are those of use. KL: at its optimum, noise of the
-    posterior costs half of `kl` in MSE, so `kl` = 4e-4 spends 2e-4, 3 % of the MSE of a 28 dB picture.
-    `frozen_encoder` trains the decoder alone, on latents that no longer move (the U-Net may already train on them).
-    """
+    The first `crop_share` of the stage sees crops of `crop` pixels, which cost less and hold more
+    object; the rest sees whole pictures, so that the group norms' statistics are those of use. KL:
+    at its optimum, noise of the posterior costs half of `kl` in MSE, so `kl` = 4e-4 spends 2e-4, 3
+    % of the MSE of a 28 dB picture. `frozen_encoder` trains the decoder alone, on latents that no
+    longer move (the U-Net may already train on them)."""
 
     def __init__(self, stage: Stage, recipe: Recipe, network: VAE, frozen_encoder: bool = False):
         self.stage, self.source = stage, recipe.open_source()
@@ -67,13 +75,25 @@ class VaeTask:
             self.critic = CriticTrainer(stage.folder, float(stage["critic"]))
 
     def batches(self, step: int, size: int, rank: int, world: int) -> Iterator[Batch]:
-        return batches(self.source, size, step, first=int(self.stage.get("first", 0)),
-                       workers=self.stage.get("workers", 0), rank=rank, world=world)  # fmt: skip
+        return batches(
+            self.source,
+            size,
+            step,
+            first=int(self.stage.get("first", 0)),
+            workers=self.stage.get("workers", 0),
+            rank=rank,
+            world=world,
+        )
 
-    def loss(self, batch: Batch, progress: float, noise: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+    def loss(
+        self, batch: Batch, progress: float, noise: torch.Generator
+    ) -> tuple[Tensor, dict[str, float]]:
         side, whole, figures = self.stage.get("crop"), batch.images, {}
         if side and side % self.vae.config.factor:
-            raise BadInput(f"crop = {side} does not divide into latents", f"use a multiple of {self.vae.config.factor}")
+            raise BadInput(
+                f"crop = {side} does not divide into latents",
+                f"use a multiple of {self.vae.config.factor}",
+            )
         if cut := bool(side and progress < self.stage.get("crop_share", 0.75)):
             whole = crops(batch.images, batch.masks, side, self.vae.config.factor, noise)
         device = next(self.vae.parameters()).device
@@ -95,10 +115,15 @@ class VaeTask:
             self.vision.to(device)
             near = [
                 F.mse_loss(a, b) * a.shape[-1]
-                for a, b in zip(features(self.vision, out), features(self.vision, image), strict=True)
+                for a, b in zip(
+                    features(self.vision, out), features(self.vision, image), strict=True
+                )
             ]
             perceptual = torch.stack(near).mean()
-            loss, figures["perceptual"] = loss + self.stage["perceptual"] * perceptual, perceptual.item()
+            loss, figures["perceptual"] = (
+                loss + self.stage["perceptual"] * perceptual,
+                perceptual.item(),
+            )
         if self.critic is not None and progress >= self.stage.get("critic_from", 0.5):
             adversarial, figures["critic"] = self.critic(image, out)
             loss = loss + adversarial
@@ -107,8 +132,12 @@ class VaeTask:
     def preview(self, path: Path) -> None:
         from fromnoise.train.sheet import write_sheet
 
-        image = next(batches(self.source, 8, first=HELD_BACK)).images.to(next(self.vae.parameters()).device)
-        write_sheet(torch.cat((image, self.vae.decode(self.vae.encode(image).mean))), path, columns=8)
+        image = next(batches(self.source, 8, first=HELD_BACK)).images.to(
+            next(self.vae.parameters()).device
+        )
+        write_sheet(
+            torch.cat((image, self.vae.decode(self.vae.encode(image).mean))), path, columns=8
+        )
 
     def export(self, folder: Path) -> dict[str, Any]:
         parts.write(self.vae, folder / "vae.safetensors")
@@ -117,11 +146,17 @@ class VaeTask:
             mean = self.vae.encode(batch.images.to(next(self.vae.parameters()).device)).mean
             square = (self.vae.decode(mean).clamp(-1, 1).cpu() - batch.images).square() / 4
             wrong, pixels = wrong + square.sum().item(), pixels + square.numel()
-            inside, weight = inside + (square * batch.masks).sum().item(), weight + 3 * batch.masks.sum().item()
+            inside, weight = (
+                inside + (square * batch.masks).sum().item(),
+                weight + 3 * batch.masks.sum().item(),
+            )
             latents.append(mean)
         z = torch.cat(latents)
-        return {"psnr": -10 * np.log10(wrong / pixels), "psnr_inside": -10 * np.log10(inside / weight),
-                "scaling_factor": round(1 / z.square().mean().sqrt().item(), 5)}  # fmt: skip
+        return {
+            "psnr": -10 * np.log10(wrong / pixels),
+            "psnr_inside": -10 * np.log10(inside / weight),
+            "scaling_factor": round(1 / z.square().mean().sqrt().item(), 5),
+        }
 
 
 def run(stage: Stage, recipe: Recipe) -> dict[str, Any]:
@@ -130,4 +165,6 @@ def run(stage: Stage, recipe: Recipe) -> dict[str, Any]:
 
 def run_decoder(stage: Stage, recipe: Recipe) -> dict[str, Any]:
     """Goes on with the decoder alone, its latents fixed, from the finished `vae` stage."""
-    return fit(VaeTask(stage, recipe, parts.vae(recipe, decoder=False), frozen_encoder=True), stage, recipe)
+    return fit(
+        VaeTask(stage, recipe, parts.vae(recipe, decoder=False), frozen_encoder=True), stage, recipe
+    )

@@ -1,9 +1,11 @@
-"""What the scheduler of a diffusers folder asks to be drawn with, for a model that says nothing else."""
+"""What the scheduler of a diffusers folder asks to be drawn with, for a model that says nothing
+else."""
 
 import warnings
 from typing import Any
 
-# diffusers' class → (our sampler, the timestep_spacing that the class has where its file names none)
+# diffusers' class → (our sampler, the timestep_spacing that the class has where its file names
+# none)
 CLASSES = {
     "DDIMScheduler": ("ddim", "leading"),
     "DDPMScheduler": ("ddpm", "leading"),
@@ -21,16 +23,24 @@ CLASSES = {
     "UniPCMultistepScheduler": ("unipc", "linspace"),
     "SASolverScheduler": ("sa_solver", "linspace"),
 }
-GRIDS = {"use_karras_sigmas": "karras", "use_exponential_sigmas": "exponential", "use_beta_sigmas": "beta"}
+GRIDS = {
+    "use_karras_sigmas": "karras",
+    "use_exponential_sigmas": "exponential",
+    "use_beta_sigmas": "beta",
+}
 
 
 def defaults(config: dict[str, Any]) -> dict[str, Any]:
-    """scheduler_config.json → sampler and spacing, and for a latent consistency model its few steps and its guidance.
-    A scheduler without a counterpart here is a warning, and the model is then drawn with what we prefer."""
+    """scheduler_config.json → sampler and spacing, and for a latent consistency model its few steps
+    and its guidance. A scheduler without a counterpart here is a warning, and the model is then
+    drawn with what we prefer."""
     kind = config.get("_class_name")
     if kind not in CLASSES:
-        warnings.warn(f"the model's scheduler {kind} is unknown here: drawing with DPM++ 2M instead; choose another "
-                      "with --sampler and --spacing", stacklevel=2)  # fmt: skip
+        warnings.warn(
+            f"the model's scheduler {kind} is unknown here: drawing with DPM++ 2M instead; choose another "
+            "with --sampler and --spacing",
+            stacklevel=2,
+        )
         return {}
     sampler, grid = CLASSES[kind]
     if kind == "DPMSolverMultistepScheduler":
@@ -40,7 +50,12 @@ def defaults(config: dict[str, Any]) -> dict[str, Any]:
         else:
             sampler = "dpmpp_3m" if third else "dpmpp_2m"
     spacing = config.get("timestep_spacing", grid)
-    found = {"sampler": sampler, "spacing": next((ours for key, ours in GRIDS.items() if config.get(key)), spacing)}
-    if kind == "LCMScheduler":  # has a timestep_spacing and starts at the last timestep whatever it says
+    found = {
+        "sampler": sampler,
+        "spacing": next((ours for key, ours in GRIDS.items() if config.get(key)), spacing),
+    }
+    if (
+        kind == "LCMScheduler"
+    ):  # has a timestep_spacing and starts at the last timestep whatever it says
         found |= {"spacing": "trailing", "steps": 4, "cfg": 8.0}  # Luo et al. 2023, Table 1
     return found

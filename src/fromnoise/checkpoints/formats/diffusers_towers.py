@@ -1,9 +1,11 @@
-"""CLIP's image tower in the folder of `diffusers_folder`: a vision transformer or a residual network."""
+"""CLIP's image tower in the folder of `diffusers_folder`: a vision transformer or a residual
+network."""
 
 from dataclasses import fields
 
-from fromnoise.checkpoints.formats.diffusers_folder import CLIP, translated
-from fromnoise.models.clip_vision import CLIPVision, CLIPVisionConfig
+from fromnoise.checkpoints.formats.diffusers_configs import CLIP, translated
+from fromnoise.models.clip_vision import CLIPVision
+from fromnoise.models.config import CLIPVisionConfig
 from fromnoise.models.resnet import CLIPResNet, CLIPResNetConfig
 
 VISION = CLIP | {"image_size": "image_size", "patch_size": "patch_size"}

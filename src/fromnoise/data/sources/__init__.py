@@ -10,7 +10,8 @@ SOURCES = {"stickers": "fromnoise.data.sources.stickers:Stickers"}
 
 
 def open_source(name: str, **options: Any) -> Source:
-    """The source of that name, e.g. `open_source("stickers", size=128)`. UnknownName lists the choices."""
+    """The source of that name, e.g. `open_source("stickers", size=128)`. UnknownName lists the
+    choices."""
     if name not in SOURCES:
         raise UnknownName("source", name, SOURCES)
     module, cls = SOURCES[name].split(":")

@@ -1,10 +1,12 @@
-"""The caption grammar of the sticker scenes: what every attribute value is called, and the sentences around it."""
+"""The caption grammar of the sticker scenes: what every attribute value is called, and the
+sentences around it."""
 
 from collections.abc import Mapping
 
 import numpy as np
 
-# object → (emoji, further names). The first name is the value itself; every entry is one countable thing.
+# object → (emoji, further names). The first name is the value itself; every entry is one countable
+# thing.
 OBJECTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "cat": ("🐱", ("kitten",)), "dog": ("🐕", ("puppy",)), "fish": ("🐟", ()), "whale": ("🐋", ()),
     "octopus": ("🐙", ()), "butterfly": ("🦋", ()), "snail": ("🐌", ()), "rabbit": ("🐇", ("bunny",)),
@@ -12,24 +14,27 @@ OBJECTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "turtle": ("🐢", ()), "crab": ("🦀", ()), "spider": ("🕷", ()), "dragon": ("🐉", ()),
     "unicorn": ("🦄", ()), "flamingo": ("🦩", ()), "kangaroo": ("🦘", ()), "bat": ("🦇", ()),
     "hourglass": ("⌛", ()), "dinosaur": ("🦕", ()), "rooster": ("🐓", ()), "camel": ("🐪", ()),
-    "squirrel": ("🐿", ()), "rocket": ("🚀", ("spaceship",)), "car": ("🚗", ()), "bicycle": ("🚲", ("bike",)),
-    "airplane": ("✈", ("plane",)), "sailboat": ("⛵", ("sailing boat",)), "helicopter": ("🚁", ()),
-    "train": ("🚂", ("steam train",)), "tractor": ("🚜", ()), "tree": ("🌳", ()), "cactus": ("🌵", ()),
-    "mushroom": ("🍄", ()), "sunflower": ("🌻", ()), "tulip": ("🌷", ()), "palm tree": ("🌴", ()),
-    "maple leaf": ("🍁", ()), "banana": ("🍌", ()), "ice cream": ("🍦", ("ice cream cone",)),
+    "squirrel": ("🐿", ()), "rocket": ("🚀", ("spaceship",)), "car": ("🚗", ()),
+    "bicycle": ("🚲", ("bike",)), "airplane": ("✈", ("plane",)),
+    "sailboat": ("⛵", ("sailing boat",)), "helicopter": ("🚁", ()), "train": ("🚂", ("steam train",)),
+    "tractor": ("🚜", ()), "tree": ("🌳", ()), "cactus": ("🌵", ()), "mushroom": ("🍄", ()),
+    "sunflower": ("🌻", ()), "tulip": ("🌷", ()), "palm tree": ("🌴", ()), "maple leaf": ("🍁", ()),
+    "banana": ("🍌", ()), "ice cream": ("🍦", ("ice cream cone",)),
     "pizza slice": ("🍕", ("slice of pizza",)), "pineapple": ("🍍", ()), "teapot": ("🫖", ()),
-    "umbrella": ("☂", ()), "guitar": ("🎸", ("electric guitar",)), "trumpet": ("🎺", ()), "key": ("🔑", ()),
-    "crown": ("👑", ()), "anchor": ("⚓", ()), "hammer": ("🔨", ()), "moon": ("🌙", ("crescent moon",)),
-    "star": ("⭐", ()), "lightning bolt": ("⚡", ()), "heart": ("❤", ()), "house": ("🏠", ()),
-    "castle": ("🏰", ()), "top hat": ("🎩", ()), "robot": ("🤖", ("robot head",)), "ghost": ("👻", ()),
-    "snowman": ("⛄", ()), "chair": ("🪑", ("wooden chair",)), "boot": ("👢", ()),
+    "umbrella": ("☂", ()), "guitar": ("🎸", ("electric guitar",)), "trumpet": ("🎺", ()),
+    "key": ("🔑", ()), "crown": ("👑", ()), "anchor": ("⚓", ()), "hammer": ("🔨", ()),
+    "moon": ("🌙", ("crescent moon",)), "star": ("⭐", ()), "lightning bolt": ("⚡", ()),
+    "heart": ("❤", ()), "house": ("🏠", ()), "castle": ("🏰", ()), "top hat": ("🎩", ()),
+    "robot": ("🤖", ("robot head",)), "ghost": ("👻", ()), "snowman": ("⛄", ()),
+    "chair": ("🪑", ("wooden chair",)), "boot": ("👢", ()),
 }  # fmt: skip
 # style → (adjectives, "X of a cat" heads, tags). "plain" has no words: saying no style means plain.
 STYLES: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = {
     "plain": ((), (), ()),
     "neon": (("neon", "glowing neon", "neon"), ("neon sign", "glowing neon picture"),
              ("neon style", "neon", "in neon lights")),
-    "sketch": (("sketch", "sketched", "hand-drawn sketch"), ("sketch", "pencil sketch", "pencil drawing"),
+    "sketch": (("sketch", "sketched", "hand-drawn sketch"),
+               ("sketch", "pencil sketch", "pencil drawing"),
                ("sketch style", "pencil sketch", "drawn in pencil", "sketch")),
     "pixel art": (("pixel art", "pixelated", "pixel"), ("pixel art picture", "pixel art drawing"),
                   ("pixel art", "pixel art style", "in pixel art")),
@@ -38,42 +43,66 @@ STYLES: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = {
 }  # fmt: skip
 COLOURS: dict[str, tuple[int, int, int]] = {
     "red": (226, 30, 38), "orange": (255, 128, 8), "yellow": (255, 222, 20), "green": (36, 172, 52),
-    "cyan": (32, 218, 230), "blue": (36, 76, 236), "purple": (156, 62, 226), "pink": (255, 116, 190),
-    "white": (250, 250, 250),
+    "cyan": (32, 218, 230), "blue": (36, 76, 236), "purple": (156, 62, 226),
+    "pink": (255, 116, 190), "white": (250, 250, 250),
 }  # fmt: skip
 # background → (phrases, nouns for "… background", "behind it")
 BACKGROUNDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "space": (("in space", "in space", "among the stars", "in outer space", "floating in space"),
               ("space", "starry space")),
-    "ocean": (("in the ocean", "under the sea", "underwater", "in the deep ocean"), ("ocean", "underwater")),
+    "ocean": (("in the ocean", "under the sea", "underwater", "in the deep ocean"),
+              ("ocean", "underwater")),
     "forest": (("in a forest", "in the forest", "in the woods", "among fir trees"), ("forest",)),
-    "desert": (("in the desert", "in a sandy desert", "among the dunes"), ("desert", "sandy desert")),
-    "sunset": (("at sunset", "in front of a sunset", "under a sunset sky"), ("sunset", "sunset sky")),
+    "desert": (("in the desert", "in a sandy desert", "among the dunes"),
+               ("desert", "sandy desert")),
+    "sunset": (("at sunset", "in front of a sunset", "under a sunset sky"),
+               ("sunset", "sunset sky")),
     "snow": (("in the snow", "in a snowy landscape", "on a snowy day"), ("snow", "snowy")),
     "night city": (("in the city at night", "in a night city", "in a city at night"),
                    ("night city", "city at night")),
-    "meadow": (("in a meadow", "on a green meadow", "in a field of flowers"), ("meadow", "flower meadow")),
+    "meadow": (("in a meadow", "on a green meadow", "in a field of flowers"),
+               ("meadow", "flower meadow")),
     "clouds": (("in the clouds", "in a cloudy sky", "high in the sky"), ("clouds", "cloudy sky")),
-    "white": (("on a white background", "on a plain white background", "on plain white"), ("plain white", "white")),
-    "black": (("on a black background", "on a plain black background", "on plain black"), ("plain black", "black")),
-    "peach": (("on a peach background", "on a plain peach background", "on plain peach"), ("plain peach", "peach")),
+    "white": (("on a white background", "on a plain white background", "on plain white"),
+              ("plain white", "white")),
+    "black": (("on a black background", "on a plain black background", "on plain black"),
+              ("plain black", "black")),
+    "peach": (("on a peach background", "on a plain peach background", "on plain peach"),
+              ("plain peach", "peach")),
 }  # fmt: skip
 PLAIN_BACKGROUNDS = frozenset({"white", "black", "peach"})
 POSITIONS: dict[str, tuple[str, ...]] = {
-    "center": ("in the center", "in the middle"), "left": ("on the left", "on the left side"),
-    "right": ("on the right", "on the right side"), "top": ("at the top", "near the top"),
+    "center": ("in the center", "in the middle"),
+    "left": ("on the left", "on the left side"),
+    "right": ("on the right", "on the right side"),
+    "top": ("at the top", "near the top"),
     "bottom": ("at the bottom", "near the bottom"),
-}  # fmt: skip
+}
 SIZES: dict[str, tuple[str, ...]] = {
-    "small": ("small", "tiny", "little"), "medium": ("medium-sized", "medium"), "large": ("large", "big", "huge"),
-}  # fmt: skip
-COUNTS: dict[str, tuple[str, ...]] = {"1": ("a", "an", "one"), "2": ("two", "2", "a pair of"), "3": ("three", "3")}
-# `object` is always the left or the upper one, so that a picture has one reading; captions also tell it the other way
+    "small": ("small", "tiny", "little"),
+    "medium": ("medium-sized", "medium"),
+    "large": ("large", "big", "huge"),
+}
+COUNTS: dict[str, tuple[str, ...]] = {
+    "1": ("a", "an", "one"),
+    "2": ("two", "2", "a pair of"),
+    "3": ("three", "3"),
+}
+# `object` is always the left or the upper one, so that a picture has one reading; captions also
+# tell it the other way
 RELATIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "left of": (("to the left of", "left of", "on the left of"), ("to the right of", "right of", "on the right of")),
+    "left of": (
+        ("to the left of", "left of", "on the left of"),
+        ("to the right of", "right of", "on the right of"),
+    ),
     "above": (("above", "over"), ("below", "under", "beneath")),
 }
-_IRREGULAR = {"fish": "fish", "slice of pizza": "slices of pizza", "maple leaf": "maple leaves", "snowman": "snowmen"}
+_IRREGULAR = {
+    "fish": "fish",
+    "slice of pizza": "slices of pizza",
+    "maple leaf": "maple leaves",
+    "snowman": "snowmen",
+}
 
 
 def plural(noun: str) -> str:
@@ -86,13 +115,24 @@ def plural(noun: str) -> str:
 
 def names(attribute: str) -> dict[str, tuple[str, ...]]:
     """Value → what captions call it, by themselves or within a phrase. Raises KeyError."""
-    nouns = {name: (name, *more, *map(plural, (name, *more))) for name, (_, more) in OBJECTS.items()}
+    nouns = {
+        name: (name, *more, *map(plural, (name, *more))) for name, (_, more) in OBJECTS.items()
+    }
     words = {
-        "object": nouns, "object2": nouns, "colour": {name: (name,) for name in COLOURS}, "position": POSITIONS,
-        "style": {name: sum(phrases, ()) for name, phrases in STYLES.items()}, "size": SIZES, "count": COUNTS,
-        "background": {name: (*phrases, *scenes) for name, (phrases, scenes) in BACKGROUNDS.items()},
-        "relation": {name: (*forward, *backward) for name, (forward, backward) in RELATIONS.items()},
-    }  # fmt: skip
+        "object": nouns,
+        "object2": nouns,
+        "colour": {name: (name,) for name in COLOURS},
+        "position": POSITIONS,
+        "style": {name: sum(phrases, ()) for name, phrases in STYLES.items()},
+        "size": SIZES,
+        "count": COUNTS,
+        "background": {
+            name: (*phrases, *scenes) for name, (phrases, scenes) in BACKGROUNDS.items()
+        },
+        "relation": {
+            name: (*forward, *backward) for name, (forward, backward) in RELATIONS.items()
+        },
+    }
     return {value: tuple(dict.fromkeys(phrases)) for value, phrases in words[attribute].items()}
 
 
@@ -112,8 +152,8 @@ def _tags(*parts: str, sep: str = ", ") -> str:
 def caption(rng: np.random.Generator, attributes: dict[str, str], stated: frozenset[str]) -> str:
     """A caption of at most 24 lowercase words that states exactly the attributes in `stated`.
 
-    The form "a {size} {style} {colour} {object} {position} {background}" is the most common of fourteen.
-    """
+    The form "a {size} {style} {colour} {object} {position} {background}" is the most common of
+    fourteen."""
     while True:
         text = _caption(rng, attributes, stated)
         if text.count(" ") < 24:
@@ -134,11 +174,14 @@ class _Plain:
 
 
 def plain_caption(attributes: Mapping[str, str]) -> str:
-    """The caption of form "a {size} {style} {colour} {object} {position} {background}" that states all of them."""
+    """The caption of form "a {size} {style} {colour} {object} {position} {background}" that states
+    all of them."""
     return _caption(_Plain(), dict(attributes), frozenset(attributes))
 
 
-def _caption(rng: np.random.Generator | _Plain, attributes: dict[str, str], stated: frozenset[str]) -> str:
+def _caption(
+    rng: np.random.Generator | _Plain, attributes: dict[str, str], stated: frozenset[str]
+) -> str:
 
     def pick(options: tuple[str, ...]) -> str:
         return options[int(rng.integers(len(options)))]
@@ -168,7 +211,10 @@ def _caption(rng: np.random.Generator | _Plain, attributes: dict[str, str], stat
         """The noun phrase of the whole scene, with the style word or without."""
         if "relation" not in attributes:
             return thing(style, name, colour)
-        first, second = thing(style, name, colour), thing(style, noun(attributes["object2"]), colour)
+        first, second = (
+            thing(style, name, colour),
+            thing(style, noun(attributes["object2"]), colour),
+        )
         forward, backward = RELATIONS[attributes["relation"]]
         if attributes["relation"] == "left of" and rng.random() < 0.15:
             return f"{first} on the left and {second} on the right"
@@ -177,7 +223,11 @@ def _caption(rng: np.random.Generator | _Plain, attributes: dict[str, str], stat
         return f"{second} {pick(backward)} {first}"
 
     behind = "behind it" if count == "1" and "relation" not in attributes else "behind them"
-    scene_tag = f"{scene} background" if attributes["background"] in PLAIN_BACKGROUNDS or rng.random() < 0.7 else scene
+    scene_tag = (
+        f"{scene} background"
+        if attributes["background"] in PLAIN_BACKGROUNDS or rng.random() < 0.7
+        else scene
+    )
     form = int(rng.choice(14, p=FORMS))
     if form == 0:
         return _join(things(style), place, where)
@@ -186,7 +236,9 @@ def _caption(rng: np.random.Generator | _Plain, attributes: dict[str, str], stat
     if form == 2:
         return f"{where}, {_join(things(style), place)}"
     if form == 3:
-        return _join(pick(("a picture of", "a sticker of", "an image of")), things(style), place, where)
+        return _join(
+            pick(("a picture of", "a sticker of", "an image of")), things(style), place, where
+        )
     if form == 4:  # red cat, neon style, space background
         return _tags(things("").removeprefix("a ").removeprefix("an "), tag, place, scene_tag)
     if form == 5:
@@ -199,7 +251,9 @@ def _caption(rng: np.random.Generator | _Plain, attributes: dict[str, str], stat
     if form == 7:
         return f"{_tags(_join(things(style), where), place)}"
     if form == 8:
-        return f"{tag}: {_join(things(''), place, where)}" if tag else _join(things(""), place, where)
+        return (
+            f"{tag}: {_join(things(''), place, where)}" if tag else _join(things(""), place, where)
+        )
     if form == 9:
         plural_scene = count != "1" and "relation" not in attributes
         return _join("there are" if plural_scene else "there is", things(style), place, where)
@@ -209,7 +263,9 @@ def _caption(rng: np.random.Generator | _Plain, attributes: dict[str, str], stat
         return _tags(_join(things(""), place, where), tag)
     if form == 12:  # tags only
         sep = ", " if rng.random() < 0.7 else " "
-        return _tags(things("").removeprefix("a ").removeprefix("an "), style, place, scene_tag, sep=sep)
+        return _tags(
+            things("").removeprefix("a ").removeprefix("an "), style, place, scene_tag, sep=sep
+        )
     return _join(things(style).removeprefix("a ").removeprefix("an "), place, where)
 
 

@@ -1,4 +1,5 @@
-"""Sticker scenes: emoji objects in five styles on drawn backgrounds, exactly labelled, endless by seed."""
+"""Sticker scenes: emoji objects in five styles on drawn backgrounds, exactly labelled, endless by
+seed."""
 
 import hashlib
 import os
@@ -38,19 +39,32 @@ FONTS = (
 )
 HELD_OUT_SHARE = 0.04
 STYLE_WEIGHTS = {"plain": 0.24, "neon": 0.22, "sketch": 0.18, "pixel art": 0.18, "silhouette": 0.18}
-SIDES = {"small": 34 / 128, "medium": 57 / 128, "large": 88 / 128, "pair": 50 / 128}  # an object's longest side
-OFFSETS = {"small": 0.31, "medium": 0.25, "large": 0.145}  # how far from the centre "left", "top", … are
+SIDES = {
+    "small": 34 / 128,
+    "medium": 57 / 128,
+    "large": 88 / 128,
+    "pair": 50 / 128,
+}  # an object's longest side
+OFFSETS = {
+    "small": 0.31,
+    "medium": 0.25,
+    "large": 0.145,
+}  # how far from the centre "left", "top", … are
 CANVASES = 32  # canvases a background; each gives many pictures by cropping and flipping
 INK = np.array([46.0, 46.0, 54.0])
 PAPER = np.array([250.0, 247.0, 238.0])
 SLATE = np.array([44.0, 50.0, 60.0])
-# what surrounds an object, per unit of the aura's alpha: a shadow on light backgrounds, light on dark ones
-SHADOW, LIGHT, NIGHT = (np.array(c, np.float32) / 255 for c in ((20, 22, 40), (220, 226, 245), (8, 6, 18)))
+# what surrounds an object, per unit of the aura's alpha: a shadow on light backgrounds, light on
+# dark ones
+SHADOW, LIGHT, NIGHT = (
+    np.array(c, np.float32) / 255 for c in ((20, 22, 40), (220, 226, 245), (8, 6, 18))
+)
 WEIGHT = 100  # the colour's weight 0 … 2.55 as a byte
 
 
 def held_out(object: str, style: str, background: str) -> bool:
-    """Whether a combination is kept out of training: 4 % of all by BLAKE2b of "object|style|background".
+    """Whether a combination is kept out of training: 4 % of all by BLAKE2b of
+    "object|style|background".
 
     The neon cat in space, the project's first picture, never is.
     """
@@ -63,11 +77,14 @@ def held_out(object: str, style: str, background: str) -> bool:
 @lru_cache
 def held_out_combinations() -> tuple[tuple[str, str, str], ...]:
     """All held-out (object, style, background)."""
-    return tuple((o, s, b) for o in OBJECTS for s in STYLES for b in BACKGROUNDS if held_out(o, s, b))
+    return tuple(
+        (o, s, b) for o in OBJECTS for s in STYLES for b in BACKGROUNDS if held_out(o, s, b)
+    )
 
 
 def find_font(font: str | os.PathLike[str] | None = None) -> Path:
-    """Noto Color Emoji: `font`, else what FROMNOISE_FONT names, else the usual places. NotFound tells the cure."""
+    """Noto Color Emoji: `font`, else what FROMNOISE_FONT names, else the usual places. NotFound
+    tells the cure."""
     asked = font or os.environ.get("FROMNOISE_FONT")
     places = [Path(p).expanduser() for p in ([asked] if asked else FONTS)]
     for path in places:
@@ -117,12 +134,13 @@ def _hatching(shape: tuple[int, int], period: float, sign: int) -> np.ndarray:
 
 
 class Stickers:
-    """The `stickers` source. size: pixels a side, 32 to 512; font: the Noto Color Emoji file, None to look for it.
+    """The `stickers` source. size: pixels a side, 32 to 512; font: the Noto Color Emoji file, None
+    to look for it.
 
-    A scene is one object (65 %), a row of two or three (15 %), or two objects in a relation (20 %) that share style and
-    colour; `object` is the left or the upper one. Where a caption is silent: plain style, natural colours, the centre,
-    medium size; but a neon or silhouette whose colour is not stated has any. `count` counts `object`.
-    """
+    A scene is one object (65 %), a row of two or three (15 %), or two objects in a relation (20 %)
+    that share style and colour; `object` is the left or the upper one. Where a caption is silent:
+    plain style, natural colours, the centre, medium size; but a neon or silhouette whose colour is
+    not stated has any. `count` counts `object`."""
 
     def __init__(self, size: int = 128, font: str | os.PathLike[str] | None = None):
         if not 32 <= size <= 512:
@@ -165,7 +183,8 @@ class Stickers:
         return names(attribute)
 
     def sample(self, seed: int, split: str = "train", draw: bool = True) -> Sample:
-        """Scene, caption and, unless draw is False, the picture of one seed ≥ 0. UnknownName for another split."""
+        """Scene, caption and, unless draw is False, the picture of one seed ≥ 0. UnknownName for
+        another split."""
         if split not in SPLITS:
             raise UnknownName("split", split, SPLITS)
         rng = np.random.Generator(np.random.PCG64([seed, SPLITS.index(split)]))
@@ -191,7 +210,10 @@ class Stickers:
             object2 = pick(objects)
             if kind < 0.2 and object2 == object:
                 continue
-            held = held_out(object, style, background), kind < 0.2 and held_out(object2, style, background)
+            held = (
+                held_out(object, style, background),
+                kind < 0.2 and held_out(object2, style, background),
+            )
             if any(held) == (split == "held_out"):
                 break
         scene = {"object": object, "style": style}
@@ -216,15 +238,24 @@ class Stickers:
             scene["position"] = pick(self.schema["position"]) if says_position else "center"
             scene["size"] = pick(self.schema["size"]) if says_size else "medium"
             scene["count"] = "1"
-            stated |= ({"position"} if says_position else set()) | ({"size"} if says_size else set())
+            stated |= ({"position"} if says_position else set()) | (
+                {"size"} if says_size else set()
+            )
         return scene, frozenset(stated)
 
     def caption_of(self, attributes: Mapping[str, str]) -> str | None:
-        """See Source; the layouts are one object, a row and a pair, and a neon or a silhouette has a colour."""
+        """See Source; the layouts are one object, a row and a pair, and a neon or a silhouette has
+        a colour."""
         layout = frozenset(attributes) - {"object", "style", "colour", "background", "count"}
-        allowed = {frozenset(): ("2", "3"), frozenset(("position", "size")): ("1",),
-                   frozenset(("object2", "relation")): ("1",)}  # fmt: skip
-        if not attributes.keys() >= {"object", "style", "background", "count"} or layout not in allowed:
+        allowed = {
+            frozenset(): ("2", "3"),
+            frozenset(("position", "size")): ("1",),
+            frozenset(("object2", "relation")): ("1",),
+        }
+        if (
+            not attributes.keys() >= {"object", "style", "background", "count"}
+            or layout not in allowed
+        ):
             return None
         if any(value not in self.schema[name] for name, value in attributes.items()):
             return None
@@ -235,17 +266,24 @@ class Stickers:
 
     # ---- drawing
 
-    def _draw(self, rng: np.random.Generator, scene: dict[str, str]) -> tuple[np.ndarray, np.ndarray]:
+    def _draw(
+        self, rng: np.random.Generator, scene: dict[str, str]
+    ) -> tuple[np.ndarray, np.ndarray]:
         """uint8 (H, W, 3) and the objects' bool mask (H, W)."""
         size, background = self.size, scene["background"]
         canvas = self._canvas(background, int(rng.integers(CANVASES)))
-        y, x = int(rng.integers(canvas.shape[0] - size + 1)), int(rng.integers(canvas.shape[1] - size + 1))
+        y, x = (
+            int(rng.integers(canvas.shape[0] - size + 1)),
+            int(rng.integers(canvas.shape[1] - size + 1)),
+        )
         picture = canvas[y : y + size, x : x + size]
         if rng.random() < 0.5:
             picture = picture[:, ::-1]
         image = picture * np.float32(rng.uniform(0.94, 1.04))
         mask = np.zeros((size, size), bool)
-        spots: list[tuple[str, str, float, float, float]]  # object, sprite, scale, offset x, offset y
+        spots: list[
+            tuple[str, str, float, float, float]
+        ]  # object, sprite, scale, offset x, offset y
         name = scene["object"]
         if "relation" in scene:
             away = 0.24
@@ -257,7 +295,9 @@ class Stickers:
             spots = [(name, "small", 1.06, d, 0.0) for d in (-0.32, 0.0, 0.32)]
         else:
             away = OFFSETS[scene["size"]]
-            dx, dy = {"left": (-1, 0), "right": (1, 0), "top": (0, -1), "bottom": (0, 1)}.get(scene["position"], (0, 0))
+            dx, dy = {"left": (-1, 0), "right": (1, 0), "top": (0, -1), "bottom": (0, 1)}.get(
+                scene["position"], (0, 0)
+            )
             spots = [(name, scene["size"], float(rng.uniform(0.96, 1.05)), dx * away, dy * away)]
         shift = rng.uniform(-0.016, 0.016, 2)
         for name, bucket, scale, dx, dy in spots:
@@ -267,14 +307,31 @@ class Stickers:
         return np.clip(image + 0.5, 0, 255).astype(np.uint8), mask
 
     def _stamp(
-        self, image: np.ndarray, mask: np.ndarray, scene: dict[str, str], name: str, bucket: str, scale: float,
-        angle: float, cx: float, cy: float,
-    ) -> None:  # fmt: skip
-        """Colours one sprite, warps it to its place and composites it into image (H, W, 3) and mask (H, W)."""
+        self,
+        image: np.ndarray,
+        mask: np.ndarray,
+        scene: dict[str, str],
+        name: str,
+        bucket: str,
+        scale: float,
+        angle: float,
+        cx: float,
+        cy: float,
+    ) -> None:
+        """Colours one sprite, warps it to its place and composites it into image (H, W, 3) and mask
+        (H, W)."""
         style, colour = scene["style"], scene.get("colour")
-        ink = "natural" if colour is None else "chalk" if (style, colour) == ("sketch", "white") else "ink"
+        ink = (
+            "natural"
+            if colour is None
+            else "chalk"
+            if (style, colour) == ("sketch", "white")
+            else "ink"
+        )
         layers = self._sprite(name, style, ink, bucket)
-        rgb = layers[..., :3] + layers[..., 3:4] * (np.array(COLOURS[colour or "white"], np.float32) / WEIGHT)
+        rgb = layers[..., :3] + layers[..., 3:4] * (
+            np.array(COLOURS[colour or "white"], np.float32) / WEIGHT
+        )
         around = NIGHT if style == "neon" else LIGHT if scene["background"] in DARK else SHADOW
         rgb += layers[..., 5:] * around
         ready = np.empty((*rgb.shape[:2], 4), np.uint8)
@@ -292,13 +349,16 @@ class Stickers:
             matrix = (c, s, half - c * ox - s * oy, -s, c, half + s * ox - c * oy)
             sprite = Image.frombytes("RGBa", (len(ready), len(ready)), ready.tobytes())
             box = (2 * reach, 2 * reach)
-            a = np.asarray(sprite.transform(box, Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR))
+            a = np.asarray(
+                sprite.transform(box, Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR)
+            )
         a = a[max(0, -y0) : self.size - y0, max(0, -x0) : self.size - x0]
         y0, x0 = max(0, y0), max(0, x0)
         patch = image[y0 : y0 + a.shape[0], x0 : x0 + a.shape[1]]
         patch *= 1 - a[..., 3:] * np.float32(1 / 255)
         patch += a[..., :3]
-        # the object's alpha > 0.5, where its aura (at most 0.6 of what the object leaves clear) is added to it
+        # the object's alpha > 0.5, where its aura (at most 0.6 of what the object leaves clear) is
+        # added to it
         mask[y0 : y0 + a.shape[0], x0 : x0 + a.shape[1]] |= a[..., 3] > 200
 
     def _glyph(self, name: str) -> Image.Image:
@@ -308,47 +368,65 @@ class Stickers:
                 try:
                     self._face = ImageFont.truetype(str(self.font), 109)  # its only bitmap size
                 except OSError as error:
-                    raise BadInput(f"{self.font} cannot be drawn: {error}", "use Noto Color Emoji as bitmaps") from None
+                    raise BadInput(
+                        f"{self.font} cannot be drawn: {error}", "use Noto Color Emoji as bitmaps"
+                    ) from None
             image = Image.new("RGBA", (160, 160))
-            ImageDraw.Draw(image).text((8, 8), OBJECTS[name][0], font=self._face, embedded_color=True)
-            self._glyphs[name] = image.crop(image.getchannel("A").point([0] * 41 + [255] * 215).getbbox())
+            ImageDraw.Draw(image).text(
+                (8, 8), OBJECTS[name][0], font=self._face, embedded_color=True
+            )
+            self._glyphs[name] = image.crop(
+                image.getchannel("A").point([0] * 41 + [255] * 215).getbbox()
+            )
         return self._glyphs[name]
 
     def _make_sprite(self, name: str, style: str, ink: str, bucket: str) -> np.ndarray:
-        """A styled object, not yet coloured: uint8 (n, n, 6), its longest side is SIDES of the picture.
+        """A styled object, not yet coloured: uint8 (n, n, 6), its longest side is SIDES of the
+        picture.
 
-        Channels: 0–2 fixed colour (premultiplied), 3 weight of the scene's colour · WEIGHT, 4 alpha, 5 aura's alpha.
-        ink: "natural" (no colour), "ink" (the scene's colour), "chalk" (a sketch in white).
-        """
+        Channels: 0–2 fixed colour (premultiplied), 3 weight of the scene's colour · WEIGHT, 4
+        alpha, 5 aura's alpha. ink: "natural" (no colour), "ink" (the scene's colour), "chalk" (a
+        sketch in white)."""
         pixels = style == "pixel art"
         side = SIDES[bucket] * self.size
         cell = max(2, round(side / 18)) if pixels else 0
-        side = round(side / cell) if pixels else round(side * 2)  # styles are drawn twice as large, then averaged
+        side = (
+            round(side / cell) if pixels else round(side * 2)
+        )  # styles are drawn twice as large, then averaged
         glyph = self._glyph(name)
         w, h = (max(1, round(side * v / max(glyph.size))) for v in glyph.size)
         full = side + 2 * max(2, round(side * 0.17)) + side % 2
         square = Image.new("RGBa", (full, full))
         method = Image.Resampling.BOX if pixels else Image.Resampling.LANCZOS
-        square.paste(glyph.convert("RGBa").resize((w, h), method), ((full - w) // 2, (full - h) // 2))
+        square.paste(
+            glyph.convert("RGBa").resize((w, h), method), ((full - w) // 2, (full - h) // 2)
+        )
         a = np.asarray(square, np.float32)
         alpha = a[..., 3] / 255
         rgb = np.clip(a[..., :3] / np.maximum(alpha[..., None], 0.02), 0, 255)
         fixed, weight, alpha, aura, halo = PAINTERS[style](rgb, alpha, ink, side)
-        parts = (fixed * alpha[..., None], ((weight * alpha + halo) * WEIGHT)[..., None], alpha[..., None] * 255,
-                 (aura * (1 - alpha))[..., None] * 255)  # fmt: skip
+        parts = (
+            fixed * alpha[..., None],
+            ((weight * alpha + halo) * WEIGHT)[..., None],
+            alpha[..., None] * 255,
+            (aura * (1 - alpha))[..., None] * 255,
+        )
         layers = np.clip(np.concatenate(parts, -1), 0, 255)
         if pixels:
             return layers.round().astype(np.uint8).repeat(cell, 0).repeat(cell, 1)
         return layers.reshape(full // 2, 2, full // 2, 2, 6).mean((1, 3)).round().astype(np.uint8)
 
 
-# A style: (rgb (n, n, 3), alpha (n, n) in [0, 1], ink, side) → fixed rgb, colour's weight, alpha, aura, halo (n, n).
+# A style: (rgb (n, n, 3), alpha (n, n) in [0, 1], ink, side) → fixed rgb, colour's weight, alpha,
+# aura, halo (n, n).
 
 
 def _tint(light: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Shades of one colour; the brightest spots go towards white."""
     white = 0.5 * _step(light, 0.85, 1.15)
-    return np.repeat(255 * white[..., None], 3, -1), 0.58 + 0.42 * np.minimum(light * 1.25, 1) - white
+    return np.repeat(255 * white[..., None], 3, -1), 0.58 + 0.42 * np.minimum(
+        light * 1.25, 1
+    ) - white
 
 
 def _aura(alpha: np.ndarray, side: int) -> np.ndarray:
@@ -371,8 +449,16 @@ def _neon(rgb, alpha, ink, side):
     hot = 0.45 * _step(line, 0.75, 1.0) * line
     fixed = np.array([10.0, 8.0, 22.0]) * (1 - line)[..., None] + 255 * hot[..., None]
     weight = (0.06 + 0.16 * _luminance(rgb, alpha)) * (1 - line) + line - hot
-    halo = (0.45 * _blur(line, side * 0.02) + 0.75 * _blur(line, side * 0.055)) * (1 - 0.7 * np.maximum(line, alpha))
-    return fixed, weight, np.maximum(alpha, outline), 0.6 * _step(_blur(alpha, side * 0.06), 0.02, 0.9), halo
+    halo = (0.45 * _blur(line, side * 0.02) + 0.75 * _blur(line, side * 0.055)) * (
+        1 - 0.7 * np.maximum(line, alpha)
+    )
+    return (
+        fixed,
+        weight,
+        np.maximum(alpha, outline),
+        0.6 * _step(_blur(alpha, side * 0.06), 0.02, 0.9),
+        halo,
+    )
 
 
 def _sketch(rgb, alpha, ink, side):
@@ -387,7 +473,13 @@ def _sketch(rgb, alpha, ink, side):
         "chalk": (SLATE, 0 * INK, 0.0, 1.0),  # white needs a dark ground
     }[ink]
     fixed = paper * (1 - line[..., None]) + pencil * line[..., None]
-    return fixed, on_paper * (1 - line) + on_line * line, np.maximum(alpha, outline), _aura(alpha, side), 0 * alpha
+    return (
+        fixed,
+        on_paper * (1 - line) + on_line * line,
+        np.maximum(alpha, outline),
+        _aura(alpha, side),
+        0 * alpha,
+    )
 
 
 def _pixel_art(rgb, alpha, ink, side):
@@ -401,4 +493,10 @@ def _pixel_art(rgb, alpha, ink, side):
     return fixed, weight, hard, ring, 0 * alpha
 
 
-PAINTERS = {"plain": _plain, "neon": _neon, "sketch": _sketch, "pixel art": _pixel_art, "silhouette": _silhouette}
+PAINTERS = {
+    "plain": _plain,
+    "neon": _neon,
+    "sketch": _sketch,
+    "pixel art": _pixel_art,
+    "silhouette": _silhouette,
+}

@@ -17,14 +17,17 @@ class Entry:
     label: str  # as A1111's web UI calls it, or in its manner
     module: str  # file in this folder
     function: str
-    order: float | None  # of convergence with the steps, of the drift alone (noise held at 0), from known starts
+    order: (
+        float | None
+    )  # of convergence with the steps, of the drift alone (noise held at 0), from known starts
     evaluations: int | None  # of the denoiser, a step; None: as many as it needs
     stochastic: bool  # whether it draws noise by default
     options: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()  # names in A1111's, ComfyUI's and k-diffusion's own code
     preset: dict[str, Any] = field(default_factory=dict)  # options that make it of the function
     spacing: str = "uniform"  # what A1111's "automatic" takes for it
-    brownian: bool = False  # its noise is a Brownian path (k-diffusion's and A1111's choice), not fresh at each step
+    # its noise is a Brownian path (k-diffusion's and A1111's choice), not fresh at each step
+    brownian: bool = False
     uncond: bool = False  # steers by the unconditional picture
     discard_penultimate: bool = False  # A1111 leaves out the last positive level
     own_order: float | None = None  # with its own start, where that is lower
@@ -42,10 +45,11 @@ SAMPLERS = {
               ("euler_ancestral", "k_euler_a", "k_euler_ancestral")),
         Entry("heun", "Heun", "heun", "heun", 2, 2, False, CHURN, ("k_heun",)),
         Entry("heunpp2", "Heun++ 2", "heun", "heunpp2", 1, 3, False, CHURN),
-        Entry("dpm2", "DPM2", "dpm2", "dpm2", 2, 2, False, CHURN, ("dpm_2", "k_dpm_2"), spacing="karras",
-              discard_penultimate=True),
+        Entry("dpm2", "DPM2", "dpm2", "dpm2", 2, 2, False, CHURN, ("dpm_2", "k_dpm_2"),
+              spacing="karras", discard_penultimate=True),
         Entry("dpm2_a", "DPM2 a", "dpm2", "dpm2_a", 1, 2, True, ANCESTRAL,
-              ("dpm_2_ancestral", "k_dpm_2_a", "k_dpm_2_ancestral"), spacing="karras", discard_penultimate=True),
+              ("dpm_2_ancestral", "k_dpm_2_a", "k_dpm_2_ancestral"), spacing="karras",
+              discard_penultimate=True),
         Entry("ddim", "DDIM", "ddim", "ddim", 1, 1, False, ANCESTRAL, spacing="ddim"),
         Entry("ddpm", "DDPM", "ddim", "ddim", 1, 1, True, ("s_noise",), preset={"eta": 1.0}),
         Entry("lms", "LMS", "adams", "lms", 4, 1, False, ("order",), ("k_lms",), own_order=2),
@@ -55,31 +59,38 @@ SAMPLERS = {
         Entry("ipndm_v", "IPNDM V", "adams", "ipndm_v", None, 1, False, ("order", "exact"),
               why="two of its published weights are wrong for uneven steps; with exact it is LMS"),
         Entry("deis", "DEIS", "adams", "deis", 3, 1, False, ("order", "variable"), own_order=2),
-        Entry("gradient_estimation", "Gradient estimation", "adams", "gradient_estimation", 1, 1, False, ("gamma",)),
+        Entry("gradient_estimation", "Gradient estimation", "adams", "gradient_estimation", 1, 1,
+              False, ("gamma",)),
         Entry("dpm_solver_3", "DPM-Solver-3", "dpm_solver", "dpm_solver_3", 3, 3, False),
-        Entry("dpm_fast", "DPM fast", "dpm_solver", "dpm_fast", None, 1, True, ANCESTRAL, ("k_dpm_fast",),
-              why="its steps are of order 3, 2 and 1, at levels of its own"),
+        Entry("dpm_fast", "DPM fast", "dpm_solver", "dpm_fast", None, 1, True, ANCESTRAL,
+              ("k_dpm_fast",), why="its steps are of order 3, 2 and 1, at levels of its own"),
         Entry("dpm_adaptive", "DPM adaptive", "dpm_solver", "dpm_adaptive", None, None, True,
-              (*ANCESTRAL, "order", "rtol", "atol", "h_init", "accept_safety"), ("k_dpm_ad", "k_dpm_adaptive"),
+              (*ANCESTRAL, "order", "rtol", "atol", "h_init", "accept_safety"),
+              ("k_dpm_ad", "k_dpm_adaptive"),
               why="it takes as many steps as its tolerance asks for"),
-        Entry("dpmpp_2m", "DPM++ 2M", "dpmpp", "dpmpp_2m", 2, 1, False, (), ("k_dpmpp_2m",), spacing="karras"),
-        Entry("dpmpp_3m", "DPM++ 3M", "dpmpp_sde", "dpmpp_3m", 3, 1, False, (), spacing="karras", own_order=2),
-        Entry("dpmpp_2m_sde", "DPM++ 2M SDE", "dpmpp_sde", "dpmpp_2m_sde", 2, 1, True, (*ANCESTRAL, "solver"),
-              ("k_dpmpp_2m_sde", "dpmpp_2m_sde_gpu"), spacing="exponential", brownian=True),
-        Entry("dpmpp_2m_sde_heun", "DPM++ 2M SDE Heun", "dpmpp_sde", "dpmpp_2m_sde", 2, 1, True, ANCESTRAL,
-              ("k_dpmpp_2m_sde_heun", "dpmpp_2m_sde_heun_gpu"), {"solver": "heun"}, "exponential", brownian=True),
-        Entry("dpmpp_3m_sde", "DPM++ 3M SDE", "dpmpp_sde", "dpmpp_3m_sde", 2, 1, True, (*ANCESTRAL, "exact"),
-              ("k_dpmpp_3m_sde", "dpmpp_3m_sde_gpu"), spacing="exponential", brownian=True, discard_penultimate=True),
+        Entry("dpmpp_2m", "DPM++ 2M", "dpmpp", "dpmpp_2m", 2, 1, False, (), ("k_dpmpp_2m",),
+              spacing="karras"),
+        Entry("dpmpp_3m", "DPM++ 3M", "dpmpp_sde", "dpmpp_3m", 3, 1, False, (), spacing="karras",
+              own_order=2),
+        Entry("dpmpp_2m_sde", "DPM++ 2M SDE", "dpmpp_sde", "dpmpp_2m_sde", 2, 1, True,
+              (*ANCESTRAL, "solver"), ("k_dpmpp_2m_sde", "dpmpp_2m_sde_gpu"), spacing="exponential",
+              brownian=True),
+        Entry("dpmpp_2m_sde_heun", "DPM++ 2M SDE Heun", "dpmpp_sde", "dpmpp_2m_sde", 2, 1, True,
+              ANCESTRAL, ("k_dpmpp_2m_sde_heun", "dpmpp_2m_sde_heun_gpu"), {"solver": "heun"},
+              "exponential", brownian=True),
+        Entry("dpmpp_3m_sde", "DPM++ 3M SDE", "dpmpp_sde", "dpmpp_3m_sde", 2, 1, True,
+              (*ANCESTRAL, "exact"), ("k_dpmpp_3m_sde", "dpmpp_3m_sde_gpu"), spacing="exponential",
+              brownian=True, discard_penultimate=True),
         Entry("dpmpp_sde", "DPM++ SDE", "dpmpp_sde", "dpmpp_sde", 2, 2, True, (*ANCESTRAL, "r"),
               ("k_dpmpp_sde", "dpmpp_sde_gpu"), spacing="karras", brownian=True),
         Entry("dpmpp_2s_a", "DPM++ 2S a", "dpmpp_2s", "dpmpp_2s_a", 1, 2, True, ANCESTRAL,
               ("dpmpp_2s_ancestral", "k_dpmpp_2s_a"), spacing="karras"),
-        Entry("restart", "Restart", "restart", "restart", None, 2, True, ("s_noise",), spacing="karras",
-              why="it goes back up with fresh noise"),
-        Entry("unipc", "UniPC", "unipc", "unipc", 4, 1, False, ("order", "variant", "lower_order_final"),
-              ("uni_pc",), spacing="ddim", own_order=2),
-        Entry("unipc_bh2", "UniPC BH2", "unipc", "unipc", 4, 1, False, ("order", "lower_order_final"),
-              ("uni_pc_bh2",), {"variant": "bh2"}, own_order=2),
+        Entry("restart", "Restart", "restart", "restart", None, 2, True, ("s_noise",),
+              spacing="karras", why="it goes back up with fresh noise"),
+        Entry("unipc", "UniPC", "unipc", "unipc", 4, 1, False,
+              ("order", "variant", "lower_order_final"), ("uni_pc",), spacing="ddim", own_order=2),
+        Entry("unipc_bh2", "UniPC BH2", "unipc", "unipc", 4, 1, False,
+              ("order", "lower_order_final"), ("uni_pc_bh2",), {"variant": "bh2"}, own_order=2),
         Entry("res_multistep", "RES multistep", "res", "res_multistep", 2, 1, False),
         Entry("res_multistep_a", "RES multistep a", "res", "res_multistep", 2, 1, True, ANCESTRAL,
               ("res_multistep_ancestral",), {"eta": 1.0}),
@@ -88,29 +99,32 @@ SAMPLERS = {
         Entry("seeds_3", "SEEDS-3", "seeds", "seeds_3", 3, 3, True, (*ANCESTRAL, "r1", "r2")),
         Entry("exp_heun_2_x0", "Exponential Heun", "seeds", "seeds_2", 2, 2, False, (),
               preset={"eta": 0.0, "r": 1.0, "exact": True}),
-        Entry("exp_heun_2_x0_sde", "Exponential Heun SDE", "seeds", "seeds_2", 2, 2, True, ANCESTRAL,
-              preset={"r": 1.0, "exact": True}),
+        Entry("exp_heun_2_x0_sde", "Exponential Heun SDE", "seeds", "seeds_2", 2, 2, True,
+              ANCESTRAL, preset={"r": 1.0, "exact": True}),
         Entry("sa_solver", "SA-Solver", "sa_solver", "sa_solver", 4, 1, True,
               ("tau", "tau_min", "tau_max", "s_noise", "predictor", "corrector"), own_order=2),
         Entry("sa_solver_pece", "SA-Solver PECE", "sa_solver", "sa_solver", 4, 2, True,
-              ("tau", "tau_min", "tau_max", "s_noise", "predictor", "corrector"), preset={"pece": True}, own_order=2),
+              ("tau", "tau_min", "tau_max", "s_noise", "predictor", "corrector"),
+              preset={"pece": True}, own_order=2),
         Entry("lcm", "LCM", "lcm", "lcm", None, 1, True, ("s_noise",), ("k_lcm",),
               why="each step forgets all but x0"),
-        Entry("ddim_cfg_pp", "DDIM CFG++", "cfg_pp", "euler_cfg_pp", 1, 1, False, ANCESTRAL, spacing="ddim",
+        Entry("ddim_cfg_pp", "DDIM CFG++", "cfg_pp", "euler_cfg_pp", 1, 1, False, ANCESTRAL,
+              spacing="ddim", uncond=True),
+        Entry("euler_cfg_pp", "Euler CFG++", "cfg_pp", "euler_cfg_pp", 1, 1, False, (),
               uncond=True),
-        Entry("euler_cfg_pp", "Euler CFG++", "cfg_pp", "euler_cfg_pp", 1, 1, False, (), uncond=True),
         Entry("euler_a_cfg_pp", "Euler a CFG++", "cfg_pp", "euler_cfg_pp", 1, 1, True, ANCESTRAL,
               ("euler_ancestral_cfg_pp",), {"eta": 1.0}, uncond=True),
-        Entry("dpmpp_2m_cfg_pp", "DPM++ 2M CFG++", "cfg_pp", "dpmpp_2m_cfg_pp", 2, 1, False, ("exact",),
-              spacing="karras", uncond=True),
-        Entry("dpmpp_2s_a_cfg_pp", "DPM++ 2S a CFG++", "cfg_pp", "dpmpp_2s_a_cfg_pp", 1, 2, True, ANCESTRAL,
-              ("dpmpp_2s_ancestral_cfg_pp",), spacing="karras", uncond=True),
-        Entry("res_multistep_cfg_pp", "RES multistep CFG++", "cfg_pp", "res_multistep_cfg_pp", 2, 1, False, (),
+        Entry("dpmpp_2m_cfg_pp", "DPM++ 2M CFG++", "cfg_pp", "dpmpp_2m_cfg_pp", 2, 1, False,
+              ("exact",), spacing="karras", uncond=True),
+        Entry("dpmpp_2s_a_cfg_pp", "DPM++ 2S a CFG++", "cfg_pp", "dpmpp_2s_a_cfg_pp", 1, 2, True,
+              ANCESTRAL, ("dpmpp_2s_ancestral_cfg_pp",), spacing="karras", uncond=True),
+        Entry("res_multistep_cfg_pp", "RES multistep CFG++", "cfg_pp", "res_multistep_cfg_pp", 2, 1,
+              False, (), uncond=True),
+        Entry("res_multistep_a_cfg_pp", "RES multistep a CFG++", "cfg_pp", "res_multistep_cfg_pp",
+              2, 1, True, ANCESTRAL, ("res_multistep_ancestral_cfg_pp",), {"eta": 1.0},
               uncond=True),
-        Entry("res_multistep_a_cfg_pp", "RES multistep a CFG++", "cfg_pp", "res_multistep_cfg_pp", 2, 1, True,
-              ANCESTRAL, ("res_multistep_ancestral_cfg_pp",), {"eta": 1.0}, uncond=True),
-        Entry("gradient_estimation_cfg_pp", "Gradient estimation CFG++", "cfg_pp", "gradient_estimation_cfg_pp", 1, 1,
-              False, ("gamma",), uncond=True),
+        Entry("gradient_estimation_cfg_pp", "Gradient estimation CFG++", "cfg_pp",
+              "gradient_estimation_cfg_pp", 1, 1, False, ("gamma",), uncond=True),
     )
 }  # fmt: skip
 
@@ -120,8 +134,8 @@ def _key(name: str) -> str:
 
 
 def parse(name: str) -> tuple[Entry, str | None]:
-    """The entry of a name, label or alias, in any case, and the spacing of a fused one, as A1111 had them before 1.9:
-    "DPM++ 2M Karras" → (DPM++ 2M, "karras"). Raises UnknownName."""
+    """The entry of a name, label or alias, in any case, and the spacing of a fused one, as A1111
+    had them before 1.9: "DPM++ 2M Karras" → (DPM++ 2M, "karras"). Raises UnknownName."""
     key, spacing = _key(name), None
     for ending, meant in (("karras", "karras"), ("exponential", "exponential"), ("ka", "karras")):
         if key.endswith(" " + ending):
@@ -138,7 +152,8 @@ def find(name: str) -> Entry:
 
 
 def load(name: str) -> Callable:
-    """The generator function `sampler(x, sigmas, noise, **options)` of that name or label. Raises UnknownName."""
+    """The generator function `sampler(x, sigmas, noise, **options)` of that name or label. Raises
+    UnknownName."""
     entry = find(name)
     function = getattr(import_module(f"{__name__}.{entry.module}"), entry.function)
     return partial(function, **entry.preset) if entry.preset else function

@@ -1,4 +1,5 @@
-"""Linear multistep methods: the slope dx/dsigma is extrapolated from the last few, one question a step."""
+"""Linear multistep methods: the slope dx/dsigma is extrapolated from the last few, one question a
+step."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -10,38 +11,60 @@ from fromnoise.diffusion.samplers.base import NoiseSource, Past, Query, Sampling
 from fromnoise.diffusion.samplers.integrals import adams
 from fromnoise.errors import BadInput, UnknownName
 
-FIXED = ((1,), (3 / 2, -1 / 2), (23 / 12, -16 / 12, 5 / 12), (55 / 24, -59 / 24, 37 / 24, -9 / 24))  # newest first
+FIXED = (
+    (1,),
+    (3 / 2, -1 / 2),
+    (23 / 12, -16 / 12, 5 / 12),
+    (55 / 24, -59 / 24, 37 / 24, -9 / 24),
+)  # newest first
 
 
-def lms(x: Tensor, sigmas: Tensor, noise: NoiseSource, order: int = 4, past: Sequence[Past] = ()) -> Sampling:
-    """Adams-Bashforth for uneven steps: the polynomial in sigma through the last `order` slopes, integrated exactly,
-    also over a step to sigma 0 (as k-diffusion and A1111; ComfyUI takes x0 there). The first steps use as many slopes
-    as there are, and so limit the whole to order 2 unless `past` is given."""
+def lms(
+    x: Tensor, sigmas: Tensor, noise: NoiseSource, order: int = 4, past: Sequence[Past] = ()
+) -> Sampling:
+    """Adams-Bashforth for uneven steps: the polynomial in sigma through the last `order` slopes,
+    integrated exactly, also over a step to sigma 0 (as k-diffusion and A1111; ComfyUI takes x0
+    there). The first steps use as many slopes as there are, and so limit the whole to order 2
+    unless `past` is given."""
     return (yield from _run(x, sigmas, order, past, adams, to_zero=True))
 
 
-def ipndm(x: Tensor, sigmas: Tensor, noise: NoiseSource, order: int = 4, past: Sequence[Past] = ()) -> Sampling:
-    """Adams-Bashforth's weights for even steps, whatever the steps are (Zhang & Chen 2023 "DEIS", iPNDM). On grids that
-    are not even in sigma that leaves order 2."""
+def ipndm(
+    x: Tensor, sigmas: Tensor, noise: NoiseSource, order: int = 4, past: Sequence[Past] = ()
+) -> Sampling:
+    """Adams-Bashforth's weights for even steps, whatever the steps are (Zhang & Chen 2023 "DEIS",
+    iPNDM). On grids that are not even in sigma that leaves order 2."""
     return (yield from _run(x, sigmas, order, past, _even))
 
 
 def ipndm_v(
-    x: Tensor, sigmas: Tensor, noise: NoiseSource, order: int = 4, exact: bool = False, past: Sequence[Past] = ()
+    x: Tensor,
+    sigmas: Tensor,
+    noise: NoiseSource,
+    order: int = 4,
+    exact: bool = False,
+    past: Sequence[Past] = (),
 ) -> Sampling:
-    """iPNDM with weights for uneven steps, as zju-pi's diff-sampler and ComfyUI publish them. Two of their terms differ
-    from Adams-Bashforth's unless the steps are even: the third-order one reads (1 − h/(3·(h + h₁))·r)/2 for
-    (1 − h/(3·(h + h₁)))/2·r, r = h·(h + h₁)/(h₁·(h₁ + h₂)), and the oldest weight has h₁/h₂ for h₂/h₃, so that the
-    weights do not even add up to 1. `exact` puts both right, which is `lms` but for a step to sigma 0."""
+    """iPNDM with weights for uneven steps, as zju-pi's diff-sampler and ComfyUI publish them. Two
+    of their terms differ from Adams-Bashforth's unless the steps are even: the third-order one
+    reads (1 − h/(3·(h + h₁))·r)/2 for (1 − h/(3·(h + h₁)))/2·r, r = h·(h + h₁)/(h₁·(h₁ + h₂)), and
+    the oldest weight has h₁/h₂ for h₂/h₃, so that the weights do not even add up to 1. `exact` puts
+    both right, which is `lms` but for a step to sigma 0."""
     return (yield from _run(x, sigmas, order, past, adams if exact else _published))
 
 
 def deis(
-    x: Tensor, sigmas: Tensor, noise: NoiseSource, order: int = 3, variable: str = "time", past: Sequence[Past] = ()
+    x: Tensor,
+    sigmas: Tensor,
+    noise: NoiseSource,
+    order: int = 3,
+    variable: str = "time",
+    past: Sequence[Past] = (),
 ) -> Sampling:
-    """DEIS (Zhang & Chen 2023, eq. 14 and 15): the polynomial through the last slopes, which are the noise predictions,
-    is one in another variable, and integrated exactly. variable: "time", that of the variance-preserving SDE with
-    β from 0.1 to 20 (tAB, as ComfyUI), or "log_sigma" (ρAB in log ρ, as diffusers)."""
+    """DEIS (Zhang & Chen 2023, eq. 14 and 15): the polynomial through the last slopes, which are
+    the noise predictions, is one in another variable, and integrated exactly. variable: "time",
+    that of the variance-preserving SDE with β from 0.1 to 20 (tAB, as ComfyUI), or "log_sigma" (ρAB
+    in log ρ, as diffusers)."""
     variables: dict[str, Callable[[float], float]] = {"time": _vp_time, "log_sigma": math.log}
     if variable not in variables:
         raise UnknownName("variable", variable, variables)
@@ -50,8 +73,9 @@ def deis(
 
 
 def plms(x: Tensor, sigmas: Tensor, noise: NoiseSource, past: Sequence[Past] = ()) -> Sampling:
-    """Pseudo linear multistep (Liu et al. 2022 "PNDM", eq. 12): the noise predictions with Adams-Bashforth's weights
-    for even steps; the first step, of which nothing is known, asks twice (a pseudo improved Euler step)."""
+    """Pseudo linear multistep (Liu et al. 2022 "PNDM", eq. 12): the noise predictions with
+    Adams-Bashforth's weights for even steps; the first step, of which nothing is known, asks twice
+    (a pseudo improved Euler step)."""
     grid, known = levels(sigmas), list(past)
     for i, (s, t) in enumerate(pairwise(grid)):
         x0 = (yield Query(x, s, i)).x0
@@ -68,10 +92,12 @@ def plms(x: Tensor, sigmas: Tensor, noise: NoiseSource, past: Sequence[Past] = (
 def gradient_estimation(
     x: Tensor, sigmas: Tensor, noise: NoiseSource, gamma: float = 2.0, past: Sequence[Past] = ()
 ) -> Sampling:
-    """Euler's step along γ·d − (γ − 1)·d_last (Permenter & Yuan 2024, algorithm 2, γ = 2). γ = 1.5 would be
-    Adams-Bashforth's second order; at 2 the order is 1. A step to sigma 0 is x0."""
+    """Euler's step along γ·d − (γ − 1)·d_last (Permenter & Yuan 2024, algorithm 2, γ = 2). γ = 1.5
+    would be Adams-Bashforth's second order; at 2 the order is 1. A step to sigma 0 is x0."""
     if not 1 <= gamma <= 5:
-        raise BadInput(f"gamma {gamma} cannot be used", "give a number from 1 (Euler) to 5; 2 is usual")
+        raise BadInput(
+            f"gamma {gamma} cannot be used", "give a number from 1 (Euler) to 5; 2 is usual"
+        )
     known = list(past)[-1:]
     for i, (s, t) in enumerate(pairwise(levels(sigmas))):
         x0 = (yield Query(x, s, i)).x0
@@ -82,18 +108,26 @@ def gradient_estimation(
 
 
 def _run(
-    x: Tensor, sigmas: Tensor, order: int, past: Sequence[Past],
-    weights: Callable[[Sequence[float], float, float], Sequence[float]], to_zero: bool = False,
-) -> Sampling:  # fmt: skip
-    """x plus the slopes times their weights, (levels newest first, s, t) → weights newest first; a step to sigma 0 is
-    x0 unless `to_zero`."""
+    x: Tensor,
+    sigmas: Tensor,
+    order: int,
+    past: Sequence[Past],
+    weights: Callable[[Sequence[float], float, float], Sequence[float]],
+    to_zero: bool = False,
+) -> Sampling:
+    """x plus the slopes times their weights, (levels newest first, s, t) → weights newest first; a
+    step to sigma 0 is x0 unless `to_zero`."""
     if order not in (1, 2, 3, 4):
         raise BadInput(f"order {order} cannot be used", "give 1, 2, 3 or 4")
     known = list(past)
     for i, (s, t) in enumerate(pairwise(levels(sigmas))):
         x0 = (yield Query(x, s, i)).x0
         known = [*known, Past(s, x, x0)][-order:]
-        x = x0 if t == 0 and not to_zero else _add(x, known, weights([p.sigma for p in reversed(known)], s, t))
+        x = (
+            x0
+            if t == 0 and not to_zero
+            else _add(x, known, weights([p.sigma for p in reversed(known)], s, t))
+        )
     return x
 
 
@@ -108,7 +142,8 @@ def _even(known: Sequence[float], s: float, t: float) -> list[float]:
 
 
 def _vp_time(sigma: float) -> float:
-    """t of the variance-preserving SDE at sigma: ln(1 + sigma²) = 19.9/2·t² + 0.1·t (Song et al. 2021, eq. 33)."""
+    """t of the variance-preserving SDE at sigma: ln(1 + sigma²) = 19.9/2·t² + 0.1·t (Song et al.
+    2021, eq. 33)."""
     return (math.sqrt(0.01 + 2 * 19.9 * math.log1p(sigma**2)) - 0.1) / 19.9
 
 
@@ -117,15 +152,21 @@ def _published(known: Sequence[float], s: float, t: float) -> list[float]:
     h = [t - s, *(a - b for a, b in pairwise(known))]  # this step, the last, the one before, …
     weights = [1.0] if len(known) == 1 else [1 + h[0] / h[1] / 2, -h[0] / h[1] / 2]
     if len(known) > 2:
-        third = (1 - h[0] / (3 * (h[0] + h[1])) * (h[0] * (h[0] + h[1])) / (h[1] * (h[1] + h[2]))) / 2
+        third = (
+            1 - h[0] / (3 * (h[0] + h[1])) * (h[0] * (h[0] + h[1])) / (h[1] * (h[1] + h[2]))
+        ) / 2
         r = h[1] / h[2]
         weights = [weights[0] + third, weights[1] - (1 + r) * third, r * third]
     if len(known) > 3:
         ahead = h[0] + h[1]
-        fourth = ((1 - h[0] / (3 * ahead)) / 2 + (1 - h[0] / (2 * ahead)) * h[0] / (6 * (ahead + h[2]))) * (
-            h[0] * ahead * (ahead + h[2]) / (h[1] * (h[1] + h[2]) * (h[1] + h[2] + h[3]))
-        )
+        fourth = (
+            (1 - h[0] / (3 * ahead)) / 2 + (1 - h[0] / (2 * ahead)) * h[0] / (6 * (ahead + h[2]))
+        ) * (h[0] * ahead * (ahead + h[2]) / (h[1] * (h[1] + h[2]) * (h[1] + h[2] + h[3])))
         r, q = h[1] / h[2], h[1] * (h[1] + h[2]) / (h[2] * (h[2] + h[3]))
-        weights = [weights[0] + fourth, weights[1] - (1 + r + q) * fourth,
-                   weights[2] + (r + q * (1 + h[2] / h[3])) * fourth, -fourth * q * r]  # fmt: skip
+        weights = [
+            weights[0] + fourth,
+            weights[1] - (1 + r + q) * fourth,
+            weights[2] + (r + q * (1 + h[2] / h[3])) * fourth,
+            -fourth * q * r,
+        ]
     return [w * h[0] for w in weights]

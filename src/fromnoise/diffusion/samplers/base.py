@@ -17,21 +17,25 @@ class Query:
 
     x: Tensor  # (B, C, H, W), variance exploding
     sigma: float
-    step: int  # 0 … steps − 1, never falling for an image; who chooses its own levels says here how far it has come
+    # 0 … steps − 1, never falling for an image; who chooses its own levels says here how far it has
+    # come
+    step: int
     stage: int = 0  # counts the questions inside a step
     image: int | None = None  # x is this one image of the batch, (1, C, H, W); None: all of them
 
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """The denoised picture E[x0 | x], guided, and the unconditional one for samplers that steer by it."""
+    """The denoised picture E[x0 | x], guided, and the unconditional one for samplers that steer by
+    it."""
 
     x0: Tensor  # (B, C, H, W)
     x0_uncond: Tensor | None = None
 
 
 class Past(NamedTuple):
-    """An earlier question and its answer. Multistep samplers remember them, and can be given some to start with."""
+    """An earlier question and its answer. Multistep samplers remember them, and can be given some
+    to start with."""
 
     sigma: float
     x: Tensor
@@ -39,8 +43,8 @@ class Past(NamedTuple):
 
 
 class NoiseSource(Protocol):
-    """(sigma, sigma_next) → unit noise (B, C, H, W) for the way between two levels; of one image, (1, C, H, W), where
-    `image` says which. See noise.Noise."""
+    """(sigma, sigma_next) → unit noise (B, C, H, W) for the way between two levels; of one image,
+    (1, C, H, W), where `image` says which. See noise.Noise."""
 
     def __call__(self, sigma: float, sigma_next: float, image: int | None = None, /) -> Tensor: ...
 
@@ -49,7 +53,8 @@ Sampling = Generator[Query, Answer, Tensor]
 
 
 def drive(sampling: Sampling, answer: Callable[[Query], Answer]) -> Tensor:
-    """Runs a sampler to its end, asking `answer` every question; returns its last x (B, C, H, W)."""
+    """Runs a sampler to its end, asking `answer` every question; returns its last x (B, C, H,
+    W)."""
     try:
         query = next(sampling)
         while True:
@@ -59,10 +64,15 @@ def drive(sampling: Sampling, answer: Callable[[Query], Answer]) -> Tensor:
 
 
 def levels(sigmas: Tensor) -> list[float]:
-    """The noise levels of a run as Python floats, which are float64 whatever x is. Raises BadInput unless there are two
-    or more, finite, strictly decreasing, none negative, and only the last one may be 0."""
+    """The noise levels of a run as Python floats, which are float64 whatever x is. Raises BadInput
+    unless there are two or more, finite, strictly decreasing, none negative, and only the last one
+    may be 0."""
     values = [float(s) for s in sigmas]
-    if len(values) < 2 or not math.isfinite(values[0]) or not all(s > t >= 0 for s, t in pairwise(values)):
+    if (
+        len(values) < 2
+        or not math.isfinite(values[0])
+        or not all(s > t >= 0 for s, t in pairwise(values))
+    ):
         raise BadInput(
             "a run needs at least two noise levels, finite and strictly decreasing, of which only the last may be 0",
             "make them with fromnoise.diffusion.spacing.sigmas",

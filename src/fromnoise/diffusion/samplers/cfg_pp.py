@@ -1,9 +1,10 @@
-"""CFG++: to the guided picture, but renoised with what the unconditional prediction says the noise is.
+"""CFG++: to the guided picture, but renoised with what the unconditional prediction says the noise
+is.
 
-Chung et al. 2024 "CFG++: manifold-constrained classifier free guidance", algorithm 2. x0 of an Answer is here
-x0_uncond + λ·(x0_cond − x0_uncond): the paper's λ lies in [0, 1]. A1111 divides its CFG scale by 12.5 to get λ; ComfyUI
-takes λ as its CFG scale, as we do. With x0 = x0_uncond each of these is the sampler that it is named after.
-"""
+Chung et al. 2024 "CFG++: manifold-constrained classifier free guidance", algorithm 2. x0 of an
+Answer is here x0_uncond + λ·(x0_cond − x0_uncond): the paper's λ lies in [0, 1]. A1111 divides its
+CFG scale by 12.5 to get λ; ComfyUI takes λ as its CFG scale, as we do. With x0 = x0_uncond each of
+these is the sampler that it is named after."""
 
 import math
 from itertools import pairwise
@@ -19,12 +20,16 @@ from fromnoise.errors import BadInput
 def both(answer: Answer) -> tuple[Tensor, Tensor]:
     """(x0, x0_uncond). Raises BadInput where there is no unconditional answer."""
     if answer.x0_uncond is None:
-        raise BadInput("CFG++ needs the unconditional picture, and the run has none",
-                       "give a guidance scale; with CFG++ 0.6 is usual, 1 the most")  # fmt: skip
+        raise BadInput(
+            "CFG++ needs the unconditional picture, and the run has none",
+            "give a guidance scale; with CFG++ 0.6 is usual, 1 the most",
+        )
     return answer.x0, answer.x0_uncond
 
 
-def euler_cfg_pp(x: Tensor, sigmas: Tensor, noise: NoiseSource, eta: float = 0.0, s_noise: float = 1.0) -> Sampling:
+def euler_cfg_pp(
+    x: Tensor, sigmas: Tensor, noise: NoiseSource, eta: float = 0.0, s_noise: float = 1.0
+) -> Sampling:
     """`ddim`, hence with eta 0 `euler` and with eta 1 `euler_a`, renoised without guidance."""
     at_least_0(eta=eta, s_noise=s_noise)
     for i, (s, t) in enumerate(pairwise(levels(sigmas))):
@@ -37,9 +42,10 @@ def euler_cfg_pp(x: Tensor, sigmas: Tensor, noise: NoiseSource, eta: float = 0.0
 
 
 def dpmpp_2m_cfg_pp(x: Tensor, sigmas: Tensor, noise: NoiseSource, exact: bool = False) -> Sampling:
-    """`dpmpp_2m` of the unconditional picture, plus the guidance at its full length, as ComfyUI published it: with the
-    slope of x0 taken from the guided picture now to the unconditional one before, which adds a part of the guidance
-    again. `exact` takes it between two unconditional ones."""
+    """`dpmpp_2m` of the unconditional picture, plus the guidance at its full length, as ComfyUI
+    published it: with the slope of x0 taken from the guided picture now to the unconditional one
+    before, which adds a part of the guidance again. `exact` takes it between two unconditional
+    ones."""
     last, h_last = None, 0.0
     for i, (s, t) in enumerate(pairwise(levels(sigmas))):
         x0, uncond = both((yield Query(x, s, i)))
@@ -55,7 +61,8 @@ def dpmpp_2m_cfg_pp(x: Tensor, sigmas: Tensor, noise: NoiseSource, exact: bool =
 def dpmpp_2s_a_cfg_pp(
     x: Tensor, sigmas: Tensor, noise: NoiseSource, eta: float = 1.0, s_noise: float = 1.0
 ) -> Sampling:
-    """`dpmpp_2s_a` of the unconditional picture, plus the first question's guidance at its full length."""
+    """`dpmpp_2s_a` of the unconditional picture, plus the first question's guidance at its full
+    length."""
     at_least_0(eta=eta, s_noise=s_noise)
     for i, (s, t) in enumerate(pairwise(levels(sigmas))):
         down, up = ancestral(s, t, eta)
@@ -74,10 +81,12 @@ def dpmpp_2s_a_cfg_pp(
 def res_multistep_cfg_pp(
     x: Tensor, sigmas: Tensor, noise: NoiseSource, eta: float = 0.0, s_noise: float = 1.0
 ) -> Sampling:
-    """`res_multistep` of the unconditional picture; the guidance is added to x before the step, which keeps e^−h of it,
-    but in the first step and in one to sigma 0, which add it whole (all as ComfyUI published it)."""
+    """`res_multistep` of the unconditional picture; the guidance is added to x before the step,
+    which keeps e^−h of it, but in the first step and in one to sigma 0, which add it whole (all as
+    ComfyUI published it)."""
     at_least_0(eta=eta, s_noise=s_noise)
-    last: tuple[float, Tensor] | None = None  # (length of its deterministic part in log sigma, x0_uncond)
+    # (length of its deterministic part in log sigma, x0_uncond)
+    last: tuple[float, Tensor] | None = None
     for i, (s, t) in enumerate(pairwise(levels(sigmas))):
         x0, uncond = both((yield Query(x, s, i)))
         down, up = ancestral(s, t, eta)
@@ -94,10 +103,14 @@ def res_multistep_cfg_pp(
     return x
 
 
-def gradient_estimation_cfg_pp(x: Tensor, sigmas: Tensor, noise: NoiseSource, gamma: float = 2.0) -> Sampling:
+def gradient_estimation_cfg_pp(
+    x: Tensor, sigmas: Tensor, noise: NoiseSource, gamma: float = 2.0
+) -> Sampling:
     """`gradient_estimation` with the slopes of the unconditional picture."""
     if not 1 <= gamma <= 5:
-        raise BadInput(f"gamma {gamma} cannot be used", "give a number from 1 (Euler) to 5; 2 is usual")
+        raise BadInput(
+            f"gamma {gamma} cannot be used", "give a number from 1 (Euler) to 5; 2 is usual"
+        )
     last = None
     for i, (s, t) in enumerate(pairwise(levels(sigmas))):
         x0, uncond = both((yield Query(x, s, i)))

@@ -1,5 +1,5 @@
-"""DDIM and DDPM: the predicted picture, plus the predicted noise at the next level, plus as much fresh noise as eta
-says."""
+"""DDIM and DDPM: the predicted picture, plus the predicted noise at the next level, plus as much
+fresh noise as eta says."""
 
 from itertools import pairwise
 
@@ -9,9 +9,12 @@ from fromnoise.diffusion.samplers.base import NoiseSource, Query, Sampling, leve
 from fromnoise.diffusion.samplers.stochastic import ancestral, at_least_0
 
 
-def ddim(x: Tensor, sigmas: Tensor, noise: NoiseSource, eta: float = 0.0, s_noise: float = 1.0) -> Sampling:
-    """Song et al. 2021 "DDIM", eq. 12 and 16, divided by √ᾱ. eta 0 draws no noise and equals `euler`, eta 1 is DDPM
-    (Ho et al. 2020, algorithm 2, with the variance of its posterior) and equals `euler_a`."""
+def ddim(
+    x: Tensor, sigmas: Tensor, noise: NoiseSource, eta: float = 0.0, s_noise: float = 1.0
+) -> Sampling:
+    """Song et al. 2021 "DDIM", eq. 12 and 16, divided by √ᾱ. eta 0 draws no noise and equals
+    `euler`, eta 1 is DDPM (Ho et al. 2020, algorithm 2, with the variance of its posterior) and
+    equals `euler_a`."""
     at_least_0(eta=eta, s_noise=s_noise)
     for i, (s, t) in enumerate(pairwise(levels(sigmas))):
         x0 = (yield Query(x, s, i)).x0

@@ -10,11 +10,17 @@ from fromnoise.diffusion.samplers.stochastic import ancestral, at_least_0, churn
 
 
 def dpm2(
-    x: Tensor, sigmas: Tensor, noise: NoiseSource,
-    s_churn: float = 0.0, s_tmin: float = 0.0, s_tmax: float = math.inf, s_noise: float = 1.0,
-) -> Sampling:  # fmt: skip
-    """The midpoint rule with its midpoint √(s·t): second order, two questions a step, one in a step to sigma 0
-    (k-diffusion's blend of Lu et al. 2022 "DPM-Solver", algorithm 1, and Karras et al. 2022, algorithm 2)."""
+    x: Tensor,
+    sigmas: Tensor,
+    noise: NoiseSource,
+    s_churn: float = 0.0,
+    s_tmin: float = 0.0,
+    s_tmax: float = math.inf,
+    s_noise: float = 1.0,
+) -> Sampling:
+    """The midpoint rule with its midpoint √(s·t): second order, two questions a step, one in a step
+    to sigma 0 (k-diffusion's blend of Lu et al. 2022 "DPM-Solver", algorithm 1, and Karras et al.
+    2022, algorithm 2)."""
     grid = levels(sigmas)
     for i, (s, t) in enumerate(pairwise(grid)):
         x, s = churned(x, s, len(grid) - 1, noise, s_churn, s_tmin, s_tmax, s_noise)
@@ -22,7 +28,9 @@ def dpm2(
     return x
 
 
-def dpm2_a(x: Tensor, sigmas: Tensor, noise: NoiseSource, eta: float = 1.0, s_noise: float = 1.0) -> Sampling:
+def dpm2_a(
+    x: Tensor, sigmas: Tensor, noise: NoiseSource, eta: float = 1.0, s_noise: float = 1.0
+) -> Sampling:
     """`dpm2` to below the next level, then fresh noise up to it; eta 0 is `dpm2`."""
     at_least_0(eta=eta, s_noise=s_noise)
     for i, (s, t) in enumerate(pairwise(levels(sigmas))):

@@ -1,4 +1,5 @@
-"""DPM-Solver: exponential integrators in log sigma, of the noise; DPM fast and DPM adaptive choose their own steps."""
+"""DPM-Solver: exponential integrators in log sigma, of the noise; DPM fast and DPM adaptive choose
+their own steps."""
 
 import math
 from collections.abc import Generator
@@ -13,7 +14,8 @@ from fromnoise.errors import BadInput
 
 
 def dpm_solver_3(x: Tensor, sigmas: Tensor, noise: NoiseSource) -> Sampling:
-    """Third order from three questions a step (Lu et al. 2022 "DPM-Solver", algorithm 2 with r₁ = ⅓, r₂ = ⅔)."""
+    """Third order from three questions a step (Lu et al. 2022 "DPM-Solver", algorithm 2 with r₁ =
+    ⅓, r₂ = ⅔)."""
     for i, (s, t) in enumerate(pairwise(levels(sigmas))):
         eps = (x - (yield Query(x, s, i)).x0) / s
         if t == 0:
@@ -22,10 +24,13 @@ def dpm_solver_3(x: Tensor, sigmas: Tensor, noise: NoiseSource) -> Sampling:
     return x
 
 
-def dpm_fast(x: Tensor, sigmas: Tensor, noise: NoiseSource, eta: float = 1.0, s_noise: float = 1.0) -> Sampling:
-    """As many questions as the run has steps, shared out to DPM-Solver's third-order steps and a shorter rest, even in
-    log sigma between the run's first and its smallest positive level, where it ends (Lu et al. 2022 "DPM-Solver",
-    section 3.4 and appendix C.1). eta 1 is what A1111 runs it with; k-diffusion's own default is 0."""
+def dpm_fast(
+    x: Tensor, sigmas: Tensor, noise: NoiseSource, eta: float = 1.0, s_noise: float = 1.0
+) -> Sampling:
+    """As many questions as the run has steps, shared out to DPM-Solver's third-order steps and a
+    shorter rest, even in log sigma between the run's first and its smallest positive level, where
+    it ends (Lu et al. 2022 "DPM-Solver", section 3.4 and appendix C.1). eta 1 is what A1111 runs it
+    with; k-diffusion's own default is 0."""
     at_least_0(eta=eta, s_noise=s_noise)
     start, end, n = _ends(sigmas)
     orders = [3] * (n // 3 - 1) + [2, 1] if n % 3 == 0 else [3] * (n // 3) + [n % 3]
@@ -42,17 +47,31 @@ def dpm_fast(x: Tensor, sigmas: Tensor, noise: NoiseSource, eta: float = 1.0, s_
 
 
 def dpm_adaptive(
-    x: Tensor, sigmas: Tensor, noise: NoiseSource, eta: float = 1.0, s_noise: float = 1.0, order: int = 3,
-    rtol: float = 0.05, atol: float = 0.0078, h_init: float = 0.05, accept_safety: float = 0.81,
-) -> Sampling:  # fmt: skip
-    """DPM-Solver-12 or -23 with steps as long as the error allows (Lu et al. 2022 "DPM-Solver", appendix C.4), between
-    the run's first and its smallest positive level; the run's number of steps counts for nothing.
+    x: Tensor,
+    sigmas: Tensor,
+    noise: NoiseSource,
+    eta: float = 1.0,
+    s_noise: float = 1.0,
+    order: int = 3,
+    rtol: float = 0.05,
+    atol: float = 0.0078,
+    h_init: float = 0.05,
+    accept_safety: float = 0.81,
+) -> Sampling:
+    """DPM-Solver-12 or -23 with steps as long as the error allows (Lu et al. 2022 "DPM-Solver",
+    appendix C.4), between the run's first and its smallest positive level; the run's number of
+    steps counts for nothing.
 
-    The error of a step, the difference of two orders, is measured an image, and each image of a batch takes its own
-    steps: k-diffusion measures it over the batch, whose pictures then depend on their neighbours. eta 1 is what A1111
-    runs it with."""
+    The error of a step, the difference of two orders, is measured an image, and each image of a
+    batch takes its own steps: k-diffusion measures it over the batch, whose pictures then depend on
+    their neighbours. eta 1 is what A1111 runs it with."""
     at_least_0(eta=eta, s_noise=s_noise, rtol=rtol, atol=atol)
-    if order not in (2, 3) or not 0 < h_init < math.inf or not 0 < accept_safety < 1 or rtol == atol == 0:
+    if (
+        order not in (2, 3)
+        or not 0 < h_init < math.inf
+        or not 0 < accept_safety < 1
+        or rtol == atol == 0
+    ):
         raise BadInput(
             f"order {order}, h_init {h_init}, accept_safety {accept_safety}, rtol {rtol}, atol {atol} cannot be used",
             "give order 2 or 3, h_init above 0, accept_safety in (0, 1), and rtol or atol above 0",
@@ -67,11 +86,15 @@ def dpm_adaptive(
             down, up = _down(s, t, end, eta)
             eps = (one - (yield Query(one, s, step, image=image)).x0) / s
             low, high = yield from _step(one, eps, s, down, step, order, image)
-            allowed = torch.maximum(torch.maximum(low.abs(), last.abs()) * rtol, torch.full_like(low, atol))
+            allowed = torch.maximum(
+                torch.maximum(low.abs(), last.abs()) * rtol, torch.full_like(low, atol)
+            )
             error = float(((low - high) / allowed).square().mean().sqrt())
             if not math.isfinite(error):
-                raise BadInput("DPM adaptive finds no step: the predicted picture is not finite",
-                               "use another sampler, or --dtype fp32")  # fmt: skip
+                raise BadInput(
+                    "DPM adaptive finds no step: the predicted picture is not finite",
+                    "use another sampler, or --dtype fp32",
+                )
             # an integral controller: k-diffusion's PID with its usual 0, 1, 0
             factor = 1 + math.atan((1 / (error + 1e-8)) ** (1 / (1.5 if eta else order)) - 1)
             if factor >= accept_safety:
@@ -84,11 +107,15 @@ def dpm_adaptive(
 
 
 def _ends(sigmas: Tensor) -> tuple[float, float, int]:
-    """(first level, smallest positive level, number of steps). Raises BadInput where those levels are one."""
+    """(first level, smallest positive level, number of steps). Raises BadInput where those levels
+    are one."""
     grid = levels(sigmas)
     end = grid[-1] or grid[-2]
     if end == grid[0]:
-        raise BadInput("a run that chooses its own steps needs two positive noise levels", "ask for 2 steps or more")
+        raise BadInput(
+            "a run that chooses its own steps needs two positive noise levels",
+            "ask for 2 steps or more",
+        )
     return grid[0], end, len(grid) - 1
 
 
@@ -101,8 +128,9 @@ def _down(s: float, t: float, end: float, eta: float) -> tuple[float, float]:
 def _step(
     x: Tensor, eps: Tensor, s: float, t: float, step: int, order: int, image: int | None = None
 ) -> Generator[Query, Answer, tuple[Tensor, Tensor]]:
-    """(x at t by the order below, by `order`) from the noise `eps` predicted at s; order − 1 questions. In terms of
-    h = log(s / t), the order below takes its question where the higher one does (r₁ = ½ in 2, ⅓ in 3)."""
+    """(x at t by the order below, by `order`) from the noise `eps` predicted at s; order − 1
+    questions. In terms of h = log(s / t), the order below takes its question where the higher one
+    does (r₁ = ½ in 2, ⅓ in 3)."""
     h = math.log(s / t)
     first = x - t * math.expm1(h) * eps
     if order == 1:
@@ -119,6 +147,10 @@ def _step(
         return first, second
     r2 = 2 / 3
     later = s * math.exp(-r2 * h)
-    x2 = x - later * math.expm1(r2 * h) * eps - later * (r2 / r1) * (math.expm1(r2 * h) / (r2 * h) - 1) * (eps1 - eps)
+    x2 = (
+        x
+        - later * math.expm1(r2 * h) * eps
+        - later * (r2 / r1) * (math.expm1(r2 * h) / (r2 * h) - 1) * (eps1 - eps)
+    )
     eps2 = yield from ask(x2, later, 2)
     return second, first - t / r2 * (math.expm1(h) / h - 1) * (eps2 - eps)

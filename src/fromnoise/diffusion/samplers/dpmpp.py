@@ -1,4 +1,5 @@
-"""DPM-Solver++ for the probability-flow ODE: exponential integrators in log sigma, of x0 rather than of the noise."""
+"""DPM-Solver++ for the probability-flow ODE: exponential integrators in log sigma, of x0 rather
+than of the noise."""
 
 import math
 from collections.abc import Sequence
@@ -10,8 +11,9 @@ from fromnoise.diffusion.samplers.base import NoiseSource, Past, Query, Sampling
 
 
 def dpmpp_2m(x: Tensor, sigmas: Tensor, noise: NoiseSource, past: Sequence[Past] = ()) -> Sampling:
-    """Second order from one question a step: x0 is extrapolated along log sigma from this one and the last
-    (Lu et al. 2022 "DPM-Solver++", algorithm 2). The first step and one to sigma 0 are of first order."""
+    """Second order from one question a step: x0 is extrapolated along log sigma from this one and
+    the last (Lu et al. 2022 "DPM-Solver++", algorithm 2). The first step and one to sigma 0 are of
+    first order."""
     known = list(past)[-1:]
     for i, (s, t) in enumerate(pairwise(levels(sigmas))):
         x0 = (yield Query(x, s, i)).x0

@@ -1,4 +1,5 @@
-"""DPM-Solver++ 2S ancestral: exponential integrators in log sigma, with fresh noise at the end of each step."""
+"""DPM-Solver++ 2S ancestral: exponential integrators in log sigma, with fresh noise at the end of
+each step."""
 
 import math
 from itertools import pairwise
@@ -9,9 +10,12 @@ from fromnoise.diffusion.samplers.base import NoiseSource, Query, Sampling, leve
 from fromnoise.diffusion.samplers.stochastic import ancestral, at_least_0
 
 
-def dpmpp_2s_a(x: Tensor, sigmas: Tensor, noise: NoiseSource, eta: float = 1.0, s_noise: float = 1.0) -> Sampling:
-    """Second order from two questions, the second at the middle of the step in log sigma, to below the next level; then
-    fresh noise up to it (Lu et al. 2022 "DPM-Solver++", algorithm 1 with r = ½, made ancestral by k-diffusion)."""
+def dpmpp_2s_a(
+    x: Tensor, sigmas: Tensor, noise: NoiseSource, eta: float = 1.0, s_noise: float = 1.0
+) -> Sampling:
+    """Second order from two questions, the second at the middle of the step in log sigma, to below
+    the next level; then fresh noise up to it (Lu et al. 2022 "DPM-Solver++", algorithm 1 with r =
+    ½, made ancestral by k-diffusion)."""
     at_least_0(eta=eta, s_noise=s_noise)
     for i, (s, t) in enumerate(pairwise(levels(sigmas))):
         down, up = ancestral(s, t, eta)

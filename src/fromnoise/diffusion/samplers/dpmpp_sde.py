@@ -15,33 +15,55 @@ SOLVERS = ("midpoint", "heun")
 
 
 def dpmpp_2m_sde(
-    x: Tensor, sigmas: Tensor, noise: NoiseSource, eta: float = 1.0, s_noise: float = 1.0, solver: str = "midpoint",
+    x: Tensor,
+    sigmas: Tensor,
+    noise: NoiseSource,
+    eta: float = 1.0,
+    s_noise: float = 1.0,
+    solver: str = "midpoint",
     past: Sequence[Past] = (),
-) -> Sampling:  # fmt: skip
-    """`dpmpp_2m` on the reverse SDE, eta scaling its noise (Lu et al. 2022 "DPM-Solver++", section 5 and appendix
-    B.5). solver: how the slope of x0 enters, "midpoint" (eta 0 is then `dpmpp_2m`) or "heun" (the exact integral; eta
-    0 is then `res_multistep`). A step to sigma 0 is x0."""
+) -> Sampling:
+    """`dpmpp_2m` on the reverse SDE, eta scaling its noise (Lu et al. 2022 "DPM-Solver++", section
+    5 and appendix B.5). solver: how the slope of x0 enters, "midpoint" (eta 0 is then `dpmpp_2m`)
+    or "heun" (the exact integral; eta 0 is then `res_multistep`). A step to sigma 0 is x0."""
     if solver not in SOLVERS:
         raise UnknownName("solver", solver, SOLVERS)
-    return (yield from _multistep_sde(x, sigmas, noise, eta, s_noise, 2, solver == "midpoint", False, past))
+    return (
+        yield from _multistep_sde(
+            x, sigmas, noise, eta, s_noise, 2, solver == "midpoint", False, past
+        )
+    )
 
 
 def dpmpp_3m_sde(
-    x: Tensor, sigmas: Tensor, noise: NoiseSource, eta: float = 1.0, s_noise: float = 1.0, exact: bool = False,
+    x: Tensor,
+    sigmas: Tensor,
+    noise: NoiseSource,
+    eta: float = 1.0,
+    s_noise: float = 1.0,
+    exact: bool = False,
     past: Sequence[Past] = (),
-) -> Sampling:  # fmt: skip
+) -> Sampling:
     """x0 extrapolated from the last three, on the reverse SDE, as k-diffusion published it.
 
-    Its quadratic term is half of what the derivation gives: with u the way through the step and φ₂ = 1 − (1 − e^−h)/h,
-    ∫ h·e^(−h·(1 − u))·u² du = 1 − 2·φ₂/h = −2·(φ₂/h − ½), and the code has −(φ₂/h − ½). So the published order is 2 for
-    all three questions remembered; `exact` takes the whole integral and reaches 3."""
+    Its quadratic term is half of what the derivation gives: with u the way through the step and φ₂
+    = 1 − (1 − e^−h)/h, ∫ h·e^(−h·(1 − u))·u² du = 1 − 2·φ₂/h = −2·(φ₂/h − ½), and the code has
+    −(φ₂/h − ½). So the published order is 2 for all three questions remembered; `exact` takes the
+    whole integral and reaches 3."""
     return (yield from _multistep_sde(x, sigmas, noise, eta, s_noise, 3, False, exact, past))
 
 
 def _multistep_sde(
-    x: Tensor, sigmas: Tensor, noise: NoiseSource, eta: float, s_noise: float, order: int, midpoint: bool, exact: bool,
+    x: Tensor,
+    sigmas: Tensor,
+    noise: NoiseSource,
+    eta: float,
+    s_noise: float,
+    order: int,
+    midpoint: bool,
+    exact: bool,
     past: Sequence[Past],
-) -> Sampling:  # fmt: skip
+) -> Sampling:
     at_least_0(eta=eta, s_noise=s_noise)
     known, grid = list(past), levels(sigmas)
     if eta:
@@ -69,16 +91,22 @@ def _multistep_sde(
 
 
 def dpmpp_3m(x: Tensor, sigmas: Tensor, noise: NoiseSource, past: Sequence[Past] = ()) -> Sampling:
-    """`dpmpp_3m_sde` without noise and with its whole quadratic term: third order from one question a step
-    (Lu et al. 2022 "DPM-Solver++", section 4.2, for three x0)."""
+    """`dpmpp_3m_sde` without noise and with its whole quadratic term: third order from one question
+    a step (Lu et al. 2022 "DPM-Solver++", section 4.2, for three x0)."""
     return (yield from _multistep_sde(x, sigmas, noise, 0.0, 0.0, 3, False, True, past))
 
 
 def dpmpp_sde(
-    x: Tensor, sigmas: Tensor, noise: NoiseSource, eta: float = 1.0, s_noise: float = 1.0, r: float = 0.5
+    x: Tensor,
+    sigmas: Tensor,
+    noise: NoiseSource,
+    eta: float = 1.0,
+    s_noise: float = 1.0,
+    r: float = 0.5,
 ) -> Sampling:
-    """Two questions a step, each after ancestral noise of its own; the second at the share r of the step in log sigma
-    (k-diffusion's stochastic form of Lu et al. 2022 "DPM-Solver++", algorithm 1). A step to sigma 0 is x0."""
+    """Two questions a step, each after ancestral noise of its own; the second at the share r of the
+    step in log sigma (k-diffusion's stochastic form of Lu et al. 2022 "DPM-Solver++", algorithm 1).
+    A step to sigma 0 is x0."""
     at_least_0(eta=eta, s_noise=s_noise)
     if not 0 < r < 1:
         raise BadInput(f"r {r} cannot be used", "give a number between 0 and 1; 0.5 is usual")

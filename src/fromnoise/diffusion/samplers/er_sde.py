@@ -14,24 +14,32 @@ from fromnoise.errors import BadInput
 
 
 def scale(sigma: Any) -> Any:
-    """φ(σ) = σ·(e^(σ^0.3) + 10), the paper's "ER SDE 5": the noise is that which makes x/φ(σ) drift alone. Of a
-    float or a Tensor."""
+    """φ(σ) = σ·(e^(σ^0.3) + 10), the paper's "ER SDE 5": the noise is that which makes x/φ(σ) drift
+    alone. Of a float or a Tensor."""
     return sigma * (math.e ** (sigma**0.3) + 10)
 
 
 def er_sde(
-    x: Tensor, sigmas: Tensor, noise: NoiseSource, s_noise: float = 1.0, order: int = 3, exact: bool = False,
+    x: Tensor,
+    sigmas: Tensor,
+    noise: NoiseSource,
+    s_noise: float = 1.0,
+    order: int = 3,
+    exact: bool = False,
     past: Sequence[Past] = (),
-) -> Sampling:  # fmt: skip
-    """Cui et al. 2023 "Elucidating the solution space of extended reverse-time SDE for diffusion models", algorithms 3
-    to 5 (in variance exploding coordinates, which is where VP-ER-SDE-Solver-3 works). A step to sigma 0 is x0.
+) -> Sampling:
+    """Cui et al. 2023 "Elucidating the solution space of extended reverse-time SDE for diffusion
+    models", algorithms 3 to 5 (in variance exploding coordinates, which is where VP-ER-SDE-Solver-3
+    works). A step to sigma 0 is x0.
 
-    With r = φ(t)/φ(s): x ← r·x + (1 − r)·x0 + slope·(t − s + φ(t)·∫ dσ/φ) + …, plus noise of variance t² − r²·s². The
-    integrals, from t to s, are here exact; the authors and ComfyUI sum 200 rectangles.
+    With r = φ(t)/φ(s): x ← r·x + (1 − r)·x0 + slope·(t − s + φ(t)·∫ dσ/φ) + …, plus noise of
+    variance t² − r²·s². The integrals, from t to s, are here exact; the authors and ComfyUI sum 200
+    rectangles.
 
-    The published order 3 is 2: its polynomial is x0(s) + (σ − s)·d + (σ − s)²·c, with d the divided difference over
-    [s₁, s] and c that over [s₂, s]. Newton's, which goes through all three, has (σ − s)·(σ − s₁)·c; the rest,
-    (σ − s)·(s₁ − s)·c, is of second order. `exact` takes Newton's: order 3 from known starts."""
+    The published order 3 is 2: its polynomial is x0(s) + (σ − s)·d + (σ − s)²·c, with d the divided
+    difference over [s₁, s] and c that over [s₂, s]. Newton's, which goes through all three, has (σ
+    − s)·(σ − s₁)·c; the rest, (σ − s)·(s₁ − s)·c, is of second order. `exact` takes Newton's: order
+    3 from known starts."""
     at_least_0(s_noise=s_noise)
     if order not in (1, 2, 3):
         raise BadInput(f"order {order} cannot be used", "give 1, 2 or 3")

@@ -10,11 +10,16 @@ from fromnoise.diffusion.samplers.stochastic import ancestral, at_least_0, churn
 
 
 def euler(
-    x: Tensor, sigmas: Tensor, noise: NoiseSource,
-    s_churn: float = 0.0, s_tmin: float = 0.0, s_tmax: float = math.inf, s_noise: float = 1.0,
-) -> Sampling:  # fmt: skip
-    """The probability-flow ODE by Euler's rule (Karras et al. 2022, algorithm 2 without its correction; s_churn 0 adds
-    no noise)."""
+    x: Tensor,
+    sigmas: Tensor,
+    noise: NoiseSource,
+    s_churn: float = 0.0,
+    s_tmin: float = 0.0,
+    s_tmax: float = math.inf,
+    s_noise: float = 1.0,
+) -> Sampling:
+    """The probability-flow ODE by Euler's rule (Karras et al. 2022, algorithm 2 without its
+    correction; s_churn 0 adds no noise)."""
     grid = levels(sigmas)
     for i, (s, t) in enumerate(pairwise(grid)):
         x, s = churned(x, s, len(grid) - 1, noise, s_churn, s_tmin, s_tmax, s_noise)
@@ -23,9 +28,12 @@ def euler(
     return x
 
 
-def euler_a(x: Tensor, sigmas: Tensor, noise: NoiseSource, eta: float = 1.0, s_noise: float = 1.0) -> Sampling:
-    """Euler's rule to below the next level, then fresh noise up to it (ancestral sampling). eta scales how far below,
-    s_noise the noise alone; eta 0 is `euler`, eta 1 on a variance-preserving model is DDPM (`ddim` with eta 1)."""
+def euler_a(
+    x: Tensor, sigmas: Tensor, noise: NoiseSource, eta: float = 1.0, s_noise: float = 1.0
+) -> Sampling:
+    """Euler's rule to below the next level, then fresh noise up to it (ancestral sampling). eta
+    scales how far below, s_noise the noise alone; eta 0 is `euler`, eta 1 on a variance-preserving
+    model is DDPM (`ddim` with eta 1)."""
     at_least_0(eta=eta, s_noise=s_noise)
     for i, (s, t) in enumerate(pairwise(levels(sigmas))):
         down, up = ancestral(s, t, eta)

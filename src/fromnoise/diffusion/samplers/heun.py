@@ -10,10 +10,16 @@ from fromnoise.diffusion.samplers.stochastic import churned
 
 
 def heun(
-    x: Tensor, sigmas: Tensor, noise: NoiseSource,
-    s_churn: float = 0.0, s_tmin: float = 0.0, s_tmax: float = math.inf, s_noise: float = 1.0,
-) -> Sampling:  # fmt: skip
-    """Second order, two questions a step, one in a step to sigma 0 (Karras et al. 2022, algorithm 2)."""
+    x: Tensor,
+    sigmas: Tensor,
+    noise: NoiseSource,
+    s_churn: float = 0.0,
+    s_tmin: float = 0.0,
+    s_tmax: float = math.inf,
+    s_noise: float = 1.0,
+) -> Sampling:
+    """Second order, two questions a step, one in a step to sigma 0 (Karras et al. 2022, algorithm
+    2)."""
     grid = levels(sigmas)
     for i, (s, t) in enumerate(pairwise(grid)):
         x, s = churned(x, s, len(grid) - 1, noise, s_churn, s_tmin, s_tmax, s_noise)
@@ -28,12 +34,18 @@ def heun(
 
 
 def heunpp2(
-    x: Tensor, sigmas: Tensor, noise: NoiseSource,
-    s_churn: float = 0.0, s_tmin: float = 0.0, s_tmax: float = math.inf, s_noise: float = 1.0,
-) -> Sampling:  # fmt: skip
-    """Heun++: slopes of this level and of up to two later ones, weighed by sigma / sigma_max, so that the later ones
-    count at high noise and hardly at all at low noise (Carzit, sd-webui-samplers-scheduler, 2023). These weights meet
-    no condition of second order: it converges with order 1. Three questions a step, fewer in the last two."""
+    x: Tensor,
+    sigmas: Tensor,
+    noise: NoiseSource,
+    s_churn: float = 0.0,
+    s_tmin: float = 0.0,
+    s_tmax: float = math.inf,
+    s_noise: float = 1.0,
+) -> Sampling:
+    """Heun++: slopes of this level and of up to two later ones, weighed by sigma / sigma_max, so
+    that the later ones count at high noise and hardly at all at low noise (Carzit,
+    sd-webui-samplers-scheduler, 2023). These weights meet no condition of second order: it
+    converges with order 1. Three questions a step, fewer in the last two."""
     grid = levels(sigmas)
     for i, (s, t) in enumerate(pairwise(grid)):
         x, s = churned(x, s, len(grid) - 1, noise, s_churn, s_tmin, s_tmax, s_noise)

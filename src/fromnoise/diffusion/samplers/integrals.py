@@ -10,8 +10,8 @@ import torch
 
 @cache
 def gauss_legendre(n: int) -> tuple[list[float], list[float]]:
-    """(nodes, weights) in [−1, 1] of the rule that is exact to degree 2n − 1: eigenvalues of the Jacobi matrix, and the
-    squares of its eigenvectors' first components (Golub & Welsch 1969)."""
+    """(nodes, weights) in [−1, 1] of the rule that is exact to degree 2n − 1: eigenvalues of the
+    Jacobi matrix, and the squares of its eigenvectors' first components (Golub & Welsch 1969)."""
     k = torch.arange(1, n, dtype=torch.float64)
     beside = k / (4 * k**2 - 1).sqrt()
     nodes, vectors = torch.linalg.eigh(torch.diag(beside, 1) + torch.diag(beside, -1))
@@ -19,7 +19,8 @@ def gauss_legendre(n: int) -> tuple[list[float], list[float]]:
 
 
 def integral(f: Callable[[float], Sequence[float]], a: float, b: float, n: int = 24) -> list[float]:
-    """∫ f from a to b, of each of f's values; in plain Python, as all here: for so few numbers tensors take longer."""
+    """∫ f from a to b, of each of f's values; in plain Python, as all here: for so few numbers
+    tensors take longer."""
     nodes, weights = gauss_legendre(n)
     middle, half = (a + b) / 2, (b - a) / 2
     columns = zip(*(f(middle + half * node) for node in nodes), strict=True)
@@ -27,8 +28,8 @@ def integral(f: Callable[[float], Sequence[float]], a: float, b: float, n: int =
 
 
 def vandermonde(places: Sequence[float], wanted: Sequence[float]) -> list[float]:
-    """w_j with Σ w_j·places[j]^p = wanted[p] for p = 0 … n − 1 (Björck & Pereyra 1970; Golub & Van Loan 2013, algorithm
-    4.6.2)."""
+    """w_j with Σ w_j·places[j]^p = wanted[p] for p = 0 … n − 1 (Björck & Pereyra 1970; Golub & Van
+    Loan 2013, algorithm 4.6.2)."""
     w, n = list(wanted), len(places)
     for k in range(n - 1):
         for i in range(n - 1, k, -1):
@@ -41,12 +42,17 @@ def vandermonde(places: Sequence[float], wanted: Sequence[float]) -> list[float]
     return w
 
 
-def adams(sigmas: Sequence[float], s: float, t: float, of: Callable[[float], float] | None = None) -> list[float]:
-    """w_j = ∫ L_j(of(σ)) dσ from s to t, L_j the Lagrange polynomial that is 1 at of(sigmas[j]) and 0 at the others:
-    Adams-Bashforth for uneven steps, in the variable `of`(σ), or in σ itself."""
+def adams(
+    sigmas: Sequence[float], s: float, t: float, of: Callable[[float], float] | None = None
+) -> list[float]:
+    """w_j = ∫ L_j(of(σ)) dσ from s to t, L_j the Lagrange polynomial that is 1 at of(sigmas[j]) and
+    0 at the others: Adams-Bashforth for uneven steps, in the variable `of`(σ), or in σ itself."""
     n, h = len(sigmas), t - s
     if of is None:
-        return [h * w for w in vandermonde([(x - s) / h for x in sigmas], [1 / (p + 1) for p in range(n)])]
+        return [
+            h * w
+            for w in vandermonde([(x - s) / h for x in sigmas], [1 / (p + 1) for p in range(n)])
+        ]
     origin, powers = of(s), range(n)
 
     def terms(sigma: float) -> list[float]:
@@ -57,7 +63,8 @@ def adams(sigmas: Sequence[float], s: float, t: float, of: Callable[[float], flo
 
 
 def moments(h: float, n: int) -> list[float]:
-    """∫ h·e^(−h·(1 − u))·u^p du from 0 to 1 for p = 0 … n − 1: by parts, or by the series where that would cancel."""
+    """∫ h·e^(−h·(1 − u))·u^p du from 0 to 1 for p = 0 … n − 1: by parts, or by the series where
+    that would cancel."""
     if h < 1:
         terms = [math.exp(-h) * h ** (j + 1) / math.factorial(j) for j in range(20)]
         return [sum(term / (p + 1 + j) for j, term in enumerate(terms)) for p in range(n)]
@@ -68,7 +75,8 @@ def moments(h: float, n: int) -> list[float]:
 
 
 def exponential(places: Sequence[float], h: float) -> list[float]:
-    """w_j with Σ w_j·p(places[j]) = ∫ h·e^(−h·(1 − u))·p(u) du from 0 to 1 for every polynomial p that the places fix:
-    what x0 known at places (0: the step's start, 1: its end, in log sigma) adds to x over a step that keeps e^(−h)
-    of it (the exponential Adams methods: Hochbruck & Ostermann 2010, section 2.5)."""
+    """w_j with Σ w_j·p(places[j]) = ∫ h·e^(−h·(1 − u))·p(u) du from 0 to 1 for every polynomial p
+    that the places fix: what x0 known at places (0: the step's start, 1: its end, in log sigma)
+    adds to x over a step that keeps e^(−h) of it (the exponential Adams methods: Hochbruck &
+    Ostermann 2010, section 2.5)."""
     return vandermonde(places, moments(h, len(places)))

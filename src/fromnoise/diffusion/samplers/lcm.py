@@ -9,9 +9,10 @@ from fromnoise.diffusion.samplers.stochastic import at_least_0
 
 
 def lcm(x: Tensor, sigmas: Tensor, noise: NoiseSource, s_noise: float = 1.0) -> Sampling:
-    """Multistep consistency sampling (Song et al. 2023 "Consistency models", algorithm 1; Luo et al. 2023 "Latent
-    consistency models", algorithm 3): for networks that were distilled to name the picture at once. On others each
-    step forgets all but x0, so that no number of steps converges to the data."""
+    """Multistep consistency sampling (Song et al. 2023 "Consistency models", algorithm 1; Luo et
+    al. 2023 "Latent consistency models", algorithm 3): for networks that were distilled to name the
+    picture at once. On others each step forgets all but x0, so that no number of steps converges to
+    the data."""
     at_least_0(s_noise=s_noise)
     for i, (s, t) in enumerate(pairwise(levels(sigmas))):
         x = (yield Query(x, s, i)).x0

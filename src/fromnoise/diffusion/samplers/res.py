@@ -12,12 +12,18 @@ from fromnoise.diffusion.samplers.stochastic import ancestral, at_least_0
 
 
 def res_multistep(
-    x: Tensor, sigmas: Tensor, noise: NoiseSource, eta: float = 0.0, s_noise: float = 1.0, past: Sequence[Past] = ()
+    x: Tensor,
+    sigmas: Tensor,
+    noise: NoiseSource,
+    eta: float = 0.0,
+    s_noise: float = 1.0,
+    past: Sequence[Past] = (),
 ) -> Sampling:
-    """x0 linear in log sigma through this question and the last, integrated exactly (Zhang et al. 2023 "Improved order
-    analysis and design of exponential integrator for diffusion models sampling", eq. 8): `dpmpp_2m` with weights that
-    meet the stiff order conditions too. eta > 0 steps below the next level and adds noise up to it; the last x0 then
-    lies as far back as that step's deterministic part was long, which keeps the drift of second order."""
+    """x0 linear in log sigma through this question and the last, integrated exactly (Zhang et al.
+    2023 "Improved order analysis and design of exponential integrator for diffusion models
+    sampling", eq. 8): `dpmpp_2m` with weights that meet the stiff order conditions too. eta > 0
+    steps below the next level and adds noise up to it; the last x0 then lies as far back as that
+    step's deterministic part was long, which keeps the drift of second order."""
     at_least_0(eta=eta, s_noise=s_noise)
     known, last = [*past][-1:], 0.0  # last: where the last step's deterministic part ended
     for i, (s, t) in enumerate(pairwise(levels(sigmas))):

@@ -10,10 +10,11 @@ from fromnoise.diffusion.samplers.stochastic import at_least_0
 
 
 def restart(x: Tensor, sigmas: Tensor, noise: NoiseSource, s_noise: float = 1.0) -> Sampling:
-    """Xu et al. 2023 "Restart sampling for improving generative processes", algorithm 1, with the plan that A1111 makes
-    of a number of steps: below 20 no restart; from 20 on 9 steps, from 36 on twice a quarter of the steps, are taken
-    from the run to repeat the way from sigma 2 to 0.1. The levels are then Karras's between the given ends, whatever
-    the given ones were, since the steps that are left must be spread anew."""
+    """Xu et al. 2023 "Restart sampling for improving generative processes", algorithm 1, with the
+    plan that A1111 makes of a number of steps: below 20 no restart; from 20 on 9 steps, from 36 on
+    twice a quarter of the steps, are taken from the run to repeat the way from sigma 2 to 0.1. The
+    levels are then Karras's between the given ends, whatever the given ones were, since the steps
+    that are left must be spread anew."""
     at_least_0(s_noise=s_noise)
     ways = plan(levels(sigmas))
     last = ways[0][0]
@@ -39,7 +40,9 @@ def plan(grid: list[float], low: float = 0.1, high: float = 2.0) -> list[tuple[f
     back, times = (steps // 4, 2) if steps >= 36 else (9, 1)
     grid = [*_karras(steps - back * times, grid[-2], grid[0]), 0.0]
     ways = list(pairwise(grid))
-    bottom, top = (min(range(len(grid) - 1), key=lambda i: abs(grid[i] - level)) for level in (low, high))
+    bottom, top = (
+        min(range(len(grid) - 1), key=lambda i: abs(grid[i] - level)) for level in (low, high)
+    )
     if top >= bottom:
         return ways
     again = list(pairwise(_karras(back + 1, grid[bottom], grid[top])))

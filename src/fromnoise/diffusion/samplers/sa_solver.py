@@ -1,4 +1,5 @@
-"""SA-Solver: stochastic Adams methods, predictor and corrector, for the reverse SDE with as much noise as tau says."""
+"""SA-Solver: stochastic Adams methods, predictor and corrector, for the reverse SDE with as much
+noise as tau says."""
 
 import math
 from collections.abc import Sequence
@@ -13,20 +14,32 @@ from fromnoise.errors import BadInput
 
 
 def sa_solver(
-    x: Tensor, sigmas: Tensor, noise: NoiseSource, tau: float = 1.0, tau_min: float = 0.45, tau_max: float = 4.94,
-    s_noise: float = 1.0, predictor: int = 3, corrector: int = 4, pece: bool = False, lower_order_final: bool = True,
+    x: Tensor,
+    sigmas: Tensor,
+    noise: NoiseSource,
+    tau: float = 1.0,
+    tau_min: float = 0.45,
+    tau_max: float = 4.94,
+    s_noise: float = 1.0,
+    predictor: int = 3,
+    corrector: int = 4,
+    pece: bool = False,
+    lower_order_final: bool = True,
     past: Sequence[Past] = (),
-) -> Sampling:  # fmt: skip
-    """Xue et al. 2023 "SA-Solver", algorithm 1, eq. 14 to 18. The SDE has noise tau where the step ends inside
-    [tau_min, tau_max] and none elsewhere; the bounds are σ at 20 % and 80 % of Stable Diffusion's timesteps. predictor,
-    corrector: how many x0 their polynomials in log sigma pass through (corrector 0: none). pece: asks again at the
-    corrected x, two questions a step. lower_order_final: fewer x0 in the last steps of a run to sigma 0, whose last
-    step is x0."""
+) -> Sampling:
+    """Xue et al. 2023 "SA-Solver", algorithm 1, eq. 14 to 18. The SDE has noise tau where the step
+    ends inside [tau_min, tau_max] and none elsewhere; the bounds are σ at 20 % and 80 % of Stable
+    Diffusion's timesteps. predictor, corrector: how many x0 their polynomials in log sigma pass
+    through (corrector 0: none). pece: asks again at the corrected x, two questions a step.
+    lower_order_final: fewer x0 in the last steps of a run to sigma 0, whose last step is x0."""
     at_least_0(tau=tau, s_noise=s_noise, tau_min=tau_min)
     if predictor not in (1, 2, 3, 4) or corrector not in (0, 1, 2, 3, 4):
-        raise BadInput(f"orders {predictor} and {corrector} cannot be used", "give 1 to 4, and 0 to 4")
+        raise BadInput(
+            f"orders {predictor} and {corrector} cannot be used", "give 1 to 4, and 0 to 4"
+        )
     grid, known = levels(sigmas), list(past)
-    before: tuple[Tensor, float, float, Tensor | float] | None = None  # (x, level, tau, noise) of the last step
+    # (x, level, tau, noise) of the last step
+    before: tuple[Tensor, float, float, Tensor | float] | None = None
     for i, (s, t) in enumerate(pairwise(grid)):
         left = len(grid) - 1 - i if lower_order_final and grid[-1] == 0 else len(grid)
         x0 = (yield Query(x, s, i)).x0
@@ -51,7 +64,8 @@ def sa_solver(
 
 
 def _adams(x: Tensor, known: Sequence[Past], s: float, t: float, tau: float) -> Tensor:
-    """x at s → x at t without its noise, x0 being the polynomial in log sigma through the known ones."""
+    """x at s → x at t without its noise, x0 being the polynomial in log sigma through the known
+    ones."""
     h = math.log(s / t)
     x = x * math.exp(-(1 + tau**2) * h)
     weights = exponential([math.log(s / p.sigma) / h for p in known], (1 + tau**2) * h)

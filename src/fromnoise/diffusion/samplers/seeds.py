@@ -1,4 +1,5 @@
-"""SEEDS: exponential Runge-Kutta methods for the reverse SDE, with noise that is one path through a step's stages."""
+"""SEEDS: exponential Runge-Kutta methods for the reverse SDE, with noise that is one path through a
+step's stages."""
 
 import math
 from itertools import pairwise
@@ -12,24 +13,34 @@ from fromnoise.errors import BadInput
 
 
 def seeds_2(
-    x: Tensor, sigmas: Tensor, noise: NoiseSource, eta: float = 1.0, s_noise: float = 1.0, r: float = 0.5,
+    x: Tensor,
+    sigmas: Tensor,
+    noise: NoiseSource,
+    eta: float = 1.0,
+    s_noise: float = 1.0,
+    r: float = 0.5,
     exact: bool = False,
-) -> Sampling:  # fmt: skip
-    """Two questions a step, the second at the share r of it in log sigma (Gonzalez et al. 2023 "SEEDS", algorithm 2,
-    data prediction; eta scales the SDE's noise). A step to sigma 0 is x0.
+) -> Sampling:
+    """Two questions a step, the second at the share r of it in log sigma (Gonzalez et al. 2023
+    "SEEDS", algorithm 2, data prediction; eta scales the SDE's noise). A step to sigma 0 is x0.
 
-    The second x0 enters with weight 1/(2r) on the whole gain, as in DPM-Solver++ 2S; `exact` integrates the line
-    through both (ComfyUI's solver types "phi_1" and "phi_2")."""
+    The second x0 enters with weight 1/(2r) on the whole gain, as in DPM-Solver++ 2S; `exact`
+    integrates the line through both (ComfyUI's solver types "phi_1" and "phi_2")."""
     _check(eta, s_noise, r, 1.0)
     return (yield from _run(x, sigmas, noise, eta, s_noise, (r,), exact))
 
 
 def seeds_3(
-    x: Tensor, sigmas: Tensor, noise: NoiseSource, eta: float = 1.0, s_noise: float = 1.0, r1: float = 1 / 3,
+    x: Tensor,
+    sigmas: Tensor,
+    noise: NoiseSource,
+    eta: float = 1.0,
+    s_noise: float = 1.0,
+    r1: float = 1 / 3,
     r2: float = 2 / 3,
-) -> Sampling:  # fmt: skip
-    """Three questions a step, at the shares 0, r1 and r2 (Gonzalez et al. 2023 "SEEDS", algorithm 3, data
-    prediction). A step to sigma 0 is x0."""
+) -> Sampling:
+    """Three questions a step, at the shares 0, r1 and r2 (Gonzalez et al. 2023 "SEEDS", algorithm
+    3, data prediction). A step to sigma 0 is x0."""
     _check(eta, s_noise, r1, r2)
     return (yield from _run(x, sigmas, noise, eta, s_noise, (r1, r2), True))
 
@@ -41,7 +52,13 @@ def _check(eta: float, s_noise: float, r1: float, r2: float) -> None:
 
 
 def _run(
-    x: Tensor, sigmas: Tensor, noise: NoiseSource, eta: float, s_noise: float, shares: tuple[float, ...], exact: bool
+    x: Tensor,
+    sigmas: Tensor,
+    noise: NoiseSource,
+    eta: float,
+    s_noise: float,
+    shares: tuple[float, ...],
+    exact: bool,
 ) -> Sampling:
     for i, (s, t) in enumerate(pairwise(levels(sigmas))):
         x0 = (yield Query(x, s, i)).x0
@@ -58,7 +75,8 @@ def _run(
                 share = linear * r / place if exact else gain / (2 * place)
                 x = x + (latest - x0) * share
             if eta:
-                # the path from s to `to`: what was there fades by (to/at)^eta, fresh noise fills up the variance
+                # the path from s to `to`: what was there fades by (to/at)^eta, fresh noise fills up
+                # the variance
                 way = math.log(at / to)
                 fresh = noise(at, to).to(x) * math.sqrt(-math.expm1(-2 * eta * way)) if way else 0.0
                 added = fresh if added is None else added * math.exp(-eta * way) + fresh

@@ -1,4 +1,5 @@
-"""Noise inside a run: what a step of an ancestral sampler adds back, and churn, which adds some before each step."""
+"""Noise inside a run: what a step of an ancestral sampler adds back, and churn, which adds some
+before each step."""
 
 import math
 from collections.abc import Iterable
@@ -13,15 +14,23 @@ def at_least_0(**options: float) -> None:
     """Raises BadInput for an option that is negative, infinite or not a number."""
     for name, value in options.items():
         if not 0 <= value < math.inf:
-            raise BadInput(f"{name} {value} cannot be used", "give a finite number from 0 up; 1 is usual")
+            raise BadInput(
+                f"{name} {value} cannot be used", "give a finite number from 0 up; 1 is usual"
+            )
 
 
 def churned(
-    x: Tensor, sigma: float, steps: int, noise: NoiseSource,
-    s_churn: float, s_tmin: float, s_tmax: float, s_noise: float,
-) -> tuple[Tensor, float]:  # fmt: skip
-    """(x, sigma) with noise added up to sigma·(1 + min(s_churn / steps, √2 − 1)), where s_tmin ≤ sigma ≤ s_tmax
-    (Karras et al. 2022, algorithm 2, lines 4 to 6)."""
+    x: Tensor,
+    sigma: float,
+    steps: int,
+    noise: NoiseSource,
+    s_churn: float,
+    s_tmin: float,
+    s_tmax: float,
+    s_noise: float,
+) -> tuple[Tensor, float]:
+    """(x, sigma) with noise added up to sigma·(1 + min(s_churn / steps, √2 − 1)), where s_tmin ≤
+    sigma ≤ s_tmax (Karras et al. 2022, algorithm 2, lines 4 to 6)."""
     at_least_0(s_churn=s_churn, s_tmin=s_tmin, s_noise=s_noise)
     if not s_churn or not s_tmin <= sigma <= s_tmax:
         return x, sigma
@@ -30,14 +39,16 @@ def churned(
 
 
 def ancestral(sigma: float, sigma_next: float, eta: float) -> tuple[float, float]:
-    """(down, up): a step from sigma that goes down to `down` and then adds noise of deviation `up` lands on sigma_next,
-    since down² + up² = sigma_next². up is eta times that of the forward process's own posterior, √(1 − ᾱ_s/ᾱ_t)
-    √((1 − ᾱ_t)/(1 − ᾱ_s)) (Song et al. 2021 "DDIM", eq. 16) divided by √ᾱ_t, and never more than sigma_next."""
+    """(down, up): a step from sigma that goes down to `down` and then adds noise of deviation `up`
+    lands on sigma_next, since down² + up² = sigma_next². up is eta times that of the forward
+    process's own posterior, √(1 − ᾱ_s/ᾱ_t) √((1 − ᾱ_t)/(1 − ᾱ_s)) (Song et al. 2021 "DDIM", eq. 16)
+    divided by √ᾱ_t, and never more than sigma_next."""
     up = min(sigma_next, eta * sigma_next * math.sqrt(1 - (sigma_next / sigma) ** 2))
     return math.sqrt(sigma_next**2 - up**2), up
 
 
 def announce(noise: NoiseSource, steps: Iterable[tuple[float, float]]) -> None:
-    """Tells a source that can make noise ahead, as a Brownian path can, all that it will be asked, in order."""
+    """Tells a source that can make noise ahead, as a Brownian path can, all that it will be asked,
+    in order."""
     if tell := getattr(noise, "announce", None):
         tell(steps)

@@ -1,4 +1,5 @@
-"""UniPC: a multistep predictor whose result is corrected, for nothing, by the question that the next step asks."""
+"""UniPC: a multistep predictor whose result is corrected, for nothing, by the question that the
+next step asks."""
 
 import math
 from collections.abc import Sequence
@@ -14,16 +15,22 @@ VARIANTS = ("bh1", "bh2")
 
 
 def unipc(
-    x: Tensor, sigmas: Tensor, noise: NoiseSource, order: int = 3, variant: str = "bh1",
-    lower_order_final: bool = True, past: Sequence[Past] = (),
-) -> Sampling:  # fmt: skip
-    """UniPC-p (Zhao et al. 2023, algorithms 5 to 8, data prediction): the predictor of order p through x0 at the last p
-    levels, then the corrector, of order p + 1, through the one that the next question brings as well. A question is
-    never asked twice, so x0 belongs to the predicted x.
+    x: Tensor,
+    sigmas: Tensor,
+    noise: NoiseSource,
+    order: int = 3,
+    variant: str = "bh1",
+    lower_order_final: bool = True,
+    past: Sequence[Past] = (),
+) -> Sampling:
+    """UniPC-p (Zhao et al. 2023, algorithms 5 to 8, data prediction): the predictor of order p
+    through x0 at the last p levels, then the corrector, of order p + 1, through the one that the
+    next question brings as well. A question is never asked twice, so x0 belongs to the predicted x.
 
-    variant: B(h) = h ("bh1") or e^h − 1 ("bh2"), which matters where one x0 alone gives a slope (there both take its
-    weight to be ½·B(h)). lower_order_final: the last steps use no more x0 than steps are left, as A1111 and diffusers
-    do for few steps. The order of the first steps grows from 1."""
+    variant: B(h) = h ("bh1") or e^h − 1 ("bh2"), which matters where one x0 alone gives a slope
+    (there both take its weight to be ½·B(h)). lower_order_final: the last steps use no more x0 than
+    steps are left, as A1111 and diffusers do for few steps. The order of the first steps grows from
+    1."""
     if order not in (1, 2, 3):
         raise BadInput(f"order {order} cannot be used", "give 1, 2 or 3")
     if variant not in VARIANTS:
@@ -42,8 +49,11 @@ def unipc(
     return x
 
 
-def _update(x: Tensor, known: Sequence[Past], t: float, x0_at_t: Tensor | None, variant: str) -> Tensor:
-    """x at the last known level → x at t, through the known x0 and, if given, that at t (eq. 5 and 9)."""
+def _update(
+    x: Tensor, known: Sequence[Past], t: float, x0_at_t: Tensor | None, variant: str
+) -> Tensor:
+    """x at the last known level → x at t, through the known x0 and, if given, that at t (eq. 5 and
+    9)."""
     s, x0 = known[-1].sigma, known[-1].x0
     h = math.log(s / t)
     moment = moments(h, 4)  # of e^(−h·(1 − u)): what the paper's h·φ_k give without their signs

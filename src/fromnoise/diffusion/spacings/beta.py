@@ -7,14 +7,17 @@ from fromnoise.diffusion.spacing import fits, ramp, sigma_range, within
 from fromnoise.errors import UnknownName
 
 
-def beta(schedule: NoiseSchedule, n: int, *, alpha: float = 0.6, beta: float = 0.6, of: str = "sigma") -> list[float]:
-    """Even in the distribution function of Beta(alpha, beta): below 1 denser at both ends (Lee et al. 2024, "Beta
-    Sampling is All You Need"). alpha, beta in (0.01, 100]. Not to be confused with the schedule's betas.
+def beta(
+    schedule: NoiseSchedule, n: int, *, alpha: float = 0.6, beta: float = 0.6, of: str = "sigma"
+) -> list[float]:
+    """Even in the distribution function of Beta(alpha, beta): below 1 denser at both ends (Lee et
+    al. 2024, "Beta Sampling is All You Need"). alpha, beta in (0.01, 100]. Not to be confused with
+    the schedule's betas.
 
-    of: what is distributed so. "timestep", as in the paper and in ComfyUI: timestep (T − 1)·Q(1 − i/n) for i < n,
-    rounded, Q the quantile function; of timesteps that fall together one is kept, so that a run may have fewer levels
-    than n. "sigma", as in A1111 and diffusers: sigma_min + (sigma_max − sigma_min)·Q(1 − i/(n − 1)), always n levels.
-    """
+    of: what is distributed so. "timestep", as in the paper and in ComfyUI: timestep (T − 1)·Q(1 −
+    i/n) for i < n, rounded, Q the quantile function; of timesteps that fall together one is kept,
+    so that a run may have fewer levels than n. "sigma", as in A1111 and diffusers: sigma_min +
+    (sigma_max − sigma_min)·Q(1 − i/(n − 1)), always n levels."""
     within("alpha", alpha, 0.01, 100, usual=0.6)
     within("beta", beta, 0.01, 100, usual=0.6)
     if of == "sigma":
@@ -28,7 +31,8 @@ def beta(schedule: NoiseSchedule, n: int, *, alpha: float = 0.6, beta: float = 0
 
 
 def quantile(p: float, a: float, b: float) -> float:
-    """The x ∈ [0, 1] at which I_x(a, b) = p ∈ [0, 1]: Newton's steps, halving where they leave the bracket."""
+    """The x ∈ [0, 1] at which I_x(a, b) = p ∈ [0, 1]: Newton's steps, halving where they leave the
+    bracket."""
     if p in (0, 1):
         return float(p)
     low, high, x = 0.0, 1.0, 0.5
@@ -46,8 +50,9 @@ def quantile(p: float, a: float, b: float) -> float:
 
 
 def distribution(x: float, a: float, b: float) -> float:
-    """The regularised incomplete beta function I_x(a, b), the distribution function of Beta(a, b), for x ∈ (0, 1): its
-    continued fraction (DLMF 8.17.22) by Lentz's method, reflected (8.17.4) to where it converges fast."""
+    """The regularised incomplete beta function I_x(a, b), the distribution function of Beta(a, b),
+    for x ∈ (0, 1): its continued fraction (DLMF 8.17.22) by Lentz's method, reflected (8.17.4) to
+    where it converges fast."""
     if x > (a + 1) / (a + b + 2):
         return 1 - distribution(1 - x, b, a)
     value = c = 1.0
@@ -67,4 +72,6 @@ def distribution(x: float, a: float, b: float) -> float:
 
 def _mass(x: float, a: float, b: float) -> float:
     """x^a (1 − x)^b / B(a, b): x (1 − x) times the density."""
-    return math.exp(a * math.log(x) + b * math.log1p(-x) + math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b))
+    return math.exp(
+        a * math.log(x) + b * math.log1p(-x) + math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b)
+    )

@@ -1,4 +1,5 @@
-"""The registry of prompt dialects: a name → "module:Dialect", loaded when a prompt is read in it."""
+"""The registry of prompt dialects: a name → "module:Dialect", loaded when a prompt is read in
+it."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING

@@ -1,16 +1,24 @@
-"""The dialect of the AUTOMATIC1111 web UI 1.10, `modules/prompt_parser.py`: (a:1.3), [a:b:0.5], [a|b], BREAK, AND.
+"""The dialect of the AUTOMATIC1111 web UI 1.10, `modules/prompt_parser.py`: (a:1.3), [a:b:0.5],
+[a|b], BREAK, AND.
 
-(a) and [a] weigh 1.1 and 1/1.1; <lora:name:1> is a network. From ComfyUI's prompt-control, in each part of AND:
-MASK(x1 x2, y1 y2, weight), IMASK(name, weight).
-"""
+(a) and [a] weigh 1.1 and 1/1.1; <lora:name:1> is a network. From ComfyUI's prompt-control, in each
+part of AND: MASK(x1 x2, y1 y2, weight), IMASK(name, weight)."""
 
 import re
 from collections.abc import Callable, Iterable
 from itertools import groupby, pairwise
 from typing import TypeAlias
 
-from fromnoise.prompt.dialects.base import DEEPEST, NUMBER, SIGNED, TAG, Dialect, bounded, write_number
-from fromnoise.prompt.grammar import (
+from fromnoise.prompt.dialects.base import (
+    DEEPEST,
+    NUMBER,
+    SIGNED,
+    TAG,
+    Dialect,
+    bounded,
+    write_number,
+)
+from fromnoise.prompt.tree import (
     Alternate,
     Box,
     Break,
@@ -31,7 +39,9 @@ WHEN = re.compile(rf"\s*({SIGNED}(?:[eE][+-]?\d+)?)\s*")
 TOKEN = re.compile(rf"\\[\\()\[\]]?|[(\[\])]|:\s*({SIGNED})\s*\)|:|[^\\()\[\]:]+")
 SPAN = rf"(?:({NUMBER})(?:\s++({NUMBER}))?)?\s*+"
 SHARE = rf"(?:,\s*+({SIGNED})\s*+)?"
-REGION = re.compile(rf"\bMASK\(\s*+{SPAN}(?:,\s*+{SPAN})?{SHARE}\)|\bIMASK\(\s*+([\w.-]+)\s*+{SHARE}\)")
+REGION = re.compile(
+    rf"\bMASK\(\s*+{SPAN}(?:,\s*+{SPAN})?{SHARE}\)|\bIMASK\(\s*+([\w.-]+)\s*+{SHARE}\)"
+)
 Piece: TypeAlias = str | Edit | Alternate
 
 
@@ -43,7 +53,9 @@ def _read(text: str, tags: tuple[Network, ...]) -> Prompt:
         said = REGION.sub(lambda found: "" if _region(found) else found[0], said)
         before, colon, after = said.rpartition(":")
         weighted = colon and re.fullmatch(rf"\s*{SIGNED}\s*", after)
-        nodes = _weigh(_pieces((before if weighted else said).strip()))  # A1111 keeps the spaces in front, to no effect
+        nodes = _weigh(
+            _pieces((before if weighted else said).strip())
+        )  # A1111 keeps the spaces in front, to no effect
         parts.append(Part(nodes, bounded(float(after)) if weighted else 1.0, tuple(regions)))
     return Prompt(tuple(parts), tags)
 
@@ -53,7 +65,9 @@ def _region(found: re.Match[str]) -> Box | Mask | None:
     *spans, weight, name, share = found.groups()
     if name:
         return Mask(name, bounded(float(share or 1)))
-    x1, x2, y1, y2 = sides = [bounded(float(given or other)) for given, other in zip(spans, "0101", strict=True)]
+    x1, x2, y1, y2 = sides = [
+        bounded(float(given or other)) for given, other in zip(spans, "0101", strict=True)
+    ]
     pixels = max(sides) > 1
     if pixels and any(0 < side <= 1 for side in sides):
         return None
@@ -61,16 +75,20 @@ def _region(found: re.Match[str]) -> Box | Mask | None:
 
 
 def _pieces(raw: str) -> list[Piece]:
-    """A1111's first pass: edits and alternations are found, all else stays text. Its grammar has room for stray
-    brackets outside of others only, so one inside makes all around it stray. It has none for a stray "|" or a backslash
-    before nothing: with one of these, nothing is edited."""
+    """A1111's first pass: edits and alternations are found, all else stays text. Its grammar has
+    room for stray brackets outside of others only, so one inside makes all around it stray. It has
+    none for a stray "|" or a backslash before nothing: with one of these, nothing is edited."""
     pieces: list[Piece] = []
-    opened: list[list[int]] = []  # of each bracket that is open, where it and the signs directly in it are
+    opened: list[
+        list[int]
+    ] = []  # of each bracket that is open, where it and the signs directly in it are
     for lexeme in LEXEME.findall(raw):
         if lexeme == "\\":
             return [raw]
         if lexeme in ("(", "["):
-            if len(opened) >= DEEPEST + (lexeme == "("):  # the deepest edit may have emphasis in it, for `write`
+            if len(opened) >= DEEPEST + (
+                lexeme == "("
+            ):  # the deepest edit may have emphasis in it, for `write`
                 opened.clear()
             opened.append([])
         if opened and lexeme in SIGNS:
@@ -87,7 +105,8 @@ def _pieces(raw: str) -> list[Piece]:
 
 
 def _edit(signs: str, parts: list[list[Piece]]) -> Edit | Alternate | None:
-    """What a bracket of these signs is, with these parts between them; None for emphasis and for a stray one."""
+    """What a bracket of these signs is, with these parts between them; None for emphasis and for a
+    stray one."""
     if re.fullmatch(r"\[\|+\]", signs):
         return Alternate(tuple(map(_weigh, parts)))
     last = "".join(piece if isinstance(piece, str) else "[" for piece in parts[-1])
@@ -99,9 +118,10 @@ def _edit(signs: str, parts: list[list[Piece]]) -> Edit | Alternate | None:
 
 
 def _weigh(pieces: Iterable[Piece]) -> Nodes:
-    """A1111's second pass, `parse_prompt_attention`: a closing bracket multiplies all since its opening one, whatever
-    brackets of the other kind are open between. An edit is multiplied leaf by leaf, in that order, so to the same bits.
-    Unlike A1111, BREAK inside emphasis is a break; there it becomes a word of negative weight."""
+    """A1111's second pass, `parse_prompt_attention`: a closing bracket multiplies all since its
+    opening one, whatever brackets of the other kind are open between. An edit is multiplied leaf by
+    leaf, in that order, so to the same bits. Unlike A1111, BREAK inside emphasis is a break; there
+    it becomes a word of negative weight."""
     nodes: list[Node] = []
     opened: dict[str, list[int]] = {"(": [], "[": []}
 
@@ -143,13 +163,22 @@ def _mapped(node: Edit | Alternate, change: Callable[[Nodes], Nodes]) -> Edit | 
 def _scaled(node: Node, factor: float) -> Node:
     if isinstance(node, Chunk):
         return Chunk(node.text, bounded(node.weight * factor))
-    return node if isinstance(node, Break) else _mapped(node, lambda nodes: tuple(_scaled(n, factor) for n in nodes))
+    return (
+        node
+        if isinstance(node, Break)
+        else _mapped(node, lambda nodes: tuple(_scaled(n, factor) for n in nodes))
+    )
 
 
 def _by_edit(nodes: list[Node]) -> Node | None:
-    """`(words:[1.1:1.5:3])`, emphasis whose weight is edited: an edit of the words. None: it is not that."""
+    """`(words:[1.1:1.5:3])`, emphasis whose weight is edited: an edit of the words. None: it is not
+    that."""
     *words, colon, last = [Break(), Break(), *nodes][-max(2, len(nodes)) :]
-    if colon != Chunk(":") or isinstance(last, Chunk | Break) or any(isinstance(n, Edit | Alternate) for n in words):
+    if (
+        colon != Chunk(":")
+        or isinstance(last, Chunk | Break)
+        or any(isinstance(n, Edit | Alternate) for n in words)
+    ):
         return None
 
     def times(weight: Nodes) -> Nodes:
@@ -170,33 +199,48 @@ def _write(prompt: Prompt) -> str:
         text = words = _write_nodes(part.nodes, Break())
         for region in part.regions:
             numbers = map(write_number, (*region.x, *region.y) if isinstance(region, Box) else ())
-            where = "MASK({} {}, {} {}".format(*numbers) if isinstance(region, Box) else f"IMASK({region.name}"
+            where = (
+                "MASK({} {}, {} {}".format(*numbers)
+                if isinstance(region, Box)
+                else f"IMASK({region.name}"
+            )
             text += f" {where}, {write_number(region.weight)})"
-        if part.weight != 1 or re.search(rf":\s*{SIGNED}$", words):  # or the words would end in a weight
+        if part.weight != 1 or re.search(
+            rf":\s*{SIGNED}$", words
+        ):  # or the words would end in a weight
             text += f" :{write_number(part.weight)}"
         texts.append(text)
     return " AND ".join(texts)
 
 
 def _write_nodes(nodes: Nodes, edge: Node) -> str:
-    """`edge`: what is on either side. Spaces beside a break or an end of the part last only in brackets."""
+    """`edge`: what is on either side. Spaces beside a break or an end of the part last only in
+    brackets."""
     texts: list[str] = []
     around = (edge, *nodes, edge)
     for before, node, after in zip(around[:-2], nodes, around[2:], strict=True):
         if isinstance(node, Break):
             texts.append(" BREAK ")
         elif isinstance(node, Alternate):
-            texts.append("[" + "|".join(_write_nodes(option, Chunk("")) for option in node.options) + "]")
+            texts.append(
+                "[" + "|".join(_write_nodes(option, Chunk("")) for option in node.options) + "]"
+            )
         elif isinstance(node, Edit):
             when = write_number(node.when)
             when += "." * (node.fraction and "." not in when)
-            texts.append(f"[{_write_nodes(node.before, Chunk(''))}:{_write_nodes(node.after, Chunk(''))}:{when}]")
+            texts.append(
+                f"[{_write_nodes(node.before, Chunk(''))}:{_write_nodes(node.after, Chunk(''))}:{when}]"
+            )
         else:
             words = re.sub(r"([\\()\[\]:|])", r"\\\1", node.text)
-            words = re.sub(r"(<(?=\w)|\bA(?=ND\b)|\bB(?=REAK\b))", r"\1\\", words)  # a lone backslash says nothing
+            words = re.sub(
+                r"(<(?=\w)|\bA(?=ND\b)|\bB(?=REAK\b))", r"\1\\", words
+            )  # a lone backslash says nothing
             ends = words[:1] * isinstance(before, Break) + words[-1:] * isinstance(after, Break)
             lost = re.search(r"\s", ends)
-            texts.append(words if node.weight == 1 and not lost else f"({words}:{write_number(node.weight)})")
+            texts.append(
+                words if node.weight == 1 and not lost else f"({words}:{write_number(node.weight)})"
+            )
     return "".join(texts)
 
 

@@ -1,4 +1,5 @@
-"""What the prompt dialects share: how each is registered, and how numbers in a prompt are read and written."""
+"""What the prompt dialects share: how each is registered, and how numbers in a prompt are read and
+written."""
 
 import math
 import re
@@ -8,22 +9,26 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fromnoise.prompt.grammar import Network, Prompt
+    from fromnoise.prompt.tree import Network, Prompt
 
 NUMBER = r"(?:\d+\.?\d*|\.\d+)"
 SIGNED = rf"[+-]?{NUMBER}"
 TAG = r"<({}):([^>]+)>"  # A1111's extra networks, by their kinds: <lora:name:0.8>
 BOUND = 1e30  # of weights: finite in float32 too
-DEEPEST = 100  # brackets within brackets that are followed; at 300 A1111 ends in a RecursionError, at 1500 ComfyUI
+# brackets within brackets that are followed; at 300 A1111 ends in a RecursionError, at 1500 ComfyUI
+DEEPEST = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
     """How the prompts of one program are read and written."""
 
-    tags: re.Pattern[str]  # cut out before all else; groups: kind and arguments, or those two empty, then a LoRA's
+    tags: re.Pattern[
+        str
+    ]  # cut out before all else; groups: kind and arguments, or those two empty, then a LoRA's
     read: "Callable[[str, tuple[Network, ...]], Prompt]"  # the text without its tags, and the tags
-    write: "Callable[[Prompt], str]"  # a text for the tree, without tags; need not be right for what cannot be said
+    # a text for the tree, without tags; need not be right for what cannot be said
+    write: "Callable[[Prompt], str]"
 
 
 def bounded(weight: float) -> float:
@@ -32,7 +37,8 @@ def bounded(weight: float) -> float:
 
 
 def read_number(text: str) -> float | None:
-    """As Python reads it, which is how ComfyUI and A1111's tags do; None for what is no finite number."""
+    """As Python reads it, which is how ComfyUI and A1111's tags do; None for what is no finite
+    number."""
     try:
         return bounded(float(text)) if math.isfinite(float(text)) else None
     except ValueError:

@@ -1,4 +1,5 @@
-"""The dialect of ComfyUI, `comfy/sd1_clip.py`: (a), (a:1.3), where an explicit weight replaces the outer one.
+"""The dialect of ComfyUI, `comfy/sd1_clip.py`: (a), (a:1.3), where an explicit weight replaces the
+outer one.
 
 embedding:name is a textual inversion. LoRAs are A1111's tags: ComfyUI itself has nodes for them.
 """
@@ -7,7 +8,7 @@ import re
 from collections.abc import Iterator
 
 from fromnoise.prompt.dialects.base import DEEPEST, TAG, Dialect, bounded, read_number, write_number
-from fromnoise.prompt.grammar import Chunk, Network, Part, Prompt
+from fromnoise.prompt.tree import Chunk, Network, Part, Prompt
 
 EMBEDDING = re.compile(r"(?<!\S)embedding:([^\s,<\[]+)")
 
@@ -21,11 +22,16 @@ def _read(text: str, tags: tuple[Network, ...]) -> Prompt:
             if bracketed and depth < DEEPEST:
                 before, _, after = piece[1:-1].rpartition(":")
                 number = read_number(after) if before else None
-                walk(*(piece[1:-1], bounded(weight * 1.1)) if number is None else (before, number), depth + 1)
+                walk(
+                    *(piece[1:-1], bounded(weight * 1.1)) if number is None else (before, number),
+                    depth + 1,
+                )
                 continue
             words, at = re.sub(r"\\([()])", r"\1", piece), 0
             for found in EMBEDDING.finditer(words):
-                nodes.extend((Chunk(words[at : found.start()], weight), Chunk(found[1], weight, True)))
+                nodes.extend(
+                    (Chunk(words[at : found.start()], weight), Chunk(found[1], weight, True))
+                )
                 at = found.end()
             nodes.append(Chunk(words[at:], weight))
 
@@ -34,8 +40,8 @@ def _read(text: str, tags: tuple[Network, ...]) -> Prompt:
 
 
 def _outermost(text: str) -> Iterator[tuple[str, bool]]:
-    """ComfyUI's `parse_parentheses`: the pieces, and whether each is a bracket from "(" to ")". After a stray ")" the
-    next "(" opens nothing."""
+    """ComfyUI's `parse_parentheses`: the pieces, and whether each is a bracket from "(" to ")".
+    After a stray ")" the next "(" opens nothing."""
     piece: list[str] = []
     level = 0
     for token in re.findall(r"\\[()]|[()]|[^\\()]+|\\", text):

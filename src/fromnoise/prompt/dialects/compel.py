@@ -1,7 +1,8 @@
-"""The dialect of compel 2, `prompt_parser.py`: a++, (a b)1.3, ("a", "b").and(1, 0.5), ("a", "b").blend(0.7, 0.3).
+"""The dialect of compel 2, `prompt_parser.py`: a++, (a b)1.3, ("a", "b").and(1, 0.5), ("a",
+"b").blend(0.7, 0.3).
 
-withLora(name, 0.5) is a network, and so are A1111's tags. What it refuses, .swap above all, raises BadInput.
-"""
+withLora(name, 0.5) is a network, and so are A1111's tags. What it refuses, .swap above all, raises
+BadInput."""
 
 import math
 import re
@@ -18,7 +19,7 @@ from fromnoise.prompt.dialects.base import (
     read_number,
     write_number,
 )
-from fromnoise.prompt.grammar import Chunk, Network, Nodes, Part, Prompt, merged
+from fromnoise.prompt.tree import Chunk, Network, Nodes, Part, Prompt, merged
 
 SIGN = r'[()",.+=-]'
 WORD = re.compile(rf"(?:\\{SIGN}|[+-](?!\s|{SIGN}|$)|(?!{SIGN})\S)+")
@@ -30,11 +31,14 @@ ATTEND = re.compile(rf"\s*\.attend\s*\(\s*(\++|-+|{NUMBER})\s*\)")
 METHOD = re.compile(r"\s*\.(swap|and|add|blend)\s*\(")
 CALL = re.compile(r"\s*\((.*)\)\s*\.(and|add|blend)\s*\(([^()]*)\)\s*", re.DOTALL)
 ITEM = re.compile(r'"(?:\\"|[^"\n\r])*"|\\.|[^\\"(),]+|.', re.DOTALL)
-Leaves: TypeAlias = list[tuple[str, tuple[float, ...]]]  # words, and the weights around them, outermost first
+Leaves: TypeAlias = list[
+    tuple[str, tuple[float, ...]]
+]  # words, and the weights around them, outermost first
 
 
 def _read(text: str, tags: tuple[Network, ...]) -> Prompt:
-    """compel's `PromptParser`: the whole is one prompt, or several that .and, .add or .blend joins."""
+    """compel's `PromptParser`: the whole is one prompt, or several that .and, .add or .blend
+    joins."""
     text = re.sub(r"(?<!\\),(?=\S)", ", ", text)
     call = CALL.fullmatch(text)
     items = _items(call[1]) if call else []
@@ -49,13 +53,19 @@ def _read(text: str, tags: tuple[Network, ...]) -> Prompt:
         raise BadInput(what, f"give {len(items)} numbers, or none for 1 each")
     total = sum(weights) if method == "blend" and not raw else 1.0
     if not total:
-        raise BadInput(f"the weights of .blend({call[3]}) add up to 0", "change one, or add no_normalize")
-    parts = (Part(_Grammar(item).prompt(), bounded(w / total)) for item, w in zip(items, weights, strict=True))
+        raise BadInput(
+            f"the weights of .blend({call[3]}) add up to 0", "change one, or add no_normalize"
+        )
+    parts = (
+        Part(_Grammar(item).prompt(), bounded(w / total))
+        for item, w in zip(items, weights, strict=True)
+    )
     return Prompt(tuple(parts), tags, "compel", method == "blend")
 
 
 def _items(text: str) -> list[str]:
-    """What is between the commas, out of its quotation marks; nothing if a bracket is closed that is not open."""
+    """What is between the commas, out of its quotation marks; nothing if a bracket is closed that
+    is not open."""
     items, level = [""], 0
     for token in ITEM.findall(text):
         level += (token == "(") - (token == ")")
@@ -69,26 +79,34 @@ def _items(text: str) -> list[str]:
 
 
 class _Grammar:
-    """compel's `build_parser_syntax` on one text. The methods give what begins at a position, and the position after
-    it."""
+    """compel's `build_parser_syntax` on one text. The methods give what begins at a position, and
+    the position after it."""
 
     def __init__(self, text: str):
         self.text = text
-        self.known: dict[int, tuple[Leaves, int] | None] = {}  # brackets by where they begin: each is read once
+        self.known: dict[
+            int, tuple[Leaves, int] | None
+        ] = {}  # brackets by where they begin: each is read once
 
     def prompt(self) -> Nodes:
         leaves, _ = self.body(0, free=True)
-        return merged((Chunk(words, bounded(math.prod(around, start=1.0))) for words, around in leaves), " ")
+        return merged(
+            (Chunk(words, bounded(math.prod(around, start=1.0))) for words, around in leaves), " "
+        )
 
     def body(self, at: int, depth: int = 0, free: bool = False) -> tuple[Leaves, int]:
-        """As many elements as there are. If they are `free`, what is none is a word, up to the next space; else commas
-        and full stops are words of their own."""
+        """As many elements as there are. If they are `free`, what is none is a word, up to the next
+        space; else commas and full stops are words of their own."""
         leaves: Leaves = []
         while True:
             while self.text[at : at + 1].isspace():
                 at += 1
             sign = self.text[at : at + 1]
-            found = ([(sign, ())], at + 1) if sign in (",", ".") and not free else self.element(at, depth, free)
+            found = (
+                ([(sign, ())], at + 1)
+                if sign in (",", ".") and not free
+                else self.element(at, depth, free)
+            )
             if not found:
                 return leaves, at
             leaves += found[0]
@@ -100,7 +118,9 @@ class _Grammar:
             found = [(_plain(word[0]), ())], word.end()
         if found:
             leaves, end = found
-            if by := ATTEND.match(self.text, end) or (TIMES if group else MORE).match(self.text, end):
+            if by := ATTEND.match(self.text, end) or (TIMES if group else MORE).match(
+                self.text, end
+            ):
                 power = min(len(by[1]), 500)  # within what a float holds
                 weight = {"+": 1.1**power, "-": 0.9**power}.get(by[1][0]) or float(by[1])
                 return [(words, (weight, *around)) for words, around in leaves], by.end()

@@ -1,0 +1,134 @@
+"""What the commands that draw share: the model, the output and the progress of a run."""
+
+import atexit
+import gc
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fromnoise.cli.outputs import destination
+from fromnoise.pipeline.request import GenerationRequest
+
+if TYPE_CHECKING:  # torch comes in only when the request is known to be sound
+    from fromnoise.latent_diffusion import LatentDiffusion
+    from fromnoise.pipeline.generate import Step
+    from fromnoise.runtime.prepare import Prepared
+
+
+@dataclass
+class Run:
+    """The options that every command that draws has beside its request, and what they are for."""
+
+    model: Annotated[
+        str | None, typer.Option(help="A folder or a hub id; the bundled model if left out.")
+    ] = None
+    guide: Annotated[
+        str | None, typer.Option(help="A weaker model of the same kind to guide by.")
+    ] = None
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:0 or mps.")] = "cpu"
+    dtype: Annotated[str, typer.Option(help="Precision of the network: fp32, bf16 or fp16.")] = (
+        "fp32"
+    )
+    batch: Annotated[
+        int, typer.Option(min=1, help="Pictures at once: faster, last bits may differ; 1: exact.")
+    ] = 1
+    out: Annotated[
+        Path | None, typer.Option(help="A .png, .jpg or .webp; or a folder (., if left out).")
+    ] = None
+    format: Annotated[
+        str | None, typer.Option(help="Of files without a name: png (if left out), jpeg or webp.")
+    ] = None
+    quality: Annotated[
+        str | None, typer.Option(help="Of JPEG and WebP: 1 to 100, or lossless for WebP.")
+    ] = None
+    json: Annotated[
+        bool, typer.Option("--json", help="Print what was drawn as JSON, for scripts.")
+    ] = False
+
+    def __post_init__(self) -> None:
+        self.started, self.notes = time.perf_counter(), dict[str, None]()  # each note once
+        self.suffix, self.level, self.check = ".png", None, None
+        if self.out or self.format or self.quality:
+            from fromnoise.pipeline.provenance.exif import chosen
+
+            self.suffix, self.level, self.check = chosen(self.out, self.format, self.quality)
+
+    def load(
+        self, image_tower: bool = False, encoder: bool = True
+    ) -> tuple["LatentDiffusion", "Prepared", "Prepared | None"]:
+        """(the model, its network and the guide's as they run)."""
+        # torch makes hundreds of thousands of objects that stay. Looking through them for rubbish
+        # takes 0.15 s while it is imported and 0.3 s more at the end of the process, when all of
+        # them would be taken apart one by one
+        gc.disable()
+        from fromnoise.checkpoints.hub import load_parts
+        from fromnoise.runtime.prepare import prepare_model
+
+        gc.freeze()
+        gc.enable()
+        atexit.register(gc.freeze)
+        parts, weaker = load_parts(self.model, image_tower, encoder), None
+        unet = prepare_model(parts, self.device, self.dtype, self.batch)
+        if self.guide is not None:
+            from fromnoise.runtime.guide import prepare_guide
+
+            weaker = prepare_guide(
+                parts, load_parts(self.guide, False), self.device, self.dtype, self.batch
+            )
+        self.facts: dict[str, Any] = {"model": parts.source, "plan": unet.plan}
+        self.latent_rgb = parts.defaults.get("latent_rgb")
+        return parts, unet, weaker
+
+    @contextmanager
+    def watching(self) -> Iterator[Callable[["Step"], None]]:
+        """What shows the steps of a run: a progress bar and a preview on a terminal, nothing
+        anywhere else."""
+        quiet, shown = self.json or not sys.stderr.isatty(), nullcontext(lambda step: None)
+        if not quiet:
+            from fromnoise.cli.preview import Preview
+
+            shown = Preview(self.latent_rgb)
+
+        def watch(step: "Step") -> None:
+            self.notes.update(dict.fromkeys(step.notes))
+            show(step)
+
+        with shown as show:
+            yield watch
+
+    def deliver(self, pictures: list[Any], request: GenerationRequest) -> None:
+        """Writes the files and says where they are."""
+        from fromnoise.pipeline.saving import save_picture
+
+        self.tell(
+            [
+                save_picture(picture, destination(self.out, request, i, self.suffix), self.level)
+                for i, picture in enumerate(pictures)
+            ],
+            request,
+        )
+
+    def tell(self, paths: list[Path], request: GenerationRequest) -> None:
+        """Says where files are."""
+        for note in self.notes:
+            print(f"note: {note}", file=sys.stderr)
+        if self.json:
+            return print(self.report(paths, request))
+        print(*paths, sep="\n")
+
+    def report(self, paths: list[Path], request: GenerationRequest) -> str:
+        """What was done, as one line of JSON for scripts: files, the request with its defaults
+        decided, notes."""
+        drawn = [
+            {"path": str(path), "seed": (request.seed or 0) + i} for i, path in enumerate(paths)
+        ]
+        said = {"pictures": drawn, "request": request.model_dump(mode="json"), **self.facts}
+        said |= {"notes": list(self.notes), "seconds": round(time.perf_counter() - self.started, 3)}
+        return json.dumps(said, ensure_ascii=False)

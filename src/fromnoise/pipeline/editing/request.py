@@ -1,0 +1,45 @@
+"""EditRequest: what to draw over a picture, and how. The command line and the HTTP fields of
+editing derive from it."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from fromnoise.pipeline.request import GenerationRequest
+
+
+class EditRequest(GenerationRequest):
+    """A GenerationRequest that starts from a picture. Without width and height the picture keeps
+    its size."""
+
+    strength: float = Field(
+        0.75, gt=0, le=1, description="How much of the run redraws the picture; 1: all of it."
+    )
+    resize: Literal["stretch", "crop", "fill"] = Field(
+        "crop",
+        description="How a picture comes to another shape: stretched, cut off, or with its edges drawn out.",
+    )
+    mask_blur: float = Field(
+        4.0, ge=0, le=256, description="Softness of the mask's edge in pixels, inwards."
+    )
+    content: Literal["original", "fill", "noise"] = Field(
+        "original",
+        description="What the mask's inside starts from: the picture, colours around it, or noise.",
+    )
+    extend_left: int = Field(
+        0, ge=0, le=4096, description="Pixels to draw beyond the picture's left edge."
+    )
+    extend_right: int = Field(0, ge=0, le=4096, description="Beyond its right edge.")
+    extend_top: int = Field(0, ge=0, le=4096, description="Above it.")
+    extend_bottom: int = Field(0, ge=0, le=4096, description="Below it.")
+    only_masked: bool = Field(
+        False, description="Draw the mask's surroundings alone, at the model's own size."
+    )
+    padding: int = Field(
+        32, ge=0, le=4096, description="Pixels around the mask that only_masked draws along."
+    )
+
+    @property
+    def extends(self) -> tuple[int, int, int, int]:
+        """Left, right, top, bottom."""
+        return self.extend_left, self.extend_right, self.extend_top, self.extend_bottom

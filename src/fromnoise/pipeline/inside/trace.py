@@ -1,0 +1,211 @@
+"""Looking into a run while it goes on: what the network said at each call, and where each word made
+it look."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from tokenizers import decoders
+from torch import Tensor
+from torch.nn import functional as F
+
+from fromnoise.diffusion.samplers.base import Query
+from fromnoise.errors import BadInput, UnknownName
+from fromnoise.latent_diffusion import LatentDiffusion
+from fromnoise.pipeline.conditioning.blocks import Texts, blocks
+from fromnoise.pipeline.generate import Step
+from fromnoise.pipeline.request import GenerationRequest
+from fromnoise.prompt.grammar import parse
+from fromnoise.prompt.tokenizer import Tokenizer
+from fromnoise.prompt.tree import Chunk
+
+START, END = (
+    "<start>",
+    "<end>",
+)  # what the text encoder puts around the words; the padding counts as end
+
+
+@dataclass(frozen=True)
+class Word:
+    """A word as the network is shown it, and the places of its tokens in the context."""
+
+    text: str
+    at: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """One call of the network for one picture. `x`, `cond` and `uncond` are latents (C, h, w) in
+    fp32 on the CPU."""
+
+    step: int
+    stage: int  # counts the calls inside a step, of samplers that ask more than once
+    part: int  # which of the prompt's parts it was shown, where AND joins several
+    sigma: float
+    x: Tensor  # what it was shown: x0 + sigma·n
+    cond: Tensor  # the x0 that it answered with the prompt, before any guidance
+    uncond: (
+        Tensor | None
+    )  # and with the negative prompt, or the guide's; None where guidance does not act
+    words: tuple[Word, ...]
+    maps: dict[
+        str, Tensor
+    ]  # layer → (N, h', w'): what each token got, mean of the heads; sums to 1 over N
+
+    def eps(self, uncond: bool = False) -> Tensor | None:
+        """The noise that the network sees in x, (x − x0) / sigma, with the prompt or without; (C,
+        h, w)."""
+        x0 = self.uncond if uncond else self.cond
+        return None if x0 is None else (self.x - x0) / self.sigma
+
+
+@dataclass
+class Trace:
+    """What is seen of a run: give `look` and `watch` to `pipeline.generate.generate`. Looking
+    changes no bit of it."""
+
+    model: LatentDiffusion
+    request: GenerationRequest  # resolved
+    calls: list[list[Call]] = field(default_factory=list)  # of each picture, in order
+    steps: list[Step] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.calls = [[] for _ in range(self.request.count)]
+        self._blend = (
+            self.request.dialect == "compel" and parse(self.request.prompt, "compel").blend
+        )
+        self._known: dict[object, tuple[tuple[Word, ...], int]] = {}
+
+    def watch(self, step: Step) -> None:
+        self.steps.append(step)
+
+    def look(
+        self,
+        shown: list[str] | Texts,
+        query: Query,
+        images: tuple[int, ...],
+        x0: Tensor,
+        uncond: Tensor | None,
+        maps: dict[str, Tensor],
+    ) -> None:
+        """What `pipeline.denoiser` tells of a call; shown: plain prompts, one or one a picture, or
+        parsed ones."""
+        for row, image in enumerate(images):
+            text = shown[image if len(shown) > 1 else 0] if isinstance(shown, list) else shown
+            if text not in self._known:
+                self._known[text] = words_of(
+                    self.model.tokenizer, text, self.request.dialect, self._blend
+                )
+            words, length = self._known[text]
+            height, width = x0.shape[-2:]
+            small = {}
+            for layer, of_all in maps.items():
+                mean = of_all[row].float().mean(0).cpu()  # (h'·w', N)
+                if self.request.dialect == "compel":  # the empty prompt was put behind it: padding
+                    mean = torch.cat(
+                        [mean[:, : length - 1], mean[:, length - 1 :].sum(1, keepdim=True)], 1
+                    )
+                else:  # repeated to the length of another context, it is one context still
+                    mean = mean.unflatten(1, (-1, length)).sum(1)
+                mean = mean.T  # (N, h'·w')
+                small[layer] = mean.unflatten(1, _sides(height, width, mean.shape[1])).clone()
+            earlier = self.calls[image]
+            before = [c for c in earlier if (c.step, c.stage) == (query.step, query.stage)]
+            x = query.x[image if query.image is None else 0]
+            earlier.append(
+                Call(
+                    query.step,
+                    query.stage,
+                    len(before),
+                    query.sigma,
+                    x.clone(),
+                    x0[row].clone(),
+                    None if uncond is None else uncond[row].clone(),
+                    words,
+                    small,
+                )
+            )
+
+    def words(self, image: int = 0) -> list[str]:
+        """All words that a picture's network was shown, in order, each once."""
+        return list(dict.fromkeys(word.text for call in self.calls[image] for word in call.words))
+
+    def map(
+        self,
+        word: str | Word,
+        image: int = 0,
+        steps: Sequence[int] | None = None,
+        layers: Sequence[str] | None = None,
+    ) -> Tensor:
+        """Where a word (one of `Call.words`, or all of that text) made the network look, (h, w) of
+        the latents: the attention that its tokens got, their sum, the mean of the calls that showed
+        it (of these steps) and of the layers (of these), every layer's map made as large (Hertz et
+        al. 2022 "Prompt-to-prompt", §3; Tang et al. 2023 "DAAM", eq. 5 to 8).
+
+        Raises UnknownName for a word or a layer, BadInput for steps that no call is of."""
+        size = tuple(self.calls[image][0].x.shape[-2:])
+        found = []
+        for call in self.calls[image]:
+            if steps is not None and call.step not in steps:
+                continue
+            for layer in layers or call.maps:
+                if layer not in call.maps:
+                    raise UnknownName("layer", layer, call.maps)
+                places = [at for w in call.words if word in (w, w.text) for at in w.at]
+                if places:
+                    one = call.maps[layer][places].sum(0)
+                    found.append(
+                        F.interpolate(one[None, None], size, mode="bilinear", align_corners=False)[
+                            0, 0
+                        ]
+                    )
+        text = word if isinstance(word, str) else word.text
+        if not found and text not in self.words(image):
+            raise UnknownName("word", text, self.words(image))
+        if not found:
+            raise BadInput(
+                f"no call of steps {steps} was shown the word {text!r}",
+                "leave out the steps for all",
+            )
+        return torch.stack(found).mean(0)
+
+
+def words_of(
+    tokenizer: Tokenizer, text: str | Texts, dialect: str = "a1111", blend: bool = False
+) -> tuple[tuple[Word, ...], int]:
+    """(the words of a prompt with the places of their tokens, how many places there are). Where
+    compel's `.blend` adds up several texts' states, the words of the first."""
+    texts = [[Chunk(text)]] if isinstance(text, str) else [chunks for chunks, _ in text]
+    found: list[Word] = []
+    ends: list[int] = []
+    of = [
+        block
+        for chunks in (texts[:1] if blend else texts)
+        for block in blocks(tokenizer, chunks, dialect)
+    ]
+    length = tokenizer.max_length
+    spell = decoders.ByteLevel()
+    for start, block in zip(range(0, len(of) * length, length), of, strict=True):
+        spelled, places = "", []
+        for at, (token, _) in enumerate(block, start + 1):
+            piece = tokenizer.token(token)
+            spelled, places = spelled + piece.removesuffix("</w>"), [*places, at]
+            if piece.endswith("</w>") or at == start + len(block):
+                found.append(Word(spell.decode([spelled]), tuple(places)))
+                spelled, places = "", []
+        ends += range(start + 1 + len(block), start + length)
+    starts = tuple(range(0, len(of) * length, length))
+    return (Word(START, starts), *found, Word(END, tuple(ends))), len(of) * length
+
+
+def _sides(height: int, width: int, pixels: int) -> tuple[int, int]:
+    """Of a layer that sees so many pixels of a picture of these sides: each level of the U-Net
+    halves them, rounded up."""
+    while height * width > pixels:
+        height, width = math.ceil(height / 2), math.ceil(width / 2)
+    if height * width != pixels:
+        raise BadInput(
+            f"no level of the network has {pixels} pixels", "trace a U-Net that halves its sides"
+        )
+    return height, width

@@ -1,0 +1,100 @@
+"""What a picture was drawn with → the text that AUTOMATIC1111's web UI writes."""
+
+import json
+import math
+import re
+from typing import Any
+
+import torch
+
+from fromnoise import __version__
+from fromnoise.diffusion import spacing
+from fromnoise.diffusion.samplers import SAMPLERS
+from fromnoise.latent_diffusion import LatentDiffusion
+from fromnoise.pipeline.request import GenerationRequest
+
+# named by A1111 where it has a name for them, written where they are not the default
+WRITTEN = {
+    "Variation seed strength": "variation_strength", "Variation blend": "variation_blend",
+    "Eta": "eta", "Sigma churn": "s_churn", "Sigma tmin": "s_tmin", "Sigma tmax": "s_tmax",
+    "Sigma noise": "s_noise", "ENSD": "eta_noise_seed_delta", "CFG Rescale phi": "cfg_rescale",
+    "NGMS": "skip_uncond_below", "Noise scaling": "noise_scaling", "Clip skip": "clip_skip",
+    "Prompt dialect": "dialect", "Prompt steps": "prompt_steps",
+}  # fmt: skip
+
+
+def format_number(value: float | None) -> str:
+    """Every digit of it, and no ".0": what is read back is the same number."""
+    return repr(value).removesuffix(".0")
+
+
+def write_infotext(
+    model: LatentDiffusion,
+    request: GenerationRequest,
+    index: int,
+    plan: str,
+    more: dict[str, str | None] | None = None,
+) -> str:
+    """What picture `index` of a resolved request was drawn with, in the text format of
+    AUTOMATIC1111's web UI; more: what else there is to say."""
+    if request.masks:
+        from fromnoise.pipeline.conditioning.regions import described
+
+        more = (more or {}) | described(request.masks)
+    g, bounds = request.guidance, (request.guidance.low, request.guidance.high)
+    limited = (
+        bounds != (0, math.inf)
+        or "cfg_sigma_min" in model.defaults
+        or "cfg_sigma_max" in model.defaults
+    )
+    settings = {
+        "Steps": request.steps,
+        "Sampler": SAMPLERS[request.sampler or ""].label,
+        "Schedule type": spacing.find(request.spacing or "").label,
+        "CFG scale": format_number(request.cfg),
+        "Seed": request.seeds()[index],
+        "Size": f"{request.width}x{request.height}",
+        "Model hash": model.digest or None,
+        "Model": model.source or None,
+        "VAE hash": model.vae_digest or None,
+        "Variation seed": (varied := request.variation_seeds()) and varied[index],
+        "Sampler options": json.dumps(request.sampler_options) if request.sampler_options else None,
+        "Schedule options": json.dumps(request.spacing_options)
+        if request.spacing_options
+        else None,
+        "Discard penultimate sigma": True if request.discard_penultimate else None,
+        "RNG": None if request.rng == "cpu" else request.rng.upper(),
+        "Tiling": {"none": None, "both": "True"}.get(request.tiling, request.tiling),
+        "CFG interval": " ".join(map(format_number, bounds)) if limited else None,
+        "APG": " ".join(map(format_number, (g.apg_parallel, g.apg_norm, g.apg_momentum)))
+        if g.apg
+        else None,
+        **{
+            name: value if isinstance(value, str) else format_number(value)
+            for name, field in WRITTEN.items()
+            if (value := getattr(request, field)) != GenerationRequest.model_fields[field].default
+        },
+        **(more or {}),
+        "Prompt lines": request.prompt.count("\n") + 1
+        if "\nNegative prompt: " in f"\n{request.prompt}"
+        else None,
+        "Plan": plan,
+        "Torch": torch.__version__,
+        "Threads": torch.get_num_threads(),
+        "Version": f"fromnoise {__version__}",
+    }
+    lines = [
+        request.prompt,
+        *([f"Negative prompt: {request.negative_prompt}"] if request.negative_prompt else []),
+    ]
+    return "\n".join([*lines, format_pairs(settings)])
+
+
+def format_pairs(settings: dict[str, Any]) -> str:
+    """ "key: value, …" of what is not None, in JSON's quotes where a value needs them."""
+    quoted = {
+        k: json.dumps(v) if re.search('[,:"\n]', str(v)) else v
+        for k, v in settings.items()
+        if v is not None
+    }
+    return ", ".join(f"{k}: {v}" for k, v in quoted.items())

@@ -1,0 +1,213 @@
+"""What CLIP sees: pictures described in the words of a source, and the likeness of pictures and
+words."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from fromnoise.data.loader import to_tensor
+from fromnoise.data.source import Source
+from fromnoise.errors import BadInput
+from fromnoise.latent_diffusion import LatentDiffusion
+from fromnoise.pipeline.pictures import rgb
+
+if TYPE_CHECKING:
+    from fromnoise.models.clip_vision import CLIPVision
+    from fromnoise.models.resnet import CLIPResNet
+
+STARTS = 256  # samples of a source whose scenes the search starts from; more found nothing better
+KINDS = 4  # scenes with the same attributes are a kind; the best of so many kinds are improved
+CAPTIONS = 2048  # of a source without a schema
+REMEMBERED = 50_000  # texts
+Seen = Image.Image | Path | str  # a picture, a picture's file, words
+
+
+@dataclass(frozen=True)
+class Description:
+    """A caption and how well it fits a picture. `probability` is that of softmax(exp(logit_scale) ·
+    cosine), CLIP's own of a caption among all that were weighed (Radford 2021, fig. 3);
+    `attributes` are empty for a mere phrase."""
+
+    caption: str
+    probability: float
+    cosine: float
+    attributes: dict[str, str]
+
+
+def embed(vision: "CLIPVision | CLIPResNet", images: Tensor) -> Tensor:
+    """Images (B, 3, H, W) in [−1, 1] → (B, D), not normalized; stretched to the size that the tower
+    was trained at."""
+    side = vision.config.image_size
+    images = images.to(next(vision.parameters()))
+    if images.shape[-2:] != (side, side):
+        images = F.interpolate(
+            images, (side, side), mode="bilinear", antialias=True, align_corners=False
+        )
+    return vision(images).embeds.float()
+
+
+def towers(
+    model: LatentDiffusion,
+) -> tuple[Callable[[np.ndarray], Tensor], Callable[[Sequence[str]], Tensor]]:
+    """The model's CLIP as (uint8 pictures (B, H, W, 3) → embeddings, captions → embeddings), (B, D)
+    each. Of a caption that is too long the beginning counts, as in training. BadInput if the model
+    has no image tower, or no head."""
+    vision, head, text, words = (
+        model.vision,
+        model.text_projection,
+        model.text_encoder,
+        model.tokenizer,
+    )
+    if vision is None or head is None:
+        lacks = (
+            "no image tower"
+            if vision is None
+            else "none that shares a space with its words (no clip_head)"
+        )
+        raise BadInput(
+            f"what CLIP sees cannot be told: this model has {lacks}",
+            "use one that fromnoise trained",
+        )
+
+    def embed_images(images: np.ndarray) -> Tensor:
+        return torch.cat([embed(vision, some) for some in to_tensor(images).split(64)])
+
+    def embed_texts(texts: Sequence[str]) -> Tensor:
+        ids = torch.tensor(
+            [words.encode(text)[0] for text in texts], device=next(text.parameters()).device
+        )
+        ends = (ids == words.eos_id).int().argmax(1)
+        order, found = ends.argsort(), []
+        for some in order.split(
+            256
+        ):  # those of a length together: a state knows nothing of the padding behind it
+            pooled = text(ids[some, : int(ends[some].max()) + 1]).pooled
+            found.append((pooled @ head.to(pooled).T).float())
+        return torch.cat(found)[order.argsort()]
+
+    return embed_images, embed_texts
+
+
+class Seeing:
+    """A model's CLIP, and the texts that it has read. Embeddings have length 1, so that products
+    are cosines. Raises BadInput for a model without an image tower."""
+
+    def __init__(self, model: LatentDiffusion):
+        self.model = model
+        self._images, self._texts = towers(model)
+        self._read: dict[str, Tensor] = {}
+        self.scale = 1 / 0.07 if model.logit_scale is None else float(model.logit_scale.exp())
+
+    @torch.inference_mode()
+    def pictures(self, images: Iterable[Image.Image]) -> Tensor:
+        """(B, D), each picture alone, so that its embedding depends on no other."""
+        return F.normalize(
+            torch.cat([self._images(np.array(i.convert("RGB"))[None]) for i in images]), dim=1
+        )
+
+    @torch.inference_mode()
+    def texts(self, texts: Sequence[str]) -> Tensor:
+        """(B, D)."""
+        if len(self._read) > REMEMBERED:
+            self._read.clear()
+        if new := [text for text in dict.fromkeys(texts) if text not in self._read]:
+            self._read |= zip(new, F.normalize(self._texts(new), dim=1), strict=True)
+        return torch.stack([self._read[text] for text in texts])
+
+    def check(self, texts: Iterable[str]) -> None:
+        """Raises BadInput for a text that is empty, is no Unicode or has more tokens than CLIP
+        reads."""
+        for text in texts:
+            if not text.strip():
+                raise BadInput("there are no words to compare", "give some")
+            if any("\ud800" <= letter <= "\udfff" for letter in text):  # lone surrogates
+                raise BadInput(f"{text[:60]!a} is not Unicode", "type the words again, in UTF-8")
+            if rest := self.model.tokenizer.encode(text)[1]:
+                room = self.model.tokenizer.max_length - 2
+                raise BadInput(
+                    f"CLIP reads {room} tokens, and leaves out {rest[:60]!r}", "shorten the text"
+                )
+
+    def cosines(self, some: Sequence[Seen], others: Sequence[Seen]) -> Tensor:
+        """(some, others): of every two, the cosine of their embeddings. Raises BadInput,
+        NotFound."""
+
+        def embedded(items: Sequence[Seen]) -> Tensor:
+            self.check(item for item in items if isinstance(item, str))
+            return torch.cat(
+                [self.texts([i]) if isinstance(i, str) else self.pictures([rgb(i)]) for i in items]
+            )
+
+        return embedded(some) @ embedded(others).T
+
+    def describe(
+        self, image: Image.Image, phrases: Source | Sequence[str], top: int = 5
+    ) -> list[Description]:
+        """The captions that fit a picture best, the best first.
+
+        phrases: what to choose from; or a source, whose scenes are searched: those of some samples
+        are compared with the picture, and the best of each kind changed in one attribute after the
+        other, or in two that exchange their values, in the source's own words, for as long as that
+        brings it nearer. A source without a schema gives its samples' captions. Raises BadInput."""
+        picture = self.pictures([image])[0]
+        if isinstance(phrases, Sequence):
+            self.check(phrases)
+            found = {text: {} for text in phrases}
+        elif not phrases.schema:
+            found = {phrases.sample(seed, draw=False).caption: {} for seed in range(CAPTIONS)}
+        else:
+            found = self._search(picture, phrases)
+        if not found:
+            raise BadInput("there are no phrases to choose from", "give at least one")
+        cosines = self.texts(list(found)) @ picture
+        chances = (self.scale * cosines).softmax(0).tolist()
+        rows = [
+            Description(text, chance, cosine, attributes)
+            for (text, attributes), chance, cosine in zip(
+                found.items(), chances, cosines.tolist(), strict=True
+            )
+        ]
+        return sorted(rows, key=lambda row: -row.cosine)[:top]
+
+    def _search(self, picture: Tensor, source: Source) -> dict[str, dict[str, str]]:
+        """Every caption that was weighed → its attributes."""
+        found: dict[str, dict[str, str]] = {}
+        near: dict[str, float] = {}
+
+        def weigh(scenes: Iterable[Mapping[str, str]]) -> list[str]:
+            """Their captions, of those that are scenes of the source."""
+            told = {text: dict(scene) for scene in scenes if (text := source.caption_of(scene))}
+            if new := [text for text in told if text not in near]:
+                near.update(zip(new, (self.texts(new) @ picture).tolist(), strict=True))
+            found.update(told)
+            return list(told)
+
+        weigh(source.sample(seed, draw=False).attributes for seed in range(STARTS))
+        kinds: dict[frozenset[str], str] = {}
+        for text in sorted(near, key=lambda text: -near[text]):
+            kinds.setdefault(frozenset(found[text]), text)
+        for text in list(kinds.values())[:KINDS]:
+            before = ""
+            while text != before:
+                before = text
+                for name in (name for name in source.schema if name in found[text]):
+                    changed = weigh(found[text] | {name: value} for value in source.schema[name])
+                    text = max([text, *changed], key=near.__getitem__)
+                pairs = [
+                    (a, b)
+                    for a, b in combinations(found[text], 2)
+                    if source.schema[a] == source.schema[b]
+                ]
+                turned = weigh(
+                    found[text] | {a: found[text][b], b: found[text][a]} for a, b in pairs
+                )
+                text = max([text, *turned], key=near.__getitem__)
+        return found

@@ -1,0 +1,157 @@
+"""Many pictures on one sheet: columns, rows and, stacked, sheets, each with its label, wrapped and
+never cut."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+
+from PIL import Image, ImageDraw, ImageFont
+
+from fromnoise.errors import BadInput
+
+GAP = 4  # pixels between pictures
+# of systems, tried in turn for labels that Pillow's own font lacks signs of
+FONTS = ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "NotoSansCJK-Regular.ttc", "Arial Unicode.ttf")
+PIXELS = 150_000_000
+SIDES = {".jpg": 65_535, ".webp": 16_383}  # the most that such a file holds
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """Where all is: `cells` are the corners of the pictures' boxes, z by z, in them y by y, of
+    `box` pixels (width, height); `texts` are lines of labels with their places."""
+
+    size: tuple[int, int]
+    box: tuple[int, int]
+    cells: list[tuple[int, int]]
+    texts: list[tuple[int, int, str]]
+    font: Font
+
+    def drawn(self, pictures: Sequence[Image.Image]) -> Image.Image:
+        """The sheet with its pictures, as many as `cells`, in the middle of their boxes."""
+        sheet = Image.new("RGB", self.size, "white")
+        for picture, (x, y) in zip(pictures, self.cells, strict=True):
+            sheet.paste(
+                picture,
+                (x + (self.box[0] - picture.width) // 2, y + (self.box[1] - picture.height) // 2),
+            )
+        pen = ImageDraw.Draw(sheet)
+        for x, y, line in self.texts:
+            pen.text((x, y), line, "black", self.font)
+        return sheet
+
+
+def arranged(
+    box: tuple[int, int],
+    columns: Sequence[str],
+    rows: Sequence[str],
+    sheets: Sequence[str],
+    suffix: str = ".png",
+) -> Sheet:
+    """A sheet for pictures of `box` pixels at most, with its labels ([""] where there is no such
+    axis). Raises BadInput for one of more than PIXELS, or than a file of that kind holds."""
+    size = min(max(min(box) // 9, 13), 40)
+    font, (columns, rows, sheets) = _font([columns, rows, sheets], size)
+    high = size + size // 3  # of a line
+
+    def wide(lines: Sequence[str]) -> int:
+        return max((int(font.getlength(line)) + 1 for line in lines), default=0)
+
+    # what stands left is as wide as its widest word, or as a picture where it takes more
+    most = max(box[0], wide([word for row in rows for word in row.split()]) if any(rows) else 0)
+    beside = [wrapped(row, font, min(most, 2 * box[0])) for row in rows]
+    left = wide([line for lines in beside for line in lines]) + 2 * GAP if any(rows) else 0
+    above = [wrapped(column, font, box[0]) for column in columns]
+    width = left + len(columns) * (box[0] + GAP) - GAP
+    headers = [wrapped(sheet, font, width - left) for sheet in sheets]
+    top = max(map(len, above)) * high + GAP if any(columns) else 0
+    cells: list[tuple[int, int]] = []
+    texts: list[tuple[int, int, str]] = []
+
+    def block(lines: Sequence[str], x: int, y: int, room: int) -> None:
+        for i, line in enumerate(lines):
+            texts.append((x + (room - int(font.getlength(line))) // 2, y + i * high, line))
+
+    y = GAP
+    for header in headers:
+        if any(sheets):
+            block(header, left, y, width - left)
+            y += len(header) * high + GAP
+        for i, lines in enumerate(above if any(columns) else ()):
+            x = left + i * (box[0] + GAP)
+            block(lines, x, y + top - GAP - len(lines) * high, box[0])
+        y += top
+        for lines in beside:
+            tall = max(box[1], len(lines) * high if any(rows) else 0)
+            if any(rows):
+                block(lines, 0, y + (tall - len(lines) * high) // 2, left)
+            cells += [
+                (left + i * (box[0] + GAP), y + (tall - box[1]) // 2) for i in range(len(columns))
+            ]
+            y += tall + GAP
+        y += 2 * GAP
+    whole = (width + 2 * GAP, y)
+    if width * y > PIXELS or max(whole) > SIDES.get(suffix, 2**31):
+        raise BadInput(
+            f"the sheet would have {whole[0]}x{whole[1]} pixels, more than it may",
+            "ask for fewer or smaller cells, shorter labels, or a .png",
+        )
+    moved = [(x + GAP, y) for x, y in cells]
+    return Sheet(whole, box, moved, [(x + GAP, y, line) for x, y, line in texts], font)
+
+
+def wrapped(text: str, font: Font, width: int) -> list[str]:
+    """Lines no wider than `width`, broken between words, and inside of those that are wider."""
+    lines: list[str] = []
+    for paragraph in text.split("\n"):
+        line = ""
+        for word in paragraph.split():
+            joined = f"{line} {word}" if line else word
+            if font.getlength(joined) <= width:
+                line = joined
+                continue
+            if line:
+                lines.append(line)
+            line = ""
+            for sign in word:
+                if line and font.getlength(line + sign) > width:
+                    lines.append(line)
+                    line = ""
+                line += sign
+        lines.append(line)
+    return lines
+
+
+def _font(labels: Sequence[Sequence[str]], size: int) -> tuple[Font, list[list[str]]]:
+    """(the font that has most signs of the labels, Pillow's own where others have no more, the
+    labels); a sign that it lacks is told by its number, \\u65e5."""
+    signs = {sign for group in labels for label in group for sign in label if not sign.isspace()}
+    found: list[tuple[Font, set[str]]] = []
+    for name in (None, *FONTS):
+        try:
+            font = ImageFont.load_default(size) if name is None else ImageFont.truetype(name, size)
+        except OSError:
+            continue
+        blank = _shape(
+            font, "\U0010fffe", size
+        )  # no character: what a font draws for those it does not have
+        found.append((font, {sign for sign in signs if _shape(font, sign, size) == blank}))
+        if not found[-1][1]:
+            break
+    font, lacking = min(found, key=lambda one: len(one[1]))
+    told = {sign: sign.encode("unicode_escape").decode() for sign in lacking}
+    return font, [
+        ["".join(told.get(sign, sign) for sign in label) for label in group] for group in labels
+    ]
+
+
+def _shape(font: Font, sign: str, size: int) -> bytes:
+    drawn = Image.new("L", (2 * size, 2 * size))
+    ImageDraw.Draw(drawn).text((0, 0), sign, 255, font)
+    return drawn.tobytes()
+
+
+def places(shape: Sequence[int]) -> list[tuple[int, int, int]]:
+    """(x, y, z) of the cells of so many columns, rows and sheets, in the order of `Sheet.cells`."""
+    return [(x, y, z) for z, y, x in product(*map(range, reversed(shape)))]

@@ -1,0 +1,84 @@
+"""FilmRequest: what a film shows, from prompt to prompt and from seed to seed. Options and keywords
+derive from it."""
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+
+from pydantic import Field, field_validator
+
+from fromnoise.errors import BadInput
+from fromnoise.pipeline.request import GenerationRequest
+
+if TYPE_CHECKING:  # so that the command line can show its help without torch
+    from fromnoise.latent_diffusion import LatentDiffusion
+
+Text = Annotated[str, Field(max_length=20_000, pattern="")]  # as GenerationRequest.prompt
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+
+
+class FilmRequest(GenerationRequest):
+    """A GenerationRequest for many pictures on a way. Key frames are as many as prompts or
+    key_seeds: of one of both there may be just one, for all. `prompt` is not used."""
+
+    prompts: tuple[Text, ...] = Field(
+        (), max_length=1000, description="Of the key frames, one each or one for all."
+    )
+    key_seeds: tuple[Seed, ...] = Field(
+        (), max_length=1000, description="The same, of seeds: 1,7,3; or see seed."
+    )
+    frames: int = Field(24, ge=1, le=100_000, description="How many pictures, key frames included.")
+    loop: bool = Field(
+        False, description="Come back to the first key frame, which follows upon the last frame."
+    )
+    easing: Literal["linear", "smooth", "in", "out"] = Field(
+        "linear",
+        description="Between key frames: even, slow at both ends, slow at the start, or slow at the end.",
+    )
+    blend: Literal["linear", "slerp"] = Field(
+        "linear", description="How the text's states go: straight, or in an arc."
+    )
+
+    @field_validator("key_seeds", mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        return value.split(",") if isinstance(value, str) else value
+
+    @property
+    def keys(self) -> int:
+        """How many key frames."""
+        return max(len(self.prompts), len(self.key_seeds))
+
+    def resolved(self, model: "LatentDiffusion") -> Self:
+        """As of a GenerationRequest, with prompts and seeds for every key frame. Raises BadInput
+        for what makes no film."""
+        if not self.prompts:
+            raise BadInput(
+                "a film needs a prompt", 'give one for each key frame: "a red cat" "a blue fish"'
+            )
+        if {len(self.prompts), len(self.key_seeds)} - {0, 1, self.keys}:
+            raise BadInput(
+                f"{len(self.prompts)} prompts and {len(self.key_seeds)} seeds do not pair up",
+                "give as many of one as of the other, or one for all",
+            )
+        if self.keys < 2:
+            raise BadInput(
+                "one prompt with one seed does not move", "give more prompts, or more --seeds"
+            )
+        if self.frames < self.keys:
+            raise BadInput(
+                f"{self.keys} key frames do not fit {self.frames} frames",
+                f"give {self.keys} or more",
+            )
+        if self.count != 1 or self.variation_strength:
+            raise BadInput(
+                "a film's frames are its pictures, and its seeds move them",
+                "leave out count and variation_strength",
+            )
+        made = super().resolved(model)
+        seeds = made.key_seeds or (made.seed or 0,)
+        every = {
+            "prompts": made.prompts * (1 if len(made.prompts) > 1 else self.keys),
+            "key_seeds": seeds * (1 if len(seeds) > 1 else self.keys),
+        }
+        return made.model_copy(
+            update=every | {"seed": every["key_seeds"][0], "prompt": every["prompts"][0]}
+        )
