@@ -22,7 +22,7 @@ from fromnoise.data.source import Sample
 from fromnoise.data.sources import open_source
 from fromnoise.evaluate.faithfulness import SEEDS
 from fromnoise.evaluate.judge import Judge
-from fromnoise.pipeline.seeing.blend import weighed
+from fromnoise.pipeline.seeing.blend import write_blend_prompt
 from fromnoise.train.sheet import write_sheet
 
 FIRST = SEEDS + 95_000_000
@@ -75,7 +75,7 @@ def main() -> None:
             told = [source.caption_of(s.attributes) or "" for s in (a, b)]
             more = {"weight": 0.5, "seed": i, "steps": args.steps} | settings
             if "prompt" not in more:
-                more |= {"prompt": weighed(told, more["weight"]), "dialect": "compel"}
+                more |= {"prompt": write_blend_prompt(told, more["weight"]), "dialect": "compel"}
             elif more["prompt"] == "AND":
                 more["prompt"] = f"{told[0]} :0.5 AND {told[1]} :0.5"
             drawn.append(engine.blend(rows[0][i], rows[1][i], **more))

@@ -13,7 +13,7 @@ import torch
 
 from fromnoise import load
 from fromnoise.diffusion.samplers import SAMPLERS
-from fromnoise.pipeline.generate import answering, start
+from fromnoise.pipeline.generate import build_denoiser, start_sampler
 from fromnoise.pipeline.request import GenerationRequest
 
 
@@ -23,7 +23,7 @@ def share(engine, sampler: str, steps: int) -> tuple[float, float]:
         prompt="a neon cat in space", sampler=sampler, steps=steps, seed=1
     )
     request = request.resolved(engine.model)
-    answer, _ = answering(engine.model, engine.unet, request, [request.prompt], None)
+    answer, _ = build_denoiser(engine.model, engine.unet, request, [request.prompt], None)
     spent = 0.0
 
     def before(*_) -> None:
@@ -49,7 +49,7 @@ def share(engine, sampler: str, steps: int) -> tuple[float, float]:
     ]
     started = time.perf_counter()
     with torch.inference_mode():
-        run = start(engine.model, request, request.seeds())[1]
+        run = start_sampler(engine.model, request, request.seeds())[1]
         query = next(run)
         while True:
             try:

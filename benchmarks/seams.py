@@ -25,7 +25,7 @@ from fromnoise import load
 from fromnoise.api import Engine
 from fromnoise.data.sources import open_source
 from fromnoise.evaluate import faithfulness
-from fromnoise.pipeline.editing.edit import Canvas, composited
+from fromnoise.pipeline.editing.edit import Canvas, composite
 from fromnoise.pipeline.images import encode_picture
 
 FIRST = faithfulness.SEEDS + 90_000_000  # captions that no evaluation draws
@@ -137,7 +137,7 @@ def inpaint(engine: Engine, n: int, steps: int, out: Path | None) -> None:
         on = Canvas(picture, area, picture, mask, mask)
         found = {
             "nothing": picture,
-            "autoencoder": composited(on, reconstructed(engine, picture), 0),
+            "autoencoder": composite(on, reconstructed(engine, picture), 0),
         }
         for name, settings in INPAINT.items():
             found[name] = one(

@@ -88,12 +88,12 @@ class Engine:
         """The frames of a film from prompt to prompt. `settings` are fields of FilmRequest:
         key_seeds, frames, loop, easing, blend and those of generate. Raises BadInput or UnknownName
         for one that cannot be used."""
-        from fromnoise.pipeline.sequences.film import frame
+        from fromnoise.pipeline.sequences.film import draw_frame
         from fromnoise.pipeline.sequences.request import FilmRequest
 
         request = FilmRequest.of(prompts=tuple(prompts), **settings).resolved(self.model)
         return [
-            frame(self.model, self.unet, request, i, watch, self.guide)
+            draw_frame(self.model, self.unet, request, i, watch, self.guide)
             for i in range(request.frames)
         ]
 
@@ -141,7 +141,7 @@ class Engine:
         """The same run, step by step: `for step in engine.steps("a cat"):
         engine.pictures(step.x0)`."""
         request = GenerationRequest.of(prompt=prompt, **settings)
-        return drawing.steps(self.model, self.unet, request, latents, self.guide)
+        return drawing.run_steps(self.model, self.unet, request, latents, self.guide)
 
     def blend(
         self,
@@ -177,10 +177,10 @@ class Engine:
         its name), or of these phrases. Raises BadInput for a model without CLIP's image tower,
         NotFound, UnknownName."""
         from fromnoise.data.sources import open_source
-        from fromnoise.pipeline.pictures import rgb
+        from fromnoise.pipeline.pictures import read_rgb
 
         source = open_source(phrases) if isinstance(phrases, str) else phrases
-        return self.seeing.describe(rgb(image), source, top)
+        return self.seeing.describe(read_rgb(image), source, top)
 
     def similarity(self, a: Image.Image | Path | str, b: Image.Image | Path | str) -> float:
         """The cosine of two embeddings in CLIP's space; a string is words, a Path or a Pillow

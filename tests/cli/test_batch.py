@@ -25,7 +25,7 @@ a (cat:1.2), #'1'
 
 
 def drawn(path):
-    return infotext_fields.request(read_settings(path))[0]
+    return infotext_fields.to_request(read_settings(path))[0]
 
 
 def test_lines_of_all_kinds(model, fromnoise, tmp_path):

@@ -145,7 +145,8 @@ def test_a_cell_is_the_picture_that_its_settings_draw(model, fromnoise, tmp_path
     )
     assert (info.fields["Y Type"], info.fields["Z Values"]) == ("steps", "5,6")
     assert (
-        infotext_fields.request(info)[1]["X Type"] == "prompt:cat (is of a sheet of many pictures)"
+        infotext_fields.to_request(info)[1]["X Type"]
+        == "prompt:cat (is of a sheet of many pictures)"
     )
     code, _, said = fromnoise("replay", tmp_path / "g.png", "--model", model)
     assert (code, "sheet of many pictures" in said) == (2, True)

@@ -11,7 +11,7 @@ from fromnoise.diffusion.samplers.base import Answer, Query
 from fromnoise.errors import BadInput
 from fromnoise.pipeline.replay import replay
 from fromnoise.pipeline.saving import save_picture
-from fromnoise.pipeline.seeing.blend import seen
+from fromnoise.pipeline.seeing.blend import guide_by_clip
 from fromnoise.pipeline.seeing.clip import embed
 
 WORDS = ["a cat", "a neon cat", "neon space", "pen", "x y z"]
@@ -71,7 +71,7 @@ def test_guidance_goes_uphill(engine):
         )
 
     scale, sigma = 1e-2, 2.0
-    moved = seen(model, lambda query: Answer(x0), target, scale)(Query(x0, sigma, 0)).x0
+    moved = guide_by_clip(model, lambda query: Answer(x0), target, scale)(Query(x0, sigma, 0)).x0
     step = (moved - x0).flatten(1)
     # the step is k·∇cos with k = scale·σ²/(1 + σ²), so the cosine grows by |step|²/k; to a
     # hundredth at this size

@@ -11,7 +11,7 @@ from transformers import CLIPTextModelWithProjection, CLIPTokenizer
 
 from fromnoise.models.clip import CLIPText, SelfAttention
 from fromnoise.models.config import CLIPTextConfig
-from fromnoise.pipeline.conditioning.weights import context, filled_up, joint
+from fromnoise.pipeline.conditioning.weights import encode_weighted, join_texts, pad_with_empty
 from fromnoise.prompt import tokenizer_files
 from fromnoise.prompt.grammar import parse
 from fromnoise.prompt.tokenizer import Tokenizer
@@ -88,7 +88,7 @@ def deviation(found, wanted):
 
 def states(model, text, clip_skip=1):
     prompt = parse(text, "compel")
-    return joint(
+    return join_texts(
         model, tuple((p.chunks, p.weight) for p in prompt.at(0, 1)), prompt.blend, clip_skip
     )
 
@@ -159,13 +159,13 @@ def test_clip_skip(ours, theirs, text):
 def test_the_other_mode_takes_words_out(ours, theirs, text):
     (part,) = parse(text, "compel").at(0, 1)
     wanted = theirs("REMOVE").build_conditioning_tensor(text)
-    assert deviation(context(ours, part.chunks, "compel", remove=True), wanted) <= TOLERANCE
+    assert deviation(encode_weighted(ours, part.chunks, "compel", remove=True), wanted) <= TOLERANCE
 
 
 @torch.no_grad()
 def test_prompts_are_made_equally_long_as_compel_does(ours, theirs):
     texts = ["a cat", '("a", "b", "c").and()']
-    found = filled_up([states(ours, text) for text in texts], states(ours, ""))
+    found = pad_with_empty([states(ours, text) for text in texts], states(ours, ""))
     assert deviation(found, theirs()(texts)) <= TOLERANCE
 
 

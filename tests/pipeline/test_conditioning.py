@@ -10,10 +10,10 @@ from PIL import Image
 from fromnoise.api import Engine
 from fromnoise.errors import BadInput, NotFound
 from fromnoise.pipeline.conditioning import blocks as blocks_of
-from fromnoise.pipeline.conditioning.blocks import blocks
+from fromnoise.pipeline.conditioning.blocks import split_blocks
 from fromnoise.pipeline.conditioning.compose import complete, joined
-from fromnoise.pipeline.conditioning.regions import covers, place
-from fromnoise.pipeline.conditioning.weights import context
+from fromnoise.pipeline.conditioning.regions import place_regions, read_region_masks
+from fromnoise.pipeline.conditioning.weights import encode_weighted
 from fromnoise.pipeline.request import GenerationRequest
 from fromnoise.prompt.tree import Box, Break, Chunk, Mask
 
@@ -33,7 +33,7 @@ class Words:
 
 
 def cut(chunks, dialect="a1111"):
-    return [[token for token, _ in block] for block in blocks(Words(), chunks, dialect)]
+    return [[token for token, _ in block] for block in split_blocks(Words(), chunks, dialect)]
 
 
 def test_blocks_end_behind_the_last_comma():
@@ -56,7 +56,7 @@ def test_a_comma_too_far_from_the_end_is_not_waited_for(monkeypatch):
 def test_break_ends_a_block_and_weights_stay_with_their_tokens():
     assert cut([Chunk("a"), Break(), Chunk("b")]) == [[1], [1]]
     assert cut([Break(), Chunk("b"), Break()]) == [[], [1]]
-    assert blocks(Words(), [Chunk("a bb", 1.5), Chunk("ccc", 0.5)]) == [
+    assert split_blocks(Words(), [Chunk("a bb", 1.5), Chunk("ccc", 0.5)]) == [
         [(1, 1.5), (2, 1.5), (3, 0.5)]
     ]
 
@@ -64,10 +64,13 @@ def test_break_ends_a_block_and_weights_stay_with_their_tokens():
 def test_comfy_keeps_words_whole_unless_they_are_long(monkeypatch):
     words = Words()
     monkeypatch.setattr(words, "ids", lambda text: [7] * len(text), raising=False)
-    assert blocks(words, [Chunk("aaaaa bbbb")], "comfy") == [[(7, 1.0)] * 5, [(7, 1.0)] * 4]
-    assert [len(block) for block in blocks(words, [Chunk("aaaaa " + "b" * 9)], "comfy")] == [8, 6]
-    assert [len(block) for block in blocks(words, [Chunk("aaaaabbbb")], "compel")] == [8, 1]
-    assert [len(block) for block in blocks(words, [Chunk("aaaaa\nbbbb")], "comfy")] == [
+    assert split_blocks(words, [Chunk("aaaaa bbbb")], "comfy") == [[(7, 1.0)] * 5, [(7, 1.0)] * 4]
+    assert [len(block) for block in split_blocks(words, [Chunk("aaaaa " + "b" * 9)], "comfy")] == [
+        8,
+        6,
+    ]
+    assert [len(block) for block in split_blocks(words, [Chunk("aaaaabbbb")], "compel")] == [8, 1]
+    assert [len(block) for block in split_blocks(words, [Chunk("aaaaa\nbbbb")], "comfy")] == [
         5,
         4,
     ]  # a line ends a word
@@ -75,9 +78,9 @@ def test_comfy_keeps_words_whole_unless_they_are_long(monkeypatch):
 
 def test_weights_of_the_web_ui_keep_the_mean(engine):
     model = engine.model
-    plain = context(model, (Chunk("a cat"), Chunk(" in space")))
-    assert torch.equal(plain, context(model, (Chunk("a cat in space"),)))
-    found = context(model, (Chunk("a cat"), Chunk(" in space", 1.4)))
+    plain = encode_weighted(model, (Chunk("a cat"), Chunk(" in space")))
+    assert torch.equal(plain, encode_weighted(model, (Chunk("a cat in space"),)))
+    found = encode_weighted(model, (Chunk("a cat"), Chunk(" in space", 1.4)))
     tokens = len(model.tokenizer.ids("a cat")), len(model.tokenizer.ids("in space"))
     by = torch.ones(plain.shape[1])
     by[1 + tokens[0] : 1 + sum(tokens)] = 1.4
@@ -90,8 +93,8 @@ def test_weights_of_the_web_ui_keep_the_mean(engine):
 
 def test_weights_of_comfy_move_away_from_the_empty_prompt(engine):
     model = engine.model
-    plain, empty = context(model, (Chunk("a cat"),)), context(model, (Chunk(""),))
-    found = context(model, (Chunk("a cat", 1.3),), "comfy")
+    plain, empty = encode_weighted(model, (Chunk("a cat"),)), encode_weighted(model, (Chunk(""),))
+    found = encode_weighted(model, (Chunk("a cat", 1.3),), "comfy")
     count = len(model.tokenizer.ids("a cat"))
     inside = slice(1, 1 + count)
     assert torch.allclose(
@@ -104,12 +107,18 @@ def test_weights_of_compel_below_one_go_towards_the_prompt_without(engine):
     """Here of its older mode, whose prompt without is one that can be written;
     tests/pipeline/test_compel_parity.py has both."""
     model, chunks = engine.model, (Chunk("a cat"), Chunk("in space", 0.5))
-    without, moved = context(model, (Chunk("a cat"),)), context(model, chunks, "comfy")
+    without, moved = (
+        encode_weighted(model, (Chunk("a cat"),)),
+        encode_weighted(model, chunks, "comfy"),
+    )
     # at ½ both have equal parts: tan(π/4) is 1
     assert torch.allclose(
-        context(model, chunks, "compel", remove=True), (moved + without) / 2, rtol=1e-4, atol=1e-5
+        encode_weighted(model, chunks, "compel", remove=True),
+        (moved + without) / 2,
+        rtol=1e-4,
+        atol=1e-5,
     )
-    gone = context(model, (Chunk("a cat"), Chunk("in space", 0.0)), "compel", remove=True)
+    gone = encode_weighted(model, (Chunk("a cat"), Chunk("in space", 0.0)), "compel", remove=True)
     assert torch.allclose(gone, without, atol=1e-3)  # of weight 10⁻⁵, compel's least
 
 
@@ -117,16 +126,16 @@ def test_words_that_nobody_sees_might_be_any_others(engine):
     """At weight 0 what compel masks is gone from all that follows it, the end of the text too; its
     place is not."""
     gone = [
-        context(engine.model, (Chunk("a"), Chunk(word, 0.0), Chunk("b")), "compel")[0]
+        encode_weighted(engine.model, (Chunk("a"), Chunk(word, 0.0), Chunk("b")), "compel")[0]
         for word in ("x", "y")
     ]
     here = [
-        context(engine.model, (Chunk("a"), Chunk(word), Chunk("b")), "compel")[0]
+        encode_weighted(engine.model, (Chunk("a"), Chunk(word), Chunk("b")), "compel")[0]
         for word in ("x", "y")
     ]
     assert torch.allclose(gone[0][3:], gone[1][3:], atol=1e-3)  # of weight 10⁻⁵
     assert not torch.allclose(here[0][3:], here[1][3:], atol=0.1)
-    without = context(engine.model, (Chunk("a b"),), "compel")[0]
+    without = encode_weighted(engine.model, (Chunk("a b"),), "compel")[0]
     assert not torch.allclose(gone[0][3], without[2], atol=0.1)
 
 
@@ -156,9 +165,9 @@ def test_clip_skip_takes_an_earlier_layer(engine):
     model = engine.model
     ids, _ = model.tokenizer.encode("a cat")
     out = model.text_encoder(torch.tensor([ids]))
-    assert torch.equal(context(model, (Chunk("a cat"),), clip_skip=1), out.last_hidden)
+    assert torch.equal(encode_weighted(model, (Chunk("a cat"),), clip_skip=1), out.last_hidden)
     earlier = model.text_encoder.text_model.final_layer_norm(out.hidden_states[-2])
-    assert torch.equal(context(model, (Chunk("a cat"),), clip_skip=2), earlier)
+    assert torch.equal(encode_weighted(model, (Chunk("a cat"),), clip_skip=2), earlier)
     with pytest.raises(BadInput, match="from 1 to 2"):
         engine.generate("a cat", clip_skip=3)
     assert (
@@ -261,20 +270,20 @@ def test_parts_add_up():
 
 
 def test_places():
-    assert place((), 4, 6, 8) == 1.0
-    left = place((Box((0.0, 0.5), (0.0, 1.0), 0.7),), 4, 6, 8)
+    assert place_regions((), 4, 6, 8) == 1.0
+    left = place_regions((Box((0.0, 0.5), (0.0, 1.0), 0.7),), 4, 6, 8)
     assert left[0, 0].tolist() == [[pytest.approx(0.7)] * 3 + [0.0] * 3] * 4
-    both = place((Box((0.0, 0.5)), Box((16.0, 48.0), (8.0, 32.0), 1.0, True)), 4, 6, 8)
+    both = place_regions((Box((0.0, 0.5)), Box((16.0, 48.0), (8.0, 32.0), 1.0, True)), 4, 6, 8)
     assert both[0, 0].nonzero().tolist() == [[1, 2], [2, 2], [3, 2]]
     with pytest.raises(BadInput, match="x1 < x2"):
-        place((Box((0.5, 0.5)),), 4, 6, 8)
+        place_regions((Box((0.5, 0.5)),), 4, 6, 8)
     with pytest.raises(BadInput, match="'face'"):
-        place((Mask("face"),), 4, 6, 8)
+        place_regions((Mask("face"),), 4, 6, 8)
 
 
 def test_masks_by_name():
     cover = torch.tensor([[0.0, 0.5], [1.0, 1.0]])[None, None]
-    found = place((Mask("face", 0.5), Box((0.5, 1.0))), 2, 2, 8, {"face": cover})
+    found = place_regions((Mask("face", 0.5), Box((0.5, 1.0))), 2, 2, 8, {"face": cover})
     assert torch.is_tensor(found)
     assert found[0, 0].tolist() == [[0.0, 0.25], [0.0, 0.5]]
 
@@ -292,7 +301,7 @@ def test_a_mask_is_averaged_over_each_place_of_the_latents(tmp_path):
     half = painted(tmp_path / "half.png", (0, 0, 20, 32))  # 2.5 places of 8 pixels
     grey = painted(tmp_path / "grey.png", (0, 0, 32, 16), value=51)
     wide = painted(tmp_path / "wide.png", (0, 0, 30, 30), size=(60, 30))
-    found = covers({"half": half, "grey": grey, "wide": wide}, 4, 4, notes)
+    found = read_region_masks({"half": half, "grey": grey, "wide": wide}, 4, 4, notes)
     assert found["half"][0, 0].tolist() == [[1.0, 1.0, 0.5, 0.0]] * 4
     assert torch.allclose(
         found["grey"][0, 0], torch.tensor([0.2, 0.2, 0.0, 0.0])[:, None].expand(4, 4)
@@ -300,9 +309,9 @@ def test_a_mask_is_averaged_over_each_place_of_the_latents(tmp_path):
     assert found["wide"][0, 0].tolist() == [[1.0, 1.0, 0.0, 0.0]] * 4
     assert list(notes) == ["the mask 'wide' is 60x30, of another shape: it is stretched"]
     with pytest.raises(BadInput, match="black"):
-        covers({"none": painted(tmp_path / "none.png")}, 4, 4, {})
+        read_region_masks({"none": painted(tmp_path / "none.png")}, 4, 4, {})
     with pytest.raises(NotFound, match=r"nowhere\.png"):
-        covers({"none": tmp_path / "nowhere.png"}, 4, 4, {})
+        read_region_masks({"none": tmp_path / "nowhere.png"}, 4, 4, {})
 
 
 def test_masks_by_name_reach_the_picture(engine, tmp_path):
@@ -376,7 +385,8 @@ def test_long_prompts_are_read_whole_and_say_so(engine):
         f"the prompt has {count} tokens, read in {math.ceil(count / room)} blocks of {room}",
     )
     assert (
-        context(engine.model, (Chunk(long),)).shape[1] == math.ceil(count / room) * words.max_length
+        encode_weighted(engine.model, (Chunk(long),)).shape[1]
+        == math.ceil(count / room) * words.max_length
     )
     other = next(engine.steps(long + "dog", seed=1, steps=1))
     assert not torch.equal(step.x, other.x)  # its last word is read too

@@ -16,8 +16,8 @@ from fromnoise.api import Engine
 from fromnoise.diffusion.samplers import SAMPLERS
 from fromnoise.errors import BadInput, FromnoiseError, NotFound
 from fromnoise.pipeline import pictures
-from fromnoise.pipeline.editing.edit import Canvas, composited, filled, resized
-from fromnoise.pipeline.editing.seam import freedom, matched
+from fromnoise.pipeline.editing.edit import Canvas, composite, fill_mask, resize
+from fromnoise.pipeline.editing.seam import match_seam, measure_freedom
 from fromnoise.pipeline.replay import replay
 from fromnoise.pipeline.saving import save_picture
 
@@ -110,7 +110,7 @@ def test_outside_of_any_mask_no_byte_changes(engine):
 def test_a_soft_edge_goes_from_one_to_the_other(engine):
     white, black = Image.new("RGB", (64, 64), "white"), Image.new("RGB", (64, 64), "black")
     mask = box(64, 64, (32, 0, 64, 64))
-    row = np.asarray(composited(Canvas(white, (0, 0, 64, 64), white, mask, mask), black, 4.0))[
+    row = np.asarray(composite(Canvas(white, (0, 0, 64, 64), white, mask, mask), black, 4.0))[
         32, :, 0
     ].astype(int)
     assert row[:32].tolist() == [255] * 32  # outside nothing changes, however soft it is
@@ -125,7 +125,7 @@ def test_colours_agree_along_an_edge():
     old = noisy(64, 64)
     lighter = Image.fromarray((np.asarray(old) // 2 + 60).astype(np.uint8))
     darker = Image.fromarray((np.asarray(old) // 2).astype(np.uint8))
-    found = np.asarray(matched(lighter, darker, box(64, 64, (0, 0, 64, 40))), int) - np.asarray(
+    found = np.asarray(match_seam(lighter, darker, box(64, 64, (0, 0, 64, 40))), int) - np.asarray(
         darker, int
     )
     assert (found[40:] == 0).all()
@@ -138,7 +138,7 @@ def test_fine_lines_do_not_end_at_an_edge():
     lines = np.full((64, 64, 3), 100, np.uint8)
     lines[:, ::2] += 40
     flat = Image.new("RGB", (64, 64), (120, 120, 120))
-    found = np.asarray(matched(flat, Image.fromarray(lines), box(64, 64, (0, 0, 64, 40))), int)
+    found = np.asarray(match_seam(flat, Image.fromarray(lines), box(64, 64, (0, 0, 64, 40))), int)
     assert (
         np.abs(np.diff(found[:41], axis=0)).max() <= 4
     )  # of 20, over 8 pixels; at once where only means spread
@@ -146,7 +146,7 @@ def test_fine_lines_do_not_end_at_an_edge():
 
 
 def test_how_free_latents_are():
-    free = lambda mask: freedom(mask, 8)[0, 0].tolist()  # noqa: E731
+    free = lambda mask: measure_freedom(mask, 8)[0, 0].tolist()  # noqa: E731
     assert free(box(32, 16, (8, 0, 32, 8))) == [[0, 1, 1, 1], [0, 0, 0, 0]]
     assert free(box(32, 16, (12, 0, 32, 16))) == [[0, 0.5, 1, 1]] * 2
     assert free(box(32, 16, (9, 3, 10, 4))) == [
@@ -186,7 +186,7 @@ def test_what_the_mask_starts_from(engine):
     assert len({draw(content=c) for c in ("original", "fill", "noise")}) == 3
     image = Image.new("RGB", (64, 64), (200, 40, 10))
     image.paste((0, 0, 255), (16, 16, 48, 48))
-    inside = np.asarray(filled(image, box(64, 64, (14, 14, 50, 50))), int)[20:44, 20:44]
+    inside = np.asarray(fill_mask(image, box(64, 64, (14, 14, 50, 50))), int)[20:44, 20:44]
     assert (
         np.abs(inside - [200, 40, 10]).max() <= 1
     )  # the blue is gone, and the red around it has come in
@@ -210,13 +210,13 @@ def test_other_shapes(how):
     image = Image.new("RGB", (40, 20), "red")
     image.paste("blue", (20, 0, 40, 20))
     for size in ((20, 40), (37, 11), (80, 40), (1, 5)):
-        assert resized(image, size, how).size == size
-    tall = np.asarray(resized(image, (20, 40), how))
+        assert resize(image, size, how).size == size
+    tall = np.asarray(resize(image, (20, 40), how))
     assert (tall[:, 0] == [255, 0, 0]).all()
     assert (tall[:, -1] == [0, 0, 255]).all()
     wide = Image.new("RGB", (40, 20), "red")
     wide.paste("blue", (0, 0, 2, 20))
-    found = np.asarray(resized(wide, (20, 20), how))[10, :, 2]
+    found = np.asarray(resize(wide, (20, 20), how))[10, :, 2]
     assert (found[0] > 100) == (how != "crop")  # crop loses the edges, the others do not
 
 
@@ -312,24 +312,25 @@ def test_pictures_of_every_kind(tmp_path):
         plain.convert("YCbCr"),
         Image.fromarray(np.asarray(plain.convert("L"), np.float32) / 255),
     ):
-        found = pictures.rgb(picture)
+        found = pictures.read_rgb(picture)
         assert (found.mode, found.size) == ("RGB", (32, 32))
     assert (
         np.abs(
-            np.asarray(pictures.rgb(sixteen), int)[..., 0] - np.asarray(plain.convert("L"), int)
+            np.asarray(pictures.read_rgb(sixteen), int)[..., 0]
+            - np.asarray(plain.convert("L"), int)
         ).max()
         == 0
     )
     clear = plain.convert("RGBA")
     clear.putalpha(0)
     assert (
-        np.asarray(pictures.rgb(clear)).min() == 255
+        np.asarray(pictures.read_rgb(clear)).min() == 255
     )  # what cannot be seen is white, not what lies below
     turned = io.BytesIO()
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned by a quarter
     noisy(32, 16).save(turned, "PNG", exif=exif)
-    assert pictures.rgb(turned).size == (16, 32)
+    assert pictures.read_rgb(turned).size == (16, 32)
 
 
 @pytest.mark.parametrize(
@@ -350,7 +351,11 @@ def test_pictures_of_every_kind(tmp_path):
 def test_files_that_are_no_picture_are_errors(engine, tmp_path, content):
     path = tmp_path / "a.png"
     path.write_bytes(content)
-    for use in (pictures.rgb, pictures.mask, lambda path: engine.edit(path, "a cat", seed=1)):
+    for use in (
+        pictures.read_rgb,
+        pictures.read_mask,
+        lambda path: engine.edit(path, "a cat", seed=1),
+    ):
         with pytest.raises(FromnoiseError, match=r"a\.png"):
             use(path)
 
@@ -362,9 +367,9 @@ def test_files_cut_off_anywhere_are_errors_or_pictures(tmp_path):
         data = whole.getvalue()
         for end in range(0, len(data), max(1, len(data) // 40)):
             with suppress(BadInput):
-                assert pictures.rgb(io.BytesIO(data[:end])).size == (32, 32)
+                assert pictures.read_rgb(io.BytesIO(data[:end])).size == (32, 32)
 
 
 def test_a_file_that_is_not_there():
     with pytest.raises(NotFound, match=r"none\.png"):
-        pictures.rgb("none.png")
+        pictures.read_rgb("none.png")

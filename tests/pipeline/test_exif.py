@@ -49,10 +49,10 @@ def test_prompts_there_and_back(tmp_path, model, prompt, negative, kind):
     path = tmp_path / f"a.{kind}"
     if kind == "jpg" and len((prompt + negative).encode("utf-16-be")) > exif.ROOM - exif.SETTINGS:
         with pytest.raises(BadInput, match="a JPEG file holds"):
-            exif.fits(request)
+            exif.check_fits(request)
         return
     if kind == "jpg":
-        exif.fits(request)
+        exif.check_fits(request)
     text = saved(model, path, prompt=prompt, negative_prompt=negative)
     assert read_text(path) == text
 

@@ -11,7 +11,7 @@ from PIL import Image
 from fromnoise.api import Engine
 from fromnoise.errors import BadInput, FromnoiseError
 from fromnoise.pipeline.conditioning.compose import Between
-from fromnoise.pipeline.generate import answering, run, start
+from fromnoise.pipeline.generate import build_denoiser, run_sampler, start_sampler
 from fromnoise.pipeline.provenance import infotext
 from fromnoise.pipeline.provenance.read import read_settings
 from fromnoise.pipeline.replay import replay
@@ -37,15 +37,15 @@ def asked(engine, *prompts, **settings):
 def latents(engine, prompt, seeds=(3,), mixed=None, **settings):
     """The end of a run of a prompt that may be between two."""
     request = GenerationRequest.of(seed=3, **settings).resolved(engine.model)
-    sigmas, sampling = start(engine.model, request, list(seeds), mixed=mixed)
-    answer, notes = answering(engine.model, engine.unet, request, [prompt], None)
-    *_, last = run(engine.model, request, sigmas, sampling, answer, notes)
+    sigmas, sampling = start_sampler(engine.model, request, list(seeds), mixed=mixed)
+    answer, notes = build_denoiser(engine.model, engine.unet, request, [prompt], None)
+    *_, last = run_sampler(engine.model, request, sigmas, sampling, answer, notes)
     return last.x
 
 
 def test_where_frames_are(engine):
     straight = asked(engine, "a", "b", "c", frames=7)
-    ways = [film.place(straight, i) for i in range(7)]
+    ways = [film.place_frame(straight, i) for i in range(7)]
     assert [(w.start, round(w.share, 9)) for w in ways] == [
         (0, 0),
         (0, 0.333333333),
@@ -56,13 +56,13 @@ def test_where_frames_are(engine):
         (2, 0),
     ]
     loop = asked(engine, "a", "b", "c", frames=9, loop=True)
-    assert [(w.start, w.end) for w in (film.place(loop, i) for i in (0, 3, 6, 8))] == [
+    assert [(w.start, w.end) for w in (film.place_frame(loop, i) for i in (0, 3, 6, 8))] == [
         (0, 1),
         (1, 2),
         (2, 0),
         (2, 0),
     ]
-    assert all(film.place(loop, i).share == 0 for i in (0, 3, 6))
+    assert all(film.place_frame(loop, i).share == 0 for i in (0, 3, 6))
     for easing, ease in film.EASINGS.items():
         assert (ease(0.0), ease(1.0)) == (0, 1)
         values = [ease(t / 20) for t in range(21)]
@@ -88,11 +88,11 @@ def test_frames_alone_and_key_frames(engine, tmp_path, prompts, settings):
     whole = engine.film(prompts, **{"seed": 3, "frames": 5} | settings)
     assert len({picture.tobytes() for picture in whole}) == 5
     for i in (3, 0, 4):
-        alone = film.frame(engine.model, engine.unet, request, i)
+        alone = film.draw_frame(engine.model, engine.unet, request, i)
         assert alone.tobytes() == whole[i].tobytes()
         assert alone.info == whole[i].info
     for i, picture in enumerate(whole):
-        at = film.place(request, i)
+        at = film.place_frame(request, i)
         if at.share == 0:
             own = {k: v for k, v in settings.items() if k in ("sampler", "dialect")}
             key = engine.generate(
@@ -146,7 +146,7 @@ def test_noise_goes_from_seed_to_seed_in_every_step(engine, sampler):
             engine, "a cat", (3, 8), lambda noise, s=share: film.Mixed(noise, s), sampler=sampler
         )
         assert (near - latents(engine, "a cat", (seed,), sampler=sampler)).abs().max() < 1e-3
-    both = start(
+    both = start_sampler(
         engine.model,
         GenerationRequest.of(seed=3, sampler=sampler).resolved(engine.model),
         [3, 8],
@@ -181,7 +181,7 @@ def test_what_makes_no_film(engine, prompts, settings, words):
     "said", ["", "{}", "[1]", '{"frame": 9}', '{"frame": "x"}', '{"frame": 1, "x": 1}']
 )
 def test_a_frame_that_does_not_say_which(engine, tmp_path, said):
-    picture = film.frame(engine.model, engine.unet, asked(engine, "a", "b"), 1)
+    picture = film.draw_frame(engine.model, engine.unet, asked(engine, "a", "b"), 1)
     fields = infotext.parse(picture.info["parameters"]).fields
     whole = json.loads(fields["Film"])
     new = json.dumps(whole | json.loads(said)) if said.startswith('{"') else said

@@ -22,8 +22,8 @@ from fromnoise.pipeline import pictures
 from fromnoise.pipeline.enlarging import hires as two
 from fromnoise.pipeline.enlarging import upscale
 from fromnoise.pipeline.enlarging.request import HiresRequest
-from fromnoise.pipeline.generate import answering, levels
-from fromnoise.pipeline.generate import steps as one_pass
+from fromnoise.pipeline.generate import build_denoiser, prepare_noise
+from fromnoise.pipeline.generate import run_steps as one_pass
 from fromnoise.pipeline.images import decode_latents, encode_picture
 from fromnoise.pipeline.provenance import infotext
 from fromnoise.pipeline.provenance.read import read_settings
@@ -65,7 +65,7 @@ def test_the_second_pass_takes_all_its_steps_at_the_end_of_a_longer_run(engine):
     assert [(s.index, s.total) for s in seen] == [(i, 8) for i in range(8)]
     assert [s.x.shape[-1] for s in seen] == [8] * 5 + [16] * 3
     request = GenerationRequest.of(seed=1, steps=7).resolved(engine.model)
-    ends = [float(s) for s in levels(engine.model, request, [1])[0]]
+    ends = [float(s) for s in prepare_noise(engine.model, request, [1])[0]]
     assert [s.sigma for s in seen[5:]] == ends[-3:]
     assert len([s for s in _seen(engine, hires_strength=1.0) if s.x.shape[-1] == 16]) == 5
     assert (
@@ -98,9 +98,9 @@ def test_it_is_a_run_an_enlargement_and_a_run(engine, method):
             model, decode_latents(model.vae, x)[0].resize((64, 64), Image.Resampling.LANCZOS)
         )
     second = first.model_copy(update={"width": 64, "height": 64, "steps": int(4 / strength)})
-    sigmas = levels(model, second, [3])[0][-5:]
+    sigmas = prepare_noise(model, second, [3])[0][-5:]
     noise = Noise([3], (4, 16, 16))
-    answer, _ = answering(model, engine.unet, second, ["a cat"], None)
+    answer, _ = build_denoiser(model, engine.unet, second, ["a cat"], None)
     x = x + noise.initial * float(sigmas[0])
     expected = decode_latents(model.vae, drive(samplers.load("euler")(x, sigmas, noise), answer))[0]
     assert drawn.tobytes() == expected.tobytes()
@@ -429,15 +429,15 @@ def test_a_network_is_known_by_its_hash(engine, tmp_path):
 def test_methods_are_pillows_own():
     picture = noisy(20, 12)
     for name in ("nearest", "bilinear", "bicubic", "lanczos"):
-        found = upscale.upscaled(picture, (50, 31), upscale.UPSCALERS[name])
+        found = upscale.upscale_picture(picture, (50, 31), upscale.UPSCALERS[name])
         assert found.tobytes() == picture.resize((50, 31), Image.Resampling[name.upper()]).tobytes()
     with pytest.raises(BadInput, match="choose one of: nearest"):
-        upscale.upscaled(picture, (50, 31), upscale.UPSCALERS["latent"])
+        upscale.upscale_picture(picture, (50, 31), upscale.UPSCALERS["latent"])
     with pytest.raises(BadInput, match="cannot be made"):
-        upscale.upscaled(picture, (50_000, 31_000), upscale.UPSCALERS["lanczos"])
+        upscale.upscale_picture(picture, (50_000, 31_000), upscale.UPSCALERS["lanczos"])
     for scale in (0, -1, float("nan"), float("inf"), 65, 0.01):
         with pytest.raises(BadInput, match="times as large"):
-            upscale.larger((20, 12), scale)
+            upscale.scale_size((20, 12), scale)
 
 
 @torch.inference_mode()
@@ -447,7 +447,7 @@ def test_latents_are_torchs_own_interpolation():
         smooth = {"antialias": method.antialias} if "neare" not in method.mode else {}
         whole = F.interpolate(x, (13, 12), mode=method.mode, **smooth)
         assert torch.allclose(
-            upscale.enlarged(x, (13, 12), method), whole, atol=1e-6
+            upscale.enlarge_latents(x, (13, 12), method), whole, atol=1e-6
         )  # fp32, other batch sizes
 
 
@@ -464,11 +464,11 @@ def test_a_network_is_applied_until_the_picture_is_large_enough(tmp_path):
         ((20, 12), [20]),
     ):
         calls.clear()
-        assert upscale.upscaled(noisy(20, 12), size, network).size == size
+        assert upscale.upscale_picture(noisy(20, 12), size, network).size == size
         assert calls == sides
     pixels = torch.from_numpy(np.asarray(noisy(20, 12)).copy()).permute(2, 0, 1) / 255
     expected = (network(pixels).clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
-    found = np.asarray(upscale.upscaled(noisy(20, 12), (40, 24), network), int)
+    found = np.asarray(upscale.upscale_picture(noisy(20, 12), (40, 24), network), int)
     assert np.abs(found - expected).max() <= 1  # rounded on another scale, [−1, 1]
 
 
@@ -480,9 +480,11 @@ def test_finished_pictures_are_replayed_too(engine, tmp_path, monkeypatch):
             (upscale.UPSCALERS["bicubic"], 1.5, None),
             (network, None, (70, 50)),
         ):
-            size = size or upscale.larger(before.size, scale)
-            after = upscale.upscaled(pictures.rgb(tmp_path / "a.png"), size, method)
-            after.info["parameters"] = upscale.described(tmp_path / "a.png", scale, size, method)
+            size = size or upscale.scale_size(before.size, scale)
+            after = upscale.upscale_picture(pictures.read_rgb(tmp_path / "a.png"), size, method)
+            after.info["parameters"] = upscale.describe_upscaling(
+                tmp_path / "a.png", scale, size, method
+            )
             save_picture(after, tmp_path / "b.png")
             given = method if method is network else None
             found = replay(tmp_path / "b.png", engine.model, engine.unet, network=given)
@@ -491,12 +493,14 @@ def test_finished_pictures_are_replayed_too(engine, tmp_path, monkeypatch):
             assert read_settings(tmp_path / "b.png").prompt == "a cat"
         with pytest.raises(BadInput, match="--upscaler"):
             replay(tmp_path / "b.png", engine.model, engine.unet)
-        after.info["parameters"] = upscale.described(tmp_path / "b.png", 2.0, (70, 50), method)
+        after.info["parameters"] = upscale.describe_upscaling(
+            tmp_path / "b.png", 2.0, (70, 50), method
+        )
         save_picture(after, tmp_path / "c.png")
         with pytest.raises(BadInput, match="more than once"):
             replay(tmp_path / "c.png", engine.model, engine.unet, network=network)
     bare = save_picture(noisy(), tmp_path / "bare.png")
-    after.info["parameters"] = upscale.described(bare, 2.0, (64, 64), network)
+    after.info["parameters"] = upscale.describe_upscaling(bare, 2.0, (64, 64), network)
     save_picture(after, tmp_path / "c.png")
     fields = read_settings(tmp_path / "c.png").fields
     assert fields["Postprocess upscaler hash"] == network.digest

@@ -30,7 +30,7 @@ from fromnoise.pipeline.provenance import infotext, write
 from fromnoise.pipeline.provenance import others as infotext_others
 from fromnoise.pipeline.provenance.exif import write_exif
 from fromnoise.pipeline.provenance.fields import FIELDS, SAMPLER_OPTIONS, SPACING_OPTIONS
-from fromnoise.pipeline.provenance.fields import request as recalled
+from fromnoise.pipeline.provenance.fields import to_request as recalled
 from fromnoise.pipeline.provenance.read import read_settings, read_text
 from fromnoise.pipeline.provenance.write import write_infotext
 from fromnoise.pipeline.request import OPTIONS, GenerationRequest

@@ -10,7 +10,7 @@ from PIL import Image
 
 from fromnoise.api import Engine
 from fromnoise.errors import BadInput
-from fromnoise.pipeline.editing.outpaint import extended
+from fromnoise.pipeline.editing.outpaint import extend
 from fromnoise.pipeline.editing.request import EditRequest
 from fromnoise.pipeline.replay import replay
 from fromnoise.pipeline.saving import save_picture
@@ -59,7 +59,7 @@ def test_where_is_drawn_and_what_it_starts_from():
     image, mask = noisy(16, 16), Image.new("L", (16, 16))
     mask.paste(255, (2, 3, 5, 7))
     request = EditRequest.of(extend_left=8, extend_bottom=10)
-    whole, painted = extended(image, mask, request, 8)
+    whole, painted = extend(image, mask, request, 8)
     assert whole.size == painted.size == (24, 32)
     expected = np.full((32, 24), 255)
     expected[:16, 8:] = np.asarray(mask)  # the user's own mask joins in
@@ -68,7 +68,7 @@ def test_where_is_drawn_and_what_it_starts_from():
     assert (pixels[:16, 8:] == np.asarray(image)).all()
     assert (pixels[:16, :8] == np.asarray(image)[:, :1]).all()
     assert (pixels[16:, 8:] == np.asarray(image)[-1:]).all()
-    assert np.asarray(extended(image, None, request, 8)[1])[:16, 8:].max() == 0
+    assert np.asarray(extend(image, None, request, 8)[1])[:16, 8:].max() == 0
 
 
 def test_content_mask_and_count_work_as_ever(engine):
@@ -129,4 +129,4 @@ def test_a_canvas_has_limits():
         extend_left=4096, extend_right=4096, extend_top=4096, extend_bottom=4096
     )
     with pytest.raises(BadInput, match="too large"):
-        extended(noisy(), None, request, 8)
+        extend(noisy(), None, request, 8)

@@ -16,10 +16,10 @@ from fromnoise.diffusion.parameterization import coefficients
 from fromnoise.errors import BadInput, UnknownName
 from fromnoise.models import attention
 from fromnoise.models.unet import Conditioning
-from fromnoise.pipeline.conditioning.encode import encode
+from fromnoise.pipeline.conditioning.encode import encode_texts
 from fromnoise.pipeline.generate import generate
 from fromnoise.pipeline.inside import report as trace_report
-from fromnoise.pipeline.inside.trace import END, START, Trace, Word, words_of
+from fromnoise.pipeline.inside.trace import END, START, Trace, Word, split_words
 from fromnoise.pipeline.request import GenerationRequest
 
 
@@ -86,7 +86,7 @@ def test_without_looking_no_map_is_made(engine, monkeypatch):
 def test_what_is_said_is_what_the_network_says(engine):
     trace, _ = traced(engine, sampler="euler")
     model = engine.model
-    words, nothing = (encode(model, [text])[0].context for text in ("a neon cat", ""))
+    words, nothing = (encode_texts(model, [text])[0].context for text in ("a neon cat", ""))
     for call, step in zip(trace.calls[0], trace.steps, strict=True):
         c_skip, c_out, c_in = coefficients(model.prediction, call.sigma)
         t, record = model.schedule.t(call.sigma).float(), {}
@@ -118,7 +118,7 @@ def test_every_place_of_the_context_belongs_to_one_word(engine):
         places = sorted(at for word in call.words for at in word.at)
         assert places == list(range(next(iter(call.maps.values())).shape[0]))
     assert [word.text for word in call.words] == [START, "naïve", "猫", END]
-    words, length = words_of(engine.model.tokenizer, "a neon cat")
+    words, length = split_words(engine.model.tokenizer, "a neon cat")
     assert words[1:-1] == (Word("a", (1,)), Word("neon", (2,)), Word("cat", (3,)))
     assert (words[0].at, words[-1].at[0], length) == ((0,), 4, 16)
 

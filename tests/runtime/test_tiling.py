@@ -14,7 +14,7 @@ from fromnoise.errors import BadInput
 from fromnoise.models.unet import Conditioning
 from fromnoise.pipeline.replay import replay
 from fromnoise.pipeline.saving import save_picture
-from fromnoise.runtime.tiling import Circular, circular
+from fromnoise.runtime.tiling import Circular, make_circular
 
 # fp64: rounding is about 1e-15 a layer, and a shift changes no sum's order; 1e-9 is the bar of the
 # parity tests
@@ -50,7 +50,7 @@ def networks(tmp_path_factory):
 @torch.inference_mode()
 def test_what_is_shifted_around_comes_out_shifted_around(networks, name, axes):
     network, given, scale, stride = networks[name]
-    network = circular(network, axes)
+    network = make_circular(network, axes)
     for down, across in ((1, 0), (0, 1), (3, 2)):
         there = [down * stride, across * stride]
         back = network(given.roll(there, (2, 3))).roll([-int(n * scale) for n in there], (2, 3))

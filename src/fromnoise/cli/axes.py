@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from fromnoise.cli.values import named
+from fromnoise.cli.values import parse_named_values
 from fromnoise.errors import BadInput, UnknownName
 from fromnoise.pipeline.request import GenerationRequest
 
@@ -97,7 +97,7 @@ def axis(text: str, request: GenerationRequest) -> Axis:
     for item in items:
         value = item.strip()
         found = RANGE.fullmatch(value) if number else None
-        plain: Any = named([f"{part}={value}"])[part] if field in OPTIONS else value
+        plain: Any = parse_named_values([f"{part}={value}"])[part] if field in OPTIONS else value
         if number and re.fullmatch(NUMBER, value):
             plain = (
                 value if number is int and "." in value else number(value)

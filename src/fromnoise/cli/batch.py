@@ -8,9 +8,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from fromnoise.cli.outputs import destination, drawn
+from fromnoise.cli.outputs import choose_path, is_drawn
 from fromnoise.cli.run import Run
-from fromnoise.cli.values import spelled
+from fromnoise.cli.values import parse_options
 from fromnoise.errors import BadInput, NotFound
 from fromnoise.pipeline.request import GenerationRequest
 
@@ -51,7 +51,7 @@ def batch(
             "name a folder; see --format",
         )
     found = lines(prompts)
-    from fromnoise.pipeline.preflight import drawable, each
+    from fromnoise.pipeline.preflight import check_drawable, check_each
 
     base, width = request.model_dump(), len(str(found[-1][0]))
     numbers = [number for number, _ in found]
@@ -63,13 +63,13 @@ def batch(
             run.check(made)
         return made
 
-    requests = each(zip(names, (line for _, line in found), strict=True), asked)
+    requests = check_each(zip(names, (line for _, line in found), strict=True), asked)
     parts, unet, guide = run.load(encoder=False)
     from fromnoise.pipeline.generate import generate as draw
     from fromnoise.pipeline.provenance.write import write_infotext
 
-    requests = each(
-        zip(names, requests, strict=True), lambda one: drawable(parts, unet, one, guide)
+    requests = check_each(
+        zip(names, requests, strict=True), lambda one: check_drawable(parts, unet, one, guide)
     )
     stems = [f"{number:0{width}}-" for number in numbers]
     outs = [
@@ -79,12 +79,12 @@ def batch(
     def done(item: tuple[GenerationRequest, Path]) -> bool:
         one, out = item
         there = [
-            drawn(destination(out, one, i), write_infotext(parts, one, i, unet.plan))
+            is_drawn(choose_path(out, one, i), write_infotext(parts, one, i, unet.plan))
             for i in range(one.count)
         ]
         return all(there)
 
-    skipped = each(zip(names, zip(requests, outs, strict=True), strict=True), done)
+    skipped = check_each(zip(names, zip(requests, outs, strict=True), strict=True), done)
     if any(skipped):
         print(
             f"note: {sum(skipped)} of {len(skipped)} lines were drawn before, with these very settings: skipped",
@@ -94,7 +94,7 @@ def batch(
         if already:
             if run.json:
                 paths = [
-                    {"path": str(destination(out, one, i)), "seed": (one.seed or 0) + i}
+                    {"path": str(choose_path(out, one, i)), "seed": (one.seed or 0) + i}
                     for i in range(one.count)
                 ]
                 print(
@@ -187,7 +187,7 @@ def options(line: str) -> dict[str, Any]:
         else:
             found[key].append(word)
     size = " ".join(found.pop("size", []))
-    said = spelled(**{name: found.pop(name, None) for name in MANY}, size=size or None)
+    said = parse_options(**{name: found.pop(name, None) for name in MANY}, size=size or None)
     said = {name: value for name, value in said.items() if value != {}}
     for name, values in found.items():
         value = " ".join(values) if values or "prompt" in name else True
@@ -198,7 +198,7 @@ def options(line: str) -> dict[str, Any]:
 def place(folder: Path | None, request: GenerationRequest, stem: str, suffix: str) -> Path:
     """The file of a line's picture, or of several the one that their names are made of; no two
     lines have the same."""
-    path = destination(folder, request, 0, suffix)
+    path = choose_path(folder, request, 0, suffix)
     name = (
         path.name
         if request.count == 1

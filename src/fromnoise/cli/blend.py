@@ -6,12 +6,12 @@ from typing import Annotated
 
 import typer
 
-from fromnoise.cli.options import options
+from fromnoise.cli.options import add_options
 from fromnoise.cli.run import Run
 from fromnoise.pipeline.seeing.request import BlendRequest
 
 
-@partial(options, schema=BlendRequest)
+@partial(add_options, schema=BlendRequest)
 def blend(
     first: Annotated[Path, typer.Argument(help="A picture.")],
     second: Annotated[Path, typer.Argument(help="Another.")],
@@ -28,7 +28,7 @@ def blend(
     """Draw what two pictures share."""
     from fromnoise.pipeline import pictures
 
-    both = pictures.rgb(first), pictures.rgb(second)  # before the model is read
+    both = pictures.read_rgb(first), pictures.read_rgb(second)  # before the model is read
     parts, unet, guide = run.load(image_tower=True)
     from fromnoise.data.sources import open_source
     from fromnoise.pipeline.seeing.blend import blend as draw

@@ -30,10 +30,10 @@ def describe(
 ) -> None:
     """Say in words what CLIP sees in a picture: the captions that fit it best, each with its
     probability among all that were weighed, and the cosine of its embedding and the picture's."""
-    from fromnoise.pipeline.pictures import rgb
+    from fromnoise.pipeline.pictures import read_rgb
 
     picture, choice = (
-        rgb(image),
+        read_rgb(image),
         None if phrases is None else lines(phrases),
     )  # before the model is read
     from fromnoise.checkpoints.hub import load_parts

@@ -6,12 +6,12 @@ from typing import Annotated
 
 import typer
 
-from fromnoise.cli.options import options
+from fromnoise.cli.options import add_options
 from fromnoise.cli.run import Run
 from fromnoise.pipeline.editing.request import EditRequest
 
 
-@partial(options, schema=EditRequest)
+@partial(add_options, schema=EditRequest)
 def edit(
     image: Annotated[Path, typer.Argument(help="The picture to start from.")],
     prompt: Annotated[str, typer.Argument(help="What the picture shall show, the whole of it.")],
@@ -26,8 +26,8 @@ def edit(
     from fromnoise.pipeline import pictures
 
     image_, mask_ = (
-        pictures.rgb(image),
-        None if mask is None else pictures.mask(mask),
+        pictures.read_rgb(image),
+        None if mask is None else pictures.read_mask(mask),
     )  # before the model is read
     parts, unet, guide = run.load()
     from fromnoise.pipeline.editing.edit import edit as draw

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fromnoise.cli.options import options
-from fromnoise.cli.outputs import destination, drawn
+from fromnoise.cli.options import add_options
+from fromnoise.cli.outputs import choose_path, is_drawn
 from fromnoise.cli.run import Run
 from fromnoise.errors import BadInput
 from fromnoise.pipeline.sequences.request import FilmRequest
@@ -55,7 +55,7 @@ class FilmRun(Run):
         self.out, self.format = kept
 
 
-@partial(options, schema=FilmRequest, kind=FilmRun)
+@partial(add_options, schema=FilmRequest, kind=FilmRun)
 def film(
     prompts: Annotated[list[str], typer.Argument(help="One for each key frame, or one for all.")],
     key_seeds: Annotated[
@@ -68,7 +68,7 @@ def film(
 ) -> None:
     """Draw a film that goes from prompt to prompt, and from seed to seed."""
     from fromnoise.pipeline import video
-    from fromnoise.pipeline.preflight import drawable, each
+    from fromnoise.pipeline.preflight import check_drawable, check_each
 
     if run.film:
         video.check(Path(f"a{run.film}"), (2, 2), 1, fps)  # what needs no model
@@ -76,16 +76,16 @@ def film(
         request = request.model_copy(update={"seed": secrets.randbelow(2**32)})
     parts, unet, guide = run.load(encoder=False)
     from fromnoise.pipeline.saving import save_picture
-    from fromnoise.pipeline.sequences.film import described, frame, key
+    from fromnoise.pipeline.sequences.film import describe_frame, draw_frame, key_request
 
     request = request.resolved(parts)
     keys = range(request.keys)
-    each(
-        [(f"key frame {i + 1}", key(request, i)) for i in keys],
-        lambda one: drawable(parts, unet, one, guide),
+    check_each(
+        [(f"key frame {i + 1}", key_request(request, i)) for i in keys],
+        lambda one: check_drawable(parts, unet, one, guide),
     )
-    count, words = request.frames, destination(None, request, 0, "").name
-    texts = [described(parts, request, i, unet.plan) for i in range(count)]
+    count, words = request.frames, choose_path(None, request, 0, "").name
+    texts = [describe_frame(parts, request, i, unet.plan) for i in range(count)]
 
     def frames(wanted: list[int]) -> Iterator["Image.Image"]:
         with run.watching() as watch:
@@ -96,22 +96,22 @@ def film(
                         replace(step, index=i * step.total + step.index, total=count * step.total)
                     )
 
-                yield frame(parts, unet, request, i, shown, guide)
+                yield draw_frame(parts, unet, request, i, shown, guide)
 
     if run.film:
         path = run.out if run.out and run.out.suffix else (run.out or Path()) / f"{words}{run.film}"
         video.check(path, (request.width or 0, request.height or 0), count, fps)
         paths = [
             video.write(
-                path, frames([*range(count)]), fps, described(parts, request, None, unet.plan)
+                path, frames([*range(count)]), fps, describe_frame(parts, request, None, unet.plan)
             )
         ]
         run.facts["pictures"] = [{"path": str(path), "frames": count, "fps": fps}]
     else:
         folder = run.out or Path(words)
         paths = [folder / f"{i:0{len(str(count - 1))}}{run.suffix}" for i in range(count)]
-        already = each(
-            [(f"frame {i}", i) for i in range(count)], lambda i: drawn(paths[i], texts[i])
+        already = check_each(
+            [(f"frame {i}", i) for i in range(count)], lambda i: is_drawn(paths[i], texts[i])
         )
         wanted = [i for i in range(count) if not already[i]]
         for i, picture in zip(wanted, frames(wanted), strict=True):

@@ -5,12 +5,12 @@ from typing import Annotated
 
 import typer
 
-from fromnoise.cli.options import options
+from fromnoise.cli.options import add_options
 from fromnoise.cli.run import Run
 from fromnoise.pipeline.request import GenerationRequest
 
 
-@options
+@add_options
 def generate(
     prompt: Annotated[
         str | None, typer.Argument(help='What to draw, as in "a neon cat in space".')

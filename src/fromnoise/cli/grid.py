@@ -9,14 +9,14 @@ from typing import Annotated
 import typer
 
 from fromnoise.cli.axes import Axis, axis
-from fromnoise.cli.options import options
-from fromnoise.cli.outputs import destination, drawn
+from fromnoise.cli.options import add_options
+from fromnoise.cli.outputs import choose_path, is_drawn
 from fromnoise.cli.run import Run
 from fromnoise.errors import BadInput
 from fromnoise.pipeline.request import GenerationRequest
 
 
-@options
+@add_options
 def grid(
     prompt: Annotated[str, typer.Argument(help="What to draw.")],
     x: Annotated[
@@ -62,7 +62,7 @@ def grid(
         )
     from PIL import Image
 
-    from fromnoise.pipeline.preflight import drawable, each
+    from fromnoise.pipeline.preflight import check_drawable, check_each
     from fromnoise.pipeline.sequences.grid import arranged, places
 
     lot = {
@@ -89,13 +89,15 @@ def grid(
         return made
 
     told = [", ".join(one.label(value) for one, value in chosen(place)) for place in at]
-    requests = each(zip(told, at, strict=True), asked)
+    requests = check_each(zip(told, at, strict=True), asked)
     parts, unet, guide = run.load(encoder=False)
     from fromnoise.pipeline.generate import generate as draw
     from fromnoise.pipeline.provenance.write import write_infotext
     from fromnoise.pipeline.saving import save_picture
 
-    requests = each(zip(told, requests, strict=True), lambda one: drawable(parts, unet, one, guide))
+    requests = check_each(
+        zip(told, requests, strict=True), lambda one: check_drawable(parts, unet, one, guide)
+    )
     box = max(one.width or 0 for one in requests), max(one.height or 0 for one in requests)
     labels = [
         [found[name].label(v) for v in found[name].values] if name in found else [""]
@@ -108,9 +110,11 @@ def grid(
     ]
 
     def there(item: tuple[Path | None, GenerationRequest]) -> bool:
-        return item[0] is not None and drawn(item[0], write_infotext(parts, item[1], 0, unet.plan))
+        return item[0] is not None and is_drawn(
+            item[0], write_infotext(parts, item[1], 0, unet.plan)
+        )
 
-    already = each(zip(told, zip(paths, requests, strict=True), strict=True), there)
+    already = check_each(zip(told, zip(paths, requests, strict=True), strict=True), there)
     pictures = []
     for path, one, done in zip(paths, requests, already, strict=True):
         if done and path is not None and path.suffix == ".png":
@@ -130,7 +134,7 @@ def grid(
     made = sheet.drawn(pictures)
     made.info["parameters"] = write_infotext(parts, whole, 0, unet.plan, more)
     if run.out is None or not run.out.suffix:
-        alone = destination(run.out, whole, 0, run.suffix)
+        alone = choose_path(run.out, whole, 0, run.suffix)
         run.out = alone.with_name(f"{alone.stem}-grid{alone.suffix}")
     run.facts["axes"] = {
         name: {"field": one.name, "values": [*one.values]} for name, one in found.items()
@@ -163,7 +167,7 @@ def cell(
         for name, i, n in zip("xyz", place, shape, strict=True)
         if n > 1
     ]
-    path = destination(folder, request, 0, suffix)
+    path = choose_path(folder, request, 0, suffix)
     return path.with_name("-".join([*spots, path.name]))
 
 

@@ -5,12 +5,12 @@ from typing import Annotated
 
 import typer
 
-from fromnoise.cli.options import options
+from fromnoise.cli.options import add_options
 from fromnoise.cli.run import Run
 from fromnoise.pipeline.enlarging.request import HiresRequest
 
 
-@partial(options, schema=HiresRequest)
+@partial(add_options, schema=HiresRequest)
 def hires(
     prompt: Annotated[str, typer.Argument(help='What to draw, as in "a neon cat in space".')],
     *,

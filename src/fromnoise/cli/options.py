@@ -36,7 +36,7 @@ MORE = {
 }
 
 
-def options(
+def add_options(
     command: Command, schema: type[GenerationRequest] = GenerationRequest, kind: type[Run] = Run
 ) -> Command:
     """Gives a command, in place of its `request` and `run`, an option for every field of `schema`,
@@ -72,9 +72,9 @@ def options(
             if name in schema.model_fields and value is not None
         }
         if given:
-            from fromnoise.cli.values import spelled
+            from fromnoise.cli.values import parse_options
 
-            fields |= spelled(**given)
+            fields |= parse_options(**given)
         request = schema.of(**fields)
         if run.check:
             run.check(request)

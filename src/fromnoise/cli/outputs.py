@@ -7,7 +7,7 @@ from fromnoise.errors import BadInput
 from fromnoise.pipeline.request import GenerationRequest
 
 
-def destination(
+def choose_path(
     out: Path | None, request: GenerationRequest, index: int, suffix: str = ".png"
 ) -> Path:
     """Where picture `index` goes: `out` itself if it is a file and there is one picture, else a
@@ -19,7 +19,7 @@ def destination(
     return (out or Path()) / f"{words}-{seed}{suffix}"
 
 
-def drawn(path: Path, text: str) -> bool:
+def is_drawn(path: Path, text: str) -> bool:
     """Whether the picture is there, whole and of these settings. Raises BadInput for another file
     of the name."""
     if not path.exists():

@@ -36,7 +36,7 @@ def replay(
 ) -> None:
     """Draw a picture again. Exit codes: 0 identical, 1 near or different, and why."""
     from fromnoise.checkpoints.hub import load_parts
-    from fromnoise.cli.values import pairs
+    from fromnoise.cli.values import parse_pairs
     from fromnoise.pipeline.replay import plan_of
     from fromnoise.pipeline.replay import replay as again
     from fromnoise.runtime.prepare import prepare_model
@@ -48,7 +48,7 @@ def replay(
         network = load(upscaler)
     was = plan_of(file) or ("cpu", "fp32")
     parts = load_parts(model, image_tower=image2 is not None)
-    masks = {name: Path(value) for name, value in pairs(mask_file, "left=left.png").items()}
+    masks = {name: Path(value) for name, value in parse_pairs(mask_file, "left=left.png").items()}
     unet = prepare_model(parts, device or was[0], dtype or was[1])
     found = again(file, parts, unet, image, mask, masks, network, image2)
     if out is not None:

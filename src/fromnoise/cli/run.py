@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fromnoise.cli.outputs import destination
+from fromnoise.cli.outputs import choose_path
 from fromnoise.pipeline.request import GenerationRequest
 
 if TYPE_CHECKING:  # torch comes in only when the request is known to be sound
@@ -56,9 +56,9 @@ class Run:
         self.started, self.notes = time.perf_counter(), dict[str, None]()  # each note once
         self.suffix, self.level, self.check = ".png", None, None
         if self.out or self.format or self.quality:
-            from fromnoise.pipeline.provenance.exif import chosen
+            from fromnoise.pipeline.provenance.exif import choose_format
 
-            self.suffix, self.level, self.check = chosen(self.out, self.format, self.quality)
+            self.suffix, self.level, self.check = choose_format(self.out, self.format, self.quality)
 
     def load(
         self, image_tower: bool = False, encoder: bool = True
@@ -109,7 +109,7 @@ class Run:
 
         self.tell(
             [
-                save_picture(picture, destination(self.out, request, i, self.suffix), self.level)
+                save_picture(picture, choose_path(self.out, request, i, self.suffix), self.level)
                 for i, picture in enumerate(pictures)
             ],
             request,

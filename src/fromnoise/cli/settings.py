@@ -22,5 +22,5 @@ def settings(
     """Print the settings of a picture (of fromnoise, A1111 and its kin, ComfyUI or InvokeAI) as the
     JSON of a request; "unused" says what could not be used, and why."""
     info = infotext.parse(sys.stdin.read()) if file == "-" else read_settings(file)
-    request, unused = infotext_fields.request(info)
+    request, unused = infotext_fields.to_request(info)
     print(json.dumps(request | {"unused": unused}, indent=2, ensure_ascii=False))

@@ -35,34 +35,34 @@ def upscale(
 ) -> None:
     """Enlarge a picture. What it says of how it was drawn stays in the file, and what was done to
     it is added."""
-    from fromnoise.cli.values import sides
+    from fromnoise.cli.values import parse_size
     from fromnoise.pipeline import pictures
     from fromnoise.pipeline.enlarging import upscale as upscaling
-    from fromnoise.pipeline.provenance.exif import keywords
+    from fromnoise.pipeline.provenance.exif import save_options
 
     if scale is not None and size is not None:
         raise BadInput("a scale and a size are given", "leave one of them out")
     if out is not None:
-        keywords(out.suffix, None)  # raises for what cannot be written
-    method, before = upscaling.find(upscaler), pictures.rgb(image)
+        save_options(out.suffix, None)  # raises for what cannot be written
+    method, before = upscaling.find(upscaler), pictures.read_rgb(image)
     if method is None:
         from fromnoise.checkpoints.formats.upscaler import load
         from fromnoise.runtime.devices import find
 
         where, method = find(device), load(upscaler)
         method.network.to(where)
-    given, factor = sides(size), None if size else 2.0 if scale is None else scale
+    given, factor = parse_size(size), None if size else 2.0 if scale is None else scale
     target = (
         (given["width"], given["height"])
         if factor is None
-        else upscaling.larger(before.size, factor)
+        else upscaling.scale_size(before.size, factor)
     )
-    after = upscaling.upscaled(before, target, method)
+    after = upscaling.upscale_picture(before, target, method)
     if read_text(image) is None:
         print(
             "note: the picture says nothing, in A1111's words, of how it was drawn", file=sys.stderr
         )
-    after.info["parameters"] = upscaling.described(image, factor, after.size, method)
+    after.info["parameters"] = upscaling.describe_upscaling(image, factor, after.size, method)
     path = out or image.with_name(f"{image.stem}-{after.width}x{after.height}.png")
     save_picture(after, path)
     said = {"path": str(path), "width": after.width, "height": after.height}

@@ -8,7 +8,7 @@ from typing import Any
 from fromnoise.errors import BadInput
 
 
-def spelled(
+def parse_options(
     sampler_option: list[str] | None = None,
     spacing_option: list[str] | None = None,
     mask_file: list[str] | None = None,
@@ -16,14 +16,14 @@ def spelled(
 ) -> dict[str, Any]:
     """The fields of a request that these options stand for. Raises BadInput."""
     return {
-        "sampler_options": named(sampler_option),
-        "spacing_options": named(spacing_option),
-        "masks": pairs(mask_file, "left=left.png"),
-        **sides(size),
+        "sampler_options": parse_named_values(sampler_option),
+        "spacing_options": parse_named_values(spacing_option),
+        "masks": parse_pairs(mask_file, "left=left.png"),
+        **parse_size(size),
     }
 
 
-def pairs(options: list[str] | None, example: str) -> dict[str, str]:
+def parse_pairs(options: list[str] | None, example: str) -> dict[str, str]:
     """["left=left.png"] → {"left": "left.png"}. Raises BadInput."""
     found = {}
     for text in options or []:
@@ -36,17 +36,17 @@ def pairs(options: list[str] | None, example: str) -> dict[str, str]:
     return found
 
 
-def named(options: list[str] | None) -> dict[str, bool | int | float | str]:
+def parse_named_values(options: list[str] | None) -> dict[str, bool | int | float | str]:
     """["order=2", "exact=true", "solver=heun"] → {"order": 2, "exact": True, "solver": "heun"}.
     Raises BadInput."""
-    found: dict[str, Any] = pairs(options, "order=2")
+    found: dict[str, Any] = parse_pairs(options, "order=2")
     for name, value in found.items():
         with suppress(ValueError):
             found[name] = json.loads(value.lower() if value.lower() in ("true", "false") else value)
     return found
 
 
-def sides(size: str | None) -> dict[str, int]:
+def parse_size(size: str | None) -> dict[str, int]:
     """ "128" or "192x128" → width and height. Raises BadInput."""
     if size is None:
         return {}

@@ -51,9 +51,9 @@ class Noise:
             self.draw()
         )  # always drawn, else the first step's noise would repeat the starting latents
         if variation_seeds is not None or variation_strength:
-            from fromnoise.diffusion.variation import varied
+            from fromnoise.diffusion.variation import vary
 
-            self.initial = varied(self.initial, rng, variation_seeds, variation_strength, blend)
+            self.initial = vary(self.initial, rng, variation_seeds, variation_strength, blend)
         if eta_noise_seed_delta:
             self.streams = [stream(rng, s) for s in later]
 

@@ -51,7 +51,7 @@ def find(name: str) -> Callable[[float, Tensor, Tensor], Tensor]:
     return BLENDS[name]
 
 
-def varied(
+def vary(
     initial: Tensor, rng: str, seeds: Sequence[int] | None, strength: float, blend: str
 ) -> Tensor:
     """blend(strength, the noise that each image starts from, the first noise of its variation

@@ -14,7 +14,7 @@ from fromnoise.data.source import Sample, Source
 from fromnoise.diffusion.samplers.base import drive
 from fromnoise.evaluate.judge import Judge
 from fromnoise.evaluate.reconstruction import to_pictures
-from fromnoise.pipeline.generate import answering, start
+from fromnoise.pipeline.generate import build_denoiser, start_sampler
 from fromnoise.pipeline.request import GenerationRequest
 
 SEEDS = 7_000_000_000  # captions (and seeds of the pictures) for this measurement and nothing else
@@ -220,8 +220,8 @@ def drawer(engine: Engine, **settings) -> Draw:
     model, request = engine.model, request_of(engine, **settings)
 
     def draw(prompts: list[str], seeds: list[int]) -> np.ndarray:
-        answer, _ = answering(model, engine.unet, request, prompts, engine.guide)
-        return to_pictures(model.vae, drive(start(model, request, seeds)[1], answer))
+        answer, _ = build_denoiser(model, engine.unet, request, prompts, engine.guide)
+        return to_pictures(model.vae, drive(start_sampler(model, request, seeds)[1], answer))
 
     return draw
 

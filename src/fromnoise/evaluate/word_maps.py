@@ -13,7 +13,7 @@ from fromnoise.api import Engine
 from fromnoise.data.loader import to_tensor
 from fromnoise.data.source import Sample, Source
 from fromnoise.diffusion.samplers.base import Query
-from fromnoise.pipeline.generate import answering
+from fromnoise.pipeline.generate import build_denoiser
 from fromnoise.pipeline.inside.trace import END, START, Trace, Word
 from fromnoise.pipeline.request import GenerationRequest
 
@@ -104,7 +104,7 @@ def evaluate(
             .cpu()
         )
         noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(at % 2**32))
-        answer, _ = answering(model, engine.unet, request, [sample.caption], None, trace.look)
+        answer, _ = build_denoiser(model, engine.unet, request, [sample.caption], None, trace.look)
         answer(Query(x0 + sigma * noise, sigma, 0))
         row = []
         for phrase, mask, level in zip(

@@ -17,7 +17,7 @@ from fromnoise.runtime.prepare import Prepared, Step
 Look = Callable[[Query, tuple[int, ...], Tensor, Tensor | None, dict[str, Tensor]], None]
 
 
-def denoiser(
+def make_denoiser(
     unet: Prepared,
     schedule: NoiseSchedule,
     prediction: str,

@@ -19,8 +19,8 @@ from fromnoise.diffusion.spacing import sigmas as spaced
 from fromnoise.errors import BadInput
 from fromnoise.latent_diffusion import LatentDiffusion
 from fromnoise.models.unet import Conditioning
-from fromnoise.pipeline.conditioning.encode import encode
-from fromnoise.pipeline.denoiser import denoiser
+from fromnoise.pipeline.conditioning.encode import encode_texts
+from fromnoise.pipeline.denoiser import make_denoiser
 from fromnoise.pipeline.images import decode_latents
 from fromnoise.pipeline.provenance.write import write_infotext
 from fromnoise.pipeline.request import GenerationRequest
@@ -45,7 +45,7 @@ class Step:
     notes: tuple[str, ...] = ()  # what whoever asked should know, of the run as a whole
 
 
-def levels(
+def prepare_noise(
     model: LatentDiffusion, request: GenerationRequest, seeds: list[int], strength: float = 1.0
 ) -> tuple[Tensor, "Noise | BrownianNoise"]:
     """(noise levels of a resolved request, the noise of as many pictures as there are seeds, in
@@ -86,7 +86,7 @@ def levels(
     )
 
 
-def start(
+def start_sampler(
     model: LatentDiffusion,
     request: GenerationRequest,
     seeds: list[int],
@@ -96,7 +96,7 @@ def start(
     """(noise levels of a resolved request, its sampler ready to be asked), for as many pictures as
     there are seeds; latents: unit noise to start from, (C, h, w) or (pictures, C, h, w), instead of
     the seeds' own, or of it `mixed`."""
-    sigmas, noise = levels(model, request, seeds)
+    sigmas, noise = prepare_noise(model, request, seeds)
     noise = mixed(noise) if mixed else noise
     shape = noise.initial.shape
     if latents is None:
@@ -121,7 +121,7 @@ def start(
     return sigmas, samplers.load(request.sampler or "")(x, sigmas, noise, **request.options)
 
 
-def answering(
+def build_denoiser(
     model: LatentDiffusion,
     unet: Prepared,
     request: GenerationRequest,
@@ -134,11 +134,11 @@ def answering(
     pictures, or one each; look: see pipeline.trace; first: the steps of an earlier pass that this
     one goes on from, see grammar."""
     if request.tiling != "none":
-        from fromnoise.runtime.tiling import tiled
+        from fromnoise.runtime.tiling import tile
 
         unet, guide = (
-            tiled(unet, request.tiling),
-            None if guide is None else tiled(guide, request.tiling),
+            tile(unet, request.tiling),
+            None if guide is None else tile(guide, request.tiling),
         )
     always, distilled = (
         samplers.find(request.sampler or "").uncond,
@@ -152,12 +152,14 @@ def answering(
     # at 1 the negative prompt has no weight: half the work, unless the sampler itself steers by it
     two = not distilled and (request.cfg != 1 or always)
     texts = [*prompts, request.negative_prompt] if two else prompts
-    conditioning, dropped = encode(model, texts)
+    conditioning, dropped = encode_texts(model, texts)
     special = request.dialect != "a1111" or request.clip_skip > 1 or request.masks
     if special or any(dropped) or any(map(SYNTAX.search, texts)):
-        from fromnoise.pipeline.conditioning.compose import composed  # only for more than words
+        from fromnoise.pipeline.conditioning.compose import (
+            build_composed_denoiser,  # only for more than words
+        )
 
-        return composed(model, unet, request, prompts, guide, look, first)
+        return build_composed_denoiser(model, unet, request, prompts, guide, look, first)
     context, guidance = conditioning.context, request.guidance
     prompt, negative = (
         Conditioning(context[: len(prompts)]),
@@ -169,12 +171,12 @@ def answering(
             Guidance(),
         )
     seen = look and partial(look, prompts)
-    return denoiser(
+    return make_denoiser(
         unet, model.schedule, model.prediction, prompt, negative, guidance, always, guide, seen
     ), []
 
 
-def steps(
+def run_steps(
     model: LatentDiffusion,
     unet: Prepared,
     request: GenerationRequest,
@@ -190,15 +192,17 @@ def steps(
     seeds'. Raises BadInput or UnknownName before the first step."""
     request = request.resolved(model)
     if model.unet.config.in_channels > model.unet.config.out_channels:
-        from fromnoise.pipeline.conditioning.inpainting import shown  # only for models made for it
+        from fromnoise.pipeline.conditioning.inpainting import (
+            add_inpainting_channels,  # only for models made for it
+        )
 
-        unet, guide = shown(model, request, unet, guide)
-    sigmas, sampling = start(model, request, request.seeds(), latents)
-    answer, notes = answering(model, unet, request, [request.prompt], guide, look)
-    yield from run(model, request, sigmas, sampling, answer, notes)
+        unet, guide = add_inpainting_channels(model, request, unet, guide)
+    sigmas, sampling = start_sampler(model, request, request.seeds(), latents)
+    answer, notes = build_denoiser(model, unet, request, [request.prompt], guide, look)
+    yield from run_sampler(model, request, sigmas, sampling, answer, notes)
 
 
-def run(
+def run_sampler(
     model: LatentDiffusion,
     request: GenerationRequest,
     sigmas: Tensor,
@@ -267,7 +271,7 @@ def generate(
     every step."""
     request = request.resolved(model)
     last = None
-    for last in steps(model, unet, request, latents, guide, look):
+    for last in run_steps(model, unet, request, latents, guide, look):
         if watch is not None:
             watch(last)
     assert last is not None  # there is at least one step

@@ -16,9 +16,9 @@ def decode_latents(vae: VAE, latents: Tensor, tiling: str = "none") -> list[Imag
     would have alone."""
     device, to_image = next(vae.parameters()).device, vae.to_image
     if tiling != "none":
-        from fromnoise.runtime.tiling import circular  # only where it is asked for
+        from fromnoise.runtime.tiling import make_circular  # only where it is asked for
 
-        to_image = circular(to_image, tiling)
+        to_image = make_circular(to_image, tiling)
     return [to_picture(to_image(one.to(device))[0]) for one in latents.split(1)]
 
 
@@ -48,9 +48,9 @@ def encode_tensor(model: LatentDiffusion, image: Tensor, tiling: str = "none") -
     autoencoder sees, so that nothing is drawn by lot."""
     parameter, to_latents = next(model.vae.parameters()), model.vae.to_latents
     if tiling != "none":
-        from fromnoise.runtime.tiling import circular  # only where it is asked for
+        from fromnoise.runtime.tiling import make_circular  # only where it is asked for
 
-        to_latents = circular(to_latents, tiling)
+        to_latents = make_circular(to_latents, tiling)
     return to_latents(image.to(parameter.device, parameter.dtype)).float().cpu()
 
 

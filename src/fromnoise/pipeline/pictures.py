@@ -14,7 +14,7 @@ PIXELS = 50_000_000  # 200 MB as RGBA
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 
 
-def opened(source: Path | str | BinaryIO | Image.Image) -> Image.Image:
+def open_picture(source: Path | str | BinaryIO | Image.Image) -> Image.Image:
     """The picture, whole, turned as its EXIF says; of an animation the first frame. Raises
     NotFound, and BadInput for what is no picture, is cut off, has no pixels, or more than PIXELS
     (which is known before they are decoded)."""
@@ -56,9 +56,9 @@ def _eight_bits(picture: Image.Image) -> Image.Image:
     return picture
 
 
-def rgb(source: Path | str | BinaryIO | Image.Image) -> Image.Image:
+def read_rgb(source: Path | str | BinaryIO | Image.Image) -> Image.Image:
     """A picture in RGB; what is transparent becomes white. Raises as `opened`."""
-    picture = _eight_bits(opened(source))
+    picture = _eight_bits(open_picture(source))
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert(
@@ -67,21 +67,21 @@ def rgb(source: Path | str | BinaryIO | Image.Image) -> Image.Image:
     return picture.convert("RGB")
 
 
-def grey(source: Path | str | BinaryIO | Image.Image) -> Image.Image:
+def read_grey(source: Path | str | BinaryIO | Image.Image) -> Image.Image:
     """How bright a picture is (mode "L"); what is transparent is white. Raises as `opened`."""
-    return rgb(source).convert("L")
+    return read_rgb(source).convert("L")
 
 
-def digest(picture: Image.Image) -> str:
+def hash_pixels(picture: Image.Image) -> str:
     """The start of its pixels' SHA-256, by which a replay knows that it is given the same
     picture."""
     return hashlib.sha256(picture.tobytes()).hexdigest()[:10]
 
 
-def mask(source: Path | str | BinaryIO | Image.Image) -> Image.Image:
+def read_mask(source: Path | str | BinaryIO | Image.Image) -> Image.Image:
     """A mask in black and white (mode "L", 0 or 255): white, at least half bright, is painted.
     Raises as `opened`, and BadInput for one without white."""
-    found = grey(source).point([0] * 128 + [255] * 128)
+    found = read_grey(source).point([0] * 128 + [255] * 128)
     if not found.getbbox():
         raise BadInput(
             "the mask has no white in it, so there is nothing to paint",

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from fromnoise.errors import BadInput, FromnoiseError
 from fromnoise.latent_diffusion import LatentDiffusion
-from fromnoise.pipeline.generate import answering, start
+from fromnoise.pipeline.generate import build_denoiser, start_sampler
 from fromnoise.pipeline.request import GenerationRequest
 from fromnoise.runtime.prepare import Prepared
 
@@ -15,7 +15,7 @@ Item = TypeVar("Item")
 Made = TypeVar("Made")
 
 
-def each(named: Iterable[tuple[str, Item]], make: Callable[[Item], Made]) -> list[Made]:
+def check_each(named: Iterable[tuple[str, Item]], make: Callable[[Item], Made]) -> list[Made]:
     """`make` of every item. Raises one BadInput with the names of all for which it raises one, and
     why."""
     made, faults = [], dict[str, tuple[FromnoiseError, list[str]]]()  # equal errors are told once
@@ -39,12 +39,12 @@ def _list(items: list[str], between: str) -> str:
     return between.join([*items[:SHOWN], *more])
 
 
-def drawable(
+def check_drawable(
     model: LatentDiffusion, unet: Prepared, request: GenerationRequest, guide: Prepared | None
 ) -> GenerationRequest:
     """The request resolved, after everything that a run does before its first step. Raises what
     that raises."""
     request = request.resolved(model)
-    start(model, request, request.seeds())
-    answering(model, unet, request, [request.prompt], guide)
+    start_sampler(model, request, request.seeds())
+    build_denoiser(model, unet, request, [request.prompt], guide)
     return request

@@ -79,8 +79,8 @@ def replay(
             f"{path} is a sheet of many pictures ({info.fields['Script']})",
             "replay one of its cells: fromnoise grid … --cells FOLDER keeps them",
         )
-    given, unused = infotext_fields.request(info)
-    if masks := regions.replayed(path, info.fields, masks):
+    given, unused = infotext_fields.to_request(info)
+    if masks := regions.check_replayed_masks(path, info.fields, masks):
         given, unused = (
             given | {"masks": masks},
             {key: why for key, why in unused.items() if key != "Masks"},
@@ -98,13 +98,13 @@ def replay(
     )
     with _threads(threads):
         source, painted, second = _sources(path, info.fields, image=image, mask=mask, image2=image2)
-        if more := infotext_fields.hires(info):
+        if more := infotext_fields.to_hires(info):
             own = methods.get("Hires upscaler")
             own = own if isinstance(own, Upscaler) else None
             picture = hires(model, unet, HiresRequest.of(**given | more), own)[0]
             said = {*infotext_fields.HIRES, "Hires resize", "Hires upscaler hash"}
             unused = {key: why for key, why in unused.items() if key not in said}
-        elif more := infotext_fields.blend(info):
+        elif more := infotext_fields.to_blend(info):
             from fromnoise.pipeline.seeing.blend import BlendRequest, blend
 
             if source is None or second is None:
@@ -118,7 +118,7 @@ def replay(
                 for key, why in unused.items()
                 if key not in (*infotext_fields.BLENDS, *OTHER)
             }
-        elif more := infotext_fields.edit(info):
+        elif more := infotext_fields.to_edit(info):
             if source is None:
                 raise BadInput(
                     f"{path} is an edit and does not say of what",
@@ -131,7 +131,7 @@ def replay(
                 if key not in (*infotext_fields.EDITS, *OTHER)
             }
         elif "Film" in info.fields:
-            picture = film.again(model, unet, given, info.fields["Film"])
+            picture = film.redraw_frame(model, unet, given, info.fields["Film"])
             unused = {key: why for key, why in unused.items() if key != "Film"}
         else:
             picture = generate(model, unet, GenerationRequest.of(**given))[0]
@@ -217,12 +217,14 @@ def _enlarged(
     """What `fromnoise upscale` makes of a picture. Raises BadInput for a size that is none."""
     by, to = fields.get("Postprocess upscale by"), fields.get("Postprocess upscale to", "")
     try:
-        width, height = upscale.larger(picture.size, float(by)) if by else map(int, to.split("x"))
+        width, height = (
+            upscale.scale_size(picture.size, float(by)) if by else map(int, to.split("x"))
+        )
     except ValueError:
         raise BadInput(
             f"it was enlarged by {by!r} or to {to!r}, which cannot be read", "correct its text"
         ) from None
-    return upscale.upscaled(picture, (width, height), method)
+    return upscale.upscale_picture(picture, (width, height), method)
 
 
 def _sources(
@@ -232,7 +234,7 @@ def _sources(
     none, are given."""
     found: list[Image.Image | None] = []
     for name, source in given.items():
-        read = pictures.mask if name == "mask" else pictures.rgb
+        read = pictures.read_mask if name == "mask" else pictures.read_rgb
         key = {"image": "Image hash", "mask": "Mask hash", "image2": "Second image hash"}[name]
         if key in fields and source is None:
             raise BadInput(
@@ -244,7 +246,7 @@ def _sources(
             )
             raise BadInput(f"{path} was {without}", f"leave out --{name}")
         picture = None if source is None else read(source)
-        if picture is not None and (now := pictures.digest(picture)) != fields[key]:
+        if picture is not None and (now := pictures.hash_pixels(picture)) != fields[key]:
             raise BadInput(
                 f"{source} is not the {name} that {path} was made from (hash {now}, then {fields[key]})",
                 "give the very same pixels",

@@ -133,12 +133,12 @@ class Prompt:
 
         def said(nodes: Nodes) -> tuple[Chunk | Break, ...]:
             chunks = tuple(picked(nodes))  # only A1111 has what to pick, and so what meets only now
-            return (merged(chunks, "") if self.dialect == "a1111" else chunks) or (Chunk(""),)
+            return (merge_chunks(chunks, "") if self.dialect == "a1111" else chunks) or (Chunk(""),)
 
         return tuple(Resolved(said(part.nodes), part.weight, part.regions) for part in self.parts)
 
 
-def merged(nodes: Iterable[N], glue: str) -> tuple[N | Chunk, ...]:
+def merge_chunks(nodes: Iterable[N], glue: str) -> tuple[N | Chunk, ...]:
     """Neighbouring chunks of one weight as one, since A1111 and compel tokenize them as one; no
     empty ones."""
     found: list[N | Chunk] = []

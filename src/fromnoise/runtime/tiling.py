@@ -65,7 +65,7 @@ class Circular(TorchFunctionMode):
         return x
 
 
-def circular(call: Callable[P, R], axes: str) -> Callable[P, R]:
+def make_circular(call: Callable[P, R], axes: str) -> Callable[P, R]:
     """The function, each call of it within `Circular`; axes: "x", "y", "both", or "none", which is
     the function."""
     if axes == "none":
@@ -79,11 +79,11 @@ def circular(call: Callable[P, R], axes: str) -> Callable[P, R]:
     return called
 
 
-def tiled(unet: Prepared, axes: str) -> Prepared:
+def tile(unet: Prepared, axes: str) -> Prepared:
     """The same network, whose steps run within `Circular`."""
 
     def bind(conditioning: Conditioning) -> Step:
-        return circular(unet.bind(conditioning), axes)
+        return make_circular(unet.bind(conditioning), axes)
 
     other = copy(unet)
     other.bind = bind

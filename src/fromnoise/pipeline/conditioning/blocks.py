@@ -21,7 +21,7 @@ Look = Callable[
 Block = list[tuple[int, float]]  # token ids and their weights, without start, end and padding
 
 
-def blocks(
+def split_blocks(
     words: Tokenizer, chunks: Sequence[Chunk | Break], dialect: str = "a1111"
 ) -> list[Block]:
     """The tokens of a prompt of any length, in blocks of what the text encoder reads at once (CLIP:

@@ -20,11 +20,11 @@ from fromnoise.errors import BadInput
 from fromnoise.latent_diffusion import LatentDiffusion
 from fromnoise.models.unet import Conditioning
 from fromnoise.pipeline.conditioning import regions
-from fromnoise.pipeline.conditioning.blocks import Look, Texts, blocks
+from fromnoise.pipeline.conditioning.blocks import Look, Texts, split_blocks
 from fromnoise.pipeline.conditioning.encode import alike
-from fromnoise.pipeline.conditioning.regions import place
-from fromnoise.pipeline.conditioning.weights import context, filled_up, joint
-from fromnoise.pipeline.denoiser import denoiser
+from fromnoise.pipeline.conditioning.regions import place_regions
+from fromnoise.pipeline.conditioning.weights import encode_weighted, join_texts, pad_with_empty
+from fromnoise.pipeline.denoiser import make_denoiser
 from fromnoise.pipeline.request import GenerationRequest
 from fromnoise.prompt.grammar import parse
 from fromnoise.prompt.tree import Mask, Prompt
@@ -96,7 +96,7 @@ def complete(weights: Sequence[Tensor | float]) -> bool:
     return bool((whole > 0).all()) if isinstance(whole, Tensor) else whole == 1
 
 
-def composed(
+def build_composed_denoiser(
     model: LatentDiffusion,
     unet: Prepared,
     request: GenerationRequest,
@@ -163,7 +163,7 @@ def _of_one(
         ] = None
     factor = model.vae.config.factor
     side = (request.height or model.size) // factor, (request.width or model.size) // factor
-    masks = regions.covers(request.masks, *side, notes) if request.masks else {}
+    masks = regions.read_region_masks(request.masks, *side, notes) if request.masks else {}
     parts = [part for one in prompts for part in one.parts]
     used = [region.name for part in parts for region in part.regions if isinstance(region, Mask)]
     for name in masks:
@@ -176,7 +176,9 @@ def _of_one(
     compel = request.dialect == "compel"
 
     def level(both: list[Tensor]) -> Sequence[Tensor]:
-        return (filled_up(both, states((((), 1.0),), False)) if compel else alike(both)).split(1)
+        return (pad_with_empty(both, states((((), 1.0),), False)) if compel else alike(both)).split(
+            1
+        )
 
     @cache
     def states(texts: Texts | Way, blend: bool) -> Tensor:
@@ -188,8 +190,8 @@ def _of_one(
                 else slerp(texts.share, start, end)
             )
         if compel:
-            return joint(model, texts, blend, request.clip_skip)
-        return context(model, texts[0][0], request.dialect, request.clip_skip)
+            return join_texts(model, texts, blend, request.clip_skip)
+        return encode_weighted(model, texts[0][0], request.dialect, request.clip_skip)
 
     @cache
     def asker(texts: Texts | Way, against: Texts | None) -> Callable[[Query], Answer]:
@@ -202,7 +204,7 @@ def _of_one(
             Conditioning(shown, guidance=distilled),
             None if against is None else guide,
         )
-        return denoiser(
+        return make_denoiser(
             unet,
             model.schedule,
             model.prediction,
@@ -218,7 +220,7 @@ def _of_one(
         now = prompt.at(step, total, first)
         if compel:
             return [tuple((part.chunks, part.weight) for part in now)], [1.0]
-        weights = [part.weight * place(part.regions, *side, factor, masks) for part in now]
+        weights = [part.weight * place_regions(part.regions, *side, factor, masks) for part in now]
         return [((part.chunks, 1.0),) for part in now], weights
 
     @cache
@@ -237,7 +239,7 @@ def _of_one(
 
     for name, which in (*(("prompt", one) for one in prompts), ("negative prompt", negative)):
         for resolved in which.at(0, steps, first):
-            found = blocks(model.tokenizer, resolved.chunks, which.dialect)
+            found = split_blocks(model.tokenizer, resolved.chunks, which.dialect)
             if len(found) > 1:
                 count, room = sum(map(len, found)), model.tokenizer.max_length - 2
                 notes[f"the {name} has {count} tokens, read in {len(found)} blocks of {room}"] = (

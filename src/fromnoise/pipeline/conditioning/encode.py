@@ -10,7 +10,7 @@ from fromnoise.models.unet import Conditioning
 
 
 @torch.inference_mode()
-def encode(model: LatentDiffusion, texts: list[str]) -> tuple[Conditioning, list[str]]:
+def encode_texts(model: LatentDiffusion, texts: list[str]) -> tuple[Conditioning, list[str]]:
     """Texts → (their Conditioning, context (B, N, dim) in fp32; of each text the end that did not
     fit, or "").
 

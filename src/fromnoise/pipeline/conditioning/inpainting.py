@@ -18,7 +18,7 @@ from fromnoise.runtime.prepare import Prepared, Step
 
 
 @torch.inference_mode()
-def shown(
+def add_inpainting_channels(
     model: LatentDiffusion,
     request: GenerationRequest,
     unet: Prepared,

@@ -16,7 +16,7 @@ from fromnoise.pipeline import pictures
 from fromnoise.prompt.tree import Box, Mask
 
 
-def covers(
+def read_region_masks(
     masks: Mapping[str, Path], height: int, width: int, notes: dict[str, None]
 ) -> dict[str, Tensor]:
     """Name → weights in [0, 1], (1, 1, height, width) of latents: white is 1, grey between, each
@@ -24,7 +24,7 @@ def covers(
     changes its shape). Raises NotFound and BadInput."""
     found = {}
     for name, path in masks.items():
-        picture = pictures.grey(path)
+        picture = pictures.read_grey(path)
         if not picture.getbbox():
             raise BadInput(
                 f"the mask {name!r} is black, so its part would hold nowhere",
@@ -39,12 +39,18 @@ def covers(
     return found
 
 
-def described(masks: Mapping[str, Path]) -> dict[str, str | None]:
+def describe_masks(masks: Mapping[str, Path]) -> dict[str, str | None]:
     """What the file says of the masks that it was drawn with: their names and hashes."""
-    return {"Masks": json.dumps({k: pictures.digest(pictures.grey(v)) for k, v in masks.items()})}
+    return {
+        "Masks": json.dumps(
+            {k: pictures.hash_pixels(pictures.read_grey(v)) for k, v in masks.items()}
+        )
+    }
 
 
-def replayed(path: Path, fields: Mapping[str, str], masks: Mapping[str, Path]) -> dict[str, Path]:
+def check_replayed_masks(
+    path: Path, fields: Mapping[str, str], masks: Mapping[str, Path]
+) -> dict[str, Path]:
     """The masks for drawing the picture at `path`, which says these fields, again. Raises BadInput
     where others, more or fewer are given than it was drawn with."""
     try:
@@ -62,7 +68,7 @@ def replayed(path: Path, fields: Mapping[str, str], masks: Mapping[str, Path]) -
             f"{path} was drawn without a mask called {', '.join(sorted(more))}", "leave it out"
         )
     for name, source in masks.items():
-        if (now := pictures.digest(pictures.grey(source))) != then[name]:
+        if (now := pictures.hash_pixels(pictures.read_grey(source))) != then[name]:
             raise BadInput(
                 f"{source} is not the mask {name!r} of {path} (hash {now}, then {then[name]})",
                 "give the very same pixels",
@@ -70,7 +76,7 @@ def replayed(path: Path, fields: Mapping[str, str], masks: Mapping[str, Path]) -
     return dict(masks)
 
 
-def place(
+def place_regions(
     regions: Sequence[Box | Mask],
     height: int,
     width: int,

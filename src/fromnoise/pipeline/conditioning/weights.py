@@ -8,13 +8,13 @@ from torch import Tensor
 
 from fromnoise.errors import BadInput
 from fromnoise.latent_diffusion import LatentDiffusion
-from fromnoise.pipeline.conditioning.blocks import Block, Chunks, Texts, blocks
+from fromnoise.pipeline.conditioning.blocks import Block, Chunks, Texts, split_blocks
 from fromnoise.pipeline.conditioning.encode import alike
 from fromnoise.prompt.tree import Break, Chunk
 
 
 @torch.inference_mode()
-def context(
+def encode_weighted(
     model: LatentDiffusion,
     chunks: Chunks,
     dialect: str = "a1111",
@@ -67,7 +67,7 @@ def context(
         return new * (mean / new.mean()) if new.mean() else new
 
     def whole(some: Sequence[Chunk | Break]) -> Tensor:
-        return torch.cat([weighted(block) for block in blocks(words, some, dialect)], 1)
+        return torch.cat([weighted(block) for block in split_blocks(words, some, dialect)], 1)
 
     if dialect != "compel":
         return whole(chunks)
@@ -79,13 +79,13 @@ def context(
     total = 1 + sum(shares.values())
     if remove:
         found = alike([whole(chunks), *(whole(chunks[:i] + chunks[i + 1 :]) for i in shares)])
-        return sum_of(found, [share / total for share in (1.0, *shares.values())])
+        return weighted_sum(found, [share / total for share in (1.0, *shares.values())])
     numbered = [
         Chunk(c.text, i) if isinstance(c, Chunk) else c for i, c in enumerate(chunks)
     ]  # a token's chunk
     done: list[Tensor] = []
     for block, of in zip(
-        blocks(words, chunks, dialect), blocks(words, numbered, dialect), strict=True
+        split_blocks(words, chunks, dialect), split_blocks(words, numbered, dialect), strict=True
     ):
         inside = {owner for _, owner in of}
         here = {
@@ -94,33 +94,33 @@ def context(
         found = [weighted(block), *(weighted(block, [owner == i for _, owner in of]) for i in here)]
         rest = total - sum(here.values())
         done.append(
-            sum_of(torch.cat(found), [share / total for share in (rest, *here.values())])
+            weighted_sum(torch.cat(found), [share / total for share in (rest, *here.values())])
             if here
             else found[0]
         )
     return torch.cat(done, 1)
 
 
-def joint(model: LatentDiffusion, texts: Texts, blend: bool, clip_skip: int = 1) -> Tensor:
+def join_texts(model: LatentDiffusion, texts: Texts, blend: bool, clip_skip: int = 1) -> Tensor:
     """(1, N, dim): what compel makes of its parts. By .blend they are added, by weight; by .and
     they are put one behind the other, each moved away from what the empty prompt has in its place,
     by its weight."""
     found, weights = (
-        [context(model, chunks, "compel", clip_skip) for chunks, _ in texts],
+        [encode_weighted(model, chunks, "compel", clip_skip) for chunks, _ in texts],
         [w for _, w in texts],
     )
     if weights == [1.0]:
         return found[0]
-    empty = context(model, (), "compel", clip_skip)
+    empty = encode_weighted(model, (), "compel", clip_skip)
     if blend:
-        return sum_of(filled_up(found, empty), weights)
+        return weighted_sum(pad_with_empty(found, empty), weights)
     bases = [empty.repeat(1, z.shape[1] // empty.shape[1], 1) for z in found]
     return torch.cat(
         [torch.lerp(base, z, w) for base, z, w in zip(bases, found, weights, strict=True)], 1
     )
 
 
-def filled_up(states: Sequence[Tensor], empty: Tensor) -> Tensor:
+def pad_with_empty(states: Sequence[Tensor], empty: Tensor) -> Tensor:
     """States (1, N, dim) of unequal N, the shorter ones with the empty prompt's behind them, as
     compel makes them equal: (B, N, dim)."""
     longest = max(z.shape[1] for z in states)
@@ -132,7 +132,7 @@ def filled_up(states: Sequence[Tensor], empty: Tensor) -> Tensor:
     )
 
 
-def sum_of(states: Tensor, weights: Sequence[float]) -> Tensor:
+def weighted_sum(states: Tensor, weights: Sequence[float]) -> Tensor:
     """Σ weights[i]·states[i], (N, dim) each: (1, N, dim)."""
     return (states * torch.tensor(weights, device=states.device)[:, None, None]).sum(
         0, keepdim=True

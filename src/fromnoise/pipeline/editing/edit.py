@@ -12,10 +12,10 @@ from fromnoise.diffusion.samplers.base import Answer, Query
 from fromnoise.errors import BadInput
 from fromnoise.latent_diffusion import LatentDiffusion
 from fromnoise.pipeline import pictures
-from fromnoise.pipeline.editing.redraw import redrawn
+from fromnoise.pipeline.editing.redraw import redraw
 from fromnoise.pipeline.editing.request import EditRequest
-from fromnoise.pipeline.editing.seam import freedom, matched
-from fromnoise.pipeline.generate import Step, answering, levels
+from fromnoise.pipeline.editing.seam import match_seam, measure_freedom
+from fromnoise.pipeline.generate import Step, build_denoiser, prepare_noise
 from fromnoise.pipeline.images import decode_latents, encode_picture
 from fromnoise.pipeline.provenance.write import format_number, write_infotext
 from fromnoise.runtime.prepare import Prepared
@@ -35,7 +35,7 @@ class Canvas:
     work_mask: Image.Image | None
 
 
-def resized(
+def resize(
     picture: Image.Image, size: tuple[int, int], how: str, method=Image.Resampling.LANCZOS
 ) -> Image.Image:
     """To `size` (width, height): "stretch", "crop" (the middle of what covers it) or "fill" (whole,
@@ -63,7 +63,7 @@ def resized(
     return Image.fromarray(np.pad(pixels, pad, "edge"))
 
 
-def canvas(
+def make_canvas(
     model: LatentDiffusion, request: EditRequest, image: Image.Image, mask: Image.Image | None
 ) -> Canvas:
     """Image (RGB) and mask ("L") at the sizes that the request asks for, then extended as it asks.
@@ -76,12 +76,12 @@ def canvas(
     whole = image
     if not request.only_masked:
         size = _size(request, image)
-        whole, nearest = resized(image, size, request.resize), Image.Resampling.NEAREST
-        mask = None if mask is None else resized(mask, size, request.resize, nearest)
+        whole, nearest = resize(image, size, request.resize), Image.Resampling.NEAREST
+        mask = None if mask is None else resize(mask, size, request.resize, nearest)
     if any(request.extends):
-        from fromnoise.pipeline.editing.outpaint import extended  # only where it is asked for
+        from fromnoise.pipeline.editing.outpaint import extend  # only where it is asked for
 
-        whole, mask = extended(whole, mask, request, model.multiple)
+        whole, mask = extend(whole, mask, request, model.multiple)
     area, size = (0, 0, *whole.size), whole.size
     if request.only_masked:
         if mask is None:
@@ -98,7 +98,7 @@ def canvas(
     assert work is not None
     if work_mask is not None:
         work_mask = work_mask.resize((wide, high), Image.Resampling.NEAREST)
-    return Canvas(whole, area, resized(work, (wide, high), "stretch"), mask, work_mask)
+    return Canvas(whole, area, resize(work, (wide, high), "stretch"), mask, work_mask)
 
 
 def _size(request: EditRequest, image: Image.Image) -> tuple[int, int]:
@@ -123,7 +123,7 @@ def _around(mask: Image.Image, padding: int, ratio: float) -> tuple[int, int, in
     return sides[0][0], sides[1][0], sides[0][1], sides[1][1]
 
 
-def filled(image: Image.Image, mask: Image.Image) -> Image.Image:
+def fill_mask(image: Image.Image, mask: Image.Image) -> Image.Image:
     """The mask's inside in the colours around it: averages of what is outside, over cells that are
     smaller and smaller, each as far as it reaches."""
     pixels, outside = np.asarray(image, np.float32), (np.asarray(mask) == 0).astype(np.float32)
@@ -162,31 +162,33 @@ def edit(
     within a latent. At the end what is not masked is put back pixel by pixel: its bytes are the
     picture's (or, where the request resizes it, the resized picture's). mask: white is drawn. Any
     pictures that `pictures.rgb` and `pictures.mask` take. Raises BadInput, UnknownName."""
-    image, mask = pictures.rgb(image), None if mask is None else pictures.mask(mask)
-    on = canvas(model, request, image, mask)
+    image, mask = pictures.read_rgb(image), None if mask is None else pictures.read_mask(mask)
+    on = make_canvas(model, request, image, mask)
     drawn = request.model_copy(update={"width": on.work.width, "height": on.work.height}).resolved(
         model
     )
     seeds = drawn.seeds()
-    sigmas, noise = levels(model, drawn, seeds, drawn.strength)
-    work = filled(on.work, on.work_mask) if on.work_mask and drawn.content == "fill" else on.work
+    sigmas, noise = prepare_noise(model, drawn, seeds, drawn.strength)
+    work = fill_mask(on.work, on.work_mask) if on.work_mask and drawn.content == "fill" else on.work
     kept = encode_picture(model, on.work, drawn.tiling)  # (1, C, h, w)
     begun = kept if work is on.work else encode_picture(model, work, drawn.tiling)
     free = None  # how far the latents may change: (1, 1, h, w)
     if on.work_mask is not None:
-        free = freedom(on.work_mask, model.vae.config.factor)
+        free = measure_freedom(on.work_mask, model.vae.config.factor)
         if drawn.content == "noise":
             begun = torch.lerp(begun, noise.initial, free)
     if model.unet.config.in_channels > model.unet.config.out_channels:
-        from fromnoise.pipeline.conditioning.inpainting import shown  # only for models made for it
+        from fromnoise.pipeline.conditioning.inpainting import (
+            add_inpainting_channels,  # only for models made for it
+        )
 
-        unet, guide = shown(
+        unet, guide = add_inpainting_channels(
             model, drawn, unet, guide, on.work if on.work_mask else None, on.work_mask
         )
         free = None  # they have learnt to keep what they see
     # times in the prompt are shares of the run that is left
     left = drawn.model_copy(update={"steps": len(sigmas) - 1})
-    answer, notes = answering(model, unet, left, [drawn.prompt], guide)
+    answer, notes = build_denoiser(model, unet, left, [drawn.prompt], guide)
 
     def masked(query: Query) -> Answer:
         found = answer(query)
@@ -198,29 +200,29 @@ def edit(
             None if uncond is None else torch.lerp(kept, uncond, free),
         )
 
-    last = redrawn(model, drawn, sigmas, noise, begun, masked, notes, watch)
+    last = redraw(model, drawn, sigmas, noise, begun, masked, notes, watch)
     finished = []
-    more = described(request, image, mask)
+    more = describe_edit(request, image, mask)
     for i, picture in enumerate(decode_latents(model.vae, last.x, drawn.tiling)):
-        finished.append(composited(on, picture, drawn.mask_blur))
+        finished.append(composite(on, picture, drawn.mask_blur))
         finished[-1].info["parameters"] = write_infotext(model, drawn, i, unet.plan, more)
     return finished
 
 
-def composited(on: Canvas, drawn: Image.Image, blur: float) -> Image.Image:
+def composite(on: Canvas, drawn: Image.Image, blur: float) -> Image.Image:
     """What was drawn, put where it belongs; outside of the mask the whole as it was. Inside, as far
     as the mask softened by `blur` pixels is not white, what was there before shows through."""
     left, top, right, bottom = on.area
-    drawn = resized(drawn, (right - left, bottom - top), "stretch")
+    drawn = resize(drawn, (right - left, bottom - top), "stretch")
     if on.mask is None:
         return drawn
     soft = on.mask.filter(ImageFilter.GaussianBlur(blur)) if blur else on.mask
     over = on.whole.copy()
-    over.paste(matched(drawn, on.whole.crop(on.area), on.mask.crop(on.area)), (left, top))
+    over.paste(match_seam(drawn, on.whole.crop(on.area), on.mask.crop(on.area)), (left, top))
     return Image.composite(over, on.whole, soft)
 
 
-def described(
+def describe_edit(
     request: EditRequest, image: Image.Image, mask: Image.Image | None
 ) -> dict[str, str | None]:
     """What the file says of an edit beside its request's settings, in A1111's words where it has
@@ -236,4 +238,4 @@ def described(
         if request.only_masked:
             said |= {"Inpaint area": "Only masked", "Masked area padding": str(request.padding)}
     sources = {"Image": image} if mask is None else {"Image": image, "Mask": mask}
-    return said | {f"{name} hash": pictures.digest(source) for name, source in sources.items()}
+    return said | {f"{name} hash": pictures.hash_pixels(source) for name, source in sources.items()}

@@ -8,7 +8,7 @@ from fromnoise.pipeline.editing.request import EditRequest
 from fromnoise.pipeline.pictures import PIXELS
 
 
-def extended(
+def extend(
     image: Image.Image, mask: Image.Image | None, request: EditRequest, multiple: int
 ) -> tuple[Image.Image, Image.Image]:
     """(the picture with what the request adds at its sides, its own colours drawn out there; the

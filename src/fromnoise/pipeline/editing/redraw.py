@@ -9,14 +9,14 @@ from fromnoise.diffusion import samplers
 from fromnoise.diffusion.noise import Noise
 from fromnoise.diffusion.samplers.base import Answer, Query
 from fromnoise.latent_diffusion import LatentDiffusion
-from fromnoise.pipeline.generate import Step, run
+from fromnoise.pipeline.generate import Step, run_sampler
 from fromnoise.pipeline.request import GenerationRequest
 
 if TYPE_CHECKING:
     from fromnoise.diffusion.brownian import BrownianNoise
 
 
-def redrawn(
+def redraw(
     model: LatentDiffusion,
     request: GenerationRequest,
     sigmas: Tensor,
@@ -30,7 +30,7 @@ def redrawn(
     count, C, h, w), with noise added (SDEdit, Meng et al. 2022, eq. 6)."""
     x, last = begun + noise.initial * float(sigmas[0]), None
     sampling = samplers.load(request.sampler or "")(x, sigmas, noise, **request.options)
-    for last in run(model, request, sigmas, sampling, answer, notes):
+    for last in run_sampler(model, request, sigmas, sampling, answer, notes):
         if watch is not None:
             watch(last)
     assert last is not None  # there is at least one step

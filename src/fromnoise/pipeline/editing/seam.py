@@ -12,7 +12,7 @@ ROUNDS = 64
 FINE = 8  # pixels
 
 
-def freedom(mask: Image.Image, cell: int) -> Tensor:
+def measure_freedom(mask: Image.Image, cell: int) -> Tensor:
     """How far each latent, of `cell` pixels a side, may leave the picture's own: (1, 1, h, w), 0
     without white, 1 where all is white. Between, the white share of the greatest one around, so
     that a thin stroke is free as well.
@@ -24,7 +24,7 @@ def freedom(mask: Image.Image, cell: int) -> Tensor:
     return share / F.max_pool2d(share, 3, 1, 1).clamp(min=1e-9)
 
 
-def matched(drawn: Image.Image, picture: Image.Image, mask: Image.Image) -> Image.Image:
+def match_seam(drawn: Image.Image, picture: Image.Image, mask: Image.Image) -> Image.Image:
     """The picture outside of the mask; inside what was drawn, plus the difference that they have at
     the edge, as it spreads inwards and fades: seamless cloning (Pérez et al. 2003 "Poisson image
     editing", eq. 4) stopped early, so that it reaches no farther than an edge is seen. Fine

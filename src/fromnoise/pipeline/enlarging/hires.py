@@ -11,10 +11,10 @@ from torch import Tensor
 from fromnoise.diffusion import samplers, spacing
 from fromnoise.errors import BadInput
 from fromnoise.latent_diffusion import LatentDiffusion
-from fromnoise.pipeline.editing.redraw import redrawn
+from fromnoise.pipeline.editing.redraw import redraw
 from fromnoise.pipeline.enlarging import upscale
 from fromnoise.pipeline.enlarging.request import SIDE, HiresRequest
-from fromnoise.pipeline.generate import Step, answering, levels, steps
+from fromnoise.pipeline.generate import Step, build_denoiser, prepare_noise, run_steps
 from fromnoise.pipeline.images import decode_latents, encode_picture, refuse_inpainting_model
 from fromnoise.pipeline.provenance.write import format_number, write_infotext
 from fromnoise.pipeline.request import OPTIONS
@@ -62,14 +62,14 @@ def hires(
         upscale.times(here, covering(here, there), method)  # so that too many pixels are said now
     taken = second.steps or 1
     whole = second.model_copy(update={"steps": int(taken / min(first.hires_strength or 1, 0.999))})
-    sigmas, noise = levels(model, whole, second.seeds())
+    sigmas, noise = prepare_noise(model, whole, second.seeds())
     sigmas = sigmas[-taken - 1 :]
     entry = samplers.find(first.sampler or "")
     before = (first.steps or 1) * ((entry.evaluations or 1) if first.prompt_steps == "call" else 1)
-    answer, more = answering(model, unet, second, [second.prompt], guide, first=before)
+    answer, more = build_denoiser(model, unet, second, [second.prompt], guide, first=before)
     notes += more
     told, last = watch or (lambda step: None), None
-    for last in steps(model, unet, first, guide=guide):
+    for last in run_steps(model, unet, first, guide=guide):
         told(replace(last, total=last.total + len(sigmas) - 1, notes=(*last.notes, *notes)))
     assert last is not None  # there is at least one step
     begun, done = at_size(model, last.x, there, method, unet.device, first.tiling), last.total
@@ -77,9 +77,9 @@ def hires(
     def onwards(step: Step) -> None:
         told(replace(step, index=done + step.index, total=done + step.total))
 
-    last = redrawn(model, second, sigmas, noise, begun, answer, notes, onwards)
+    last = redraw(model, second, sigmas, noise, begun, answer, notes, onwards)
     finished = decode_latents(model.vae, last.x, second.tiling)
-    said = described(request, first, second, method)
+    said = describe_passes(request, first, second, method)
     for i, picture in enumerate(finished):
         picture.info["parameters"] = write_infotext(model, first, i, unet.plan, said)
     return finished
@@ -181,7 +181,7 @@ def at_size(
     width, height = (side // factor for side in size)
     cover = covering((wide, high), (width, height))
     if isinstance(method, upscale.Method) and method.latent:
-        large = upscale.enlarged(latents, (cover[1], cover[0]), method)
+        large = upscale.enlarge_latents(latents, (cover[1], cover[0]), method)
     else:
         if isinstance(method, Upscaler):
             method.network.to(device)
@@ -189,7 +189,7 @@ def at_size(
         drawn = decode_latents(model.vae, latents, tiling)
         large = torch.cat(
             [
-                encode_picture(model, upscale.upscaled(picture, pixels, method), tiling)
+                encode_picture(model, upscale.upscale_picture(picture, pixels, method), tiling)
                 for picture in drawn
             ]
         )
@@ -197,7 +197,7 @@ def at_size(
     return large[..., top : top + height, left : left + width]
 
 
-def described(
+def describe_passes(
     request: HiresRequest,
     first: HiresRequest,
     second: HiresRequest,

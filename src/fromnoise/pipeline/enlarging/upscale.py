@@ -80,7 +80,7 @@ def times(size: tuple[int, int], to: tuple[int, int], upscaler: Method | Upscale
     return found
 
 
-def upscaled(
+def upscale_picture(
     picture: Image.Image, size: tuple[int, int], upscaler: Method | Upscaler
 ) -> Image.Image:
     """An RGB picture at `size` (width, height). A network is applied as often as `times` says; what
@@ -100,7 +100,7 @@ def upscaled(
     return picture if picture.size == size else picture.resize(size, Image.Resampling.LANCZOS)
 
 
-def larger(size: tuple[int, int], scale: float) -> tuple[int, int]:
+def scale_size(size: tuple[int, int], scale: float) -> tuple[int, int]:
     """`scale` times a (width, height). Raises BadInput where that makes nothing, or no sense."""
     if not 0 < scale <= 64 or min(size) * scale < 1:
         raise BadInput(
@@ -110,7 +110,7 @@ def larger(size: tuple[int, int], scale: float) -> tuple[int, int]:
     return int(size[0] * scale), int(size[1] * scale)
 
 
-def described(
+def describe_upscaling(
     source: Path, scale: float | None, size: tuple[int, int], upscaler: Method | Upscaler
 ) -> str:
     """What the picture at `source` says of itself and, in the words of A1111's "Extras", that it
@@ -135,7 +135,7 @@ def described(
     return "\n".join([*lines[:at], f"{lines[at]}, {added}", *lines[at + 1 :]])
 
 
-def enlarged(latents: Tensor, size: tuple[int, int], method: Method) -> Tensor:
+def enlarge_latents(latents: Tensor, size: tuple[int, int], method: Method) -> Tensor:
     """Latents (B, C, h, w) → (B, C, *size), size (height, width); one by one, for the bits each has
     alone."""
     smooth = {"antialias": method.antialias} if method.mode in ("bilinear", "bicubic") else {}

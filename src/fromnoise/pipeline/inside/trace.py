@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from fromnoise.diffusion.samplers.base import Query
 from fromnoise.errors import BadInput, UnknownName
 from fromnoise.latent_diffusion import LatentDiffusion
-from fromnoise.pipeline.conditioning.blocks import Texts, blocks
+from fromnoise.pipeline.conditioning.blocks import Texts, split_blocks
 from fromnoise.pipeline.generate import Step
 from fromnoise.pipeline.request import GenerationRequest
 from fromnoise.prompt.grammar import parse
@@ -94,7 +94,7 @@ class Trace:
         for row, image in enumerate(images):
             text = shown[image if len(shown) > 1 else 0] if isinstance(shown, list) else shown
             if text not in self._known:
-                self._known[text] = words_of(
+                self._known[text] = split_words(
                     self.model.tokenizer, text, self.request.dialect, self._blend
                 )
             words, length = self._known[text]
@@ -171,7 +171,7 @@ class Trace:
         return torch.stack(found).mean(0)
 
 
-def words_of(
+def split_words(
     tokenizer: Tokenizer, text: str | Texts, dialect: str = "a1111", blend: bool = False
 ) -> tuple[tuple[Word, ...], int]:
     """(the words of a prompt with the places of their tokens, how many places there are). Where
@@ -182,7 +182,7 @@ def words_of(
     of = [
         block
         for chunks in (texts[:1] if blend else texts)
-        for block in blocks(tokenizer, chunks, dialect)
+        for block in split_blocks(tokenizer, chunks, dialect)
     ]
     length = tokenizer.max_length
     spell = decoders.ByteLevel()

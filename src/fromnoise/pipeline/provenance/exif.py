@@ -21,7 +21,7 @@ ROOM = 65_533  # bytes that a segment of a JPEG file holds, EXIF's own head amon
 SETTINGS = 4_000  # bytes kept for what is no prompt: some 1,000 are usual
 
 
-def chosen(
+def choose_format(
     out: Path | None, format: str | None, quality: str | None
 ) -> tuple[str, int | str | None, Callable[[GenerationRequest], None] | None]:
     """(suffix, quality for `saving.save_picture`, what checks a request before it is drawn) of the
@@ -41,11 +41,11 @@ def chosen(
         )
     [suffix] = suffixes
     level = int(quality) if quality is not None and quality.isdecimal() else quality
-    keywords(suffix, None, level)
-    return suffix, level, fits if suffix == ".jpg" else None
+    save_options(suffix, None, level)
+    return suffix, level, check_fits if suffix == ".jpg" else None
 
 
-def keywords(suffix: str, text: str | None, quality: int | str | None = None) -> dict[str, Any]:
+def save_options(suffix: str, text: str | None, quality: int | str | None = None) -> dict[str, Any]:
     """What Pillow's `save` is told for a .jpg or .webp file that carries `text`; quality: 1 to 100,
     or "lossless" for WebP. Raises BadInput, also for a text that is too long for JPEG."""
     kind = FORMATS.get(suffix[1:].lower())
@@ -82,7 +82,7 @@ def keywords(suffix: str, text: str | None, quality: int | str | None = None) ->
     return said | level | {"format": "WEBP", "method": 6}
 
 
-def fits(request: GenerationRequest) -> None:
+def check_fits(request: GenerationRequest) -> None:
     """Raises BadInput for prompts that would leave no room for the settings in a JPEG file: before
     it is drawn."""
     size = sum(len(text.encode("utf-16-be")) for text in (request.prompt, request.negative_prompt))

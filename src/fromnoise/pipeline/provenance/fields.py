@@ -5,7 +5,7 @@ from typing import Any
 
 from fromnoise.diffusion import samplers, spacing
 from fromnoise.errors import BadInput, UnknownName
-from fromnoise.pipeline.provenance.infotext import Infotext, maker_of, value
+from fromnoise.pipeline.provenance.infotext import Infotext, find_maker, parse_value
 from fromnoise.pipeline.request import OPTIONS, GenerationRequest
 
 # what the web UI and its extensions call the fields, older spellings and SD.Next's last
@@ -86,7 +86,7 @@ def _sampler(name: str) -> tuple[samplers.Entry, str | None] | None:
     return None
 
 
-def request(info: Infotext) -> tuple[dict[str, Any], dict[str, str]]:
+def to_request(info: Infotext) -> tuple[dict[str, Any], dict[str, str]]:
     """(keywords for `GenerationRequest.of`, each of which it takes; key → "value (why it could not
     be used)").
 
@@ -109,7 +109,7 @@ def request(info: Infotext) -> tuple[dict[str, Any], dict[str, str]]:
     given: dict[str, Any] = {
         k: v.encode(errors="replace").decode() for k, v in texts.items()
     }  # no lone surrogates
-    fields, unused, maker = dict(info.fields), {}, maker_of(info.fields)
+    fields, unused, maker = dict(info.fields), {}, find_maker(info.fields)
     entry, fused = _sampler(fields.get("Sampler", "")) or (None, None)
 
     def drop(key: str, why: str) -> None:
@@ -165,7 +165,9 @@ def request(info: Infotext) -> tuple[dict[str, Any], dict[str, str]]:
         ("spacing_options", "Schedule options", SPACING_OPTIONS, chosen),
     ):
         for key in [key for key in (whole, *names) if key in fields]:
-            options = {names[key]: value(fields[key])} if key in names else value(fields[key])
+            options = (
+                {names[key]: parse_value(fields[key])} if key in names else parse_value(fields[key])
+            )
             if not isinstance(options, dict) or not options.keys() <= set(
                 owner.options if owner else ()
             ):
@@ -239,7 +241,7 @@ def request(info: Infotext) -> tuple[dict[str, Any], dict[str, str]]:
     return given, unused
 
 
-def edit(info: Infotext) -> dict[str, Any]:
+def to_edit(info: Infotext) -> dict[str, Any]:
     """The keywords that an EditRequest takes besides, where the text is of an edit. Its `width` and
     `height`, None where the picture kept its size, go before those of `request`."""
     fields = info.fields
@@ -254,7 +256,7 @@ def edit(info: Infotext) -> dict[str, Any]:
     return found
 
 
-def hires(info: Infotext) -> dict[str, Any]:
+def to_hires(info: Infotext) -> dict[str, Any]:
     """The keywords that a HiresRequest takes besides, where the text is of a picture drawn in two
     passes."""
     if not info.fields.keys() & {"Hires upscale", "Hires resize"}:
@@ -267,7 +269,7 @@ def hires(info: Infotext) -> dict[str, Any]:
     return found | {name: side for name, side in sides.items() if side not in ("", "0")}
 
 
-def blend(info: Infotext) -> dict[str, Any]:
+def to_blend(info: Infotext) -> dict[str, Any]:
     """The keywords that a BlendRequest takes besides, where the text is of a blend."""
     is_one = "Blend weight" in info.fields
     return (

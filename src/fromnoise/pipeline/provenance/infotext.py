@@ -59,7 +59,7 @@ def parse(text: str) -> Infotext:
             fields[last] = line[pair.end() if pair else 0 :].strip()
         else:
             fields[last] += f"\n{line.strip()}"
-    if maker_of(fields) == "fromnoise":
+    if find_maker(fields) == "fromnoise":
         own = (
             int(said) if (said := fields.pop("Prompt lines", "0")).isdecimal() else 0
         )  # that the prompt has for sure
@@ -101,14 +101,14 @@ def _pairs(line: str) -> Iterator[tuple[str | None, str]]:
             yield key and key[1], value
 
 
-def maker_of(fields: dict[str, str]) -> str:
+def find_maker(fields: dict[str, str]) -> str:
     version = fields.get("Version", "").lower()
     return next(
         (name for name in ("fromnoise", "comfyui", "invokeai") if version.startswith(name)), "a1111"
     )
 
 
-def value(text: str) -> Any:
+def parse_value(text: str) -> Any:
     """The value that a text is, the text itself where it is none."""
     try:
         return json.loads({"True": "true", "False": "false"}.get(text, text))

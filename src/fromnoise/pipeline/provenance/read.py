@@ -5,7 +5,7 @@ from pathlib import Path
 from PIL import ExifTags, Image
 
 from fromnoise.errors import BadInput, NotFound
-from fromnoise.pipeline.provenance.infotext import Infotext, parse, value
+from fromnoise.pipeline.provenance.infotext import Infotext, parse, parse_value
 from fromnoise.pipeline.provenance.others import comfyui, invokeai
 
 CHUNKS = (
@@ -29,7 +29,7 @@ def read_settings(path: Path | str) -> Infotext:
     if "parameters" in texts:
         return parse(texts["parameters"])
     for chunk, translated in (("invokeai_metadata", invokeai), ("prompt", comfyui)):
-        content = value(texts.get(chunk, ""))
+        content = parse_value(texts.get(chunk, ""))
         if isinstance(content, dict) and (info := translated(content)):
             return info
     raise BadInput(

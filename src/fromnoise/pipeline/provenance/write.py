@@ -38,9 +38,9 @@ def write_infotext(
     """What picture `index` of a resolved request was drawn with, in the text format of
     AUTOMATIC1111's web UI; more: what else there is to say."""
     if request.masks:
-        from fromnoise.pipeline.conditioning.regions import described
+        from fromnoise.pipeline.conditioning.regions import describe_masks
 
-        more = (more or {}) | described(request.masks)
+        more = (more or {}) | describe_masks(request.masks)
     g, bounds = request.guidance, (request.guidance.low, request.guidance.high)
     limited = (
         bounds != (0, math.inf)

@@ -14,9 +14,9 @@ from fromnoise.diffusion.samplers.base import Answer, Query
 from fromnoise.diffusion.variation import slerp
 from fromnoise.latent_diffusion import LatentDiffusion
 from fromnoise.pipeline import pictures
-from fromnoise.pipeline.editing.edit import resized
-from fromnoise.pipeline.editing.redraw import redrawn
-from fromnoise.pipeline.generate import Step, answering, levels
+from fromnoise.pipeline.editing.edit import resize
+from fromnoise.pipeline.editing.redraw import redraw
+from fromnoise.pipeline.generate import Step, build_denoiser, prepare_noise
 from fromnoise.pipeline.images import decode_latents, encode_picture, refuse_inpainting_model
 from fromnoise.pipeline.provenance.write import format_number, write_infotext
 from fromnoise.pipeline.seeing.clip import Seeing, embed
@@ -48,31 +48,31 @@ def blend(
     the pictures' embeddings, slerped: see `seen`. phrases: as `Seeing.describe` takes them; not
     needed where there is a prompt. Raises BadInput, UnknownName."""
     refuse_inpainting_model(model)
-    both = [pictures.rgb(first), pictures.rgb(second)]
+    both = [pictures.read_rgb(first), pictures.read_rgb(second)]
     see = Seeing(model) if request.clip_scale or not request.prompt else None
     if see and not request.prompt:
         captions = [see.describe(picture, phrases, 1)[0].caption for picture in both]
-        update = {"prompt": weighed(captions, request.weight), "dialect": "compel"}
+        update = {"prompt": write_blend_prompt(captions, request.weight), "dialect": "compel"}
         request = request.model_copy(update=update)
     drawn = request.resolved(model)
     assert drawn.width and drawn.height  # noqa: PT018
-    sigmas, noise = levels(model, drawn, drawn.seeds(), drawn.strength)
+    sigmas, noise = prepare_noise(model, drawn, drawn.seeds(), drawn.strength)
     size = drawn.width, drawn.height
     begun = slerp(
-        drawn.weight, *(encode_picture(model, resized(p, size, "crop"), drawn.tiling) for p in both)
+        drawn.weight, *(encode_picture(model, resize(p, size, "crop"), drawn.tiling) for p in both)
     )
     left = drawn.model_copy(update={"steps": len(sigmas) - 1})
-    answer, notes = answering(model, unet, left, [drawn.prompt], guide)
+    answer, notes = build_denoiser(model, unet, left, [drawn.prompt], guide)
     if see and drawn.clip_scale:
         target = F.normalize(slerp(drawn.weight, *see.pictures(both)), dim=0)
-        answer = seen(model, answer, target, drawn.clip_scale * see.scale)
-    last = redrawn(model, drawn, sigmas, noise, begun, answer, notes, watch)
+        answer = guide_by_clip(model, answer, target, drawn.clip_scale * see.scale)
+    last = redraw(model, drawn, sigmas, noise, begun, answer, notes, watch)
     more: dict[str, str | None] = {
         "Blend weight": format_number(drawn.weight),
         "Blend strength": format_number(drawn.strength),
         "CLIP guidance scale": format_number(drawn.clip_scale) if drawn.clip_scale else None,
-        "Image hash": pictures.digest(both[0]),
-        "Second image hash": pictures.digest(both[1]),
+        "Image hash": pictures.hash_pixels(both[0]),
+        "Second image hash": pictures.hash_pixels(both[1]),
     }
     finished = decode_latents(model.vae, last.x, drawn.tiling)
     for i, picture in enumerate(finished):
@@ -80,7 +80,7 @@ def blend(
     return finished
 
 
-def weighed(captions: Sequence[str], weight: float) -> str:
+def write_blend_prompt(captions: Sequence[str], weight: float) -> str:
     """The prompt, in compel's dialect, whose states are those of two captions, added by weight."""
     shares = zip(captions, (1 - weight, weight), strict=True)
     return write(
@@ -93,7 +93,7 @@ def weighed(captions: Sequence[str], weight: float) -> str:
     )
 
 
-def seen(
+def guide_by_clip(
     model: LatentDiffusion, answer: Callable[[Query], Answer], target: Tensor, scale: float
 ) -> Callable[[Query], Answer]:
     """The answers, each x0 moved uphill towards where CLIP's image tower puts the decoded x0 at

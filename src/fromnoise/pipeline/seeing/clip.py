@@ -17,7 +17,7 @@ from fromnoise.data.loader import to_tensor
 from fromnoise.data.source import Source
 from fromnoise.errors import BadInput
 from fromnoise.latent_diffusion import LatentDiffusion
-from fromnoise.pipeline.pictures import rgb
+from fromnoise.pipeline.pictures import read_rgb
 
 if TYPE_CHECKING:
     from fromnoise.models.clip_vision import CLIPVision
@@ -143,7 +143,10 @@ class Seeing:
         def embedded(items: Sequence[Seen]) -> Tensor:
             self.check(item for item in items if isinstance(item, str))
             return torch.cat(
-                [self.texts([i]) if isinstance(i, str) else self.pictures([rgb(i)]) for i in items]
+                [
+                    self.texts([i]) if isinstance(i, str) else self.pictures([read_rgb(i)])
+                    for i in items
+                ]
             )
 
         return embedded(some) @ embedded(others).T

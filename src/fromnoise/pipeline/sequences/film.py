@@ -17,7 +17,7 @@ from fromnoise.diffusion.variation import slerp
 from fromnoise.errors import BadInput
 from fromnoise.latent_diffusion import LatentDiffusion
 from fromnoise.pipeline.conditioning.compose import Between
-from fromnoise.pipeline.generate import Step, answering, run, start
+from fromnoise.pipeline.generate import Step, build_denoiser, run_sampler, start_sampler
 from fromnoise.pipeline.images import decode_latents
 from fromnoise.pipeline.provenance.write import write_infotext
 from fromnoise.pipeline.request import GenerationRequest
@@ -44,12 +44,12 @@ FIELDS = (
 class Place:
     """A frame's: `share` ∈ [0, 1) of the way from key frame `start` to key frame `end`."""
 
-    start: int
+    start_sampler: int
     end: int
     share: float
 
 
-def place(request: FilmRequest, index: int) -> Place:
+def place_frame(request: FilmRequest, index: int) -> Place:
     """Where frame `index` of a film is. Exact where it is a key frame: then share is 0."""
     ways = request.keys if request.loop else request.keys - 1
     at = Fraction(index * ways, request.frames if request.loop else max(request.frames - 1, 1))
@@ -75,7 +75,7 @@ class Mixed:
 
 
 @torch.inference_mode()
-def frame(
+def draw_frame(
     model: LatentDiffusion,
     unet: Prepared,
     request: FilmRequest,
@@ -85,33 +85,35 @@ def frame(
 ) -> Image.Image:
     """Frame `index` of a resolved film, with its settings in `info["parameters"]`. A key frame is,
     to the bit, what `generate` draws of its prompt and seed."""
-    one, at = key(request, place(request, index).start), place(request, index)
+    one, at = key_request(request, place_frame(request, index).start), place_frame(request, index)
     seeds, prompts, prompt = request.key_seeds, request.prompts, one.prompt
     if at.share and prompts[at.end] != prompt:
         prompt = Between(prompt, prompts[at.end], at.share, request.blend)
     if at.share and seeds[at.end] != one.seed:
         pair = [seeds[at.start], seeds[at.end]]
-        sigmas, sampling = start(
+        sigmas, sampling = start_sampler(
             model, one, pair, mixed=lambda noise: cast(Noise, Mixed(noise, at.share))
         )
     else:
-        sigmas, sampling = start(model, one, one.seeds())
+        sigmas, sampling = start_sampler(model, one, one.seeds())
     if model.unet.config.in_channels > model.unet.config.out_channels:
-        from fromnoise.pipeline.conditioning.inpainting import shown  # only for models made for it
+        from fromnoise.pipeline.conditioning.inpainting import (
+            add_inpainting_channels,  # only for models made for it
+        )
 
-        unet, guide = shown(model, one, unet, guide)
-    answer, notes = answering(model, unet, one, [prompt], guide)
+        unet, guide = add_inpainting_channels(model, one, unet, guide)
+    answer, notes = build_denoiser(model, unet, one, [prompt], guide)
     last = None
-    for last in run(model, one, sigmas, sampling, answer, notes):
+    for last in run_sampler(model, one, sigmas, sampling, answer, notes):
         if watch is not None:
             watch(last)
     assert last is not None
     [picture] = decode_latents(model.vae, last.x, one.tiling)
-    picture.info["parameters"] = described(model, request, index, unet.plan)
+    picture.info["parameters"] = describe_frame(model, request, index, unet.plan)
     return picture
 
 
-def key(request: FilmRequest, number: int) -> GenerationRequest:
+def key_request(request: FilmRequest, number: int) -> GenerationRequest:
     """The request of a key frame alone."""
     own = {name: getattr(request, name) for name in GenerationRequest.model_fields}
     return GenerationRequest(
@@ -119,17 +121,19 @@ def key(request: FilmRequest, number: int) -> GenerationRequest:
     )
 
 
-def described(model: LatentDiffusion, request: FilmRequest, index: int | None, plan: str) -> str:
+def describe_frame(
+    model: LatentDiffusion, request: FilmRequest, index: int | None, plan: str
+) -> str:
     """The settings of a frame, those of the key frame that it follows, and which of which film it
     is; of None, those of the film."""
     said = {name: getattr(request, name) for name in FIELDS} | (
         {} if index is None else {"frame": index}
     )
-    one = key(request, 0 if index is None else place(request, index).start)
+    one = key_request(request, 0 if index is None else place_frame(request, index).start)
     return write_infotext(model, one, 0, plan, {"Film": json.dumps(said, ensure_ascii=False)})
 
 
-def again(
+def redraw_frame(
     model: LatentDiffusion, unet: Prepared, settings: dict[str, Any], said: str
 ) -> Image.Image:
     """The frame that a picture says it is: of its other settings, and what it has as "Film". Raises
@@ -145,4 +149,4 @@ def again(
             f"the picture does not say which frame of a film it is: {error!r}",
             "give a frame, as fromnoise film writes them with --out FOLDER",
         ) from error
-    return frame(model, unet, request, index)
+    return draw_frame(model, unet, request, index)

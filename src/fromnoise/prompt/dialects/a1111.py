@@ -30,7 +30,7 @@ from fromnoise.prompt.tree import (
     Nodes,
     Part,
     Prompt,
-    merged,
+    merge_chunks,
 )
 
 SIGNS = tuple("()[]:|")
@@ -151,7 +151,7 @@ def _weigh(pieces: Iterable[Piece]) -> Nodes:
     for sign, factor in (("(", 1.1), ("[", 1 / 1.1)):  # what is still open lasts to the end
         for start in opened[sign]:
             times(start, factor)
-    return merged(nodes, "")
+    return merge_chunks(nodes, "")
 
 
 def _mapped(node: Edit | Alternate, change: Callable[[Nodes], Nodes]) -> Edit | Alternate:
@@ -186,8 +186,8 @@ def _by_edit(nodes: list[Node]) -> Node | None:
         if isinstance(only, Edit | Alternate):
             return (_mapped(only, times),)
         if isinstance(only, Chunk) and re.fullmatch(rf"\s*{SIGNED}\s*", only.text):
-            return merged((_scaled(node, float(only.text)) for node in words), "")
-        return merged((_scaled(node, 1.1) for node in (*words, colon, *weight)), "")
+            return merge_chunks((_scaled(node, float(only.text)) for node in words), "")
+        return merge_chunks((_scaled(node, 1.1) for node in (*words, colon, *weight)), "")
 
     return _mapped(last, times)
 

@@ -19,7 +19,7 @@ from fromnoise.prompt.dialects.base import (
     read_number,
     write_number,
 )
-from fromnoise.prompt.tree import Chunk, Network, Nodes, Part, Prompt, merged
+from fromnoise.prompt.tree import Chunk, Network, Nodes, Part, Prompt, merge_chunks
 
 SIGN = r'[()",.+=-]'
 WORD = re.compile(rf"(?:\\{SIGN}|[+-](?!\s|{SIGN}|$)|(?!{SIGN})\S)+")
@@ -90,7 +90,7 @@ class _Grammar:
 
     def prompt(self) -> Nodes:
         leaves, _ = self.body(0, free=True)
-        return merged(
+        return merge_chunks(
             (Chunk(words, bounded(math.prod(around, start=1.0))) for words, around in leaves), " "
         )
 
