@@ -44,7 +44,7 @@ FIELDS = (
 class Place:
     """A frame's: `share` ∈ [0, 1) of the way from key frame `start` to key frame `end`."""
 
-    start_sampler: int
+    start: int
     end: int
     share: float
 

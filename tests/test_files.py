@@ -1,0 +1,82 @@
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from fromnoise.errors import BadCheckpoint, BadInput, UnknownName, escape
+from fromnoise.files import check_writable, write_file
+
+
+def put(text: str):
+    return lambda part: part.write_text(text)
+
+
+def test_a_file_is_replaced_whole_and_nothing_is_left_beside_it(tmp_path):
+    path = tmp_path / "deep" / "a.txt"
+    assert write_file(path, put("one")) == path
+    assert write_file(path, put("two")) == path
+    assert [p.name for p in path.parent.iterdir()] == ["a.txt"]
+    assert path.read_text() == "two"
+
+
+def test_a_failed_write_keeps_the_file_of_before(tmp_path):
+    path = tmp_path / "a.txt"
+    write_file(path, put("good"))
+
+    def fail(part: Path) -> None:
+        part.write_text("half")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(BadInput, match="No space left"):
+        write_file(path, fail)
+    assert path.read_text() == "good"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_a_name_that_the_program_chose_never_overwrites(tmp_path):
+    paths = [write_file(tmp_path / "a.png", put(str(i)), overwrite=False) for i in range(3)]
+    assert [p.name for p in paths] == ["a.png", "a-2.png", "a-3.png"]
+    assert [p.read_text() for p in paths] == ["0", "1", "2"]
+
+
+def test_new_files_have_the_usual_permissions_and_replaced_ones_keep_theirs(tmp_path):
+    path = write_file(tmp_path / "a.txt", put("x"))
+    plain = tmp_path / "plain"
+    plain.touch()
+    assert stat.S_IMODE(path.stat().st_mode) == stat.S_IMODE(plain.stat().st_mode)
+    path.chmod(0o640)
+    write_file(path, put("y"))
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+
+
+def test_links_are_followed_and_devices_are_written_in_place(tmp_path):
+    (tmp_path / "target").write_text("old")
+    (tmp_path / "link").symlink_to("target")
+    write_file(tmp_path / "link", put("new"))
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "target").read_text() == "new"
+    write_file(Path(os.devnull), put("x"))
+    assert stat.S_ISCHR(os.stat(os.devnull).st_mode)
+    with pytest.raises(BadInput, match="No space left"):
+        write_file(Path("/dev/full"), put("x" * 10))
+
+
+def test_what_cannot_be_written_is_known_before(tmp_path):
+    (tmp_path / "file").touch()
+    for path in (tmp_path, tmp_path / ("ä" * 130 + ".png"), tmp_path / "file" / "a.png"):
+        with pytest.raises(BadInput, match="cannot write"):
+            check_writable(path)
+    check_writable(tmp_path / "new" / "a.png")
+    assert not [*(tmp_path / "new").iterdir()]
+
+
+def test_what_a_file_says_is_escaped_and_cut():
+    assert escape("a\x1b[2J\x9b\u202eb\ud800\nc") == r"a\x1b[2J\x9b\u202eb\ud800\nc"
+    assert escape("猫 café 🚀 é") == "猫 café 🚀 é"
+    assert escape("x" * 300) == "x" * 200 + "… (300 characters)"
+    error = BadCheckpoint("a\x1b]0;title\x07\nb" + "y" * 10_000_000, "fetch\x1b[31m it again")
+    assert len(str(error)) < 5_000
+    assert "\x1b" not in str(error)
+    assert "\nb" in str(error)
+    assert len(str(UnknownName("sampler", "z" * 1_000_000, ["euler"]))) < 1_000
