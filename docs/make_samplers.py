@@ -11,7 +11,7 @@ from fromnoise.diffusion.brownian import BrownianNoise
 from fromnoise.diffusion.noise import Noise
 from fromnoise.diffusion.samplers import SAMPLERS, Entry, load
 from fromnoise.diffusion.samplers.base import drive
-from fromnoise.diffusion.spacing import SPACINGS, sigmas
+from fromnoise.diffusion.spacing import SPACINGS, make_sigmas
 
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE.parent / "tests"), str(HERE.parent / "benchmarks")]
@@ -30,7 +30,7 @@ def error(entry: Entry, steps: int) -> tuple[float, int]:
     start = start[torch.randperm(COUNT, generator=torch.Generator().manual_seed(1))].view(
         1, 1, 1, COUNT
     )
-    levels = sigmas(SD, steps, "karras", discard_penultimate=entry.discard_penultimate)
+    levels = make_sigmas(SD, steps, "karras", discard_penultimate=entry.discard_penultimate)
     shape, asked = (1, 1, COUNT), 0
     noise = (
         BrownianNoise([0], shape, float(levels[-2]), float(levels[0]))

@@ -5,13 +5,13 @@ import torch
 from fromnoise.diffusion.noise import Noise
 from fromnoise.diffusion.samplers.base import Answer
 from fromnoise.diffusion.schedule import NoiseSchedule
-from fromnoise.diffusion.spacing import sigmas
+from fromnoise.diffusion.spacing import make_sigmas
 
 SD = NoiseSchedule.scaled_linear()
 
 
 def grid(steps, final="none", top=20.0):
-    return sigmas(SD, steps, "karras", final, sigma_min=0.05, sigma_max=top)
+    return make_sigmas(SD, steps, "karras", final, sigma_min=0.05, sigma_max=top)
 
 
 def silent(sigma, sigma_next, image=None):

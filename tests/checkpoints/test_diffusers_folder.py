@@ -103,7 +103,7 @@ def test_weights_are_loaded_as_fp32_and_nothing_is_left_on_meta(saved):
         ("eps", NoiseSchedule.scaled_linear(), "leading", 5e-5, False),
         ("v", NoiseSchedule.cosine(), "leading", 5e-5, False),
         ("x0", NoiseSchedule.linear(1e-4, 0.03), "trailing", 1e-4, False),
-        ("v", NoiseSchedule.scaled_linear().zero_terminal_snr(), "trailing", 1e-3, False),
+        ("v", NoiseSchedule.scaled_linear().rescale_zero_terminal_snr(), "trailing", 1e-3, False),
         (
             "v",
             NoiseSchedule.from_betas(torch.linspace(0.001, 0.02, 1000) ** 1.1),
@@ -233,10 +233,10 @@ def test_every_scheduler_that_is_known_is_one_of_diffusers():
     "schedule",
     [
         NoiseSchedule.scaled_linear(0.00085, 0.02),
-        NoiseSchedule.scaled_linear().zero_terminal_snr(),
+        NoiseSchedule.scaled_linear().rescale_zero_terminal_snr(),
         NoiseSchedule.linear(),
         NoiseSchedule.cosine(),
-        NoiseSchedule.cosine().zero_terminal_snr(),
+        NoiseSchedule.cosine().rescale_zero_terminal_snr(),
     ],
 )
 def test_a_schedule_that_has_a_name_is_written_by_it(schedule):

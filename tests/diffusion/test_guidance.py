@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from fromnoise.diffusion.guidance import Guidance, cfg, rescale
+from fromnoise.diffusion.guidance import Guidance, apply_cfg, rescale
 from fromnoise.diffusion.projection import project
 from fromnoise.errors import BadInput
 
@@ -20,8 +20,8 @@ A, B = pictures(1) + 0.4, pictures(2)
 
 
 def test_plain_guidance_is_cfg_and_its_rescaling():
-    assert torch.equal(Guidance(3.0).mix(A, B)[0], cfg(A, B, 3.0))
-    assert torch.equal(Guidance(3.0, 0.7).mix(A, B)[0], rescale(cfg(A, B, 3.0), A, 0.7))
+    assert torch.equal(Guidance(3.0).mix(A, B)[0], apply_cfg(A, B, 3.0))
+    assert torch.equal(Guidance(3.0, 0.7).mix(A, B)[0], rescale(apply_cfg(A, B, 3.0), A, 0.7))
     assert torch.equal(Guidance(1.0).mix(A, B)[0], A)
 
 
@@ -29,7 +29,7 @@ def test_projected_guidance():
     """With everything kept it is CFG; with nothing of what points along x0, the guidance is
     orthogonal to it; it is never longer than its norm; an image does not look at its neighbours."""
     whole = Guidance(5.0, apg=True, apg_parallel=1.0).mix(A, B)[0]
-    assert (whole - cfg(A, B, 5.0)).abs().max() < 1e-12  # float64
+    assert (whole - apply_cfg(A, B, 5.0)).abs().max() < 1e-12  # float64
     dims = (1, 2, 3)
     across = project(A - B, A, 0.0, math.inf)
     assert ((across * A).sum(dims) / (A.square().sum(dims))).abs().max() < 1e-12

@@ -13,7 +13,7 @@ from torchsde import BrownianTree
 from torchsde._brownian import brownian_interval
 
 from fromnoise.diffusion import philox
-from fromnoise.diffusion.brownian import BrownianNoise, spawned
+from fromnoise.diffusion.brownian import BrownianNoise, spawn_seed
 from fromnoise.diffusion.noise import Noise
 from fromnoise.diffusion.samplers import SAMPLERS, load
 from fromnoise.diffusion.samplers.base import Answer, drive
@@ -58,7 +58,7 @@ SOURCES = [plain, brownian]
     ],
 )
 def test_philox_gives_the_known_answers_of_random123(counter, key, answer):
-    assert philox.philox(torch.tensor([counter]).T, key).T.tolist() == [answer]
+    assert philox.run_philox(torch.tensor([counter]).T, key).T.tolist() == [answer]
 
 
 def test_nv_gives_what_the_a1111_web_ui_documents():
@@ -432,7 +432,7 @@ def test_a_path_of_nv_numbers_is_a1111s(monkeypatch):
 @given(st.integers(0, 2**64 - 1), st.lists(st.integers(0, 2**32 - 1), max_size=3))
 def test_seeds_of_nodes_are_numpys(seed, place):
     assert (
-        spawned(seed, place)
+        spawn_seed(seed, place)
         == SeedSequence(seed, spawn_key=place, pool_size=24).generate_state(1)[0]
     )
 

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from fromnoise.diffusion.forward import add_noise, target
-from fromnoise.diffusion.guidance import Guidance, cfg, rescale
-from fromnoise.diffusion.losses import min_snr
-from fromnoise.diffusion.parameterization import PREDICTIONS, check, coefficients
+from fromnoise.diffusion.forward import add_noise, compute_target
+from fromnoise.diffusion.guidance import Guidance, apply_cfg, rescale
+from fromnoise.diffusion.losses import compute_min_snr_weight
+from fromnoise.diffusion.parameterization import PREDICTIONS, check_prediction, compute_coefficients
 from fromnoise.diffusion.schedule import NoiseSchedule
 from fromnoise.errors import BadInput, UnknownName
 
@@ -23,18 +23,18 @@ def schedule_of(prediction):
     if prediction == "flow":
         return NoiseSchedule.flow(shift=2.0)
     plain = NoiseSchedule.scaled_linear()
-    return plain if prediction == "eps" else plain.zero_terminal_snr()
+    return plain if prediction == "eps" else plain.rescale_zero_terminal_snr()
 
 
 @pytest.mark.parametrize("prediction", PREDICTIONS)
 def test_a_perfect_network_gives_back_x0(prediction):
     schedule, (x0, n) = schedule_of(prediction), pair()
-    shown, answer = add_noise(schedule, x0, n, T), target(prediction, schedule, x0, n, T)
+    shown, answer = add_noise(schedule, x0, n, T), compute_target(prediction, schedule, x0, n, T)
     for i, t in enumerate(T):
-        if schedule.infinite and t == 999:
+        if schedule.has_infinite_sigma and t == 999:
             continue  # floored, see below
         sigma = float(schedule.sigmas[t])
-        skip, out, scale = coefficients(prediction, sigma)
+        skip, out, scale = compute_coefficients(prediction, sigma)
         x = x0[i] + sigma * n[i]
         assert torch.allclose(
             scale * x, shown[i], atol=1e-10
@@ -50,9 +50,12 @@ def test_the_floor_of_an_infinite_sigma_hides_the_picture(prediction):
     (2⁻¹¹), and x0 comes out as far."""
     schedule, (x0, n) = schedule_of(prediction), pair()
     sigma = float(schedule.sigmas[-1])
-    skip, out, scale = coefficients(prediction, sigma)
+    skip, out, scale = compute_coefficients(prediction, sigma)
     x = x0[-1] + sigma * n[-1]
-    shown, answer = add_noise(schedule, x0, n, T)[-1], target(prediction, schedule, x0, n, T)[-1]
+    shown, answer = (
+        add_noise(schedule, x0, n, T)[-1],
+        compute_target(prediction, schedule, x0, n, T)[-1],
+    )
     assert (scale * x - shown).abs().max() < 4 * 2**-11  # x0 and n up to 4 here
     assert (skip * x + out * answer - x0[-1]).abs().max() < 4 * 2**-11
 
@@ -60,20 +63,20 @@ def test_the_floor_of_an_infinite_sigma_hides_the_picture(prediction):
 def test_predictions_that_cannot_be():
     for sigma in (float("inf"), float("nan"), -1.0):
         with pytest.raises(BadInput, match="eps"):
-            coefficients("eps", sigma)
+            compute_coefficients("eps", sigma)
     zero, flow, plain = (
-        NoiseSchedule.linear().zero_terminal_snr(),
+        NoiseSchedule.linear().rescale_zero_terminal_snr(),
         NoiseSchedule.flow(),
         NoiseSchedule.linear(),
     )
     for prediction, schedule in (("eps", zero), ("eps", flow), ("v", flow), ("flow", plain)):
         with pytest.raises(BadInput) as error:
-            target(prediction, schedule, *pair(), T)
+            compute_target(prediction, schedule, *pair(), T)
         assert error.value.remedy
     for call in (
-        lambda: coefficients("epsilon", 1.0),
-        lambda: check("epsilon", plain),
-        lambda: min_snr(T, "epsilon"),
+        lambda: compute_coefficients("epsilon", 1.0),
+        lambda: check_prediction("epsilon", plain),
+        lambda: compute_min_snr_weight(T, "epsilon"),
     ):
         with pytest.raises(UnknownName, match="choose one of: eps, v, x0, flow"):
             call()
@@ -82,23 +85,25 @@ def test_predictions_that_cannot_be():
 @pytest.mark.parametrize("prediction", PREDICTIONS)
 def test_min_snr_is_the_x0_weight_times_c_out_squared(prediction):
     snr = torch.tensor([0.001, 0.5, 4.999, 5.001, 300.0], dtype=torch.float64)
-    exact = [min(s, 5.0) * coefficients(prediction, s**-0.5)[1] ** 2 for s in snr.tolist()]
-    assert min_snr(snr, prediction).tolist() == pytest.approx(exact, rel=1e-12)
-    assert float(min_snr(torch.zeros(1), prediction)) == (1 if prediction == "eps" else 0)
+    exact = [min(s, 5.0) * compute_coefficients(prediction, s**-0.5)[1] ** 2 for s in snr.tolist()]
+    assert compute_min_snr_weight(snr, prediction).tolist() == pytest.approx(exact, rel=1e-12)
+    assert float(compute_min_snr_weight(torch.zeros(1), prediction)) == (
+        1 if prediction == "eps" else 0
+    )
 
 
 def test_guidance_on_x0_is_guidance_on_eps():
     cond, uncond = pair()
     x, sigma = pair().sum(0), 3.0
     guided_eps = (x - uncond) / sigma + 7.5 * ((x - cond) / sigma - (x - uncond) / sigma)
-    assert torch.allclose(cfg(cond, uncond, 7.5), x - sigma * guided_eps, atol=1e-12)
-    assert torch.equal(cfg(cond, uncond, 1.0), cond)
-    assert torch.equal(cfg(cond, uncond, 0.0), uncond)
+    assert torch.allclose(apply_cfg(cond, uncond, 7.5), x - sigma * guided_eps, atol=1e-12)
+    assert torch.equal(apply_cfg(cond, uncond, 1.0), cond)
+    assert torch.equal(apply_cfg(cond, uncond, 0.0), uncond)
 
 
 def test_rescale_restores_the_deviation_of_each_image():
     x0, other = pair()
-    guided = cfg(x0, other, 7.5) * torch.arange(1, len(T) + 1).view(-1, 1, 1, 1)
+    guided = apply_cfg(x0, other, 7.5) * torch.arange(1, len(T) + 1).view(-1, 1, 1, 1)
     dims = (1, 2, 3)
     assert torch.allclose(rescale(guided, x0, 1.0).std(dims), x0.std(dims), rtol=1e-12)
     assert torch.allclose(rescale(guided, x0, 0.0), guided, rtol=1e-12)

@@ -13,15 +13,20 @@ from diffusers import DDIMScheduler  # pyright: ignore
 from mixtures import GAUSS, MIXTURE, SD, START, grid, silent, unit_noise
 
 from fromnoise.diffusion.noise import Noise
-from fromnoise.diffusion.parameterization import coefficients
+from fromnoise.diffusion.parameterization import compute_coefficients
 from fromnoise.diffusion.samplers import SAMPLERS, find, load, parse
 from fromnoise.diffusion.samplers.base import Answer, Past, Query, drive
 from fromnoise.diffusion.samplers.dpm_solver import dpm_adaptive
-from fromnoise.diffusion.samplers.er_sde import scale
-from fromnoise.diffusion.samplers.integrals import adams, exponential, gauss_legendre, moments
-from fromnoise.diffusion.samplers.restart import plan
-from fromnoise.diffusion.samplers.stochastic import ancestral
-from fromnoise.diffusion.spacing import sigmas
+from fromnoise.diffusion.samplers.er_sde import compute_phi
+from fromnoise.diffusion.samplers.integrals import (
+    compute_adams_weights,
+    compute_exponential_weights,
+    compute_gauss_legendre,
+    compute_moments,
+)
+from fromnoise.diffusion.samplers.restart import plan_restarts
+from fromnoise.diffusion.samplers.stochastic import split_step
+from fromnoise.diffusion.spacing import make_sigmas
 from fromnoise.errors import BadInput, UnknownName
 
 NAMES = list(SAMPLERS)
@@ -202,7 +207,7 @@ def drift_on_mixture(k, steps=1000):
         if k != PHI:
             return k
         a, b = (
-            float(scale(torch.tensor(sigma * math.exp(d), dtype=torch.float64)).log())
+            float(compute_phi(torch.tensor(sigma * math.exp(d), dtype=torch.float64)).log())
             for d in (1e-5, -1e-5)
         )
         return (a - b) / 2e-5
@@ -243,7 +248,7 @@ def test_er_sde_is_its_polynomial_in_sigma(options, degree):
         )
         for s, t in pairwise(levels.tolist()):
             at = torch.linspace(t, s, 1001, dtype=torch.float64)
-            size = scale(at)
+            size = compute_phi(at)
             slopes = (
                 sum(p * f * at ** (p - 1) for p, f in enumerate(factors[: degree + 1]) if p)
                 + more
@@ -518,10 +523,10 @@ def test_ancestral_step_is_ddims_in_its_own_coordinates(eta):
         a, a_next = 1 / (1 + s**2), 1 / (1 + t**2)
         up = eta * math.sqrt((1 - a_next) / (1 - a)) * math.sqrt(1 - a / a_next)
         down = math.sqrt(1 - a_next - up**2)
-        ours = ancestral(s, t, eta)
+        ours = split_step(s, t, eta)
         assert ours == pytest.approx((down / math.sqrt(a_next), up / math.sqrt(a_next)), rel=1e-12)
         assert math.hypot(*ours) == pytest.approx(t, rel=1e-14)
-    assert ancestral(1.0, 0.5, 9.0) == (0, 0.5)  # never more noise than the next level has
+    assert split_step(1.0, 0.5, 9.0) == (0, 0.5)  # never more noise than the next level has
 
 
 @pytest.mark.parametrize("to_one", [True, False])
@@ -537,14 +542,14 @@ def test_ddim_is_that_of_diffusers(to_one, eta):
         timestep_spacing="leading",
     )
     theirs.set_timesteps(20)
-    levels = sigmas(SD, 20, "leading", "zero" if to_one else "first", steps_offset=1)
+    levels = make_sigmas(SD, 20, "leading", "zero" if to_one else "first", steps_offset=1)
 
     def network(x, t):
         return torch.tanh(x + t / 1000)
 
     def answer(query):
-        skip, out, scale = coefficients("eps", query.sigma)
-        return Answer(skip * query.x + out * network(scale * query.x, SD.t(query.sigma)))
+        skip, out, scale = compute_coefficients("eps", query.sigma)
+        return Answer(skip * query.x + out * network(scale * query.x, SD.sigma_to_t(query.sigma)))
 
     source = Noise([3, 4], (1, 4, 4))
     x = source.initial.double()
@@ -666,7 +671,7 @@ def test_dpm_adaptive_takes_more_steps_for_less_error_and_each_image_its_own():
 
 def test_restart_goes_back_as_often_as_a1111_does():
     for n, times in ((19, 0), (20, 1), (35, 1), (36, 2), (60, 2)):
-        ways = plan(grid(n, "zero").tolist())
+        ways = plan_restarts(grid(n, "zero").tolist())
         ups = [(a, b) for (_, a), (b, _) in pairwise(ways) if b > a]
         assert len(ways) == n
         assert len(ups) == times
@@ -677,24 +682,24 @@ def test_restart_goes_back_as_often_as_a1111_does():
 
 
 def test_integrals():
-    nodes, weights = gauss_legendre(5)
+    nodes, weights = compute_gauss_legendre(5)
     for degree in range(10):  # exact to degree 2·5 − 1
         exact = (1 - (-1) ** (degree + 1)) / (degree + 1)
         found = sum(weight * node**degree for node, weight in zip(nodes, weights, strict=True))
         assert found == pytest.approx(exact, abs=1e-14)
     # Adams-Bashforth's own weights for even steps
-    assert adams([3.0, 2.0, 1.0, 0.0], 3.0, 4.0) == pytest.approx(
+    assert compute_adams_weights([3.0, 2.0, 1.0, 0.0], 3.0, 4.0) == pytest.approx(
         [55 / 24, -59 / 24, 37 / 24, -9 / 24], abs=1e-12
     )
     u = torch.linspace(0, 1, 200_001, dtype=torch.float64)
     for h in (1e-3, 0.3, 0.999, 1.001, 4.0):
-        for p, moment in enumerate(moments(h, 4)):
+        for p, moment in enumerate(compute_moments(h, 4)):
             rule = torch.trapezoid(h * (-h * (1 - u)).exp() * u**p, u)
             assert moment == pytest.approx(float(rule), rel=1e-9)  # the trapezoid's (1/200,000)²·h²
         places = [0.0, -0.7, 1.0]
-        found = exponential(places, h)
+        found = compute_exponential_weights(places, h)
         for coefficients_ in ((1.0, 0, 0), (0, 1.0, 0), (2.0, -1.0, 3.0)):
-            exact = sum(c * m for c, m in zip(coefficients_, moments(h, 3), strict=True))
+            exact = sum(c * m for c, m in zip(coefficients_, compute_moments(h, 3), strict=True))
             values = [sum(c * place**p for p, c in enumerate(coefficients_)) for place in places]
             assert sum(w * v for w, v in zip(found, values, strict=True)) == pytest.approx(
                 exact, abs=1e-12

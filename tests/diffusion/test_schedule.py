@@ -7,7 +7,7 @@ from decimal import Decimal, getcontext
 import pytest
 import torch
 
-from fromnoise.diffusion.forward import add_noise, scales
+from fromnoise.diffusion.forward import add_noise, compute_scales
 from fromnoise.diffusion.schedule import NoiseSchedule
 from fromnoise.errors import BadInput
 
@@ -17,7 +17,7 @@ FAMILIES = {
     "cosine": NoiseSchedule.cosine(),
     "flow": NoiseSchedule.flow(),
     "flow shift 3": NoiseSchedule.flow(shift=3.0),
-    "zero terminal": NoiseSchedule.scaled_linear().zero_terminal_snr(),
+    "zero terminal": NoiseSchedule.scaled_linear().rescale_zero_terminal_snr(),
 }
 families = pytest.mark.parametrize("schedule", FAMILIES.values(), ids=FAMILIES)
 
@@ -61,8 +61,8 @@ def test_flow_sigma_is_s_over_1_minus_s():
 
 def test_zero_terminal_snr_keeps_the_first_and_empties_the_last():
     plain, zero = FAMILIES["scaled_linear"], FAMILIES["zero terminal"]
-    assert zero.infinite
-    assert not plain.infinite
+    assert zero.has_infinite_sigma
+    assert not plain.has_infinite_sigma
     assert float(zero.alpha_bar[-1]) == 0 == float(zero.snr[-1])
     assert float(zero.alpha_bar[0]) == pytest.approx(float(plain.alpha_bar[0]), rel=1e-14)
     # algorithm 1 is linear in √ᾱ, so differences of it stay proportional
@@ -82,34 +82,34 @@ def test_tables_are_finite_increasing_float64(schedule):
 def test_t_and_sigma_are_inverse(schedule):
     t = torch.tensor([0.0, 0.25, 1.0, 17.5, 500.0, 998.0, 998.7, 999.0], dtype=torch.float64)
     assert torch.allclose(
-        schedule.t(schedule.sigma(t)), t, atol=1e-8
+        schedule.sigma_to_t(schedule.t_to_sigma(t)), t, atol=1e-8
     )  # a log divided by its small step
     assert torch.allclose(
-        schedule.sigma(torch.arange(1000)), schedule.sigmas, rtol=1e-14
+        schedule.t_to_sigma(torch.arange(1000)), schedule.sigmas, rtol=1e-14
     )  # exp of log
     middle = (schedule.sigmas[3] * schedule.sigmas[4]).sqrt()  # linear in log sigma
-    assert float(schedule.sigma(3.5)) == pytest.approx(float(middle), rel=1e-12)
+    assert float(schedule.t_to_sigma(3.5)) == pytest.approx(float(middle), rel=1e-12)
 
 
 def test_outside_the_table():
     schedule = FAMILIES["scaled_linear"]
-    assert schedule.t([1e-6, 1e6]).tolist() == [0, 999]
+    assert schedule.sigma_to_t([1e-6, 1e6]).tolist() == [0, 999]
     for t in (-0.1, 999.1, float("nan")):
         with pytest.raises(BadInput, match="outside"):
-            schedule.sigma(t)
+            schedule.t_to_sigma(t)
 
 
 @families
 def test_what_a_network_is_shown(schedule):
     """Unit-variance data keep unit variance (vp), or mix in straight line (flow)."""
-    signal, noise = scales(schedule, torch.arange(1000))
+    signal, noise = compute_scales(schedule, torch.arange(1000))
     total = signal + noise if schedule.kind == "flow" else signal**2 + noise**2
     assert torch.allclose(total, torch.ones_like(total), rtol=1e-14)
     assert torch.allclose((noise / signal)[:-1], schedule.sigmas[:-1], rtol=1e-12)
     x0, n = torch.randn(2, 4, 3, 2, 2, generator=torch.Generator().manual_seed(0))
     x = add_noise(schedule, x0, n, torch.tensor([0, 10, 500, 999]))
     assert x.dtype == torch.float32
-    if schedule.infinite:
+    if schedule.has_infinite_sigma:
         assert torch.equal(
             x[3], n[3]
         )  # nothing floored in training: the last timestep is pure noise

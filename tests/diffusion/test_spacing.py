@@ -12,7 +12,7 @@ from diffusers import DDIMScheduler, EulerDiscreteScheduler  # pyright: ignore
 from diffusers.schedulers import AysSchedules, scheduling_euler_discrete  # pyright: ignore
 
 from fromnoise.diffusion.schedule import NoiseSchedule
-from fromnoise.diffusion.spacing import SPACINGS, find, load, sigmas
+from fromnoise.diffusion.spacing import SPACINGS, find, load, make_sigmas
 from fromnoise.diffusion.spacings.beta import distribution, quantile
 from fromnoise.errors import BadInput, UnknownName
 
@@ -35,12 +35,14 @@ WAYS = [
 def test_timesteps_of_diffusers(spacing, offset, steps):
     theirs = DDIMScheduler(timestep_spacing=spacing, steps_offset=offset, **SD_CONFIG)
     theirs.set_timesteps(steps)
-    ours = sigmas(SD, steps, spacing, **({"steps_offset": offset} if spacing == "leading" else {}))
+    ours = make_sigmas(
+        SD, steps, spacing, **({"steps_offset": offset} if spacing == "leading" else {})
+    )
     assert ours.shape == (steps + 1,)
     assert ours.dtype == torch.float64
     assert float(ours[-1]) == 0
     assert torch.allclose(
-        SD.t(ours[:-1]), theirs.timesteps.double(), atol=1e-8
+        SD.sigma_to_t(ours[:-1]), theirs.timesteps.double(), atol=1e-8
     )  # a log divided by its small step
 
 
@@ -51,7 +53,7 @@ def test_linspace_of_diffusers(steps):
     theirs = EulerDiscreteScheduler(timestep_spacing="linspace", **SD_CONFIG)
     theirs.set_timesteps(steps)
     assert torch.allclose(
-        SD.t(sigmas(SD, steps, "linspace")[:-1]), theirs.timesteps.double(), atol=1e-4
+        SD.sigma_to_t(make_sigmas(SD, steps, "linspace")[:-1]), theirs.timesteps.double(), atol=1e-4
     )  # float32 t
 
 
@@ -61,7 +63,7 @@ def test_sigmas_of_diffusers(spacing, steps):
     theirs = EulerDiscreteScheduler(**SD_CONFIG, **{f"use_{spacing}_sigmas": True})
     theirs.set_timesteps(steps)
     # diffusers takes the ends of the run from its linspace, which are the ends of the table
-    assert torch.allclose(sigmas(SD, steps, spacing), theirs.sigmas.double(), rtol=FP32)
+    assert torch.allclose(make_sigmas(SD, steps, spacing), theirs.sigmas.double(), rtol=FP32)
 
 
 @pytest.mark.parametrize("steps", [1, 8, 20])
@@ -70,7 +72,9 @@ def test_final_sigma_of_diffusers(steps):
         timestep_spacing="trailing", final_sigmas_type="sigma_min", **SD_CONFIG
     )
     theirs.set_timesteps(steps)
-    assert torch.allclose(sigmas(SD, steps, "trailing", "first"), theirs.sigmas.double(), rtol=FP32)
+    assert torch.allclose(
+        make_sigmas(SD, steps, "trailing", "first"), theirs.sigmas.double(), rtol=FP32
+    )
 
 
 @pytest.mark.parametrize("steps", [2, 3, 20, 50])
@@ -82,20 +86,20 @@ def test_beta_of_diffusers(steps, monkeypatch):
     monkeypatch.setattr(scheduling_euler_discrete, "is_scipy_available", lambda: True)
     theirs = EulerDiscreteScheduler(use_beta_sigmas=True, **SD_CONFIG)
     theirs.set_timesteps(steps)
-    assert torch.allclose(sigmas(SD, steps, "beta"), theirs.sigmas.double(), rtol=FP32)
+    assert torch.allclose(make_sigmas(SD, steps, "beta"), theirs.sigmas.double(), rtol=FP32)
 
 
 def test_karras_is_equation_5():
     i = np.arange(10)
     exact = (80 ** (1 / 7) + i / 9 * (0.002 ** (1 / 7) - 80 ** (1 / 7))) ** 7
-    ours = sigmas(SD, 10, "karras", sigma_min=0.002, sigma_max=80)
+    ours = make_sigmas(SD, 10, "karras", sigma_min=0.002, sigma_max=80)
     assert ours[:-1].numpy() == pytest.approx(exact, rel=1e-12)
-    straight = sigmas(SD, 9, "karras", "none", sigma_min=1, sigma_max=10, rho=1)
+    straight = make_sigmas(SD, 9, "karras", "none", sigma_min=1, sigma_max=10, rho=1)
     assert straight.tolist() == pytest.approx(list(range(10, 0, -1)), rel=1e-14)
 
 
 def test_exponential_has_one_ratio():
-    ours = sigmas(SD, 4, "exponential", "none", sigma_min=0.01, sigma_max=100)
+    ours = make_sigmas(SD, 4, "exponential", "none", sigma_min=0.01, sigma_max=100)
     assert ours.tolist() == pytest.approx([100, 10, 1, 0.1, 0.01], rel=1e-13)
 
 
@@ -103,10 +107,10 @@ def test_exponential_has_one_ratio():
 def test_polyexponential_of_k_diffusion(rho):
     ramp = np.linspace(1, 0, 12) ** rho
     exact = np.exp(ramp * (np.log(10) - np.log(0.1)) + np.log(0.1))
-    ours = sigmas(SD, 12, "polyexponential", sigma_min=0.1, sigma_max=10, rho=rho)
+    ours = make_sigmas(SD, 12, "polyexponential", sigma_min=0.1, sigma_max=10, rho=rho)
     assert ours[:-1].numpy() == pytest.approx(exact, rel=1e-13)
     if rho == 1:
-        even = sigmas(SD, 12, "exponential", sigma_min=0.1, sigma_max=10)
+        even = make_sigmas(SD, 12, "exponential", sigma_min=0.1, sigma_max=10)
         assert torch.allclose(ours, even, rtol=1e-13)
 
 
@@ -116,11 +120,11 @@ def test_uniform_spacings_of_k_diffusion(steps):
         return np.exp(np.interp(times, np.arange(1000), np.log(TABLE)))
 
     # the last digits of the interpolation weights and of exp
-    assert sigmas(SD, steps, "uniform")[:-1].numpy() == pytest.approx(
+    assert make_sigmas(SD, steps, "uniform")[:-1].numpy() == pytest.approx(
         at(np.linspace(999, 0, steps)), rel=1e-12
     )
     exact = at(np.linspace(999, 0, steps + 1)[:-1])
-    assert sigmas(SD, steps, "sgm_uniform")[:-1].numpy() == pytest.approx(exact, rel=1e-12)
+    assert make_sigmas(SD, steps, "sgm_uniform")[:-1].numpy() == pytest.approx(exact, rel=1e-12)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 8, 10])
@@ -128,14 +132,14 @@ def test_kl_optimal_is_theorem_3_1(steps):
     i, low, high = np.arange(steps + 1), np.arctan(TABLE[0]), np.arctan(TABLE[-1])
     exact = np.tan(i / steps * low + (1 - i / steps) * high)
     # tan near π/2 loses the digits of sigma², 2e2 here
-    assert sigmas(SD, steps, "kl_optimal", "none").numpy() == pytest.approx(exact, rel=1e-13)
-    assert sigmas(SD, steps + 1, "kl_optimal")[:-1].numpy() == pytest.approx(exact, rel=1e-13)
+    assert make_sigmas(SD, steps, "kl_optimal", "none").numpy() == pytest.approx(exact, rel=1e-13)
+    assert make_sigmas(SD, steps + 1, "kl_optimal")[:-1].numpy() == pytest.approx(exact, rel=1e-13)
 
 
 @pytest.mark.parametrize("steps", [1, 3, 7, 20, 1000])
 def test_simple_of_a1111(steps):
     stride = 1000 / steps
-    assert sigmas(SD, steps, "simple")[:-1].tolist() == [
+    assert make_sigmas(SD, steps, "simple")[:-1].tolist() == [
         TABLE[999 - int(i * stride)] for i in range(steps)
     ]
 
@@ -152,7 +156,7 @@ def test_simple_of_a1111(steps):
     ],
 )
 def test_ddim_of_a1111(steps, times):
-    assert sigmas(SD, steps, "ddim")[:-1].tolist() == [TABLE[t] for t in times]
+    assert make_sigmas(SD, steps, "ddim")[:-1].tolist() == [TABLE[t] for t in times]
 
 
 @pytest.mark.parametrize("steps", [2, 3, 8, 21])
@@ -163,11 +167,11 @@ def test_linear_quadratic_is_a_line_and_a_parabola(steps):
     parabola = np.linalg.solve(np.array(rows, float), [0.1, 0.1 / line, 1])
     i = np.arange(steps + 1)
     drop = np.where(i < line, i * 0.1 / line, np.polyval(parabola, i))
-    ours = sigmas(SD, steps, "linear_quadratic", threshold_noise=0.1)
+    ours = make_sigmas(SD, steps, "linear_quadratic", threshold_noise=0.1)
     assert ours.numpy() == pytest.approx(
         TABLE[-1] * (1 - drop), rel=1e-12, abs=1e-12
     )  # the linear solver's digits
-    assert float(sigmas(SD, 20, "linear_quadratic")[10]) == pytest.approx(
+    assert float(make_sigmas(SD, 20, "linear_quadratic")[10]) == pytest.approx(
         TABLE[-1] * 0.975, rel=1e-14
     )
 
@@ -211,7 +215,7 @@ def test_quantiles_known_in_closed_form(p):
 
 @pytest.mark.parametrize("steps", [1, 2, 20, 300])
 def test_beta_of_sigmas_and_of_timesteps(steps):
-    ours = sigmas(SD, steps, "beta", alpha=0.5, beta=0.5)[:-1]
+    ours = make_sigmas(SD, steps, "beta", alpha=0.5, beta=0.5)[:-1]
     p = 1 - np.linspace(0, 1, steps)
     exact = TABLE[0] + np.sin(np.pi * p / 2) ** 2 * (TABLE[-1] - TABLE[0])
     assert ours.numpy() == pytest.approx(exact, rel=1e-12)
@@ -223,7 +227,7 @@ def test_beta_of_sigmas_and_of_timesteps(steps):
     assert (
         len(times) < steps if steps == 300 else len(times) == steps
     )  # 300 leave equal neighbours, which are skipped
-    ours = sigmas(SD, steps, "beta", alpha=0.5, beta=0.5, of="timestep")
+    ours = make_sigmas(SD, steps, "beta", alpha=0.5, beta=0.5, of="timestep")
     assert ours.tolist() == [*TABLE[times], 0]
 
 
@@ -232,16 +236,16 @@ def test_beta_of_sigmas_and_of_timesteps(steps):
 )
 def test_align_your_steps(family, theirs):
     published = [*AysSchedules[theirs][:-1], 0.029]  # diffusers has the 0 in the place of sigma_min
-    ours = sigmas(SD, 10, "align_your_steps", "none", family=family)
+    ours = make_sigmas(SD, 10, "align_your_steps", "none", family=family)
     assert ours.tolist() == pytest.approx(published, rel=1e-14)  # exp of log
-    assert sigmas(SD, 11, "align_your_steps", family=family).tolist() == pytest.approx(
+    assert make_sigmas(SD, 11, "align_your_steps", family=family).tolist() == pytest.approx(
         [*published, 0], rel=1e-14
     )
-    ours = sigmas(SD, 10, "align_your_steps", family=family, discard_penultimate=True)
+    ours = make_sigmas(SD, 10, "align_your_steps", family=family, discard_penultimate=True)
     assert ours.tolist() == pytest.approx(AysSchedules[theirs], rel=1e-14)
     for steps in (1, 4, 7, 40):
         even = np.interp(np.linspace(0, 10, steps), np.arange(11), np.log(published))
-        ours = sigmas(SD, steps, "align_your_steps", family=family)
+        ours = make_sigmas(SD, steps, "align_your_steps", family=family)
         assert ours[:-1].numpy() == pytest.approx(np.exp(even), rel=1e-13)
 
 
@@ -249,7 +253,7 @@ def test_align_your_steps(family, theirs):
 @pytest.mark.parametrize("steps", [1, 2, 20])
 def test_discard_penultimate(spacing, options, steps):
     longer, ours = (
-        sigmas(SD, n, spacing, discard_penultimate=n == steps, **options).tolist()
+        make_sigmas(SD, n, spacing, discard_penultimate=n == steps, **options).tolist()
         for n in (steps + 1, steps)
     )
     assert ours == [*longer[:-2], 0]
@@ -258,37 +262,37 @@ def test_discard_penultimate(spacing, options, steps):
 
 
 def test_discard_penultimate_with_other_ends():
-    longer = sigmas(SD, 9, "kl_optimal", "none").tolist()
-    assert sigmas(SD, 8, "kl_optimal", "none", discard_penultimate=True).tolist() == [
+    longer = make_sigmas(SD, 9, "kl_optimal", "none").tolist()
+    assert make_sigmas(SD, 8, "kl_optimal", "none", discard_penultimate=True).tolist() == [
         *longer[:-2],
         longer[-1],
     ]
     # linspace's own last level is where "first" ends: with it gone, there is a step to go
-    assert sigmas(SD, 8, "linspace", "first", discard_penultimate=True).tolist() == [
-        *sigmas(SD, 9, "linspace")[:-2].tolist(),
+    assert make_sigmas(SD, 8, "linspace", "first", discard_penultimate=True).tolist() == [
+        *make_sigmas(SD, 9, "linspace")[:-2].tolist(),
         TABLE[0],
     ]
     with pytest.raises(BadInput, match="no step"):
-        sigmas(NoiseSchedule.linear(T=2), 1, "ddim", discard_penultimate=True)
+        make_sigmas(NoiseSchedule.linear(T=2), 1, "ddim", discard_penultimate=True)
 
 
 def test_final():
-    assert float(sigmas(SD, 20, "leading", "first", steps_offset=1)[-1]) == float(SD.sigmas[0])
-    assert len(sigmas(SD, 20, "karras", "none")) == 21
-    assert float(sigmas(SD, 20, "karras", "none")[-1]) == pytest.approx(
+    assert float(make_sigmas(SD, 20, "leading", "first", steps_offset=1)[-1]) == float(SD.sigmas[0])
+    assert len(make_sigmas(SD, 20, "karras", "none")) == 21
+    assert float(make_sigmas(SD, 20, "karras", "none")[-1]) == pytest.approx(
         float(SD.sigmas[0]), rel=1e-13
     )
     with pytest.raises(BadInput, match="ends the run where"):
-        sigmas(SD, 20, "leading", "first")
+        make_sigmas(SD, 20, "leading", "first")
 
 
 @pytest.mark.parametrize(("spacing", "options"), WAYS)
 @pytest.mark.parametrize(
-    "schedule", [SD, SD.zero_terminal_snr(), NoiseSchedule.flow(), NoiseSchedule.cosine()]
+    "schedule", [SD, SD.rescale_zero_terminal_snr(), NoiseSchedule.flow(), NoiseSchedule.cosine()]
 )
 @pytest.mark.parametrize("steps", [1, 2, 3, 8, 20, 50, 500, 1000])
 def test_every_spacing_on_every_schedule_decreases_to_zero(spacing, options, schedule, steps):
-    ours = sigmas(schedule, steps, spacing, **options)
+    ours = make_sigmas(schedule, steps, spacing, **options)
     assert bool(torch.isfinite(ours).all() and (ours.diff() < 0).all())
     assert float(ours[-1]) == 0
     if spacing not in (
@@ -307,7 +311,7 @@ def test_every_spacing_on_every_schedule_decreases_to_zero(spacing, options, sch
 @pytest.mark.parametrize("steps", [0, -3, float("nan"), 2.5, "20", True, None])
 def test_bad_steps(spacing, steps):
     with pytest.raises(BadInput, match="steps") as error:
-        sigmas(SD, steps, spacing)
+        make_sigmas(SD, steps, spacing)
     assert error.value.remedy
 
 
@@ -362,21 +366,21 @@ def test_bad_steps(spacing, steps):
 )
 def test_bad_options(spacing, steps, options):
     with pytest.raises(BadInput) as error:
-        sigmas(SD, steps, spacing, **options)
+        make_sigmas(SD, steps, spacing, **options)
     assert error.value.remedy
 
 
 @pytest.mark.parametrize(("spacing", "options"), WAYS)
 def test_a_million_steps_are_refused(spacing, options):
     with pytest.raises(BadInput, match=r"1000000 (steps|noise levels)"):
-        sigmas(SD, 10**6, spacing, **options)
+        make_sigmas(SD, 10**6, spacing, **options)
 
 
 @pytest.mark.parametrize(
     "spacing", ["karras", "kl_optimal", "align_your_steps", "linear_quadratic"]
 )
 def test_ten_thousand_steps_are_not(spacing):
-    ours = sigmas(SD, 10_000, spacing)
+    ours = make_sigmas(SD, 10_000, spacing)
     assert len(ours) == 10_001
     assert bool((ours.diff() < 0).all())
 
@@ -405,21 +409,21 @@ def test_entries_say_what_the_functions_are(entry):
 )
 def test_find(name, found):
     assert find(name).name == found
-    assert torch.equal(sigmas(SD, 5, name), sigmas(SD, 5, found))
+    assert torch.equal(make_sigmas(SD, 5, name), make_sigmas(SD, 5, found))
 
 
 def test_unknown_names():
     with pytest.raises(UnknownName, match="did you mean 'karras'"):
-        sigmas(SD, 20, "karas")
+        make_sigmas(SD, 20, "karas")
     with pytest.raises(UnknownName, match="zero, first, none"):
-        sigmas(SD, 20, "karras", "last")
+        make_sigmas(SD, 20, "karras", "last")
     with pytest.raises(UnknownName, match="karras, exponential") as error:
         find("automatic")
     assert all(name in error.value.remedy for name in SPACINGS)
     with pytest.raises(UnknownName, match="sd15, sdxl"):
-        sigmas(SD, 20, "align_your_steps", family="sd3")
+        make_sigmas(SD, 20, "align_your_steps", family="sd3")
     with pytest.raises(UnknownName, match="sigma, timestep"):
-        sigmas(SD, 20, "beta", of="snr")
+        make_sigmas(SD, 20, "beta", of="snr")
 
 
 def test_listing_names_imports_no_torch():

@@ -270,9 +270,9 @@ def other_pad(network: nn.Module, _: pytest.MonkeyPatch) -> None:
 
 def set_time(flip: bool, shift: int) -> Callable[[nn.Module, pytest.MonkeyPatch], None]:
     def plant(_: nn.Module, patch: pytest.MonkeyPatch) -> None:
-        plain = layers.timestep_embedding
+        plain = layers.embed_timesteps
         patch.setattr(
-            "fromnoise.models.unet.timestep_embedding",
+            "fromnoise.models.unet.embed_timesteps",
             lambda t, dim, *_: plain(t, dim, flip, shift),
         )
 

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from fromnoise.api import Engine
 from fromnoise.checkpoints.formats import diffusers_folder
 from fromnoise.cli import main as command
-from fromnoise.diffusion.parameterization import coefficients
+from fromnoise.diffusion.parameterization import compute_coefficients
 from fromnoise.errors import BadInput, UnknownName
 from fromnoise.models import attention
 from fromnoise.models.unet import Conditioning
@@ -76,7 +76,7 @@ def test_without_looking_no_map_is_made(engine, monkeypatch):
     def fail(*_):
         raise AssertionError("a map was made")
 
-    monkeypatch.setattr(attention, "attention_map", fail)
+    monkeypatch.setattr(attention, "compute_attention_map", fail)
     request = GenerationRequest.of(prompt="a cat", seed=1).resolved(engine.model)
     generate(engine.model, engine.unet, request)
     with pytest.raises(AssertionError, match="a map was made"):
@@ -88,8 +88,8 @@ def test_what_is_said_is_what_the_network_says(engine):
     model = engine.model
     words, nothing = (encode_texts(model, [text])[0].context for text in ("a neon cat", ""))
     for call, step in zip(trace.calls[0], trace.steps, strict=True):
-        c_skip, c_out, c_in = coefficients(model.prediction, call.sigma)
-        t, record = model.schedule.t(call.sigma).float(), {}
+        c_skip, c_out, c_in = compute_coefficients(model.prediction, call.sigma)
+        t, record = model.schedule.sigma_to_t(call.sigma).float(), {}
         with torch.inference_mode():
             out = model.unet(c_in * call.x[None], t, Conditioning(words), record)[0]
             without = model.unet(c_in * call.x[None], t, Conditioning(nothing))[0]

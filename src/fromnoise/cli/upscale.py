@@ -47,9 +47,9 @@ def upscale(
     method, before = upscaling.find(upscaler), pictures.read_rgb(image)
     if method is None:
         from fromnoise.checkpoints.formats.upscaler import load
-        from fromnoise.runtime.devices import find
+        from fromnoise.runtime.devices import find_device
 
-        where, method = find(device), load(upscaler)
+        where, method = find_device(device), load(upscaler)
         method.network.to(where)
     given, factor = parse_size(size), None if size else 2.0 if scale is None else scale
     target = (

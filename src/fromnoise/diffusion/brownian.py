@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from fromnoise.diffusion.noise import Noise
-from fromnoise.diffusion.streams import stream
+from fromnoise.diffusion.streams import open_stream
 from fromnoise.errors import BadInput
 
 DIGITS = 6  # times are whole multiples of 10⁻⁶
@@ -29,18 +29,18 @@ AHEAD = 2**20  # numbers that are made before they are asked for, about
 
 
 @lru_cache(1024)
-def first_word(seed: int) -> int:
+def hash_entropy(seed: int) -> int:
     """Of the pool of a seed sequence's entropy: all that the seeds of its children depend on."""
     from numpy.random import SeedSequence  # here, because it takes its time to load
 
     return int(SeedSequence(seed, pool_size=POOL).pool[0])
 
 
-def spawned(seed: int, place: Sequence[int]) -> int:
+def spawn_seed(seed: int, place: Sequence[int]) -> int:
     """SeedSequence(seed, spawn_key=place, pool_size=POOL).generate_state(1)[0] for numbers below
     2³², in a fifth of the time: the same arithmetic (O'Neill 2015, "Developing a seed_seq
     alternative"), of the one word that is wanted."""
-    word = first_word(seed)
+    word = hash_entropy(seed)
     for i, number in enumerate(place, POOL):
         constant = (
             0x43B0D7E5 * pow(0x931E8875, i * POOL, 2**32) & MASK
@@ -52,7 +52,7 @@ def spawned(seed: int, place: Sequence[int]) -> int:
     return word ^ word >> 16
 
 
-def float32(x: float) -> float:
+def round_to_float32(x: float) -> float:
     return float(torch.tensor(x, dtype=torch.float32))
 
 
@@ -98,7 +98,7 @@ class BrownianNoise:
             )
         self.initial = Noise(seeds, shape, rng=rng, **options).initial
         self.seeds, self.shape, self.rng = list(seeds), tuple(shape), rng
-        self.low, self.high = float32(sigma_min), float32(sigma_max)
+        self.low, self.high = round_to_float32(sigma_min), round_to_float32(sigma_max)
         self.whole = self.unit() * math.sqrt(self.high - self.low)
         self.kept: dict[
             tuple[int, int], Tensor
@@ -109,7 +109,7 @@ class BrownianNoise:
 
     def unit(self, *place: int) -> Tensor:
         """The unit noise (B, *shape) of a node, or of the whole path where no place is given."""
-        units = [stream(self.rng, spawned(s, place))(self.shape) for s in self.seeds]
+        units = [open_stream(self.rng, spawn_seed(s, place))(self.shape) for s in self.seeds]
         return torch.stack(units) if len(units) > 1 else units[0].unsqueeze(0)
 
     def announce(self, steps: Iterable[tuple[float, float]]) -> None:
@@ -145,7 +145,7 @@ class BrownianNoise:
     def made(self, sigma: float, sigma_next: float, inference: bool) -> Tensor:
         """The noise of a step (B, *shape). inference: torch's inference mode, which is each
         thread's own."""
-        levels = [float32(sigma), float32(sigma_next)]
+        levels = [round_to_float32(sigma), round_to_float32(sigma_next)]
         if not all(self.low * (1 - SLACK) <= s <= self.high * (1 + SLACK) for s in levels):
             raise BadInput(
                 f"the Brownian path from {self.low:g} to {self.high:g} knows no step from {sigma} to {sigma_next}",

@@ -65,11 +65,11 @@ class Guidance:
                 difference, x0, self.apg_parallel, self.apg_norm
             )
         else:
-            difference, guided = None, cfg(x0, x0_uncond, self.scale)
+            difference, guided = None, apply_cfg(x0, x0_uncond, self.scale)
         return rescale(guided, x0, self.rescale) if self.rescale else guided, difference
 
 
-def cfg(x0: Tensor, x0_uncond: Tensor, scale: float) -> Tensor:
+def apply_cfg(x0: Tensor, x0_uncond: Tensor, scale: float) -> Tensor:
     """x0_uncond + scale·(x0 − x0_uncond) (Ho & Salimans 2022, eq. 6, with w = scale − 1). Since x0
     is affine in every prediction, this is the same as guiding eps or v. scale 1 gives x0."""
     return torch.lerp(x0_uncond, x0, scale)

@@ -6,7 +6,7 @@ from fromnoise.diffusion.parameterization import PREDICTIONS
 from fromnoise.errors import UnknownName
 
 
-def min_snr(snr: Tensor, prediction: str, gamma: float = 5.0) -> Tensor:
+def compute_min_snr_weight(snr: Tensor, prediction: str, gamma: float = 5.0) -> Tensor:
     """Weight of the squared error of a prediction at signal-to-noise ratio snr, same shape (Hang et
     al. 2023, eq. 8).
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from fromnoise.diffusion.streams import check_seeds, stream
+from fromnoise.diffusion.streams import check_seeds, open_stream
 
 
 class Noise:
@@ -46,7 +46,7 @@ class Noise:
         later = [s + eta_noise_seed_delta for s in seeds]
         check_seeds(rng, later, f"seeds with eta_noise_seed_delta {eta_noise_seed_delta} added,")
         self.shape = tuple(shape)
-        self.streams = [stream(rng, s) for s in seeds]
+        self.streams = [open_stream(rng, s) for s in seeds]
         self.initial = (
             self.draw()
         )  # always drawn, else the first step's noise would repeat the starting latents
@@ -55,7 +55,7 @@ class Noise:
 
             self.initial = vary(self.initial, rng, variation_seeds, variation_strength, blend)
         if eta_noise_seed_delta:
-            self.streams = [stream(rng, s) for s in later]
+            self.streams = [open_stream(rng, s) for s in later]
 
     def draw(self, image: int | None = None) -> Tensor:
         chosen = self.streams if image is None else [self.streams[image]]

@@ -9,7 +9,7 @@ from fromnoise.diffusion.samplers import SAMPLERS, Entry, load
 from fromnoise.errors import BadInput
 
 
-def check(function: Callable, options: dict[str, Any]) -> None:
+def check_kinds(function: Callable, options: dict[str, Any]) -> None:
     """Raises BadInput for an option of another kind than its default; without a default it is a
     number."""
     for name, value in options.items():
@@ -33,4 +33,4 @@ def check_sampler(entry: Entry, options: dict[str, Any]) -> None:
                 f"the sampler {entry.name} takes no {name}",
                 f"use one of: {takers}" if takers else own,
             )
-    check(load(entry.name), options)
+    check_kinds(load(entry.name), options)

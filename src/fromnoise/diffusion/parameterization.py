@@ -8,7 +8,7 @@ from fromnoise.errors import BadInput, UnknownName
 PREDICTIONS = ("eps", "v", "x0", "flow")
 
 
-def coefficients(prediction: str, sigma: float) -> tuple[float, float, float]:
+def compute_coefficients(prediction: str, sigma: float) -> tuple[float, float, float]:
     """(c_skip, c_out, c_in) at noise level sigma, for x = x0 + sigma·n (Karras et al. 2022, eq. 7).
 
     The network F is shown c_in·x, which is what `forward.add_noise` made in training, and predicts
@@ -33,7 +33,7 @@ def coefficients(prediction: str, sigma: float) -> tuple[float, float, float]:
     raise UnknownName("prediction", prediction, PREDICTIONS)
 
 
-def check(prediction: str, schedule: NoiseSchedule) -> None:
+def check_prediction(prediction: str, schedule: NoiseSchedule) -> None:
     """Raises UnknownName for an unknown prediction, BadInput for one that cannot work on this
     schedule: eps where the last timestep is pure noise (knowing the noise there says nothing of
     x0), flow off a flow schedule, the rest on one."""
@@ -44,7 +44,7 @@ def check(prediction: str, schedule: NoiseSchedule) -> None:
             f"a {prediction} prediction does not go with a {schedule.kind} schedule",
             "use prediction 'flow' with NoiseSchedule.flow, and eps, v or x0 with the others",
         )
-    if prediction == "eps" and schedule.infinite:
+    if prediction == "eps" and schedule.has_infinite_sigma:
         raise BadInput(
             "an eps prediction says nothing about the picture where sigma is infinite (zero terminal SNR)",
             "use prediction 'v' or 'x0', or a schedule without zero terminal SNR",

@@ -19,7 +19,7 @@ WORD = 2**32 - 1
 TWO_PI = 6.2831854820251465  # 2π in float32, as cuRAND has it
 
 
-def philox(counter: Tensor, key: tuple[int, int]) -> Tensor:
+def run_philox(counter: Tensor, key: tuple[int, int]) -> Tensor:
     """Ten rounds of Philox 4x32: counter (4, n) → random words (4, n), all int64 tensors of values
     in [0, 2³²).
 
@@ -49,5 +49,5 @@ def randn(seed: int, call: int, shape: Sequence[int]) -> Tensor:
     counter = torch.zeros(4, math.prod(shape), dtype=torch.int64)
     counter[0] = call
     counter[2] = torch.arange(counter.shape[1])
-    x, y, _, _ = (philox(counter, (seed & WORD, seed >> 32)).double() + 0.5) / 2**32
+    x, y, _, _ = (run_philox(counter, (seed & WORD, seed >> 32)).double() + 0.5) / 2**32
     return ((-2 * x.log()).sqrt() * (TWO_PI * y).sin()).float().reshape(tuple(shape))

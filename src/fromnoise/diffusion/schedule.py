@@ -75,7 +75,7 @@ class NoiseSchedule:
         s = shift * s / (1 + (shift - 1) * s)
         return cls((1 - s) ** 2 / ((1 - s) ** 2 + s**2), "flow")
 
-    def zero_terminal_snr(self) -> "NoiseSchedule":
+    def rescale_zero_terminal_snr(self) -> "NoiseSchedule":
         """√ᾱ shifted and scaled so that the last is 0 and the first stays (Lin et al. 2023,
         algorithm 1)."""
         a = self.alpha_bar.sqrt()
@@ -85,7 +85,7 @@ class NoiseSchedule:
         return len(self.alpha_bar)
 
     @property
-    def infinite(self) -> bool:
+    def has_infinite_sigma(self) -> bool:
         """Whether the last timestep is pure noise (ᾱ = 0, sigma = ∞): "zero terminal SNR"."""
         return bool(self.alpha_bar[-1] == 0)
 
@@ -101,7 +101,7 @@ class NoiseSchedule:
         4096 (or twice its neighbour if that is more): finite for the samplers, and x0 there is less
         than a half-precision ulp of x."""
         sigmas = self.snr.rsqrt()
-        if self.infinite:
+        if self.has_infinite_sigma:
             sigmas[-1] = max(4096.0, 2 * float(sigmas[-2]))
         return sigmas
 
@@ -114,7 +114,7 @@ class NoiseSchedule:
     def _logs(self) -> list[float]:
         return self.log_sigmas.tolist()
 
-    def sigma(self, t: Tensor | Sequence[float] | float) -> Tensor:
+    def t_to_sigma(self, t: Tensor | Sequence[float] | float) -> Tensor:
         """sigma at timestep t ∈ [0, T − 1], fractions allowed: linear in log sigma between
         neighbours. float64, shape of t. Raises BadInput outside."""
         t = torch.as_tensor(t, dtype=torch.float64, device="cpu")
@@ -127,8 +127,8 @@ class NoiseSchedule:
         logs = self.log_sigmas
         return torch.lerp(logs[low], logs[low + 1], t - low).exp()
 
-    def t(self, sigma: Tensor | Sequence[float] | float) -> Tensor:
-        """The timestep at sigma, fractional: the inverse of `sigma(t)`. A sigma beyond the table
+    def sigma_to_t(self, sigma: Tensor | Sequence[float] | float) -> Tensor:
+        """The timestep at sigma, fractional: the inverse of `t_to_sigma`. A sigma beyond the table
         gives the nearest end, 0 or T − 1 (the networks know no other). float64, shape of sigma."""
         if (
             isinstance(sigma, float) and sigma > 0

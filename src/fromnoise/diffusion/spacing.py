@@ -65,7 +65,7 @@ def find(name: str) -> Entry:
     Raises UnknownName, which lists the names.
     """
     for entry in SPACINGS.values():
-        if _key(name) in map(_key, (entry.name, entry.label, *entry.aliases)):
+        if _normalize(name) in map(_normalize, (entry.name, entry.label, *entry.aliases)):
             return entry
     raise UnknownName("spacing", name, SPACINGS)
 
@@ -77,7 +77,7 @@ def load(name: str) -> "Callable[..., list[float]]":
     return getattr(import_module(f"fromnoise.diffusion.{entry.module}"), entry.function)
 
 
-def sigmas(
+def make_sigmas(
     schedule: "NoiseSchedule",
     steps: int,
     spacing: str = "karras",
@@ -116,16 +116,16 @@ def sigmas(
         )
     n = steps + (final == "none") + bool(discard_penultimate)
     if entry.timesteps:
-        fits(schedule, n)
+        check_level_count(schedule, n)
     elif steps > MOST:
         raise BadInput(
             f"{steps} steps are more than any run needs", f"ask for at most {MOST}; 20 is usual"
         )
     function = load(entry.name)
     if options:
-        from fromnoise.diffusion.options import check
+        from fromnoise.diffusion.options import check_kinds
 
-        check(function, options)
+        check_kinds(function, options)
     try:
         levels = function(schedule, n, **options)
     except OverflowError:
@@ -153,16 +153,16 @@ def sigmas(
     return torch.tensor(levels, dtype=torch.float64)
 
 
-def _key(name: str) -> str:
+def _normalize(name: str) -> str:
     return name.lower().replace(" ", "").replace("_", "").replace("-", "")
 
 
-def ramp(n: int) -> list[float]:
+def make_ramp(n: int) -> list[float]:
     """n numbers even from 0 to 1, both included; [0] for n = 1."""
     return [i / max(n - 1, 1) for i in range(n)]
 
 
-def sigma_range(
+def resolve_sigma_range(
     schedule: "NoiseSchedule", low: float | None, high: float | None
 ) -> tuple[float, float]:
     """(sigma_min, sigma_max): the schedule's own where None. Raises BadInput unless 0 < low < high
@@ -175,14 +175,14 @@ def sigma_range(
     return low, high
 
 
-def within(name: str, value: float, low: float, high: float, usual: float) -> None:
+def check_range(name: str, value: float, low: float, high: float, usual: float) -> None:
     """Raises BadInput unless low < value ≤ high."""
     if not low < value <= high:
         remedy = f"give a number above {low:g}, up to {high:g}; {usual} is usual"
         raise BadInput(f"{name} {value} cannot be used", remedy)
 
 
-def fits(schedule: "NoiseSchedule", n: int) -> None:
+def check_level_count(schedule: "NoiseSchedule", n: int) -> None:
     """Raises BadInput for more levels than the schedule has timesteps."""
     if n > len(schedule):
         raise BadInput(
@@ -201,7 +201,7 @@ def karras(
 ) -> list[float]:
     """Even in sigma^(1/rho), so denser where sigma is small (Karras et al. 2022, eq. 5). rho in (0,
     1000]; the larger, the nearer to exponential."""
-    low, high = sigma_range(schedule, sigma_min, sigma_max)
-    within("rho", rho, 0, 1000, usual=7)
+    low, high = resolve_sigma_range(schedule, sigma_min, sigma_max)
+    check_range("rho", rho, 0, 1000, usual=7)
     low, high = low ** (1 / rho), high ** (1 / rho)
-    return [(high + u * (low - high)) ** rho for u in ramp(n)]
+    return [(high + u * (low - high)) ** rho for u in make_ramp(n)]

@@ -13,7 +13,7 @@ RNGS = {"cpu": 63, "nv": 64}  # where numbers come from, and the bits that a see
 Stream = Callable[[Sequence[int]], Tensor]  # shape → the next unit noise, float32
 
 
-def stream(rng: str, seed: int) -> Stream:
+def open_stream(rng: str, seed: int) -> Stream:
     """The unit noises that follow from a seed, one a call."""
     if rng == "cpu":
         return partial(torch.randn, generator=torch.Generator().manual_seed(seed))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from fromnoise.diffusion.streams import check_seeds, stream
+from fromnoise.diffusion.streams import check_seeds, open_stream
 from fromnoise.errors import BadInput, UnknownName
 
 
@@ -44,7 +44,7 @@ def slerp_columns(strength: float, a: Tensor, b: Tensor) -> Tensor:
 BLENDS = {"slerp": slerp, "columns": slerp_columns}
 
 
-def find(name: str) -> Callable[[float, Tensor, Tensor], Tensor]:
+def find_blend(name: str) -> Callable[[float, Tensor, Tensor], Tensor]:
     """The blend of that name. Raises UnknownName."""
     if name not in BLENDS:
         raise UnknownName("blend", name, BLENDS)
@@ -74,5 +74,5 @@ def vary(
         )
     if not strength or seeds is None:
         return initial
-    mix, others = find(blend), [stream(rng, s)(initial.shape[1:]) for s in seeds]
+    mix, others = find_blend(blend), [open_stream(rng, s)(initial.shape[1:]) for s in seeds]
     return torch.stack([mix(strength, a, b) for a, b in zip(initial, others, strict=True)])

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from fromnoise.data.loader import to_tensor
 from fromnoise.data.source import Sample
 from fromnoise.errors import BadCheckpoint, NotFound
-from fromnoise.models.resnet import pool, trunk, with_coordinates
+from fromnoise.models.resnet import append_coordinates, make_trunk, pool
 
 ABSENT = -1  # label of an attribute that a scene lacks; cross_entropy ignores it
 
@@ -49,14 +49,14 @@ class Judge(nn.Module):
         super().__init__()
         self.config = config
         self.fingerprint = ""  # of the source whose pictures it was trained on
-        self.body, before = trunk(config.stem, config.widths, config.blocks), config.widths[-1]
+        self.body, before = make_trunk(config.stem, config.widths, config.blocks), config.widths[-1]
         self.heads = nn.ModuleDict(
             {name: nn.Linear(2 * before, len(of)) for name, of in config.schema.items()}
         )
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a fifth faster on CPUs
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        pooled = pool(self.body(with_coordinates(images)))  # (B, 2C)
+        pooled = pool(self.body(append_coordinates(images)))  # (B, 2C)
         return {name: head(pooled) for name, head in self.heads.items()}
 
     @torch.inference_mode()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fromnoise.models.layers import zeroed
+from fromnoise.models.layers import zero_parameters
 
 KeyValue = tuple[Tensor, Tensor]  # each (B, heads, N, dim/heads)
 Record = (
@@ -26,7 +26,7 @@ def merge_heads(x: Tensor) -> Tensor:
     return x.transpose(1, 2).flatten(2)
 
 
-def attention_map(q: Tensor, k: Tensor) -> Tensor:
+def compute_attention_map(q: Tensor, k: Tensor) -> Tensor:
     """softmax(q kᵀ/√d): q (B, heads, M, d), k (B, heads, N, d) → (B, heads, M, N), rows sum to 1;
     no gradient."""
     with torch.no_grad():
@@ -60,7 +60,9 @@ class Attention(nn.Module):
         q = split_heads(self.to_q(x), self.heads)
         k, v = projected or self.project(x)
         if record is not None:
-            (record if callable(record) else record.__setitem__)(self.name, attention_map(q, k))
+            (record if callable(record) else record.__setitem__)(
+                self.name, compute_attention_map(q, k)
+            )
         return self.to_out(merge_heads(F.scaled_dot_product_attention(q, k, v)))
 
 
@@ -124,7 +126,7 @@ class Transformer(nn.Module):
         self.transformer_blocks = nn.ModuleList(
             TransformerBlock(dim, heads, context_dim) for _ in range(depth)
         )
-        self.proj_out = zeroed(nn.Linear(dim, dim) if linear else nn.Conv2d(dim, dim, 1))
+        self.proj_out = zero_parameters(nn.Linear(dim, dim) if linear else nn.Conv2d(dim, dim, 1))
 
     def forward(
         self, x: Tensor, projected: dict[str, KeyValue], record: Record | None = None

@@ -21,7 +21,7 @@ def quick_gelu(x: Tensor) -> Tensor:
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"quick_gelu": quick_gelu, "gelu": F.gelu}
 
 
-def zeroed(module: M) -> M:
+def zero_parameters(module: M) -> M:
     """The module with all parameters 0: a residual branch that starts as nothing (Goyal 2017,
     Dhariwal 2021)."""
     for p in module.parameters():
@@ -29,7 +29,7 @@ def zeroed(module: M) -> M:
     return module
 
 
-def timestep_embedding(
+def embed_timesteps(
     t: Tensor, dim: int, flip_sin_to_cos: bool = True, freq_shift: int = 0
 ) -> Tensor:
     """Sinusoids of time (Ho 2020, after Vaswani 2017 §3.5): t (B,), fractions allowed → (B, dim)

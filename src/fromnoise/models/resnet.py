@@ -45,7 +45,7 @@ class Block(nn.Module):
         return F.relu(x + self.norm2(self.conv2(h)))
 
 
-def trunk(stem: int, widths: tuple[int, ...], blocks: tuple[int, ...]) -> nn.Sequential:
+def make_trunk(stem: int, widths: tuple[int, ...], blocks: tuple[int, ...]) -> nn.Sequential:
     """Pictures with coordinates (B, 5, H, W) → (B, widths[-1], H / 2^(levels + 1), …): every level
     halves the side."""
 
@@ -60,7 +60,7 @@ def trunk(stem: int, widths: tuple[int, ...], blocks: tuple[int, ...]) -> nn.Seq
     return nn.Sequential(*layers)
 
 
-def with_coordinates(images: Tensor) -> Tensor:
+def append_coordinates(images: Tensor) -> Tensor:
     """(B, 3, H, W) → (B, 5, H, W): two more channels say where a pixel is (Liu 2018, CoordConv);
     channels last, a fifth faster on CPUs."""
     lines = [
@@ -81,14 +81,14 @@ class CLIPResNet(nn.Module):
     def __init__(self, config: CLIPResNetConfig):
         super().__init__()
         self.config = config
-        self.body = trunk(config.stem, config.widths, config.blocks)
+        self.body = make_trunk(config.stem, config.widths, config.blocks)
         self.visual_projection = nn.Linear(2 * config.widths[-1], config.projection_dim, bias=False)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, image: Tensor) -> VisionOutput:
         """image (B, 3, H, W) in [−1, 1], of any size; trained at `image_size`. States are each
         level's places (B, 1 + h·w, C), their mean before them."""
-        x, states = with_coordinates(image), []
+        x, states = append_coordinates(image), []
         for layer in self.body:
             x = layer(x)
             if isinstance(layer, Block):

@@ -8,11 +8,11 @@ from torch.nn import functional as F
 RESIDUAL = 0.2  # the share of a block's answer that is added (Wang 2018 "ESRGAN", §3.1)
 
 
-def _conv(inp: int, out: int) -> nn.Conv2d:
+def _make_conv(inp: int, out: int) -> nn.Conv2d:
     return nn.Conv2d(inp, out, 3, padding=1)
 
 
-def _leaky(x: Tensor) -> Tensor:
+def _leaky_relu(x: Tensor) -> Tensor:
     return F.leaky_relu(x, 0.2)
 
 
@@ -23,12 +23,14 @@ class DenseBlock(nn.Module):
     def __init__(self, width: int, growth: int):
         super().__init__()
         for i in range(5):
-            self.add_module(f"conv{i + 1}", _conv(width + i * growth, growth if i < 4 else width))
+            self.add_module(
+                f"conv{i + 1}", _make_conv(width + i * growth, growth if i < 4 else width)
+            )
 
     def forward(self, x: Tensor) -> Tensor:
         seen, (*inner, last) = [x], self.children()
         for conv in inner:
-            seen.append(_leaky(conv(torch.cat(seen, 1))))
+            seen.append(_leaky_relu(conv(torch.cat(seen, 1))))
         return x + RESIDUAL * last(torch.cat(seen, 1))
 
 
@@ -61,12 +63,12 @@ class RRDBNet(nn.Module):
     ):
         super().__init__()
         self.doublings, self.unshuffle, self.scale = doublings, unshuffle, 2**doublings // unshuffle
-        self.conv_first = _conv(3 * unshuffle**2, width)
+        self.conv_first = _make_conv(3 * unshuffle**2, width)
         self.body = nn.Sequential(*(RRDB(width, growth) for _ in range(blocks)))
-        self.conv_body = _conv(width, width)
+        self.conv_body = _make_conv(width, width)
         for i in range(doublings):
-            self.add_module(f"conv_up{i + 1}", _conv(width, width))
-        self.conv_hr, self.conv_last = _conv(width, width), _conv(width, 3)
+            self.add_module(f"conv_up{i + 1}", _make_conv(width, width))
+        self.conv_hr, self.conv_last = _make_conv(width, width), _make_conv(width, 3)
 
     @property
     def reach(self) -> int:
@@ -85,12 +87,12 @@ class RRDBNet(nn.Module):
         x = self.conv_first(image)
         x = x + self.conv_body(self.body(x))
         for i in range(self.doublings):
-            x = _leaky(
+            x = _leaky_relu(
                 self.get_submodule(f"conv_up{i + 1}")(
                     F.interpolate(x, scale_factor=2, mode="nearest")
                 )
             )
-        return self.conv_last(_leaky(self.conv_hr(x)))[
+        return self.conv_last(_leaky_relu(self.conv_hr(x)))[
             ..., : height * self.scale, : width * self.scale
         ]
 
@@ -103,10 +105,10 @@ class Compact(nn.Module):
     def __init__(self, width: int = 64, convs: int = 16, scale: int = 4):
         super().__init__()
         self.scale = scale
-        layers: list[nn.Module] = [_conv(3, width), nn.PReLU(width)]
+        layers: list[nn.Module] = [_make_conv(3, width), nn.PReLU(width)]
         for _ in range(convs):
-            layers += [_conv(width, width), nn.PReLU(width)]
-        self.body = nn.Sequential(*layers, _conv(width, 3 * scale**2))
+            layers += [_make_conv(width, width), nn.PReLU(width)]
+        self.body = nn.Sequential(*layers, _make_conv(width, 3 * scale**2))
 
     @property
     def reach(self) -> int:

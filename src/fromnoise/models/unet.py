@@ -19,8 +19,8 @@ from fromnoise.models.layers import (
     ResnetBlock,
     TimeEmbedding,
     Upsample,
-    timestep_embedding,
-    zeroed,
+    embed_timesteps,
+    zero_parameters,
 )
 
 
@@ -49,7 +49,7 @@ class Conditioning:
 
 def _resnet(config: UNetConfig, inp: int, out: int) -> ResnetBlock:
     block = ResnetBlock(inp, out, config.norm_groups, emb_dim=4 * config.block_out_channels[0])
-    zeroed(block.conv2)
+    zero_parameters(block.conv2)
     return block
 
 
@@ -171,7 +171,7 @@ class UNet(nn.Module):
             x = widths[level]
         self.up_blocks = nn.ModuleList(blocks)
         self.conv_norm_out = nn.GroupNorm(config.norm_groups, widths[0], eps=1e-5)
-        self.conv_out = zeroed(nn.Conv2d(widths[0], config.out_channels, 3, padding=1))
+        self.conv_out = zero_parameters(nn.Conv2d(widths[0], config.out_channels, 3, padding=1))
         for name, module in self.named_modules():
             if isinstance(module, Attention):
                 module.name = name
@@ -215,16 +215,16 @@ class UNet(nn.Module):
         c, residuals = self.config, conditioning.residuals
         if projected is None:
             projected = self.project(conditioning.context)
-        emb = timestep_embedding(
+        emb = embed_timesteps(
             t.expand(len(x)), c.block_out_channels[0], c.flip_sin_to_cos, c.freq_shift
         )
         cond = None
         if (
             c.guidance_dim and conditioning.guidance is not None
         ):  # Luo et al. 2023 §4.2: sinusoids of 1000·(scale − 1)
-            cond = timestep_embedding(
-                1000 * (conditioning.guidance - 1), c.guidance_dim, False, 1
-            ).to(x.dtype)
+            cond = embed_timesteps(1000 * (conditioning.guidance - 1), c.guidance_dim, False, 1).to(
+                x.dtype
+            )
         # (B, 4·width); every resnet would apply this SiLU itself
         emb = F.silu(self.time_embedding(emb.to(x.dtype), cond))
         if conditioning.concat is not None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fromnoise.diffusion.guidance import Guidance
-from fromnoise.diffusion.parameterization import check, coefficients
+from fromnoise.diffusion.parameterization import check_prediction, compute_coefficients
 from fromnoise.diffusion.samplers.base import Answer, Query
 from fromnoise.diffusion.schedule import NoiseSchedule
 from fromnoise.models.unet import Conditioning
@@ -38,7 +38,7 @@ def make_denoiser(
     "Guiding a diffusion model with a bad version of itself"). look: told of every call (the query,
     of which pictures, x0 with the prompt, x0 without or None, the maps of cross-attention as
     models.unet records them, rows with the prompt first); without it none are made."""
-    check(prediction, schedule)
+    check_prediction(prediction, schedule)
     guidance = guidance or Guidance()
     moving: dict[
         tuple[int, ...], Tensor | None
@@ -52,8 +52,8 @@ def make_denoiser(
         return network.bind(replace(prompt, context=context))
 
     def answer(query: Query) -> Answer:
-        c_skip, c_out, c_in = coefficients(prediction, query.sigma)
-        t = schedule.t(query.sigma).float()
+        c_skip, c_out, c_in = compute_coefficients(prediction, query.sigma)
+        t = schedule.sigma_to_t(query.sigma).float()
 
         def ask(
             network: Prepared, x: Tensor, images: tuple[int, ...], both: bool = False

@@ -13,9 +13,9 @@ from torch import Tensor
 from fromnoise.diffusion import samplers
 from fromnoise.diffusion.guidance import Guidance
 from fromnoise.diffusion.noise import Noise
-from fromnoise.diffusion.parameterization import coefficients
+from fromnoise.diffusion.parameterization import compute_coefficients
 from fromnoise.diffusion.samplers.base import Answer, Query, Sampling
-from fromnoise.diffusion.spacing import sigmas as spaced
+from fromnoise.diffusion.spacing import make_sigmas as spaced
 from fromnoise.errors import BadInput
 from fromnoise.latent_diffusion import LatentDiffusion
 from fromnoise.models.unet import Conditioning
@@ -116,7 +116,7 @@ def start_sampler(
     x = (
         latents * first
         if request.noise_scaling == "sigma_max"
-        else latents / coefficients(model.prediction, first)[2]
+        else latents / compute_coefficients(model.prediction, first)[2]
     )
     return sigmas, samplers.load(request.sampler or "")(x, sigmas, noise, **request.options)
 
@@ -220,7 +220,7 @@ def run_sampler(
             following = sampling.send(reply)
         except StopIteration as end:
             sigma = float(sigmas[-1])
-            x = end.value * coefficients(model.prediction, sigma)[2]
+            x = end.value * compute_coefficients(model.prediction, sigma)[2]
             yield Step(total - 1, total, sigma, x, x0, tuple(notes))
             return
         x = _put(x, following.x, following.image, request.count)

@@ -5,7 +5,7 @@ import torch
 from fromnoise.errors import BadInput
 
 
-def find(name: str) -> torch.device:
+def find_device(name: str) -> torch.device:
     """ "cpu", "cuda", "cuda:1", "mps" → the device. Raises BadInput for one that this machine does
     not have.
 

@@ -95,7 +95,7 @@ def prepare(network: UNet, device: str = "cpu", dtype: str = "fp32", batch: int 
             f"batch {batch} cannot be used", "give the number of pictures a call, 1 or more"
         )
     if device != "cpu":
-        from fromnoise.runtime.devices import find
+        from fromnoise.runtime.devices import find_device
 
-        return Prepared(network, find(device), dtype, batch)
+        return Prepared(network, find_device(device), dtype, batch)
     return Prepared(network, torch.device("cpu"), dtype, batch)

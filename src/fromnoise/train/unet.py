@@ -15,13 +15,13 @@ from torch.nn import functional as F
 from fromnoise.data.latents import LatentCache
 from fromnoise.data.loader import Batch
 from fromnoise.diffusion import forward, losses
-from fromnoise.diffusion.guidance import cfg
+from fromnoise.diffusion.guidance import apply_cfg
 from fromnoise.diffusion.noise import Noise
-from fromnoise.diffusion.parameterization import coefficients
+from fromnoise.diffusion.parameterization import compute_coefficients
 from fromnoise.diffusion.samplers import load as load_sampler
 from fromnoise.diffusion.samplers.base import Answer, Query, drive
 from fromnoise.diffusion.schedule import NoiseSchedule
-from fromnoise.diffusion.spacing import sigmas
+from fromnoise.diffusion.spacing import make_sigmas
 from fromnoise.errors import UnknownName
 from fromnoise.models.unet import Conditioning
 from fromnoise.train import parts
@@ -47,7 +47,7 @@ def schedule(values: dict[str, Any]) -> NoiseSchedule:
     if kind not in kinds:
         raise UnknownName("schedule", kind, kinds)
     made = kinds[kind](**values)
-    return made.zero_terminal_snr() if zero else made
+    return made.rescale_zero_terminal_snr() if zero else made
 
 
 def weight(name: str, snr: Tensor, prediction: str, gamma: float) -> Tensor:
@@ -58,7 +58,7 @@ def weight(name: str, snr: Tensor, prediction: str, gamma: float) -> Tensor:
     if name not in WEIGHTINGS:
         raise UnknownName("weighting", name, WEIGHTINGS)
     if name == "min_snr":
-        return losses.min_snr(snr, prediction, gamma)
+        return losses.compute_min_snr_weight(snr, prediction, gamma)
     return torch.ones_like(snr) if name == "uniform" else (gamma / (snr + 1)).clamp(max=1)
 
 
@@ -71,7 +71,7 @@ def timesteps(
     log_sigma = mean + std * torch.special.ndtri(
         (uniform.double() / max(share, 1e-6)).clamp(1e-6, 1 - 1e-6)
     )
-    focused = schedule.t(log_sigma.exp()).round().long()
+    focused = schedule.sigma_to_t(log_sigma.exp()).round().long()
     even = ((uniform - share) / max(1 - share, 1e-6) * len(schedule)).long().clamp(0, last)
     return torch.where(uniform < share, focused, even)
 
@@ -211,7 +211,7 @@ class UNetTask:
         t = timesteps(self.schedule, strata, *self.stage.get("focus", (0.0, 0.0, 1.0)))
         eps = torch.randn(latents.shape, generator=drawn, device=device)
         x = forward.add_noise(self.schedule, latents, eps, t)
-        goal = forward.target(self.prediction, self.schedule, latents, eps, t)
+        goal = forward.compute_target(self.prediction, self.schedule, latents, eps, t)
         out = self.unet(x, t.to(device).float(), Conditioning(self.context(ids)))
         error = (out.float() - goal).square()
         if masks is not None:
@@ -243,8 +243,8 @@ class UNetTask:
         context = Conditioning(self.context(ids.to(device)))
 
         def answer(query: Query) -> Answer:
-            skip, out, scale_in = coefficients(self.prediction, query.sigma)
-            t = float(self.schedule.t(torch.tensor(query.sigma, dtype=torch.float64)))
+            skip, out, scale_in = compute_coefficients(self.prediction, query.sigma)
+            t = float(self.schedule.sigma_to_t(torch.tensor(query.sigma, dtype=torch.float64)))
             x, times = (
                 (query.x * scale_in).repeat(2, 1, 1, 1).to(device),
                 torch.full((2 * b,), t, device=device),
@@ -252,9 +252,9 @@ class UNetTask:
             cond, uncond = (
                 skip * query.x + out * f for f in unet(x, times, context).cpu().chunk(2)
             )
-            return Answer(cfg(cond, uncond, scale), uncond)
+            return Answer(apply_cfg(cond, uncond, scale), uncond)
 
-        grid = sigmas(self.schedule, steps, "karras")
+        grid = make_sigmas(self.schedule, steps, "karras")
         noise = Noise(seeds, (self.vae.config.latent_channels, side, side))
         latents = drive(
             load_sampler("dpmpp_2m")(noise.initial * float(grid[0]), grid, noise), answer

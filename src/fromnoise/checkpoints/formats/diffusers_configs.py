@@ -161,6 +161,6 @@ def read_scheduler(config: dict) -> tuple[NoiseSchedule, str]:
             f"unknown beta_schedule {kind!r}",
             "supported: linear, scaled_linear, squaredcos_cap_v2, trained_betas",
         )
-    return schedule.zero_terminal_snr() if config.get(
+    return schedule.rescale_zero_terminal_snr() if config.get(
         "rescale_betas_zero_snr"
     ) else schedule, PREDICTIONS[said]

@@ -129,19 +129,19 @@ SAMPLERS = {
 }  # fmt: skip
 
 
-def _key(name: str) -> str:
+def _normalize(name: str) -> str:
     return " ".join(name.lower().replace("_", " ").replace("-", " ").split())
 
 
 def parse(name: str) -> tuple[Entry, str | None]:
     """The entry of a name, label or alias, in any case, and the spacing of a fused one, as A1111
     had them before 1.9: "DPM++ 2M Karras" → (DPM++ 2M, "karras"). Raises UnknownName."""
-    key, spacing = _key(name), None
+    key, spacing = _normalize(name), None
     for ending, meant in (("karras", "karras"), ("exponential", "exponential"), ("ka", "karras")):
         if key.endswith(" " + ending):
             key, spacing = key.removesuffix(" " + ending), meant
     for entry in SAMPLERS.values():
-        if key in map(_key, (entry.name, entry.label, *entry.aliases)):
+        if key in map(_normalize, (entry.name, entry.label, *entry.aliases)):
             return entry, spacing
     raise UnknownName("sampler", name, SAMPLERS)
 

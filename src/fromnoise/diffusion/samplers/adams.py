@@ -7,8 +7,8 @@ from itertools import pairwise
 
 from torch import Tensor
 
-from fromnoise.diffusion.samplers.base import NoiseSource, Past, Query, Sampling, levels
-from fromnoise.diffusion.samplers.integrals import adams
+from fromnoise.diffusion.samplers.base import NoiseSource, Past, Query, Sampling, check_levels
+from fromnoise.diffusion.samplers.integrals import compute_adams_weights
 from fromnoise.errors import BadInput, UnknownName
 
 FIXED = (
@@ -26,7 +26,7 @@ def lms(
     integrated exactly, also over a step to sigma 0 (as k-diffusion and A1111; ComfyUI takes x0
     there). The first steps use as many slopes as there are, and so limit the whole to order 2
     unless `past` is given."""
-    return (yield from _run(x, sigmas, order, past, adams, to_zero=True))
+    return (yield from _run_multistep(x, sigmas, order, past, compute_adams_weights, to_zero=True))
 
 
 def ipndm(
@@ -34,7 +34,7 @@ def ipndm(
 ) -> Sampling:
     """Adams-Bashforth's weights for even steps, whatever the steps are (Zhang & Chen 2023 "DEIS",
     iPNDM). On grids that are not even in sigma that leaves order 2."""
-    return (yield from _run(x, sigmas, order, past, _even))
+    return (yield from _run_multistep(x, sigmas, order, past, _weigh_even_steps))
 
 
 def ipndm_v(
@@ -50,7 +50,11 @@ def ipndm_v(
     reads (1 − h/(3·(h + h₁))·r)/2 for (1 − h/(3·(h + h₁)))/2·r, r = h·(h + h₁)/(h₁·(h₁ + h₂)), and
     the oldest weight has h₁/h₂ for h₂/h₃, so that the weights do not even add up to 1. `exact` puts
     both right, which is `lms` but for a step to sigma 0."""
-    return (yield from _run(x, sigmas, order, past, adams if exact else _published))
+    return (
+        yield from _run_multistep(
+            x, sigmas, order, past, compute_adams_weights if exact else _weigh_as_published
+        )
+    )
 
 
 def deis(
@@ -65,18 +69,25 @@ def deis(
     the noise predictions, is one in another variable, and integrated exactly. variable: "time",
     that of the variance-preserving SDE with β from 0.1 to 20 (tAB, as ComfyUI), or "log_sigma" (ρAB
     in log ρ, as diffusers)."""
-    variables: dict[str, Callable[[float], float]] = {"time": _vp_time, "log_sigma": math.log}
+    variables: dict[str, Callable[[float], float]] = {
+        "time": _compute_vp_time,
+        "log_sigma": math.log,
+    }
     if variable not in variables:
         raise UnknownName("variable", variable, variables)
     of = variables[variable]
-    return (yield from _run(x, sigmas, order, past, lambda known, s, t: adams(known, s, t, of)))
+    return (
+        yield from _run_multistep(
+            x, sigmas, order, past, lambda known, s, t: compute_adams_weights(known, s, t, of)
+        )
+    )
 
 
 def plms(x: Tensor, sigmas: Tensor, noise: NoiseSource, past: Sequence[Past] = ()) -> Sampling:
     """Pseudo linear multistep (Liu et al. 2022 "PNDM", eq. 12): the noise predictions with
     Adams-Bashforth's weights for even steps; the first step, of which nothing is known, asks twice
     (a pseudo improved Euler step)."""
-    grid, known = levels(sigmas), list(past)
+    grid, known = check_levels(sigmas), list(past)
     for i, (s, t) in enumerate(pairwise(grid)):
         x0 = (yield Query(x, s, i)).x0
         known.append(Past(s, x, x0))
@@ -85,7 +96,9 @@ def plms(x: Tensor, sigmas: Tensor, noise: NoiseSource, past: Sequence[Past] = (
             d2 = (x2 - (yield Query(x2, t, i, stage=1)).x0) / t
             x = x + ((x - x0) / s + d2) / 2 * (t - s)
         else:
-            x = _add(x, known[-4:], _even([p.sigma for p in reversed(known[-4:])], s, t))
+            x = _add_slopes(
+                x, known[-4:], _weigh_even_steps([p.sigma for p in reversed(known[-4:])], s, t)
+            )
     return x
 
 
@@ -99,15 +112,15 @@ def gradient_estimation(
             f"gamma {gamma} cannot be used", "give a number from 1 (Euler) to 5; 2 is usual"
         )
     known = list(past)[-1:]
-    for i, (s, t) in enumerate(pairwise(levels(sigmas))):
+    for i, (s, t) in enumerate(pairwise(check_levels(sigmas))):
         x0 = (yield Query(x, s, i)).x0
         known = [*known[-1:], Past(s, x, x0)]
         weights = [gamma, 1 - gamma] if len(known) == 2 and t > 0 else [1.0]
-        x = _add(x, known[-len(weights) :], [w * (t - s) for w in weights])
+        x = _add_slopes(x, known[-len(weights) :], [w * (t - s) for w in weights])
     return x
 
 
-def _run(
+def _run_multistep(
     x: Tensor,
     sigmas: Tensor,
     order: int,
@@ -120,34 +133,34 @@ def _run(
     if order not in (1, 2, 3, 4):
         raise BadInput(f"order {order} cannot be used", "give 1, 2, 3 or 4")
     known = list(past)
-    for i, (s, t) in enumerate(pairwise(levels(sigmas))):
+    for i, (s, t) in enumerate(pairwise(check_levels(sigmas))):
         x0 = (yield Query(x, s, i)).x0
         known = [*known, Past(s, x, x0)][-order:]
         x = (
             x0
             if t == 0 and not to_zero
-            else _add(x, known, weights([p.sigma for p in reversed(known)], s, t))
+            else _add_slopes(x, known, weights([p.sigma for p in reversed(known)], s, t))
         )
     return x
 
 
-def _add(x: Tensor, known: Sequence[Past], weights: Sequence[float]) -> Tensor:
+def _add_slopes(x: Tensor, known: Sequence[Past], weights: Sequence[float]) -> Tensor:
     for past, w in zip(reversed(known), weights, strict=True):
         x = x.add(past.x - past.x0, alpha=w / past.sigma)
     return x
 
 
-def _even(known: Sequence[float], s: float, t: float) -> list[float]:
+def _weigh_even_steps(known: Sequence[float], s: float, t: float) -> list[float]:
     return [w * (t - s) for w in FIXED[len(known) - 1]]
 
 
-def _vp_time(sigma: float) -> float:
+def _compute_vp_time(sigma: float) -> float:
     """t of the variance-preserving SDE at sigma: ln(1 + sigma²) = 19.9/2·t² + 0.1·t (Song et al.
     2021, eq. 33)."""
     return (math.sqrt(0.01 + 2 * 19.9 * math.log1p(sigma**2)) - 0.1) / 19.9
 
 
-def _published(known: Sequence[float], s: float, t: float) -> list[float]:
+def _weigh_as_published(known: Sequence[float], s: float, t: float) -> list[float]:
     """The weights of `ipndm_v` as they were published, see there."""
     h = [t - s, *(a - b for a, b in pairwise(known))]  # this step, the last, the one before, …
     weights = [1.0] if len(known) == 1 else [1 + h[0] / h[1] / 2, -h[0] / h[1] / 2]

@@ -63,7 +63,7 @@ def drive(sampling: Sampling, answer: Callable[[Query], Answer]) -> Tensor:
         return end.value
 
 
-def levels(sigmas: Tensor) -> list[float]:
+def check_levels(sigmas: Tensor) -> list[float]:
     """The noise levels of a run as Python floats, which are float64 whatever x is. Raises BadInput
     unless there are two or more, finite, strictly decreasing, none negative, and only the last one
     may be 0."""
@@ -75,6 +75,6 @@ def levels(sigmas: Tensor) -> list[float]:
     ):
         raise BadInput(
             "a run needs at least two noise levels, finite and strictly decreasing, of which only the last may be 0",
-            "make them with fromnoise.diffusion.spacing.sigmas",
+            "make them with fromnoise.diffusion.spacing.make_sigmas",
         )
     return values

@@ -11,13 +11,13 @@ from itertools import pairwise
 
 from torch import Tensor
 
-from fromnoise.diffusion.samplers.base import Answer, NoiseSource, Query, Sampling, levels
-from fromnoise.diffusion.samplers.integrals import exponential
-from fromnoise.diffusion.samplers.stochastic import ancestral, at_least_0
+from fromnoise.diffusion.samplers.base import Answer, NoiseSource, Query, Sampling, check_levels
+from fromnoise.diffusion.samplers.integrals import compute_exponential_weights
+from fromnoise.diffusion.samplers.stochastic import check_nonnegative, split_step
 from fromnoise.errors import BadInput
 
 
-def both(answer: Answer) -> tuple[Tensor, Tensor]:
+def unpack_answer(answer: Answer) -> tuple[Tensor, Tensor]:
     """(x0, x0_uncond). Raises BadInput where there is no unconditional answer."""
     if answer.x0_uncond is None:
         raise BadInput(
@@ -31,10 +31,10 @@ def euler_cfg_pp(
     x: Tensor, sigmas: Tensor, noise: NoiseSource, eta: float = 0.0, s_noise: float = 1.0
 ) -> Sampling:
     """`ddim`, hence with eta 0 `euler` and with eta 1 `euler_a`, renoised without guidance."""
-    at_least_0(eta=eta, s_noise=s_noise)
-    for i, (s, t) in enumerate(pairwise(levels(sigmas))):
-        x0, uncond = both((yield Query(x, s, i)))
-        down, up = ancestral(s, t, eta)
+    check_nonnegative(eta=eta, s_noise=s_noise)
+    for i, (s, t) in enumerate(pairwise(check_levels(sigmas))):
+        x0, uncond = unpack_answer((yield Query(x, s, i)))
+        down, up = split_step(s, t, eta)
         x = x0 + down * ((x - uncond) / s)
         if up:
             x = x + noise(s, t).to(x) * (up * s_noise)
@@ -47,8 +47,8 @@ def dpmpp_2m_cfg_pp(x: Tensor, sigmas: Tensor, noise: NoiseSource, exact: bool =
     before, which adds a part of the guidance again. `exact` takes it between two unconditional
     ones."""
     last, h_last = None, 0.0
-    for i, (s, t) in enumerate(pairwise(levels(sigmas))):
-        x0, uncond = both((yield Query(x, s, i)))
+    for i, (s, t) in enumerate(pairwise(check_levels(sigmas))):
+        x0, uncond = unpack_answer((yield Query(x, s, i)))
         h = math.log(s / t) if t else math.inf
         x = x0 + (x - uncond) * (t / s)
         if last is not None and t > 0:
@@ -63,15 +63,15 @@ def dpmpp_2s_a_cfg_pp(
 ) -> Sampling:
     """`dpmpp_2s_a` of the unconditional picture, plus the first question's guidance at its full
     length."""
-    at_least_0(eta=eta, s_noise=s_noise)
-    for i, (s, t) in enumerate(pairwise(levels(sigmas))):
-        down, up = ancestral(s, t, eta)
-        x0, uncond = both((yield Query(x, s, i)))
+    check_nonnegative(eta=eta, s_noise=s_noise)
+    for i, (s, t) in enumerate(pairwise(check_levels(sigmas))):
+        down, up = split_step(s, t, eta)
+        x0, uncond = unpack_answer((yield Query(x, s, i)))
         guidance = x0 - uncond
         if down > 0:
             middle = math.sqrt(s * down)
             x2 = x * (middle / s) + uncond * (1 - middle / s)
-            _, uncond = both((yield Query(x2, middle, i, stage=1)))
+            _, uncond = unpack_answer((yield Query(x2, middle, i, stage=1)))
         x = x * (down / s) + uncond * (1 - down / s) + guidance
         if up:
             x = x + noise(s, t).to(x) * (up * s_noise)
@@ -84,17 +84,17 @@ def res_multistep_cfg_pp(
     """`res_multistep` of the unconditional picture; the guidance is added to x before the step,
     which keeps e^−h of it, but in the first step and in one to sigma 0, which add it whole (all as
     ComfyUI published it)."""
-    at_least_0(eta=eta, s_noise=s_noise)
+    check_nonnegative(eta=eta, s_noise=s_noise)
     # (length of its deterministic part in log sigma, x0_uncond)
     last: tuple[float, Tensor] | None = None
-    for i, (s, t) in enumerate(pairwise(levels(sigmas))):
-        x0, uncond = both((yield Query(x, s, i)))
-        down, up = ancestral(s, t, eta)
+    for i, (s, t) in enumerate(pairwise(check_levels(sigmas))):
+        x0, uncond = unpack_answer((yield Query(x, s, i)))
+        down, up = split_step(s, t, eta)
         if down == 0 or last is None:
             x = x0 + (x - uncond) * (down / s)
         else:
             h = math.log(s / down)
-            now, then = exponential([0.0, -last[0] / h], h)
+            now, then = compute_exponential_weights([0.0, -last[0] / h], h)
             x = (x + (x0 - uncond)) * (down / s) + uncond * now + last[1] * then
         if down > 0:
             last = math.log(s / down), uncond
@@ -112,8 +112,8 @@ def gradient_estimation_cfg_pp(
             f"gamma {gamma} cannot be used", "give a number from 1 (Euler) to 5; 2 is usual"
         )
     last = None
-    for i, (s, t) in enumerate(pairwise(levels(sigmas))):
-        x0, uncond = both((yield Query(x, s, i)))
+    for i, (s, t) in enumerate(pairwise(check_levels(sigmas))):
+        x0, uncond = unpack_answer((yield Query(x, s, i)))
         d = (x - uncond) / s
         x = x0 + d * t
         if last is not None and t > 0:

@@ -5,8 +5,8 @@ from itertools import pairwise
 
 from torch import Tensor
 
-from fromnoise.diffusion.samplers.base import NoiseSource, Query, Sampling, levels
-from fromnoise.diffusion.samplers.stochastic import ancestral, at_least_0
+from fromnoise.diffusion.samplers.base import NoiseSource, Query, Sampling, check_levels
+from fromnoise.diffusion.samplers.stochastic import check_nonnegative, split_step
 
 
 def ddim(
@@ -15,10 +15,10 @@ def ddim(
     """Song et al. 2021 "DDIM", eq. 12 and 16, divided by √ᾱ. eta 0 draws no noise and equals
     `euler`, eta 1 is DDPM (Ho et al. 2020, algorithm 2, with the variance of its posterior) and
     equals `euler_a`."""
-    at_least_0(eta=eta, s_noise=s_noise)
-    for i, (s, t) in enumerate(pairwise(levels(sigmas))):
+    check_nonnegative(eta=eta, s_noise=s_noise)
+    for i, (s, t) in enumerate(pairwise(check_levels(sigmas))):
         x0 = (yield Query(x, s, i)).x0
-        down, up = ancestral(s, t, eta)
+        down, up = split_step(s, t, eta)
         x = x0 + down * ((x - x0) / s)
         if up:
             x = x + noise(s, t).to(x) * (up * s_noise)

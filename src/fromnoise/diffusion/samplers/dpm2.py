@@ -5,8 +5,8 @@ from itertools import pairwise
 
 from torch import Tensor
 
-from fromnoise.diffusion.samplers.base import NoiseSource, Query, Sampling, levels
-from fromnoise.diffusion.samplers.stochastic import ancestral, at_least_0, churned
+from fromnoise.diffusion.samplers.base import NoiseSource, Query, Sampling, check_levels
+from fromnoise.diffusion.samplers.stochastic import add_churn, check_nonnegative, split_step
 
 
 def dpm2(
@@ -21,10 +21,10 @@ def dpm2(
     """The midpoint rule with its midpoint √(s·t): second order, two questions a step, one in a step
     to sigma 0 (k-diffusion's blend of Lu et al. 2022 "DPM-Solver", algorithm 1, and Karras et al.
     2022, algorithm 2)."""
-    grid = levels(sigmas)
+    grid = check_levels(sigmas)
     for i, (s, t) in enumerate(pairwise(grid)):
-        x, s = churned(x, s, len(grid) - 1, noise, s_churn, s_tmin, s_tmax, s_noise)
-        x = yield from _midpoint(x, s, t, i, t)
+        x, s = add_churn(x, s, len(grid) - 1, noise, s_churn, s_tmin, s_tmax, s_noise)
+        x = yield from _take_midpoint_step(x, s, t, i, t)
     return x
 
 
@@ -32,16 +32,16 @@ def dpm2_a(
     x: Tensor, sigmas: Tensor, noise: NoiseSource, eta: float = 1.0, s_noise: float = 1.0
 ) -> Sampling:
     """`dpm2` to below the next level, then fresh noise up to it; eta 0 is `dpm2`."""
-    at_least_0(eta=eta, s_noise=s_noise)
-    for i, (s, t) in enumerate(pairwise(levels(sigmas))):
-        down, up = ancestral(s, t, eta)
-        x = yield from _midpoint(x, s, down, i, t)
+    check_nonnegative(eta=eta, s_noise=s_noise)
+    for i, (s, t) in enumerate(pairwise(check_levels(sigmas))):
+        down, up = split_step(s, t, eta)
+        x = yield from _take_midpoint_step(x, s, down, i, t)
         if up:
             x = x + noise(s, t).to(x) * (up * s_noise)
     return x
 
 
-def _midpoint(x: Tensor, s: float, t: float, step: int, next_level: float) -> Sampling:
+def _take_midpoint_step(x: Tensor, s: float, t: float, step: int, next_level: float) -> Sampling:
     d = (x - (yield Query(x, s, step)).x0) / s
     if t > 0 and next_level > 0:
         middle = math.sqrt(s * t)

@@ -8,19 +8,19 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from fromnoise.diffusion.samplers.base import Answer, NoiseSource, Query, Sampling, levels
-from fromnoise.diffusion.samplers.stochastic import ancestral, at_least_0
+from fromnoise.diffusion.samplers.base import Answer, NoiseSource, Query, Sampling, check_levels
+from fromnoise.diffusion.samplers.stochastic import check_nonnegative, split_step
 from fromnoise.errors import BadInput
 
 
 def dpm_solver_3(x: Tensor, sigmas: Tensor, noise: NoiseSource) -> Sampling:
     """Third order from three questions a step (Lu et al. 2022 "DPM-Solver", algorithm 2 with r₁ =
     ⅓, r₂ = ⅔)."""
-    for i, (s, t) in enumerate(pairwise(levels(sigmas))):
+    for i, (s, t) in enumerate(pairwise(check_levels(sigmas))):
         eps = (x - (yield Query(x, s, i)).x0) / s
         if t == 0:
             return x - s * eps
-        x = (yield from _step(x, eps, s, t, i, 3))[-1]
+        x = (yield from _take_step(x, eps, s, t, i, 3))[-1]
     return x
 
 
@@ -31,15 +31,15 @@ def dpm_fast(
     shorter rest, even in log sigma between the run's first and its smallest positive level, where
     it ends (Lu et al. 2022 "DPM-Solver", section 3.4 and appendix C.1). eta 1 is what A1111 runs it
     with; k-diffusion's own default is 0."""
-    at_least_0(eta=eta, s_noise=s_noise)
-    start, end, n = _ends(sigmas)
+    check_nonnegative(eta=eta, s_noise=s_noise)
+    start, end, n = _find_ends(sigmas)
     orders = [3] * (n // 3 - 1) + [2, 1] if n % 3 == 0 else [3] * (n // 3) + [n % 3]
     grid = [start * (end / start) ** (i / len(orders)) for i in range(len(orders))] + [end]
     asked = 0
     for order, (s, t) in zip(orders, pairwise(grid), strict=True):
-        down, up = _down(s, t, end, eta)
+        down, up = _split_step_above(s, t, end, eta)
         eps = (x - (yield Query(x, s, asked)).x0) / s
-        x = (yield from _step(x, eps, s, down, asked, order))[-1]
+        x = (yield from _take_step(x, eps, s, down, asked, order))[-1]
         if up:
             x = x + noise(s, t).to(x) * (up * s_noise)
         asked += order
@@ -65,7 +65,7 @@ def dpm_adaptive(
     The error of a step, the difference of two orders, is measured an image, and each image of a
     batch takes its own steps: k-diffusion measures it over the batch, whose pictures then depend on
     their neighbours. eta 1 is what A1111 runs it with."""
-    at_least_0(eta=eta, s_noise=s_noise, rtol=rtol, atol=atol)
+    check_nonnegative(eta=eta, s_noise=s_noise, rtol=rtol, atol=atol)
     if (
         order not in (2, 3)
         or not 0 < h_init < math.inf
@@ -76,16 +76,16 @@ def dpm_adaptive(
             f"order {order}, h_init {h_init}, accept_safety {accept_safety}, rtol {rtol}, atol {atol} cannot be used",
             "give order 2 or 3, h_init above 0, accept_safety in (0, 1), and rtol or atol above 0",
         )
-    start, end, n = _ends(sigmas)
+    start, end, n = _find_ends(sigmas)
     done = []
     for image in range(len(x)):
         one, last, s, h = x[image : image + 1], x[image : image + 1], start, h_init
         while math.log(s / end) > 1e-5:
             t = max(end, s * math.exp(-h))
             step = min(n - 1, int(math.log(start / s) / math.log(start / end) * n))
-            down, up = _down(s, t, end, eta)
+            down, up = _split_step_above(s, t, end, eta)
             eps = (one - (yield Query(one, s, step, image=image)).x0) / s
-            low, high = yield from _step(one, eps, s, down, step, order, image)
+            low, high = yield from _take_step(one, eps, s, down, step, order, image)
             allowed = torch.maximum(
                 torch.maximum(low.abs(), last.abs()) * rtol, torch.full_like(low, atol)
             )
@@ -106,10 +106,10 @@ def dpm_adaptive(
     return torch.cat(done)
 
 
-def _ends(sigmas: Tensor) -> tuple[float, float, int]:
+def _find_ends(sigmas: Tensor) -> tuple[float, float, int]:
     """(first level, smallest positive level, number of steps). Raises BadInput where those levels
     are one."""
-    grid = levels(sigmas)
+    grid = check_levels(sigmas)
     end = grid[-1] or grid[-2]
     if end == grid[0]:
         raise BadInput(
@@ -119,13 +119,13 @@ def _ends(sigmas: Tensor) -> tuple[float, float, int]:
     return grid[0], end, len(grid) - 1
 
 
-def _down(s: float, t: float, end: float, eta: float) -> tuple[float, float]:
+def _split_step_above(s: float, t: float, end: float, eta: float) -> tuple[float, float]:
     """`ancestral`, but never below `end`."""
-    down = max(end, ancestral(s, t, eta)[0])
+    down = max(end, split_step(s, t, eta)[0])
     return down, math.sqrt(max(t**2 - down**2, 0.0))
 
 
-def _step(
+def _take_step(
     x: Tensor, eps: Tensor, s: float, t: float, step: int, order: int, image: int | None = None
 ) -> Generator[Query, Answer, tuple[Tensor, Tensor]]:
     """(x at t by the order below, by `order`) from the noise `eps` predicted at s; order − 1

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from torch import Tensor
 
-from fromnoise.diffusion.samplers.base import NoiseSource, Past, Query, Sampling, levels
+from fromnoise.diffusion.samplers.base import NoiseSource, Past, Query, Sampling, check_levels
 
 
 def dpmpp_2m(x: Tensor, sigmas: Tensor, noise: NoiseSource, past: Sequence[Past] = ()) -> Sampling:
@@ -15,7 +15,7 @@ def dpmpp_2m(x: Tensor, sigmas: Tensor, noise: NoiseSource, past: Sequence[Past]
     the last (Lu et al. 2022 "DPM-Solver++", algorithm 2). The first step and one to sigma 0 are of
     first order."""
     known = list(past)[-1:]
-    for i, (s, t) in enumerate(pairwise(levels(sigmas))):
+    for i, (s, t) in enumerate(pairwise(check_levels(sigmas))):
         x0 = (yield Query(x, s, i)).x0
         d = x0
         if known and t > 0:

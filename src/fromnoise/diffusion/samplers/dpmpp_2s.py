@@ -6,8 +6,8 @@ from itertools import pairwise
 
 from torch import Tensor
 
-from fromnoise.diffusion.samplers.base import NoiseSource, Query, Sampling, levels
-from fromnoise.diffusion.samplers.stochastic import ancestral, at_least_0
+from fromnoise.diffusion.samplers.base import NoiseSource, Query, Sampling, check_levels
+from fromnoise.diffusion.samplers.stochastic import check_nonnegative, split_step
 
 
 def dpmpp_2s_a(
@@ -16,9 +16,9 @@ def dpmpp_2s_a(
     """Second order from two questions, the second at the middle of the step in log sigma, to below
     the next level; then fresh noise up to it (Lu et al. 2022 "DPM-Solver++", algorithm 1 with r =
     ½, made ancestral by k-diffusion)."""
-    at_least_0(eta=eta, s_noise=s_noise)
-    for i, (s, t) in enumerate(pairwise(levels(sigmas))):
-        down, up = ancestral(s, t, eta)
+    check_nonnegative(eta=eta, s_noise=s_noise)
+    for i, (s, t) in enumerate(pairwise(check_levels(sigmas))):
+        down, up = split_step(s, t, eta)
         x0 = (yield Query(x, s, i)).x0
         if down > 0:
             middle = math.sqrt(s * down)

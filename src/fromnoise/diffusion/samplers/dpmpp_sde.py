@@ -6,9 +6,9 @@ from itertools import pairwise
 
 from torch import Tensor
 
-from fromnoise.diffusion.samplers.base import NoiseSource, Past, Query, Sampling, levels
-from fromnoise.diffusion.samplers.integrals import moments
-from fromnoise.diffusion.samplers.stochastic import ancestral, announce, at_least_0
+from fromnoise.diffusion.samplers.base import NoiseSource, Past, Query, Sampling, check_levels
+from fromnoise.diffusion.samplers.integrals import compute_moments
+from fromnoise.diffusion.samplers.stochastic import announce_steps, check_nonnegative, split_step
 from fromnoise.errors import BadInput, UnknownName
 
 SOLVERS = ("midpoint", "heun")
@@ -29,7 +29,7 @@ def dpmpp_2m_sde(
     if solver not in SOLVERS:
         raise UnknownName("solver", solver, SOLVERS)
     return (
-        yield from _multistep_sde(
+        yield from _run_multistep(
             x, sigmas, noise, eta, s_noise, 2, solver == "midpoint", False, past
         )
     )
@@ -50,10 +50,10 @@ def dpmpp_3m_sde(
     = 1 − (1 − e^−h)/h, ∫ h·e^(−h·(1 − u))·u² du = 1 − 2·φ₂/h = −2·(φ₂/h − ½), and the code has
     −(φ₂/h − ½). So the published order is 2 for all three questions remembered; `exact` takes the
     whole integral and reaches 3."""
-    return (yield from _multistep_sde(x, sigmas, noise, eta, s_noise, 3, False, exact, past))
+    return (yield from _run_multistep(x, sigmas, noise, eta, s_noise, 3, False, exact, past))
 
 
-def _multistep_sde(
+def _run_multistep(
     x: Tensor,
     sigmas: Tensor,
     noise: NoiseSource,
@@ -64,17 +64,17 @@ def _multistep_sde(
     exact: bool,
     past: Sequence[Past],
 ) -> Sampling:
-    at_least_0(eta=eta, s_noise=s_noise)
-    known, grid = list(past), levels(sigmas)
+    check_nonnegative(eta=eta, s_noise=s_noise)
+    known, grid = list(past), check_levels(sigmas)
     if eta:
-        announce(noise, [step for step in pairwise(grid) if step[1] > 0])
+        announce_steps(noise, [step for step in pairwise(grid) if step[1] > 0])
     for i, (s, t) in enumerate(pairwise(grid)):
         x0 = (yield Query(x, s, i)).x0
         known = [*known, Past(s, x, x0)][-order:]
         if t == 0:
             return x0
         h = math.log(s / t)
-        gain, linear, square = moments((1 + eta) * h, 3)
+        gain, linear, square = compute_moments((1 + eta) * h, 3)
         x = x * math.exp(-(1 + eta) * h) + x0 * gain
         if len(known) > 1:
             r = math.log(known[-2].sigma / s) / h
@@ -93,7 +93,7 @@ def _multistep_sde(
 def dpmpp_3m(x: Tensor, sigmas: Tensor, noise: NoiseSource, past: Sequence[Past] = ()) -> Sampling:
     """`dpmpp_3m_sde` without noise and with its whole quadratic term: third order from one question
     a step (Lu et al. 2022 "DPM-Solver++", section 4.2, for three x0)."""
-    return (yield from _multistep_sde(x, sigmas, noise, 0.0, 0.0, 3, False, True, past))
+    return (yield from _run_multistep(x, sigmas, noise, 0.0, 0.0, 3, False, True, past))
 
 
 def dpmpp_sde(
@@ -107,25 +107,27 @@ def dpmpp_sde(
     """Two questions a step, each after ancestral noise of its own; the second at the share r of the
     step in log sigma (k-diffusion's stochastic form of Lu et al. 2022 "DPM-Solver++", algorithm 1).
     A step to sigma 0 is x0."""
-    at_least_0(eta=eta, s_noise=s_noise)
+    check_nonnegative(eta=eta, s_noise=s_noise)
     if not 0 < r < 1:
         raise BadInput(f"r {r} cannot be used", "give a number between 0 and 1; 0.5 is usual")
-    grid = levels(sigmas)
+    grid = check_levels(sigmas)
     middles = [s * (t / s) ** r for s, t in pairwise(grid)]
     if eta:
         asked = zip(grid, middles, grid[1:], strict=False)
-        announce(noise, [step for s, middle, t in asked if t > 0 for step in ((s, middle), (s, t))])
+        announce_steps(
+            noise, [step for s, middle, t in asked if t > 0 for step in ((s, middle), (s, t))]
+        )
     for i, (s, t) in enumerate(pairwise(grid)):
         x0 = (yield Query(x, s, i)).x0
         if t == 0:
             return x0
         middle = middles[i]
-        down, up = ancestral(s, middle, eta)
+        down, up = split_step(s, middle, eta)
         x2 = x * (down / s) + x0 * (1 - down / s)
         if up:
             x2 = x2 + noise(s, middle).to(x) * (up * s_noise)
         x0 = x0 + ((yield Query(x2, middle, i, stage=1)).x0 - x0) / (2 * r)
-        down, up = ancestral(s, t, eta)
+        down, up = split_step(s, t, eta)
         x = x * (down / s) + x0 * (1 - down / s)
         if up:
             x = x + noise(s, t).to(x) * (up * s_noise)

@@ -7,13 +7,13 @@ from typing import Any
 
 from torch import Tensor
 
-from fromnoise.diffusion.samplers.base import NoiseSource, Past, Query, Sampling, levels
-from fromnoise.diffusion.samplers.integrals import integral
-from fromnoise.diffusion.samplers.stochastic import at_least_0
+from fromnoise.diffusion.samplers.base import NoiseSource, Past, Query, Sampling, check_levels
+from fromnoise.diffusion.samplers.integrals import integrate
+from fromnoise.diffusion.samplers.stochastic import check_nonnegative
 from fromnoise.errors import BadInput
 
 
-def scale(sigma: Any) -> Any:
+def compute_phi(sigma: Any) -> Any:
     """φ(σ) = σ·(e^(σ^0.3) + 10), the paper's "ER SDE 5": the noise is that which makes x/φ(σ) drift
     alone. Of a float or a Tensor."""
     return sigma * (math.e ** (sigma**0.3) + 10)
@@ -40,22 +40,22 @@ def er_sde(
     difference over [s₁, s] and c that over [s₂, s]. Newton's, which goes through all three, has (σ
     − s)·(σ − s₁)·c; the rest, (σ − s)·(s₁ − s)·c, is of second order. `exact` takes Newton's: order
     3 from known starts."""
-    at_least_0(s_noise=s_noise)
+    check_nonnegative(s_noise=s_noise)
     if order not in (1, 2, 3):
         raise BadInput(f"order {order} cannot be used", "give 1, 2 or 3")
     known, slopes = list(past)[-2:], []
     if len(known) == 2:
         slopes = [(known[1].x0 - known[0].x0) / (known[1].sigma - known[0].sigma)]
-    for i, (s, t) in enumerate(pairwise(levels(sigmas))):
+    for i, (s, t) in enumerate(pairwise(check_levels(sigmas))):
         x0 = (yield Query(x, s, i)).x0
         if t == 0:
             return x0
-        end, begin = scale(t), scale(s)
+        end, begin = compute_phi(t), compute_phi(s)
         r = end / begin
         x = (x * r).add_(x0, alpha=1 - r)  # in place: of such small sums it is most
         if known and order > 1:
             slope = (x0 - known[-1].x0) / (s - known[-1].sigma)
-            whole, moment = integral(lambda v: (1 / (size := scale(v)), v / size), t, s)
+            whole, moment = integrate(lambda v: (1 / (size := compute_phi(v)), v / size), t, s)
             x.add_(slope, alpha=t - s + end * whole)
             if slopes and len(known) > 1 and order > 2:
                 curve = (slope - slopes[-1]) / ((s - known[-2].sigma) / 2)

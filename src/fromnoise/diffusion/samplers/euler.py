@@ -5,8 +5,8 @@ from itertools import pairwise
 
 from torch import Tensor
 
-from fromnoise.diffusion.samplers.base import NoiseSource, Query, Sampling, levels
-from fromnoise.diffusion.samplers.stochastic import ancestral, at_least_0, churned
+from fromnoise.diffusion.samplers.base import NoiseSource, Query, Sampling, check_levels
+from fromnoise.diffusion.samplers.stochastic import add_churn, check_nonnegative, split_step
 
 
 def euler(
@@ -20,9 +20,9 @@ def euler(
 ) -> Sampling:
     """The probability-flow ODE by Euler's rule (Karras et al. 2022, algorithm 2 without its
     correction; s_churn 0 adds no noise)."""
-    grid = levels(sigmas)
+    grid = check_levels(sigmas)
     for i, (s, t) in enumerate(pairwise(grid)):
-        x, s = churned(x, s, len(grid) - 1, noise, s_churn, s_tmin, s_tmax, s_noise)
+        x, s = add_churn(x, s, len(grid) - 1, noise, s_churn, s_tmin, s_tmax, s_noise)
         d = (x - (yield Query(x, s, i)).x0) / s
         x = x + d * (t - s)
     return x
@@ -34,9 +34,9 @@ def euler_a(
     """Euler's rule to below the next level, then fresh noise up to it (ancestral sampling). eta
     scales how far below, s_noise the noise alone; eta 0 is `euler`, eta 1 on a variance-preserving
     model is DDPM (`ddim` with eta 1)."""
-    at_least_0(eta=eta, s_noise=s_noise)
-    for i, (s, t) in enumerate(pairwise(levels(sigmas))):
-        down, up = ancestral(s, t, eta)
+    check_nonnegative(eta=eta, s_noise=s_noise)
+    for i, (s, t) in enumerate(pairwise(check_levels(sigmas))):
+        down, up = split_step(s, t, eta)
         d = (x - (yield Query(x, s, i)).x0) / s
         x = x + d * (down - s)
         if up:

@@ -5,8 +5,8 @@ from itertools import pairwise
 
 from torch import Tensor
 
-from fromnoise.diffusion.samplers.base import NoiseSource, Query, Sampling, levels
-from fromnoise.diffusion.samplers.stochastic import churned
+from fromnoise.diffusion.samplers.base import NoiseSource, Query, Sampling, check_levels
+from fromnoise.diffusion.samplers.stochastic import add_churn
 
 
 def heun(
@@ -20,9 +20,9 @@ def heun(
 ) -> Sampling:
     """Second order, two questions a step, one in a step to sigma 0 (Karras et al. 2022, algorithm
     2)."""
-    grid = levels(sigmas)
+    grid = check_levels(sigmas)
     for i, (s, t) in enumerate(pairwise(grid)):
-        x, s = churned(x, s, len(grid) - 1, noise, s_churn, s_tmin, s_tmax, s_noise)
+        x, s = add_churn(x, s, len(grid) - 1, noise, s_churn, s_tmin, s_tmax, s_noise)
         d = (x - (yield Query(x, s, i)).x0) / s
         if t == 0:  # the slope at 0 is not defined
             x = x + d * (t - s)
@@ -46,9 +46,9 @@ def heunpp2(
     that the later ones count at high noise and hardly at all at low noise (Carzit,
     sd-webui-samplers-scheduler, 2023). These weights meet no condition of second order: it
     converges with order 1. Three questions a step, fewer in the last two."""
-    grid = levels(sigmas)
+    grid = check_levels(sigmas)
     for i, (s, t) in enumerate(pairwise(grid)):
-        x, s = churned(x, s, len(grid) - 1, noise, s_churn, s_tmin, s_tmax, s_noise)
+        x, s = add_churn(x, s, len(grid) - 1, noise, s_churn, s_tmin, s_tmax, s_noise)
         d = (x - (yield Query(x, s, i)).x0) / s
         slopes, ahead, before = [d], x, (s, d)
         for k, later in enumerate(grid[i + 1 : min(i + 3, len(grid) - 1)], 1):

@@ -9,7 +9,7 @@ import torch
 
 
 @cache
-def gauss_legendre(n: int) -> tuple[list[float], list[float]]:
+def compute_gauss_legendre(n: int) -> tuple[list[float], list[float]]:
     """(nodes, weights) in [−1, 1] of the rule that is exact to degree 2n − 1: eigenvalues of the
     Jacobi matrix, and the squares of its eigenvectors' first components (Golub & Welsch 1969)."""
     k = torch.arange(1, n, dtype=torch.float64)
@@ -18,16 +18,18 @@ def gauss_legendre(n: int) -> tuple[list[float], list[float]]:
     return nodes.tolist(), (2 * vectors[0] ** 2).tolist()
 
 
-def integral(f: Callable[[float], Sequence[float]], a: float, b: float, n: int = 24) -> list[float]:
+def integrate(
+    f: Callable[[float], Sequence[float]], a: float, b: float, n: int = 24
+) -> list[float]:
     """∫ f from a to b, of each of f's values; in plain Python, as all here: for so few numbers
     tensors take longer."""
-    nodes, weights = gauss_legendre(n)
+    nodes, weights = compute_gauss_legendre(n)
     middle, half = (a + b) / 2, (b - a) / 2
     columns = zip(*(f(middle + half * node) for node in nodes), strict=True)
     return [half * sum(map(mul, weights, column)) for column in columns]
 
 
-def vandermonde(places: Sequence[float], wanted: Sequence[float]) -> list[float]:
+def solve_vandermonde(places: Sequence[float], wanted: Sequence[float]) -> list[float]:
     """w_j with Σ w_j·places[j]^p = wanted[p] for p = 0 … n − 1 (Björck & Pereyra 1970; Golub & Van
     Loan 2013, algorithm 4.6.2)."""
     w, n = list(wanted), len(places)
@@ -42,7 +44,7 @@ def vandermonde(places: Sequence[float], wanted: Sequence[float]) -> list[float]
     return w
 
 
-def adams(
+def compute_adams_weights(
     sigmas: Sequence[float], s: float, t: float, of: Callable[[float], float] | None = None
 ) -> list[float]:
     """w_j = ∫ L_j(of(σ)) dσ from s to t, L_j the Lagrange polynomial that is 1 at of(sigmas[j]) and
@@ -51,7 +53,9 @@ def adams(
     if of is None:
         return [
             h * w
-            for w in vandermonde([(x - s) / h for x in sigmas], [1 / (p + 1) for p in range(n)])
+            for w in solve_vandermonde(
+                [(x - s) / h for x in sigmas], [1 / (p + 1) for p in range(n)]
+            )
         ]
     origin, powers = of(s), range(n)
 
@@ -59,10 +63,10 @@ def adams(
         away = of(sigma) - origin
         return [away**p for p in powers]
 
-    return vandermonde([of(x) - origin for x in sigmas], integral(terms, s, t))
+    return solve_vandermonde([of(x) - origin for x in sigmas], integrate(terms, s, t))
 
 
-def moments(h: float, n: int) -> list[float]:
+def compute_moments(h: float, n: int) -> list[float]:
     """∫ h·e^(−h·(1 − u))·u^p du from 0 to 1 for p = 0 … n − 1: by parts, or by the series where
     that would cancel."""
     if h < 1:
@@ -74,9 +78,9 @@ def moments(h: float, n: int) -> list[float]:
     return found
 
 
-def exponential(places: Sequence[float], h: float) -> list[float]:
+def compute_exponential_weights(places: Sequence[float], h: float) -> list[float]:
     """w_j with Σ w_j·p(places[j]) = ∫ h·e^(−h·(1 − u))·p(u) du from 0 to 1 for every polynomial p
     that the places fix: what x0 known at places (0: the step's start, 1: its end, in log sigma)
     adds to x over a step that keeps e^(−h) of it (the exponential Adams methods: Hochbruck &
     Ostermann 2010, section 2.5)."""
-    return vandermonde(places, moments(h, len(places)))
+    return solve_vandermonde(places, compute_moments(h, len(places)))

@@ -4,8 +4,8 @@ from itertools import pairwise
 
 from torch import Tensor
 
-from fromnoise.diffusion.samplers.base import NoiseSource, Query, Sampling, levels
-from fromnoise.diffusion.samplers.stochastic import at_least_0
+from fromnoise.diffusion.samplers.base import NoiseSource, Query, Sampling, check_levels
+from fromnoise.diffusion.samplers.stochastic import check_nonnegative
 
 
 def lcm(x: Tensor, sigmas: Tensor, noise: NoiseSource, s_noise: float = 1.0) -> Sampling:
@@ -13,8 +13,8 @@ def lcm(x: Tensor, sigmas: Tensor, noise: NoiseSource, s_noise: float = 1.0) -> 
     al. 2023 "Latent consistency models", algorithm 3): for networks that were distilled to name the
     picture at once. On others each step forgets all but x0, so that no number of steps converges to
     the data."""
-    at_least_0(s_noise=s_noise)
-    for i, (s, t) in enumerate(pairwise(levels(sigmas))):
+    check_nonnegative(s_noise=s_noise)
+    for i, (s, t) in enumerate(pairwise(check_levels(sigmas))):
         x = (yield Query(x, s, i)).x0
         if t > 0:
             x = x + noise(s, t).to(x) * (t * s_noise)

@@ -6,9 +6,9 @@ from itertools import pairwise
 
 from torch import Tensor
 
-from fromnoise.diffusion.samplers.base import NoiseSource, Past, Query, Sampling, levels
-from fromnoise.diffusion.samplers.integrals import exponential
-from fromnoise.diffusion.samplers.stochastic import ancestral, at_least_0
+from fromnoise.diffusion.samplers.base import NoiseSource, Past, Query, Sampling, check_levels
+from fromnoise.diffusion.samplers.integrals import compute_exponential_weights
+from fromnoise.diffusion.samplers.stochastic import check_nonnegative, split_step
 
 
 def res_multistep(
@@ -24,16 +24,16 @@ def res_multistep(
     sampling", eq. 8): `dpmpp_2m` with weights that meet the stiff order conditions too. eta > 0
     steps below the next level and adds noise up to it; the last x0 then lies as far back as that
     step's deterministic part was long, which keeps the drift of second order."""
-    at_least_0(eta=eta, s_noise=s_noise)
+    check_nonnegative(eta=eta, s_noise=s_noise)
     known, last = [*past][-1:], 0.0  # last: where the last step's deterministic part ended
-    for i, (s, t) in enumerate(pairwise(levels(sigmas))):
+    for i, (s, t) in enumerate(pairwise(check_levels(sigmas))):
         x0 = (yield Query(x, s, i)).x0
-        down, up = ancestral(s, t, eta)
+        down, up = split_step(s, t, eta)
         if down == 0 or not known:
             x = x0 + (x - x0) * (down / s)
         else:
             h, back = math.log(s / down), math.log(known[0].sigma / (last or s))
-            now, then = exponential([0.0, -back / h], h)
+            now, then = compute_exponential_weights([0.0, -back / h], h)
             x = (x * (down / s)).add_(x0, alpha=now).add_(known[0].x0, alpha=then)
         known, last = [Past(s, x, x0)], down
         if up:

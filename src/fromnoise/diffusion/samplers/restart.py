@@ -5,8 +5,8 @@ from itertools import pairwise
 
 from torch import Tensor
 
-from fromnoise.diffusion.samplers.base import NoiseSource, Query, Sampling, levels
-from fromnoise.diffusion.samplers.stochastic import at_least_0
+from fromnoise.diffusion.samplers.base import NoiseSource, Query, Sampling, check_levels
+from fromnoise.diffusion.samplers.stochastic import check_nonnegative
 
 
 def restart(x: Tensor, sigmas: Tensor, noise: NoiseSource, s_noise: float = 1.0) -> Sampling:
@@ -15,8 +15,8 @@ def restart(x: Tensor, sigmas: Tensor, noise: NoiseSource, s_noise: float = 1.0)
     twice a quarter of the steps, are taken from the run to repeat the way from sigma 2 to 0.1. The
     levels are then Karras's between the given ends, whatever the given ones were, since the steps
     that are left must be spread anew."""
-    at_least_0(s_noise=s_noise)
-    ways = plan(levels(sigmas))
+    check_nonnegative(s_noise=s_noise)
+    ways = plan_restarts(check_levels(sigmas))
     last = ways[0][0]
     for i, (s, t) in enumerate(ways):
         if s > last:
@@ -32,24 +32,26 @@ def restart(x: Tensor, sigmas: Tensor, noise: NoiseSource, s_noise: float = 1.0)
     return x
 
 
-def plan(grid: list[float], low: float = 0.1, high: float = 2.0) -> list[tuple[float, float]]:
+def plan_restarts(
+    grid: list[float], low: float = 0.1, high: float = 2.0
+) -> list[tuple[float, float]]:
     """The steps (from, to) that `restart` takes for a grid; about as many as the grid's."""
     steps = len(grid) - 1
     if steps < 20 or grid[-1] > 0:
         return list(pairwise(grid))
     back, times = (steps // 4, 2) if steps >= 36 else (9, 1)
-    grid = [*_karras(steps - back * times, grid[-2], grid[0]), 0.0]
+    grid = [*_space_karras(steps - back * times, grid[-2], grid[0]), 0.0]
     ways = list(pairwise(grid))
     bottom, top = (
         min(range(len(grid) - 1), key=lambda i: abs(grid[i] - level)) for level in (low, high)
     )
     if top >= bottom:
         return ways
-    again = list(pairwise(_karras(back + 1, grid[bottom], grid[top])))
+    again = list(pairwise(_space_karras(back + 1, grid[bottom], grid[top])))
     return ways[:bottom] + again * times + ways[bottom:]
 
 
-def _karras(n: int, low: float, high: float, rho: float = 7.0) -> list[float]:
+def _space_karras(n: int, low: float, high: float, rho: float = 7.0) -> list[float]:
     """Karras et al. 2022, eq. 5, between two levels."""
     a, b = high ** (1 / rho), low ** (1 / rho)
     return [(a + i / max(n - 1, 1) * (b - a)) ** rho for i in range(n)]

@@ -7,9 +7,9 @@ from itertools import pairwise
 
 from torch import Tensor
 
-from fromnoise.diffusion.samplers.base import NoiseSource, Past, Query, Sampling, levels
-from fromnoise.diffusion.samplers.integrals import exponential
-from fromnoise.diffusion.samplers.stochastic import at_least_0
+from fromnoise.diffusion.samplers.base import NoiseSource, Past, Query, Sampling, check_levels
+from fromnoise.diffusion.samplers.integrals import compute_exponential_weights
+from fromnoise.diffusion.samplers.stochastic import check_nonnegative
 from fromnoise.errors import BadInput
 
 
@@ -32,12 +32,12 @@ def sa_solver(
     Diffusion's timesteps. predictor, corrector: how many x0 their polynomials in log sigma pass
     through (corrector 0: none). pece: asks again at the corrected x, two questions a step.
     lower_order_final: fewer x0 in the last steps of a run to sigma 0, whose last step is x0."""
-    at_least_0(tau=tau, s_noise=s_noise, tau_min=tau_min)
+    check_nonnegative(tau=tau, s_noise=s_noise, tau_min=tau_min)
     if predictor not in (1, 2, 3, 4) or corrector not in (0, 1, 2, 3, 4):
         raise BadInput(
             f"orders {predictor} and {corrector} cannot be used", "give 1 to 4, and 0 to 4"
         )
-    grid, known = levels(sigmas), list(past)
+    grid, known = check_levels(sigmas), list(past)
     # (x, level, tau, noise) of the last step
     before: tuple[Tensor, float, float, Tensor | float] | None = None
     for i, (s, t) in enumerate(pairwise(grid)):
@@ -47,7 +47,7 @@ def sa_solver(
         used = min(corrector, len(known), left)
         if before and used and (t > 0 or pece):
             start, level, noisy, added = before
-            x = _adams(start, known[-used:], level, s, noisy) + added
+            x = _take_step(start, known[-used:], level, s, noisy) + added
             if pece:
                 x0 = (yield Query(x, s, i, stage=1)).x0
             known[-1] = Past(s, x, x0)
@@ -59,16 +59,21 @@ def sa_solver(
             share = math.sqrt(-math.expm1(-2 * noisy**2 * math.log(s / t)))
             added = noise(s, t).to(x) * (t * share * s_noise)
         before = x, s, noisy, added
-        x = _adams(x, known[-max(1, min(predictor, len(known), left - 1)) :], s, t, noisy) + added
+        x = (
+            _take_step(x, known[-max(1, min(predictor, len(known), left - 1)) :], s, t, noisy)
+            + added
+        )
     return x
 
 
-def _adams(x: Tensor, known: Sequence[Past], s: float, t: float, tau: float) -> Tensor:
+def _take_step(x: Tensor, known: Sequence[Past], s: float, t: float, tau: float) -> Tensor:
     """x at s → x at t without its noise, x0 being the polynomial in log sigma through the known
     ones."""
     h = math.log(s / t)
     x = x * math.exp(-(1 + tau**2) * h)
-    weights = exponential([math.log(s / p.sigma) / h for p in known], (1 + tau**2) * h)
+    weights = compute_exponential_weights(
+        [math.log(s / p.sigma) / h for p in known], (1 + tau**2) * h
+    )
     for p, w in zip(known, weights, strict=True):
         x.add_(p.x0, alpha=w)  # in place: half the time, which is felt beside a small network
     return x

@@ -6,9 +6,9 @@ from itertools import pairwise
 
 from torch import Tensor
 
-from fromnoise.diffusion.samplers.base import NoiseSource, Query, Sampling, levels
-from fromnoise.diffusion.samplers.integrals import moments
-from fromnoise.diffusion.samplers.stochastic import at_least_0
+from fromnoise.diffusion.samplers.base import NoiseSource, Query, Sampling, check_levels
+from fromnoise.diffusion.samplers.integrals import compute_moments
+from fromnoise.diffusion.samplers.stochastic import check_nonnegative
 from fromnoise.errors import BadInput
 
 
@@ -26,8 +26,8 @@ def seeds_2(
 
     The second x0 enters with weight 1/(2r) on the whole gain, as in DPM-Solver++ 2S; `exact`
     integrates the line through both (ComfyUI's solver types "phi_1" and "phi_2")."""
-    _check(eta, s_noise, r, 1.0)
-    return (yield from _run(x, sigmas, noise, eta, s_noise, (r,), exact))
+    _check_options(eta, s_noise, r, 1.0)
+    return (yield from _run_stages(x, sigmas, noise, eta, s_noise, (r,), exact))
 
 
 def seeds_3(
@@ -41,17 +41,17 @@ def seeds_3(
 ) -> Sampling:
     """Three questions a step, at the shares 0, r1 and r2 (Gonzalez et al. 2023 "SEEDS", algorithm
     3, data prediction). A step to sigma 0 is x0."""
-    _check(eta, s_noise, r1, r2)
-    return (yield from _run(x, sigmas, noise, eta, s_noise, (r1, r2), True))
+    _check_options(eta, s_noise, r1, r2)
+    return (yield from _run_stages(x, sigmas, noise, eta, s_noise, (r1, r2), True))
 
 
-def _check(eta: float, s_noise: float, r1: float, r2: float) -> None:
-    at_least_0(eta=eta, s_noise=s_noise)
+def _check_options(eta: float, s_noise: float, r1: float, r2: float) -> None:
+    check_nonnegative(eta=eta, s_noise=s_noise)
     if not 0 < r1 <= r2 <= 1:
         raise BadInput(f"shares {r1} and {r2} of a step cannot be used", "give 0 < r1 ≤ r2 ≤ 1")
 
 
-def _run(
+def _run_stages(
     x: Tensor,
     sigmas: Tensor,
     noise: NoiseSource,
@@ -60,7 +60,7 @@ def _run(
     shares: tuple[float, ...],
     exact: bool,
 ) -> Sampling:
-    for i, (s, t) in enumerate(pairwise(levels(sigmas))):
+    for i, (s, t) in enumerate(pairwise(check_levels(sigmas))):
         x0 = (yield Query(x, s, i)).x0
         if t == 0:
             return x0
@@ -68,7 +68,7 @@ def _run(
         added, at, known, start = None, s, [(0.0, x0)], x
         for stage, r in enumerate((*shares, 1.0), 1):
             to = s * (t / s) ** r if r < 1 else t
-            gain, linear = moments((1 + eta) * r * h, 2)
+            gain, linear = compute_moments((1 + eta) * r * h, 2)
             x = start * math.exp(-(1 + eta) * r * h) + x0 * gain
             if len(known) > 1:  # the line through the first x0 and the latest
                 place, latest = known[-1]

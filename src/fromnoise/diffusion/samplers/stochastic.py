@@ -10,7 +10,7 @@ from fromnoise.diffusion.samplers.base import NoiseSource
 from fromnoise.errors import BadInput
 
 
-def at_least_0(**options: float) -> None:
+def check_nonnegative(**options: float) -> None:
     """Raises BadInput for an option that is negative, infinite or not a number."""
     for name, value in options.items():
         if not 0 <= value < math.inf:
@@ -19,7 +19,7 @@ def at_least_0(**options: float) -> None:
             )
 
 
-def churned(
+def add_churn(
     x: Tensor,
     sigma: float,
     steps: int,
@@ -31,14 +31,14 @@ def churned(
 ) -> tuple[Tensor, float]:
     """(x, sigma) with noise added up to sigma·(1 + min(s_churn / steps, √2 − 1)), where s_tmin ≤
     sigma ≤ s_tmax (Karras et al. 2022, algorithm 2, lines 4 to 6)."""
-    at_least_0(s_churn=s_churn, s_tmin=s_tmin, s_noise=s_noise)
+    check_nonnegative(s_churn=s_churn, s_tmin=s_tmin, s_noise=s_noise)
     if not s_churn or not s_tmin <= sigma <= s_tmax:
         return x, sigma
     raised = sigma * (1 + min(s_churn / steps, math.sqrt(2) - 1))
     return x + noise(sigma, raised).to(x) * (s_noise * math.sqrt(raised**2 - sigma**2)), raised
 
 
-def ancestral(sigma: float, sigma_next: float, eta: float) -> tuple[float, float]:
+def split_step(sigma: float, sigma_next: float, eta: float) -> tuple[float, float]:
     """(down, up): a step from sigma that goes down to `down` and then adds noise of deviation `up`
     lands on sigma_next, since down² + up² = sigma_next². up is eta times that of the forward
     process's own posterior, √(1 − ᾱ_s/ᾱ_t) √((1 − ᾱ_t)/(1 − ᾱ_s)) (Song et al. 2021 "DDIM", eq. 16)
@@ -47,7 +47,7 @@ def ancestral(sigma: float, sigma_next: float, eta: float) -> tuple[float, float
     return math.sqrt(sigma_next**2 - up**2), up
 
 
-def announce(noise: NoiseSource, steps: Iterable[tuple[float, float]]) -> None:
+def announce_steps(noise: NoiseSource, steps: Iterable[tuple[float, float]]) -> None:
     """Tells a source that can make noise ahead, as a Brownian path can, all that it will be asked,
     in order."""
     if tell := getattr(noise, "announce", None):

@@ -7,8 +7,8 @@ from itertools import pairwise
 
 from torch import Tensor
 
-from fromnoise.diffusion.samplers.base import NoiseSource, Past, Query, Sampling, levels
-from fromnoise.diffusion.samplers.integrals import moments, vandermonde
+from fromnoise.diffusion.samplers.base import NoiseSource, Past, Query, Sampling, check_levels
+from fromnoise.diffusion.samplers.integrals import compute_moments, solve_vandermonde
 from fromnoise.errors import BadInput, UnknownName
 
 VARIANTS = ("bh1", "bh2")
@@ -35,28 +35,30 @@ def unipc(
         raise BadInput(f"order {order} cannot be used", "give 1, 2 or 3")
     if variant not in VARIANTS:
         raise UnknownName("variant", variant, VARIANTS)
-    grid, known, before = levels(sigmas), list(past)[-order:], None
+    grid, known, before = check_levels(sigmas), list(past)[-order:], None
     for i, (s, t) in enumerate(pairwise(grid)):
         x0 = (yield Query(x, s, i)).x0
         if before:  # correct the step that led here
-            x = _update(*before, s, x0, variant)
+            x = _take_step(*before, s, x0, variant)
         known = [*known, Past(s, x, x0)][-order:]
         if t == 0:
             return x0
         used = min(len(known), len(grid) - 1 - i) if lower_order_final else len(known)
         before = x, known[-used:]
-        x = _update(*before, t, None, variant)
+        x = _take_step(*before, t, None, variant)
     return x
 
 
-def _update(
+def _take_step(
     x: Tensor, known: Sequence[Past], t: float, x0_at_t: Tensor | None, variant: str
 ) -> Tensor:
     """x at the last known level → x at t, through the known x0 and, if given, that at t (eq. 5 and
     9)."""
     s, x0 = known[-1].sigma, known[-1].x0
     h = math.log(s / t)
-    moment = moments(h, 4)  # of e^(−h·(1 − u)): what the paper's h·φ_k give without their signs
+    moment = compute_moments(
+        h, 4
+    )  # of e^(−h·(1 − u)): what the paper's h·φ_k give without their signs
     places = [math.log(s / p.sigma) / h for p in reversed(known[:-1])]
     others = [p.x0 for p in reversed(known[:-1])]
     if x0_at_t is not None:
@@ -64,7 +66,7 @@ def _update(
     if len(places) == 1:
         weights = [(h if variant == "bh1" else -math.expm1(-h)) / 2]
     else:
-        weights = vandermonde(places, moment[1 : 1 + len(places)])
+        weights = solve_vandermonde(places, moment[1 : 1 + len(places)])
     x = (x * (t / s)).add_(x0, alpha=moment[0])  # in place: of such small sums it is most
     for other, place, w in zip(others, places, weights, strict=True):
         x.add_(other - x0, alpha=w / place)

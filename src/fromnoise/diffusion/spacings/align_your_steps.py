@@ -3,7 +3,7 @@
 import math
 
 from fromnoise.diffusion.schedule import NoiseSchedule
-from fromnoise.diffusion.spacing import ramp
+from fromnoise.diffusion.spacing import make_ramp
 from fromnoise.errors import UnknownName
 
 TABLES = {  # the published schedules of 10 steps, from sigma_max to sigma_min
@@ -24,7 +24,7 @@ def align_your_steps(schedule: NoiseSchedule, n: int, *, family: str = "sd15") -
     if family not in TABLES:
         raise UnknownName("family", str(family), TABLES)
     logs, levels = [math.log(s) for s in TABLES[family]], []
-    for u in ramp(n):
+    for u in make_ramp(n):
         place = u * (len(logs) - 1)
         k = min(int(place), len(logs) - 2)
         levels.append(math.exp(logs[k] + (place - k) * (logs[k + 1] - logs[k])))

@@ -3,7 +3,12 @@
 import math
 
 from fromnoise.diffusion.schedule import NoiseSchedule
-from fromnoise.diffusion.spacing import fits, ramp, sigma_range, within
+from fromnoise.diffusion.spacing import (
+    check_level_count,
+    check_range,
+    make_ramp,
+    resolve_sigma_range,
+)
 from fromnoise.errors import UnknownName
 
 
@@ -18,13 +23,13 @@ def beta(
     i/n) for i < n, rounded, Q the quantile function; of timesteps that fall together one is kept,
     so that a run may have fewer levels than n. "sigma", as in A1111 and diffusers: sigma_min +
     (sigma_max − sigma_min)·Q(1 − i/(n − 1)), always n levels."""
-    within("alpha", alpha, 0.01, 100, usual=0.6)
-    within("beta", beta, 0.01, 100, usual=0.6)
+    check_range("alpha", alpha, 0.01, 100, usual=0.6)
+    check_range("beta", beta, 0.01, 100, usual=0.6)
     if of == "sigma":
-        low, high = sigma_range(schedule, None, None)
-        return [low + quantile(1 - u, alpha, beta) * (high - low) for u in ramp(n)]
+        low, high = resolve_sigma_range(schedule, None, None)
+        return [low + quantile(1 - u, alpha, beta) * (high - low) for u in make_ramp(n)]
     if of == "timestep":
-        fits(schedule, n)
+        check_level_count(schedule, n)
         times = [round((len(schedule) - 1) * quantile(1 - i / n, alpha, beta)) for i in range(n)]
         return [float(schedule.sigmas[t]) for t in dict.fromkeys(times)]
     raise UnknownName("of", str(of), ("sigma", "timestep"))

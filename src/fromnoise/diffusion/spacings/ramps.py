@@ -6,7 +6,7 @@ they are None."""
 import math
 
 from fromnoise.diffusion.schedule import NoiseSchedule
-from fromnoise.diffusion.spacing import ramp, sigma_range, within
+from fromnoise.diffusion.spacing import check_range, make_ramp, resolve_sigma_range
 
 
 def exponential(
@@ -17,8 +17,8 @@ def exponential(
     sigma_max: float | None = None,
 ) -> list[float]:
     """Even in log sigma."""
-    low, high = map(math.log, sigma_range(schedule, sigma_min, sigma_max))
-    return [math.exp(high + u * (low - high)) for u in ramp(n)]
+    low, high = map(math.log, resolve_sigma_range(schedule, sigma_min, sigma_max))
+    return [math.exp(high + u * (low - high)) for u in make_ramp(n)]
 
 
 def polyexponential(
@@ -31,9 +31,9 @@ def polyexponential(
 ) -> list[float]:
     """log sigma a power rho of an even ramp (k-diffusion's get_sigmas_polyexponential): at 1 it is
     exponential, above 1 denser where sigma is small. rho in (0, 1000]."""
-    low, high = map(math.log, sigma_range(schedule, sigma_min, sigma_max))
-    within("rho", rho, 0, 1000, usual=1)
-    return [math.exp(low + (1 - u) ** rho * (high - low)) for u in ramp(n)]
+    low, high = map(math.log, resolve_sigma_range(schedule, sigma_min, sigma_max))
+    check_range("rho", rho, 0, 1000, usual=1)
+    return [math.exp(low + (1 - u) ** rho * (high - low)) for u in make_ramp(n)]
 
 
 def kl_optimal(
@@ -49,12 +49,12 @@ def kl_optimal(
     The theorem's n steps go from sigma_max to sigma_min and end there: `sigmas(..., final="none")`,
     as A1111 does. With final="zero" the last of n levels is sigma_min and a step to 0 follows it,
     as in ComfyUI."""
-    low, high = sigma_range(schedule, sigma_min, sigma_max)
+    low, high = resolve_sigma_range(schedule, sigma_min, sigma_max)
     start, end = (
         math.atan(1 / high),
         math.atan(1 / low),
     )  # π/2 − arctan sigma, exact where sigma is large
-    return [1 / math.tan(start + u * (end - start)) for u in ramp(n)]
+    return [1 / math.tan(start + u * (end - start)) for u in make_ramp(n)]
 
 
 def linear_quadratic(
@@ -67,8 +67,8 @@ def linear_quadratic(
     Meant for flow matching, where the first steps do as those of a run of (n // 2) /
     threshold_noise steps would. threshold_noise in (0, 1); above about 1/2 the parabola may
     overshoot, which `sigmas` refuses."""
-    _, high = sigma_range(schedule, None, None)
-    within("threshold_noise", threshold_noise, 0, 1, usual=0.025)
+    _, high = resolve_sigma_range(schedule, None, None)
+    check_range("threshold_noise", threshold_noise, 0, 1, usual=0.025)
     linear = max(n // 2, 1)
     slope = threshold_noise / linear
     bend = (1 - slope * n) / max(n - linear, 1) ** 2

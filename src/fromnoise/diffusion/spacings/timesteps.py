@@ -6,25 +6,25 @@ is log-linear between its neighbours, as in k-diffusion and in A1111 (diffusers'
 EulerDiscreteScheduler takes it linear)."""
 
 from fromnoise.diffusion.schedule import NoiseSchedule
-from fromnoise.diffusion.spacing import ramp
+from fromnoise.diffusion.spacing import make_ramp
 
 
 def linspace(schedule: NoiseSchedule, n: int) -> list[float]:
     """Timesteps even from T − 1 to 0, both included; they may be fractional. A1111's Uniform
     (k-diffusion's get_sigmas) and, on a schedule's own range, its Normal (ComfyUI's normal) are the
     same."""
-    return schedule.sigma([(len(schedule) - 1) * (1 - u) for u in ramp(n)]).tolist()
+    return schedule.t_to_sigma([(len(schedule) - 1) * (1 - u) for u in make_ramp(n)]).tolist()
 
 
 def sgm_uniform(schedule: NoiseSchedule, n: int) -> list[float]:
     """linspace of n + 1 timesteps without its last, 0: even from T − 1 in strides of (T − 1) / n,
     so that the step to sigma 0 is as long as the others (Stability AI's generative-models)."""
-    return schedule.sigma([(len(schedule) - 1) * (1 - i / n) for i in range(n)]).tolist()
+    return schedule.t_to_sigma([(len(schedule) - 1) * (1 - i / n) for i in range(n)]).tolist()
 
 
 def leading(schedule: NoiseSchedule, n: int, *, steps_offset: int = 0) -> list[float]:
     """Multiples of T // n, plus steps_offset: never reaches T − 1 (Lin et al. 2023, table 2)."""
-    return schedule.sigma(
+    return schedule.t_to_sigma(
         [len(schedule) // n * i + steps_offset for i in reversed(range(n))]
     ).tolist()
 
@@ -32,7 +32,7 @@ def leading(schedule: NoiseSchedule, n: int, *, steps_offset: int = 0) -> list[f
 def trailing(schedule: NoiseSchedule, n: int) -> list[float]:
     """T − 1 down in strides of T / n, rounded (Lin et al. 2023, table 2)."""
     T = len(schedule)
-    return schedule.sigma([round(T - i * (T / n)) - 1 for i in range(n)]).tolist()
+    return schedule.t_to_sigma([round(T - i * (T / n)) - 1 for i in range(n)]).tolist()
 
 
 def simple(schedule: NoiseSchedule, n: int) -> list[float]:
