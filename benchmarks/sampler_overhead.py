@@ -22,7 +22,7 @@ def share(engine, sampler: str, steps: int) -> tuple[float, float]:
     request = GenerationRequest.of(
         prompt="a neon cat in space", sampler=sampler, steps=steps, seed=1
     )
-    request = request.resolved(engine.model)
+    request = request.resolve(engine.model)
     answer, _ = build_denoiser(engine.model, engine.unet, request, [request.prompt], None)
     spent = 0.0
 

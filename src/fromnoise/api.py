@@ -91,7 +91,7 @@ class Engine:
         from fromnoise.pipeline.sequences.film import draw_frame
         from fromnoise.pipeline.sequences.request import FilmRequest
 
-        request = FilmRequest.of(prompts=tuple(prompts), **settings).resolved(self.model)
+        request = FilmRequest.of(prompts=tuple(prompts), **settings).resolve(self.model)
         return [
             draw_frame(self.model, self.unet, request, i, watch, self.guide)
             for i in range(request.frames)
@@ -122,7 +122,7 @@ class Engine:
         `generate`."""
         from fromnoise.pipeline.inside.trace import Trace
 
-        request = GenerationRequest.of(prompt=prompt, **settings).resolved(self.model)
+        request = GenerationRequest.of(prompt=prompt, **settings).resolve(self.model)
         trace = Trace(self.model, request)
 
         def both(step: drawing.Step) -> None:
@@ -131,7 +131,7 @@ class Engine:
                 watch(step)
 
         pictures = drawing.generate(
-            self.model, self.unet, request, None, both, self.guide, trace.look
+            self.model, self.unet, request, None, both, self.guide, trace.observe
         )
         return (pictures if request.count > 1 else pictures[0]), trace
 

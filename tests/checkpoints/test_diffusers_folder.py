@@ -211,7 +211,7 @@ def test_the_scheduler_says_what_a_model_is_drawn_with(copied, config, sampler, 
     kept = {k: v for k, v in json.loads(path.read_text()).items() if k != "timestep_spacing"}
     path.write_text(json.dumps(kept | config))
     model = folders.load(copied)
-    request = GenerationRequest.of(prompt="a cat").resolved(model)
+    request = GenerationRequest.of(prompt="a cat").resolve(model)
     assert (request.sampler, request.spacing) == (sampler, spacing)
     folders.save(model, copied.parent / "again")
     assert not (copied.parent / "again" / "fromnoise.json").exists()  # the scheduler says it still

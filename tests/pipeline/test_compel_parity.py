@@ -13,7 +13,7 @@ from fromnoise.models.clip import CLIPText, SelfAttention
 from fromnoise.models.config import CLIPTextConfig
 from fromnoise.pipeline.conditioning.weights import encode_weighted, join_texts, pad_with_empty
 from fromnoise.prompt import tokenizer_files
-from fromnoise.prompt.grammar import parse
+from fromnoise.prompt.grammar import parse_prompt
 from fromnoise.prompt.tokenizer import Tokenizer
 
 # Largest deviation over the RMS of theirs. fp32 has 1e-7 a layer, sums in another order; a weight
@@ -87,9 +87,9 @@ def deviation(found, wanted):
 
 
 def states(model, text, clip_skip=1):
-    prompt = parse(text, "compel")
+    prompt = parse_prompt(text, "compel")
     return join_texts(
-        model, tuple((p.chunks, p.weight) for p in prompt.at(0, 1)), prompt.blend, clip_skip
+        model, tuple((p.chunks, p.weight) for p in prompt.resolve(0, 1)), prompt.blend, clip_skip
     )
 
 
@@ -157,7 +157,7 @@ def test_clip_skip(ours, theirs, text):
 )
 @torch.no_grad()
 def test_the_other_mode_takes_words_out(ours, theirs, text):
-    (part,) = parse(text, "compel").at(0, 1)
+    (part,) = parse_prompt(text, "compel").resolve(0, 1)
     wanted = theirs("REMOVE").build_conditioning_tensor(text)
     assert deviation(encode_weighted(ours, part.chunks, "compel", remove=True), wanted) <= TOLERANCE
 

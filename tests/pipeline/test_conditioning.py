@@ -12,7 +12,7 @@ from fromnoise.diffusion.samplers.base import drive
 from fromnoise.errors import BadInput, NotFound
 from fromnoise.pipeline.conditioning import blocks as blocks_of
 from fromnoise.pipeline.conditioning.blocks import split_blocks
-from fromnoise.pipeline.conditioning.compose import complete, joined
+from fromnoise.pipeline.conditioning.compose import adds_up_to_one, combine_predictions
 from fromnoise.pipeline.conditioning.regions import place_regions, read_region_masks
 from fromnoise.pipeline.conditioning.weights import encode_weighted
 from fromnoise.pipeline.generate import build_denoiser, start_sampler
@@ -252,23 +252,23 @@ def test_by_call_edits_count_questions_and_come_one_late(engine):
 def test_parts_add_up():
     x0 = [torch.full((1, 1, 2, 2), v) for v in (1.0, 3.0)]
     uncond = torch.full((1, 1, 2, 2), 2.0)
-    assert joined(x0, [1.0, 1.0], uncond).unique().tolist() == [2 + (1 - 2) + (3 - 2)]
-    assert joined(x0, [0.5, 1.5], uncond).unique().tolist() == [2 - 0.5 + 1.5]
-    assert joined(x0, [0.25, 0.75], None).unique().tolist() == [2.5]
-    assert [complete(w) for w in ([1.0], [0.5, 0.5], [1.0, 1.0], [0.4])] == [
+    assert combine_predictions(x0, [1.0, 1.0], uncond).unique().tolist() == [2 + (1 - 2) + (3 - 2)]
+    assert combine_predictions(x0, [0.5, 1.5], uncond).unique().tolist() == [2 - 0.5 + 1.5]
+    assert combine_predictions(x0, [0.25, 0.75], None).unique().tolist() == [2.5]
+    assert [adds_up_to_one(w) for w in ([1.0], [0.5, 0.5], [1.0, 1.0], [0.4])] == [
         True,
         True,
         False,
         False,
     ]
     left, half = torch.tensor([[[[1.0, 0.0]]]]), torch.tensor([[[[1.0, 1.0]]]])
-    assert joined(x0, [left, half], uncond)[0, 0, 0].tolist() == [2.0, 3.0]
-    assert joined(x0, [left, left * 3], uncond)[0, 0, 0].tolist() == [
+    assert combine_predictions(x0, [left, half], uncond)[0, 0, 0].tolist() == [2.0, 3.0]
+    assert combine_predictions(x0, [left, left * 3], uncond)[0, 0, 0].tolist() == [
         2.5,
         2.0,
     ]  # none holds on the right
-    assert complete([left, half])
-    assert not complete([left, left])
+    assert adds_up_to_one([left, half])
+    assert not adds_up_to_one([left, left])
 
 
 def test_places():

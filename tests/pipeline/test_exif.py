@@ -23,7 +23,7 @@ def saved(model, path, **fields):
     """A picture of a request, written: its text."""
     picture = Image.new("RGB", (16, 8), (200, 100, 50))
     picture.info["parameters"] = write_infotext(
-        model, GenerationRequest.of(seed=1, **fields).resolved(model), 0, ""
+        model, GenerationRequest.of(seed=1, **fields).resolve(model), 0, ""
     )
     save_picture(picture, path)
     return picture.info["parameters"]

@@ -10,7 +10,7 @@ from PIL import Image
 
 from fromnoise.api import Engine
 from fromnoise.errors import BadInput, FromnoiseError
-from fromnoise.pipeline.conditioning.compose import Between
+from fromnoise.pipeline.conditioning.compose import InterpolatedPrompt
 from fromnoise.pipeline.generate import build_denoiser, run_sampler, start_sampler
 from fromnoise.pipeline.provenance import infotext
 from fromnoise.pipeline.provenance.read import read_settings
@@ -29,14 +29,14 @@ def engine(tmp_path_factory):
 
 
 def asked(engine, *prompts, **settings):
-    return FilmRequest.of(prompts=prompts, **{"seed": 3, "frames": 5} | settings).resolved(
+    return FilmRequest.of(prompts=prompts, **{"seed": 3, "frames": 5} | settings).resolve(
         engine.model
     )
 
 
 def latents(engine, prompt, seeds=(3,), mixed=None, **settings):
     """The end of a run of a prompt that may be between two."""
-    request = GenerationRequest.of(seed=3, **settings).resolved(engine.model)
+    request = GenerationRequest.of(seed=3, **settings).resolve(engine.model)
     sigmas, sampling = start_sampler(engine.model, request, list(seeds), mixed=mixed)
     answer, notes = build_denoiser(engine.model, engine.unet, request, [prompt], None)
     *_, last = run_sampler(engine.model, request, sigmas, sampling, answer, notes)
@@ -119,22 +119,24 @@ def test_the_way_begins_and_ends_at_its_prompts(engine, a, b, blend):
     """Within 1e-3 of unit latents at 1e-6 from an end: the network is smooth, fp32 sums come in
     other orders."""
     for share, end in ((1e-6, a), (1 - 1e-6, b)):
-        near = latents(engine, Between(a, b, share, blend))
+        near = latents(engine, InterpolatedPrompt(a, b, share, blend))
         assert (near - latents(engine, end)).abs().max() < 1e-3
-    middle = latents(engine, Between(a, b, 0.5, blend))
+    middle = latents(engine, InterpolatedPrompt(a, b, 0.5, blend))
     assert min((middle - latents(engine, end)).abs().max() for end in (a, b)) > 1e-2
 
 
 def test_a_linear_way_is_a_blend(engine):
     """compel's own .blend says the same of the encoder's states."""
-    way = latents(engine, Between("a cat", "a dog", 0.25), dialect="compel")
+    way = latents(engine, InterpolatedPrompt("a cat", "a dog", 0.25), dialect="compel")
     assert torch.allclose(
         way, latents(engine, '("a cat", "a dog").blend(0.75, 0.25)', dialect="compel"), atol=1e-5
     )
     assert (
-        way - latents(engine, Between("a cat", "a dog", 0.5), dialect="compel")
+        way - latents(engine, InterpolatedPrompt("a cat", "a dog", 0.5), dialect="compel")
     ).abs().max() > 1e-2
-    assert (way - latents(engine, Between("a cat", "a dog", 0.25, "slerp"))).abs().max() > 1e-4
+    assert (
+        way - latents(engine, InterpolatedPrompt("a cat", "a dog", 0.25, "slerp"))
+    ).abs().max() > 1e-4
 
 
 @pytest.mark.parametrize("sampler", ["euler", "euler_a", "dpmpp_sde"])
@@ -148,7 +150,7 @@ def test_noise_goes_from_seed_to_seed_in_every_step(engine, sampler):
         assert (near - latents(engine, "a cat", (seed,), sampler=sampler)).abs().max() < 1e-3
     both = start_sampler(
         engine.model,
-        GenerationRequest.of(seed=3, sampler=sampler).resolved(engine.model),
+        GenerationRequest.of(seed=3, sampler=sampler).resolve(engine.model),
         [3, 8],
         mixed=lambda noise: film.Mixed(noise, 0.5),
     )

@@ -219,7 +219,7 @@ def test_a_variation_can_be_that_of_a1111(engine):
 
 def test_names_of_samplers_and_spacings(engine):
     def settled(**settings):
-        request = GenerationRequest.of(prompt="a cat", **settings).resolved(engine.model)
+        request = GenerationRequest.of(prompt="a cat", **settings).resolve(engine.model)
         return request.sampler, request.spacing
 
     assert settled(sampler="DPM++ 2M SDE Exponential") == ("dpmpp_2m_sde", "exponential")
@@ -315,14 +315,14 @@ def test_devices_and_dtypes_that_are_not_there_are_refused(engine):
 
 
 def test_what_is_left_open_the_model_decides(engine):
-    request = GenerationRequest.of(prompt="a cat", sampler="DPM++ 2M").resolved(engine.model)
+    request = GenerationRequest.of(prompt="a cat", sampler="DPM++ 2M").resolve(engine.model)
     assert (request.steps, request.cfg, request.width, request.height) == (4, 3.0, 32, 32)
     assert (request.sampler, request.spacing) == ("dpmpp_2m", "karras")
     assert request.seed is not None
 
 
 def test_presets_decide_what_the_request_leaves_open(engine):
-    request = GenerationRequest.of(prompt="a cat", preset="Lightning", steps=8).resolved(
+    request = GenerationRequest.of(prompt="a cat", preset="Lightning", steps=8).resolve(
         engine.model
     )
     assert (request.sampler, request.spacing, request.steps, request.cfg) == (
@@ -332,7 +332,7 @@ def test_presets_decide_what_the_request_leaves_open(engine):
         1.0,
     )
     for name in PRESETS:  # each names samplers and spacings that there are
-        request = GenerationRequest.of(prompt="a cat", preset=name, seed=1).resolved(engine.model)
+        request = GenerationRequest.of(prompt="a cat", preset=name, seed=1).resolve(engine.model)
         assert request.model_dump().items() >= PRESETS[name].items()
     with pytest.raises(UnknownName, match="lcm_lora"):
         engine.generate("a cat", preset="fast lane")

@@ -64,7 +64,7 @@ def test_the_second_pass_takes_all_its_steps_at_the_end_of_a_longer_run(engine):
     assert picture.size == (64, 64)
     assert [(s.index, s.total) for s in seen] == [(i, 8) for i in range(8)]
     assert [s.x.shape[-1] for s in seen] == [8] * 5 + [16] * 3
-    request = GenerationRequest.of(seed=1, steps=7).resolved(engine.model)
+    request = GenerationRequest.of(seed=1, steps=7).resolve(engine.model)
     ends = [float(s) for s in prepare_noise(engine.model, request, [1])[0]]
     assert [s.sigma for s in seen[5:]] == ends[-3:]
     assert len([s for s in _seen(engine, hires_strength=1.0) if s.x.shape[-1] == 16]) == 5
@@ -89,7 +89,7 @@ def test_it_is_a_run_an_enlargement_and_a_run(engine, method):
     drawn = engine.hires(
         "a cat", seed=3, hires_steps=4, hires_strength=strength, hires_upscaler=method
     )
-    first = GenerationRequest.of(prompt="a cat", seed=3).resolved(model)
+    first = GenerationRequest.of(prompt="a cat", seed=3).resolve(model)
     x = list(one_pass(model, engine.unet, first))[-1].x
     if method == "latent":
         x = F.interpolate(x, (16, 16), mode="bilinear")

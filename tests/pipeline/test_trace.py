@@ -29,9 +29,11 @@ def engine(tmp_path_factory):
 
 
 def traced(engine, prompt="a neon cat", **settings):
-    request = GenerationRequest.of(prompt=prompt, **{"seed": 1} | settings).resolved(engine.model)
+    request = GenerationRequest.of(prompt=prompt, **{"seed": 1} | settings).resolve(engine.model)
     trace = Trace(engine.model, request)
-    pictures = generate(engine.model, engine.unet, request, watch=trace.watch, look=trace.look)
+    pictures = generate(
+        engine.model, engine.unet, request, watch=trace.watch, observer=trace.observe
+    )
     return trace, pictures
 
 
@@ -77,7 +79,7 @@ def test_without_looking_no_map_is_made(engine, monkeypatch):
         raise AssertionError("a map was made")
 
     monkeypatch.setattr(attention, "compute_attention_map", fail)
-    request = GenerationRequest.of(prompt="a cat", seed=1).resolved(engine.model)
+    request = GenerationRequest.of(prompt="a cat", seed=1).resolve(engine.model)
     generate(engine.model, engine.unet, request)
     with pytest.raises(AssertionError, match="a map was made"):
         traced(engine)

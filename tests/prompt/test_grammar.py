@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from fromnoise.errors import BadInput, UnknownName
 from fromnoise.pipeline.request import GenerationRequest
 from fromnoise.prompt.dialects import DIALECTS
-from fromnoise.prompt.grammar import parse, schedule, write
+from fromnoise.prompt.grammar import list_stages, parse_prompt, write_prompt
 from fromnoise.prompt.tree import (
     Alternate,
     Box,
@@ -42,12 +42,12 @@ def plain(parts: tuple[Resolved, ...]):
 
 
 def said(text: str, dialect: str = "a1111"):
-    return plain(parse(text, dialect).at(0, 1))
+    return plain(parse_prompt(text, dialect).resolve(0, 1))
 
 
 def stages(text: str, steps: int = 10, first: int = 0):
     """Where only words matter: (last step, words)."""
-    found = schedule(parse(text), steps, first)
+    found = list_stages(parse_prompt(text), steps, first)
     return [(last, "".join(chunk.text for chunk in part.chunks)) for last, (part,) in found]
 
 
@@ -166,17 +166,17 @@ def test_a1111_schedules(text, expected):
 
 
 def test_a1111_emphasis_in_edits_and_edits_in_emphasis():
-    assert schedule(parse("[a|(b:1.1)]"), 10) == [  # a doctest
+    assert list_stages(parse_prompt("[a|(b:1.1)]"), 10) == [  # a doctest
         (i + 1, (Resolved((Chunk("b", 1.1) if i % 2 else Chunk("a"),)),)) for i in range(10)
     ]
-    prompt = parse("(a [b:(c:1.5):2]:1.2)")  # run: (a b:1.2), (a (c:1.5):1.2)
-    assert plain(prompt.at(1, 10)) == [("a b", 1.2)]
-    assert plain(prompt.at(2, 10)) == [("a ", 1.2), ("c", 1.5 * 1.2)]
-    prompt = parse(
+    prompt = parse_prompt("(a [b:(c:1.5):2]:1.2)")  # run: (a b:1.2), (a (c:1.5):1.2)
+    assert plain(prompt.resolve(1, 10)) == [("a b", 1.2)]
+    assert plain(prompt.resolve(2, 10)) == [("a ", 1.2), ("c", 1.5 * 1.2)]
+    prompt = parse_prompt(
         "(cat:[1.1:1.5:3]) (cat:[a|b])"
     )  # run: (cat:1.1) (cat:a), and from then on (cat:1.5) (cat:b)
-    assert plain(prompt.at(2, 10)) == [("cat", 1.1), (" ", 1.0), ("cat:a", 1.1)]
-    assert plain(prompt.at(3, 10)) == [("cat", 1.5), (" ", 1.0), ("cat:b", 1.1)]
+    assert plain(prompt.resolve(2, 10)) == [("cat", 1.1), (" ", 1.0), ("cat:a", 1.1)]
+    assert plain(prompt.resolve(3, 10)) == [("cat", 1.5), (" ", 1.0), ("cat:b", 1.1)]
 
 
 def test_a1111_doctest_of_a_hundred_steps():
@@ -201,13 +201,13 @@ def test_a_second_pass_counts_on():
 
 
 def test_whole_numbers_count_what_the_caller_counts():
-    prompt = parse("[a:b:4]")
+    prompt = parse_prompt("[a:b:4]")
     by_step = [
-        "".join(c.text for c in prompt.at(step, 10)[0].chunks)
+        "".join(c.text for c in prompt.resolve(step, 10)[0].chunks)
         for step in range(10)
         for _ in range(2)
     ]
-    by_call = ["".join(c.text for c in prompt.at(call, 20)[0].chunks) for call in range(20)]
+    by_call = ["".join(c.text for c in prompt.resolve(call, 20)[0].chunks) for call in range(20)]
     assert (by_step.count("a"), by_call.count("a")) == (8, 4)
 
 
@@ -217,7 +217,8 @@ def test_whole_numbers_count_what_the_caller_counts():
 def test_and_joins_weighted_parts():
     def parts(text):
         return [
-            ("".join(c.text for c in part.chunks), part.weight) for part in parse(text).at(0, 1)
+            ("".join(c.text for c in part.chunks), part.weight)
+            for part in parse_prompt(text).resolve(0, 1)
         ]
 
     # the wiki's, "Composable Diffusion"; then run
@@ -230,7 +231,7 @@ def test_and_joins_weighted_parts():
     assert parts("BAND AND:.5 ANDY") == [("BAND", 1.0), (":.5 ANDY", 1.0)]
     assert parts("a (b:2) and AND x\n:-1. ") == [("a b and", 1.0), ("x", -1.0)]
     assert parts("AND") == [("", 1.0), ("", 1.0)]
-    assert [p.weight for p in parse("[a:b:2] AND [c|d] :0.5").parts] == [1.0, 0.5]
+    assert [p.weight for p in parse_prompt("[a:b:2] AND [c|d] :0.5").parts] == [1.0, 0.5]
 
 
 @pytest.mark.parametrize(
@@ -250,7 +251,7 @@ def test_and_joins_weighted_parts():
     ],
 )
 def test_regions(text, regions):
-    (part,) = parse(text).parts
+    (part,) = parse_prompt(text).parts
     assert part.regions == regions
     assert bool(regions) == (part.nodes == (Chunk("cat"),))
 
@@ -272,10 +273,10 @@ def test_regions(text, regions):
     ],
 )
 def test_networks(tag, network):
-    prompt = parse(f"a (big{tag} cat:1.3)")
+    prompt = parse_prompt(f"a (big{tag} cat:1.3)")
     assert prompt.networks == (network,)
-    assert plain(prompt.at(0, 1)) == [("a ", 1.0), ("big cat", 1.3)]
-    assert parse(write(prompt)) == prompt
+    assert plain(prompt.resolve(0, 1)) == [("a ", 1.0), ("big cat", 1.3)]
+    assert parse_prompt(write_prompt(prompt)) == prompt
 
 
 # comfy
@@ -318,7 +319,9 @@ def test_comfy(text, expected):
 
 
 def test_comfy_embeddings_keep_their_place():
-    prompt = parse("a (embedding:bad-hands:1.2), embedding:easy, aembedding:no <lora:x:2>", "comfy")
+    prompt = parse_prompt(
+        "a (embedding:bad-hands:1.2), embedding:easy, aembedding:no <lora:x:2>", "comfy"
+    )
     (part,) = prompt.parts
     assert part.nodes == (
         Chunk("a "),
@@ -405,7 +408,7 @@ def test_compel(text, expected):
     ],
 )
 def test_compel_parts(text, parts, blend):
-    prompt = parse(text, "compel")
+    prompt = parse_prompt(text, "compel")
     assert prompt.blend == blend
     assert [(part.nodes, part.weight) for part in prompt.parts] == [
         ((Chunk(words),), weight) for words, weight in parts
@@ -414,10 +417,10 @@ def test_compel_parts(text, parts, blend):
 
 def test_compel_parts_have_weights_inside():
     text = '("mountain man", "a person with a hat (riding a bicycle)++").and(0.5, 0.5)'
-    assert parse(text, "compel").parts[1] == Part(
+    assert parse_prompt(text, "compel").parts[1] == Part(
         (Chunk("a person with a hat"), Chunk("riding a bicycle", 1.1**2)), 0.5
     )
-    loras = parse("mountain withLora(hairy, 0.5) man useLora(ugly)", "compel")
+    loras = parse_prompt("mountain withLora(hairy, 0.5) man useLora(ugly)", "compel")
     assert loras.networks == (Network("lora", "hairy", 0.5, 0.5), Network("lora", "ugly"))
     assert loras.parts == (Part((Chunk("mountain man"),)),)
 
@@ -436,13 +439,13 @@ def test_compel_parts_have_weights_inside():
 )
 def test_compel_refuses_with_a_remedy(text, match):
     with pytest.raises(BadInput, match=match) as error:
-        parse(text, "compel")
+        parse_prompt(text, "compel")
     assert error.value.remedy
 
 
 def test_an_unknown_dialect_is_named():
     with pytest.raises(UnknownName, match="a1111, comfy, compel"):
-        parse("a", "a1112")
+        parse_prompt("a", "a1112")
 
 
 def test_a_request_takes_every_dialect_there_is():
@@ -493,7 +496,7 @@ def chunks(nodes):
 @given(texts, st.sampled_from(list(DIALECTS)), st.integers(1, 5))
 def test_every_text_is_a_prompt_and_can_be_written(text, dialect, steps):
     try:
-        prompt = parse(text, dialect)
+        prompt = parse_prompt(text, dialect)
     except BadInput:
         if dialect == "compel":
             return
@@ -504,13 +507,13 @@ def test_every_text_is_a_prompt_and_can_be_written(text, dialect, steps):
     ]
     weights += [region.weight for part in prompt.parts for region in part.regions]
     assert all(map(math.isfinite, weights))
-    assert parse(write(prompt), dialect) == prompt
-    stages = schedule(prompt, steps)
+    assert parse_prompt(write_prompt(prompt), dialect) == prompt
+    stages = list_stages(prompt, steps)
     assert stages[-1][0] == steps
     assert all(before[1] != after[1] for before, after in pairwise(stages))
     for step in range(steps):
-        assert prompt.at(step, steps) == next(parts for last, parts in stages if step < last)
-        assert all(part.chunks for part in prompt.at(step, steps))
+        assert prompt.resolve(step, steps) == next(parts for last, parts in stages if step < last)
+        assert all(part.chunks for part in prompt.resolve(step, steps))
 
 
 @unhurried
@@ -531,10 +534,10 @@ def test_words_without_signs_are_one_chunk(text, dialect):
 @pytest.mark.parametrize("opening", ["(", "[", "(a ", "[a:", "[a|", '"(', "<a:", "MASK("])
 @pytest.mark.parametrize("closing", ["", ")", "]", ":3]", ":9)", ")+"])
 def test_depth_does_not_crash(dialect, opening, closing):
-    prompt = parse(opening * 1000 + "x" + closing * 1000, dialect)
+    prompt = parse_prompt(opening * 1000 + "x" + closing * 1000, dialect)
     weights = [chunk.weight for chunk in chunks(prompt.parts[0].nodes)]
     assert all(map(math.isfinite, weights))
-    assert parse(write(prompt), dialect) == prompt
+    assert parse_prompt(write_prompt(prompt), dialect) == prompt
 
 
 weights = st.one_of(st.just(1.0), st.floats(-1e6, 1e6))
@@ -590,7 +593,7 @@ tags = st.builds(
 @given(st.lists(parts, min_size=1, max_size=3).map(tuple), st.lists(tags, max_size=2).map(tuple))
 def test_every_tree_of_a1111_can_be_written(parts, tags):
     prompt = Prompt(parts, tags)
-    assert parse(write(prompt)) == prompt
+    assert parse_prompt(write_prompt(prompt)) == prompt
 
 
 @unhurried
@@ -601,7 +604,7 @@ def test_every_tree_of_a1111_can_be_written(parts, tags):
 )
 def test_every_tree_of_comfy_can_be_written(chunks):
     prompt = Prompt((Part(chunks),), dialect="comfy")
-    assert parse(write(prompt), "comfy") == prompt
+    assert parse_prompt(write_prompt(prompt), "comfy") == prompt
 
 
 @unhurried
@@ -626,18 +629,18 @@ def test_every_tree_of_comfy_can_be_written(chunks):
 )
 def test_every_tree_of_compel_can_be_written(parts, blend):
     prompt = Prompt(parts, dialect="compel", blend=blend)
-    assert parse(write(prompt), "compel") == prompt
+    assert parse_prompt(write_prompt(prompt), "compel") == prompt
 
 
 @pytest.mark.parametrize(
     "text", [r"[<\b:c>:3]", r"a:\1.2", "[a:b:5e-1]", f"(({'9' * 400}:{'9' * 400}):{'9' * 400})"]
 )
 def test_hard_texts_can_be_written(text):
-    prompt = parse(text)
+    prompt = parse_prompt(text)
     assert not prompt.tags
     assert prompt.parts[0].weight == 1
     assert all(math.isfinite(chunk.weight) for chunk in chunks(prompt.parts[0].nodes))
-    assert parse(write(prompt)) == prompt
+    assert parse_prompt(write_prompt(prompt)) == prompt
 
 
 def test_written_text_is_readable():
@@ -646,11 +649,11 @@ def test_written_text_is_readable():
         r"a \(b\) BREAK c :1.2 AND d MASK(0 0.5, 0 1, 1) :0.8",
         "[a|b|] c",
     ):
-        assert write(parse(text)) == text
-    assert write(parse("[[x]:3] <lora:y:0.5>")) == f"<lora:y:0.5>[:(x:{LESS}):3]"
-    assert write(parse("a (b) embedding:c, d", "comfy")) == "a (b:1.1) embedding:c, d"
+        assert write_prompt(parse_prompt(text)) == text
+    assert write_prompt(parse_prompt("[[x]:3] <lora:y:0.5>")) == f"<lora:y:0.5>[:(x:{LESS}):3]"
+    assert write_prompt(parse_prompt("a (b) embedding:c, d", "comfy")) == "a (b:1.1) embedding:c, d"
     assert (
-        write(parse('("a b+", c).blend(3, 1)', "compel"))
+        write_prompt(parse_prompt('("a b+", c).blend(3, 1)', "compel"))
         == '("a (b)1.1", "c").blend(0.75, 0.25, no_normalize)'
     )
 
@@ -667,4 +670,4 @@ def test_written_text_is_readable():
 )
 def test_what_a_dialect_cannot_say_is_refused(prompt):
     with pytest.raises(BadInput, match="no text for this tree"):
-        write(prompt)
+        write_prompt(prompt)

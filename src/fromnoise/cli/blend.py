@@ -34,7 +34,7 @@ def blend(
     from fromnoise.pipeline.seeing.blend import blend as draw
 
     if request.seed is None:
-        request = request.model_copy(update={"seed": request.resolved(parts).seed})
+        request = request.model_copy(update={"seed": request.resolve(parts).seed})
     with run.watching() as watch:
         drawn = draw(
             parts, unet, request, *both, () if request.prompt else open_source(source), watch, guide

@@ -33,7 +33,7 @@ def edit(
     from fromnoise.pipeline.editing.edit import edit as draw
 
     if request.seed is None:
-        request = request.model_copy(update={"seed": request.resolved(parts).seed})
+        request = request.model_copy(update={"seed": request.resolve(parts).seed})
     with run.watching() as watch:
         drawn = draw(parts, unet, request, image_, mask_, watch, guide)
     run.deliver(drawn, request)

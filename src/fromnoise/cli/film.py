@@ -78,7 +78,7 @@ def film(
     from fromnoise.pipeline.saving import save_picture
     from fromnoise.pipeline.sequences.film import describe_frame, draw_frame, key_request
 
-    request = request.resolved(parts)
+    request = request.resolve(parts)
     keys = range(request.keys)
     check_each(
         [(f"key frame {i + 1}", key_request(request, i)) for i in keys],

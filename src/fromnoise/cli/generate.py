@@ -37,7 +37,7 @@ def generate(
     parts, unet, guide = run.load(encoder=False)
     from fromnoise.pipeline.generate import generate as draw
 
-    request = request.resolved(parts)
+    request = request.resolve(parts)
     with run.watching() as watch:
         pictures = draw(parts, unet, request, watch=watch, guide=guide)
     run.deliver(pictures, request)

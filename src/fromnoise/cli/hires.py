@@ -27,7 +27,7 @@ def hires(
     from fromnoise.pipeline.enlarging.hires import hires as draw
 
     network = None if named or file is None else load(file)
-    request = request.model_copy(update={"seed": request.resolved(parts).seed})
+    request = request.model_copy(update={"seed": request.resolve(parts).seed})
     with run.watching() as watch:
         drawn = draw(parts, unet, request, network, watch, guide)
     run.deliver(drawn, request)

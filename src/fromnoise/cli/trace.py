@@ -20,7 +20,7 @@ def traced(folder: Path, request: GenerationRequest, run: Run) -> None:
     from fromnoise.pipeline.generate import generate as draw
     from fromnoise.pipeline.inside.trace import Trace
 
-    request = request.resolved(parts)
+    request = request.resolve(parts)
     trace = Trace(parts, request)
     with run.watching() as watch:
 
@@ -28,7 +28,7 @@ def traced(folder: Path, request: GenerationRequest, run: Run) -> None:
             trace.watch(step)
             watch(step)
 
-        pictures = draw(parts, unet, request, watch=both, guide=guide, look=trace.look)
+        pictures = draw(parts, unet, request, watch=both, guide=guide, observer=trace.observe)
     places = trace_report.write(trace, pictures, folder)
     run.facts["trace"] = [str(place) for place in places]
     run.deliver(pictures, request)

@@ -211,7 +211,7 @@ def evaluate(
 
 def request_of(engine: Engine, **settings) -> GenerationRequest:
     """The request that `drawer` draws every caption with, its model's preferences filled in."""
-    return GenerationRequest.of(**settings).resolved(engine.model)
+    return GenerationRequest.of(**settings).resolve(engine.model)
 
 
 def drawer(engine: Engine, **settings) -> Draw:

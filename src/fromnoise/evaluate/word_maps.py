@@ -94,9 +94,7 @@ def evaluate(
     rng, rows = np.random.default_rng(seed), []
     for at, sample, phrases in scenes(source, inside, outside, n, seed):
         assert sample.image is not None and sample.mask is not None  # noqa: PT018
-        request = GenerationRequest.of(prompt=sample.caption, cfg=1, seed=at % 2**32).resolved(
-            model
-        )
+        request = GenerationRequest.of(prompt=sample.caption, cfg=1, seed=at % 2**32).resolve(model)
         trace = Trace(model, request)
         x0 = (
             model.vae.to_latents(to_tensor(sample.image[None]).to(next(model.vae.parameters())))
@@ -104,7 +102,9 @@ def evaluate(
             .cpu()
         )
         noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(at % 2**32))
-        answer, _ = build_denoiser(model, engine.unet, request, [sample.caption], None, trace.look)
+        answer, _ = build_denoiser(
+            model, engine.unet, request, [sample.caption], None, trace.observe
+        )
         answer(Query(x0 + sigma * noise, sigma, 0))
         row = []
         for phrase, mask, level in zip(

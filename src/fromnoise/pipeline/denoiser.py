@@ -14,7 +14,7 @@ from fromnoise.diffusion.schedule import NoiseSchedule
 from fromnoise.models.unet import Conditioning
 from fromnoise.runtime.prepare import Prepared, Step
 
-Look = Callable[[Query, tuple[int, ...], Tensor, Tensor | None, dict[str, Tensor]], None]
+Observer = Callable[[Query, tuple[int, ...], Tensor, Tensor | None, dict[str, Tensor]], None]
 
 
 def make_denoiser(
@@ -26,7 +26,7 @@ def make_denoiser(
     guidance: Guidance | None = None,
     always: bool = False,
     guide: Prepared | None = None,
-    look: Look | None = None,
+    observer: Observer | None = None,
 ) -> Callable[[Query], Answer]:
     """Query → Answer, guidance included, `unet.batch` pictures a call of the network.
 
@@ -35,7 +35,7 @@ def make_denoiser(
     where `guidance` acts, and the prompt alone is called where it does not, unless the sampler
     needs the unconditional picture `always`. guide: a weaker network of the same parameterization,
     shown the prompt alone, whose picture takes the unconditional one's place (Karras et al. 2024
-    "Guiding a diffusion model with a bad version of itself"). look: told of every call (the query,
+    "Guiding a diffusion model with a bad version of itself"). observer: told of every call (the query,
     of which pictures, x0 with the prompt, x0 without or None, the maps of cross-attention as
     models.unet records them, rows with the prompt first); without it none are made."""
     check_prediction(prediction, schedule)
@@ -68,11 +68,11 @@ def make_denoiser(
         for first in range(0, len(query.x), unet.batch):
             x = query.x[first : first + unet.batch]  # (b, C, H, W)
             images = tuple(range(first, first + len(x))) if query.image is None else (query.image,)
-            maps = None if look is None else {}
+            maps = None if observer is None else {}
             if not (acts or always) or (guide is None and negative is None):
                 answers.append(ask(unet, x, images))
-                if look is not None:
-                    look(query, images, answers[-1], None, maps or {})
+                if observer is not None:
+                    observer(query, images, answers[-1], None, maps or {})
                 continue
             if guide is None:
                 x0, uncond = ask(unet, x.repeat(2, 1, 1, 1), images, both=True).chunk(2)
@@ -81,8 +81,8 @@ def make_denoiser(
             guided, moving[images] = guidance.mix(x0, uncond, moving.get(images))
             answers.append(guided if acts else x0)
             unguided.append(uncond)
-            if look is not None:
-                look(query, images, x0, uncond, maps or {})
+            if observer is not None:
+                observer(query, images, x0, uncond, maps or {})
         if len(answers) == 1:
             return Answer(answers[0], unguided[0] if unguided else None)
         return Answer(torch.cat(answers), torch.cat(unguided) if unguided else None)

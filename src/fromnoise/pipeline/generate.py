@@ -28,7 +28,7 @@ from fromnoise.runtime.prepare import Prepared
 
 if TYPE_CHECKING:
     from fromnoise.diffusion.brownian import BrownianNoise
-    from fromnoise.pipeline.conditioning.blocks import Look
+    from fromnoise.pipeline.conditioning.blocks import Observer
 
 SYNTAX = re.compile(r"[()\[\]\\<]|\bAND\b|\bBREAK\b")  # what makes a prompt more than words
 
@@ -53,7 +53,7 @@ def prepare_noise(
     int(min(strength, 0.999) · steps) + 1 steps."""
     assert (
         request.steps and request.width and request.height and request.spacing and request.sampler
-    )  # noqa: PT018
+    )
     factor, config = model.vae.config.factor, model.unet.config
     shape = (config.out_channels, request.height // factor, request.width // factor)
     entry, options = samplers.find(request.sampler), dict(request.spacing_options)
@@ -127,11 +127,11 @@ def build_denoiser(
     request: GenerationRequest,
     prompts: list[str],
     guide: Prepared | None,
-    look: "Look | None" = None,
+    observer: "Observer | None" = None,
     first: int = 0,
 ) -> tuple[Callable[[Query], Answer], list[str]]:
     """(what answers the sampler of a resolved request; notes for who asked). prompts: one for all
-    pictures, or one each; look: see pipeline.trace; first: the steps of an earlier pass that this
+    pictures, or one each; observer: see pipeline.trace; first: the steps of an earlier pass that this
     one goes on from, see grammar."""
     if request.tiling != "none":
         from fromnoise.runtime.tiling import tile
@@ -159,7 +159,7 @@ def build_denoiser(
             build_composed_denoiser,  # only for more than words
         )
 
-        return build_composed_denoiser(model, unet, request, prompts, guide, look, first)
+        return build_composed_denoiser(model, unet, request, prompts, guide, observer, first)
     context, guidance = conditioning.context, request.guidance
     prompt, negative = (
         Conditioning(context[: len(prompts)]),
@@ -170,7 +170,7 @@ def build_denoiser(
             replace(prompt, guidance=torch.tensor([float(request.cfg or 0)])),
             Guidance(),
         )
-    seen = look and partial(look, prompts)
+    seen = observer and partial(observer, prompts)
     return make_denoiser(
         unet, model.schedule, model.prediction, prompt, negative, guidance, always, guide, seen
     ), []
@@ -182,15 +182,15 @@ def run_steps(
     request: GenerationRequest,
     latents: Tensor | None = None,
     guide: Prepared | None = None,
-    look: "Look | None" = None,
+    observer: "Observer | None" = None,
 ) -> Iterator[Step]:
     """Runs the sampler, yielding after each step; `unet` is `prepare(model.unet)`, `guide` a weaker
-    network that takes the negative prompt's place, see `denoiser`; look: is told of all that the
+    network that takes the negative prompt's place, see `denoiser`; observer: is told of all that the
     network says, see pipeline.trace.
 
     latents: unit Gaussian noise to start from, (C, h, w) or (count, C, h, w), instead of the
     seeds'. Raises BadInput or UnknownName before the first step."""
-    request = request.resolved(model)
+    request = request.resolve(model)
     if model.unet.config.in_channels > model.unet.config.out_channels:
         from fromnoise.pipeline.conditioning.inpainting import (
             add_inpainting_channels,  # only for models made for it
@@ -198,7 +198,7 @@ def run_steps(
 
         unet, guide = add_inpainting_channels(model, request, unet, guide)
     sigmas, sampling = start_sampler(model, request, request.seeds(), latents)
-    answer, notes = build_denoiser(model, unet, request, [request.prompt], guide, look)
+    answer, notes = build_denoiser(model, unet, request, [request.prompt], guide, observer)
     yield from run_sampler(model, request, sigmas, sampling, answer, notes)
 
 
@@ -265,13 +265,13 @@ def generate(
     latents: Tensor | None = None,
     watch: Callable[[Step], None] | None = None,
     guide: Prepared | None = None,
-    look: "Look | None" = None,
+    observer: "Observer | None" = None,
 ) -> list[Image.Image]:
     """The pictures of a request, each with its settings in `info["parameters"]`; `watch` is told of
     every step."""
-    request = request.resolved(model)
+    request = request.resolve(model)
     last = None
-    for last in run_steps(model, unet, request, latents, guide, look):
+    for last in run_steps(model, unet, request, latents, guide, observer):
         if watch is not None:
             watch(last)
     assert last is not None  # there is at least one step

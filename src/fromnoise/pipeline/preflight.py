@@ -44,7 +44,7 @@ def check_drawable(
 ) -> GenerationRequest:
     """The request resolved, after everything that a run does before its first step. Raises what
     that raises."""
-    request = request.resolved(model)
+    request = request.resolve(model)
     start_sampler(model, request, request.seeds())
     build_denoiser(model, unet, request, [request.prompt], guide)
     return request

@@ -180,7 +180,7 @@ class GenerationRequest(BaseModel):
             rules = [f"{e['loc'][0]}: {e['msg'][0].lower()}{e['msg'][1:]}" for e in error.errors()]
             raise BadInput(f"cannot use {', '.join(faults)}", "; ".join(rules)) from None
 
-    def resolved(self, model: "LatentDiffusion") -> Self:
+    def resolve(self, model: "LatentDiffusion") -> Self:
         """The request with every None decided, checked against the model.
 
         Raises UnknownName for a sampler or spacing, BadInput for a size that the model cannot draw

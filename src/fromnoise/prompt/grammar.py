@@ -12,7 +12,7 @@ from fromnoise.prompt.dialects.base import read_number, write_number
 from fromnoise.prompt.tree import Network, Prompt, Resolved
 
 
-def parse(text: str, dialect: str = "a1111") -> Prompt:
+def parse_prompt(text: str, dialect: str = "a1111") -> Prompt:
     """Text → tree. Raises UnknownName for a dialect that is not there and, in compel only,
     BadInput."""
     found_in = dialects.find(dialect)
@@ -34,19 +34,21 @@ def parse(text: str, dialect: str = "a1111") -> Prompt:
     return found_in.read(text, tuple(tags))
 
 
-def schedule(prompt: Prompt, steps: int, first: int = 0) -> list[tuple[int, tuple[Resolved, ...]]]:
+def list_stages(
+    prompt: Prompt, steps: int, first: int = 0
+) -> list[tuple[int, tuple[Resolved, ...]]]:
     """(last step, counted from 1; the parts until then), in order: A1111's schedule, with equal
     neighbours as one."""
     stages: list[tuple[int, tuple[Resolved, ...]]] = []
     for step in range(steps):
-        now = prompt.at(step, steps, first)
+        now = prompt.resolve(step, steps, first)
         if stages and stages[-1][1] == now:
             stages.pop()
         stages.append((step + 1, now))
     return stages
 
 
-def write(prompt: Prompt) -> str:
+def write_prompt(prompt: Prompt) -> str:
     """Tree → a text that parses to the same tree. Raises BadInput where the dialect has no such
     text."""
     # tags first: words may have the beginning of one, which the end of another would close
@@ -55,7 +57,7 @@ def write(prompt: Prompt) -> str:
         rest = [write_number(tag.unet)] if tag.extra or tag.unet != tag.text else []
         text += f"<{':'.join((tag.kind, tag.name, write_number(tag.text), *rest, *tag.extra))}>"
     text += dialects.find(prompt.dialect).write(prompt)
-    if parse(text, prompt.dialect) != prompt:
+    if parse_prompt(text, prompt.dialect) != prompt:
         raise BadInput(
             f"the prompt dialect {prompt.dialect!r} has no text for this tree",
             "edits, breaks and regions are a1111's alone; no chunk may be empty, nor like its neighbour in weight, nor "

@@ -114,7 +114,7 @@ class Prompt:
             Network("embedding", c.text, c.weight, c.weight) for c in chunks if c.embedding
         )
 
-    def at(self, step: int, steps: int, first: int = 0) -> tuple[Resolved, ...]:
+    def resolve(self, step: int, steps: int, first: int = 0) -> tuple[Resolved, ...]:
         """The parts at `step` ∈ [0, steps). `first`: the steps of an earlier pass that this one
         goes on from (A1111's "hires fix"); numbers of steps then count on from it, and fractions
         from 1.0. A1111 counts calls of the network, two a step of some solvers: give the call and

@@ -15,7 +15,7 @@ Chunks = tuple[Chunk | Break, ...]
 Texts = tuple[
     tuple[Chunks, float], ...
 ]  # what the network is shown as one: a text, or what compel joins, by weight
-Look = Callable[
+Observer = Callable[
     [list[str] | Texts, Query, tuple[int, ...], Tensor, Tensor | None, dict[str, Tensor]], None
 ]
 Block = list[tuple[int, float]]  # token ids and their weights, without start, end and padding

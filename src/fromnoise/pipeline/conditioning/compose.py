@@ -20,26 +20,28 @@ from fromnoise.errors import BadInput
 from fromnoise.latent_diffusion import LatentDiffusion
 from fromnoise.models.unet import Conditioning
 from fromnoise.pipeline.conditioning import regions
-from fromnoise.pipeline.conditioning.blocks import Look, Texts, split_blocks
-from fromnoise.pipeline.conditioning.encode import alike
+from fromnoise.pipeline.conditioning.blocks import Observer, Texts, split_blocks
+from fromnoise.pipeline.conditioning.encode import repeat_to_equal_length
 from fromnoise.pipeline.conditioning.regions import place_regions
 from fromnoise.pipeline.conditioning.weights import encode_weighted, join_texts, pad_with_empty
 from fromnoise.pipeline.denoiser import make_denoiser
 from fromnoise.pipeline.request import GenerationRequest
-from fromnoise.prompt.grammar import parse
+from fromnoise.prompt.grammar import parse_prompt
 from fromnoise.prompt.tree import Mask, Prompt
 from fromnoise.runtime.prepare import Prepared
 
 Shown = tuple[
-    list["Texts | Way"], list[Tensor | float]
+    list["Texts | InterpolatedTexts"], list[Tensor | float]
 ]  # the parts of a prompt at a step, and their weights
 
 
-class Between(str):
+class InterpolatedPrompt(str):
     """A prompt `share` ∈ (0, 1) of the way from the prompt `start` to the prompt `end`. As a text,
-    a mere description. blend: "linear" or "slerp", of the text encoder's states, see `between`."""
+    a mere description. blend: "linear" or "slerp", of the text encoder's states, see `interpolate_prompts`."""
 
-    def __new__(cls, start: str, end: str, share: float, blend: str = "linear") -> "Between":
+    def __new__(
+        cls, start: str, end: str, share: float, blend: str = "linear"
+    ) -> "InterpolatedPrompt":
         made = super().__new__(
             cls, f"[{start!r} to {end!r}, {blend} {share!r}]"
         )  # brackets: it is more than words
@@ -52,7 +54,7 @@ class Between(str):
     blend: str
 
 
-class Way(NamedTuple):
+class InterpolatedTexts(NamedTuple):
     """Texts on the way to other texts, each with whether compel's .blend joins it."""
 
     start: tuple[Texts, bool]
@@ -61,27 +63,31 @@ class Way(NamedTuple):
     blend: str
 
 
-def between(a: Shown, b: Shown, blends: Sequence[bool], to: Between) -> Shown:
+def interpolate_prompts(
+    a: Shown, b: Shown, blends: Sequence[bool], to: InterpolatedPrompt
+) -> Shown:
     """Two prompts at a step → what is `to.share` of the way from one to the other: part by part the
     states of both, and their weights in proportion. A part that only one of them has comes or goes
     by its weight."""
-    parts: list[Texts | Way] = []
+    parts: list[Texts | InterpolatedTexts] = []
     weights: list[Tensor | float] = []
     for (x, before), (y, after) in zip_longest(
         zip(*a, strict=True), zip(*b, strict=True), fillvalue=(None, 0.0)
     ):
-        assert not isinstance(x, Way) and not isinstance(y, Way)  # noqa: PT018
-        both = x and y and Way((x, blends[0]), (y, blends[1]), to.share, to.blend)
+        assert not isinstance(x, InterpolatedTexts) and not isinstance(y, InterpolatedTexts)  # noqa: PT018
+        both = x and y and InterpolatedTexts((x, blends[0]), (y, blends[1]), to.share, to.blend)
         parts.append(both or x or y or ())
         weights.append(before + to.share * (after - before))
     return parts, weights
 
 
-def joined(x0: list[Tensor], weights: Sequence[Tensor | float], uncond: Tensor | None) -> Tensor:
+def combine_predictions(
+    x0: list[Tensor], weights: Sequence[Tensor | float], uncond: Tensor | None
+) -> Tensor:
     """AND's parts as one conditional picture: uncond + Σ w·(x0 − uncond) (Liu et al. 2022
     "Compositional visual generation", eq. 11, and A1111). Where weights are of regions, (1, 1, h,
     w), a place takes the mean of the parts that hold there, by their weights, as in ComfyUI, and
-    `uncond` where none does. See `complete` for uncond None."""
+    `uncond` where none does. See `adds_up_to_one` for uncond None."""
     whole, total = sum(weights), sum(w * x for w, x in zip(weights, x0, strict=True))
     assert isinstance(total, Tensor)
     if isinstance(whole, Tensor):
@@ -90,8 +96,8 @@ def joined(x0: list[Tensor], weights: Sequence[Tensor | float], uncond: Tensor |
     return total if uncond is None else total + (1 - whole) * uncond
 
 
-def complete(weights: Sequence[Tensor | float]) -> bool:
-    """Whether `joined` of parts of these weights needs no unconditional picture."""
+def adds_up_to_one(weights: Sequence[Tensor | float]) -> bool:
+    """Whether `combine_predictions` of parts of these weights needs no unconditional picture."""
     whole = sum(weights)
     return bool((whole > 0).all()) if isinstance(whole, Tensor) else whole == 1
 
@@ -102,14 +108,14 @@ def build_composed_denoiser(
     request: GenerationRequest,
     prompts: list[str],
     guide: Prepared | None,
-    look: Look | None = None,
+    observer: Observer | None = None,
     first: int = 0,
 ) -> tuple[Callable[[Query], Answer], list[str]]:
-    """What `generate.answering` gives, of prompts that are more than words: (answers, notes for who
+    """What `generate.build_denoiser` gives, of prompts that are more than words: (answers, notes for who
     asked)."""
     notes: dict[str, None] = {}  # each once
     made = {
-        text: _of_one(model, unet, request, text, guide, notes, look, first)
+        text: _of_one(model, unet, request, text, guide, notes, observer, first)
         for text in dict.fromkeys(prompts)
     }
     if len(made) == 1:
@@ -134,20 +140,20 @@ def _of_one(
     text: str,
     guide: Prepared | None,
     notes: dict[str, None],
-    look: Look | None,
+    observer: Observer | None,
     first: int,
 ) -> Callable[[Query], Answer]:
     """One prompt's answers. Of words alone they are, to the bit, those of the same words in
-    `answering`."""
+    `build_denoiser`."""
     entry, steps, guidance = (
         samplers.find(request.sampler or ""),
         request.steps or 1,
         request.guidance,
     )
-    ends = (text.start, text.end) if isinstance(text, Between) else (text,)
-    prompts = [parse(one, request.dialect) for one in ends]
+    ends = (text.start, text.end) if isinstance(text, InterpolatedPrompt) else (text,)
+    prompts = [parse_prompt(one, request.dialect) for one in ends]
     # in A1111's negative prompts AND is a word like another
-    negative = parse(re.sub(r"\bAND\b", "and", request.negative_prompt), request.dialect)
+    negative = parse_prompt(re.sub(r"\bAND\b", "and", request.negative_prompt), request.dialect)
     for network in (network for one in (*prompts, negative) for network in one.networks):
         raise BadInput(
             f"the prompt asks for {network.kind} {network.name!r}",
@@ -176,13 +182,15 @@ def _of_one(
     compel = request.dialect == "compel"
 
     def level(both: list[Tensor]) -> Sequence[Tensor]:
-        return (pad_with_empty(both, states((((), 1.0),), False)) if compel else alike(both)).split(
-            1
-        )
+        return (
+            pad_with_empty(both, states((((), 1.0),), False))
+            if compel
+            else repeat_to_equal_length(both)
+        ).split(1)
 
     @cache
-    def states(texts: Texts | Way, blend: bool) -> Tensor:
-        if isinstance(texts, Way):
+    def states(texts: Texts | InterpolatedTexts, blend: bool) -> Tensor:
+        if isinstance(texts, InterpolatedTexts):
             start, end = level([states(*texts.start), states(*texts.end)])
             return (
                 torch.lerp(start, end, texts.share)
@@ -194,7 +202,7 @@ def _of_one(
         return encode_weighted(model, texts[0][0], request.dialect, request.clip_skip)
 
     @cache
-    def asker(texts: Texts | Way, against: Texts | None) -> Callable[[Query], Answer]:
+    def asker(texts: Texts | InterpolatedTexts, against: Texts | None) -> Callable[[Query], Answer]:
         """Shows the network texts, and beside them, if given, what to stay away from, or the weaker
         network."""
         shown, unlike = states(texts, prompts[0].blend), None
@@ -213,24 +221,30 @@ def _of_one(
             None,
             against is not None,
             weaker,
-            None if look is None or isinstance(texts, Way) else partial(look, texts),
+            None
+            if observer is None or isinstance(texts, InterpolatedTexts)
+            else partial(observer, texts),
         )
 
     def shown(prompt: Prompt, step: int, total: int) -> Shown:
-        now = prompt.at(step, total, first)
+        now = prompt.resolve(step, total, first)
         if compel:
             return [tuple((part.chunks, part.weight) for part in now)], [1.0]
         weights = [part.weight * place_regions(part.regions, *side, factor, masks) for part in now]
         return [((part.chunks, 1.0),) for part in now], weights
 
     @cache
-    def at(step: int, total: int) -> tuple[list[Texts | Way], list[Tensor | float], Texts]:
+    def at(
+        step: int, total: int
+    ) -> tuple[list[Texts | InterpolatedTexts], list[Tensor | float], Texts]:
         """(the parts, their weights, the negative prompt) at a step of so many."""
         texts, weights = shown(prompts[0], step, total)
-        if isinstance(text, Between):
+        if isinstance(text, InterpolatedPrompt):
             blends = [one.blend for one in prompts]
-            texts, weights = between((texts, weights), shown(prompts[1], step, total), blends, text)
-        against = negative.at(step, total, first)[: None if compel else 1]
+            texts, weights = interpolate_prompts(
+                (texts, weights), shown(prompts[1], step, total), blends, text
+            )
+        against = negative.resolve(step, total, first)[: None if compel else 1]
         return (
             texts,
             weights,
@@ -238,7 +252,7 @@ def _of_one(
         )
 
     for name, which in (*(("prompt", one) for one in prompts), ("negative prompt", negative)):
-        for resolved in which.at(0, steps, first):
+        for resolved in which.resolve(0, steps, first):
             found = split_blocks(model.tokenizer, resolved.chunks, which.dialect)
             if len(found) > 1:
                 count, room = sum(map(len, found)), model.tokenizer.max_length - 2
@@ -256,7 +270,7 @@ def _of_one(
             calls[query.image] += 1
         texts, weights, against = at(step, total)
         acts = guidance.acts(query.sigma, query.step)
-        paired = acts or entry.uncond or not complete(weights)
+        paired = acts or entry.uncond or not adds_up_to_one(weights)
         if paired and distilled is not None:
             raise BadInput(
                 "this model was distilled to guide itself: AND cannot add up to more or less than one part",
@@ -268,7 +282,7 @@ def _of_one(
         ]
         x0, uncond = found[0].x0, found[0].x0_uncond
         if len(weights) > 1 or isinstance(weights[0], Tensor) or weights[0] != 1:
-            x0 = joined([a.x0 for a in found], weights, uncond)
+            x0 = combine_predictions([a.x0 for a in found], weights, uncond)
         if (
             acts and uncond is not None
         ):  # image by image, so that each has its own bits in any batch

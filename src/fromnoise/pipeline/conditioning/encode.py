@@ -25,10 +25,10 @@ def encode_texts(model: LatentDiffusion, texts: list[str]) -> tuple[Conditioning
             model.text_encoder(torch.tensor([ids], device=device)).last_hidden
         )  # (1, N, dim)
         dropped.append(rest)
-    return Conditioning(alike(states)), dropped
+    return Conditioning(repeat_to_equal_length(states)), dropped
 
 
-def alike(states: list[Tensor]) -> Tensor:
+def repeat_to_equal_length(states: list[Tensor]) -> Tensor:
     """States (1, N, dim) of unequal N, repeated to a common multiple: (B, N, dim). What is attended
     to stays as it is; zeros would be attended to as well."""
     whole = math.lcm(*(s.shape[1] for s in states))

@@ -9,7 +9,7 @@ from torch import Tensor
 from fromnoise.errors import BadInput
 from fromnoise.latent_diffusion import LatentDiffusion
 from fromnoise.pipeline.conditioning.blocks import Block, Chunks, Texts, split_blocks
-from fromnoise.pipeline.conditioning.encode import alike
+from fromnoise.pipeline.conditioning.encode import repeat_to_equal_length
 from fromnoise.prompt.tree import Break, Chunk
 
 
@@ -78,7 +78,9 @@ def encode_weighted(
     }
     total = 1 + sum(shares.values())
     if remove:
-        found = alike([whole(chunks), *(whole(chunks[:i] + chunks[i + 1 :]) for i in shares)])
+        found = repeat_to_equal_length(
+            [whole(chunks), *(whole(chunks[:i] + chunks[i + 1 :]) for i in shares)]
+        )
         return weighted_sum(found, [share / total for share in (1.0, *shares.values())])
     numbered = [
         Chunk(c.text, i) if isinstance(c, Chunk) else c for i, c in enumerate(chunks)

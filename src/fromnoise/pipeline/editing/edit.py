@@ -164,7 +164,7 @@ def edit(
     pictures that `pictures.rgb` and `pictures.mask` take. Raises BadInput, UnknownName."""
     image, mask = pictures.read_rgb(image), None if mask is None else pictures.read_mask(mask)
     on = make_canvas(model, request, image, mask)
-    drawn = request.model_copy(update={"width": on.work.width, "height": on.work.height}).resolved(
+    drawn = request.model_copy(update={"width": on.work.width, "height": on.work.height}).resolve(
         model
     )
     seeds = drawn.seeds()

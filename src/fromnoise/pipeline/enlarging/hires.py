@@ -18,7 +18,7 @@ from fromnoise.pipeline.generate import Step, build_denoiser, prepare_noise, run
 from fromnoise.pipeline.images import decode_latents, encode_picture, refuse_inpainting_model
 from fromnoise.pipeline.provenance.write import format_number, write_infotext
 from fromnoise.pipeline.request import OPTIONS
-from fromnoise.prompt.grammar import parse
+from fromnoise.prompt.grammar import parse_prompt
 from fromnoise.prompt.tree import Box
 from fromnoise.runtime.prepare import Prepared
 from fromnoise.runtime.upscaler import Upscaler
@@ -38,11 +38,11 @@ def hires(
     The second pass starts from the enlarged latents (of a method in pixels: from the latents of the
     enlarged picture) with noise added: the seed's own at that size. As in A1111 it takes all of its
     `hires_steps`, the last ones of a run of int(hires_steps / hires_strength) steps; edits in
-    prompts go on from the first pass (`grammar.Prompt.at`). network: what enlarges, where the
+    prompts go on from the first pass (`tree.Prompt.resolve`). network: what enlarges, where the
     request's hires_upscaler is a file. watch: told of every step of both passes, counted through.
     Raises BadInput or UnknownName before the first step."""
     refuse_inpainting_model(model)
-    first = request.resolved(model)
+    first = request.resolve(model)
     method = network or upscale.find(first.hires_upscaler or "")
     if method is None:
         raise BadInput(
@@ -50,7 +50,7 @@ def hires(
             "load it, and hand it over",
         )
     prompts = (first.prompt, first.negative_prompt, first.hires_prompt, first.hires_negative_prompt)
-    for part in (part for text in prompts for part in parse(text, first.dialect).parts):
+    for part in (part for text in prompts for part in parse_prompt(text, first.dialect).parts):
         if any(isinstance(region, Box) and region.pixels for region in part.regions):
             raise BadInput(
                 "a MASK in pixels holds in one size alone, and two passes have two",
@@ -123,7 +123,7 @@ def second_pass(
             k: v for k, v in first.spacing_options.items() if k in levels_of.options
         },
     }
-    return first.model_copy(update=own).resolved(model), notes
+    return first.model_copy(update=own).resolve(model), notes
 
 
 def _automatic(name: str | None) -> bool:

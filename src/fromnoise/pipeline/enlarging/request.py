@@ -54,10 +54,10 @@ class HiresRequest(GenerationRequest):
         "", max_length=20_000, description="What it stays away from, if another."
     )
 
-    def resolved(self, model: "LatentDiffusion") -> Self:
+    def resolve(self, model: "LatentDiffusion") -> Self:
         """As GenerationRequest's."""
         prefers = FALLBACK | model.defaults
         chosen = {
             k: getattr(self, k) if getattr(self, k) is not None else prefers[k] for k in FALLBACK
         }
-        return super().resolved(model).model_copy(update=chosen)
+        return super().resolve(model).model_copy(update=chosen)

@@ -16,7 +16,7 @@ from fromnoise.latent_diffusion import LatentDiffusion
 from fromnoise.pipeline.conditioning.blocks import Texts, split_blocks
 from fromnoise.pipeline.generate import Step
 from fromnoise.pipeline.request import GenerationRequest
-from fromnoise.prompt.grammar import parse
+from fromnoise.prompt.grammar import parse_prompt
 from fromnoise.prompt.tokenizer import Tokenizer
 from fromnoise.prompt.tree import Chunk
 
@@ -62,7 +62,7 @@ class Call:
 
 @dataclass
 class Trace:
-    """What is seen of a run: give `look` and `watch` to `pipeline.generate.generate`. Looking
+    """What is seen of a run: give `observe` and `watch` to `pipeline.generate.generate`. Looking
     changes no bit of it."""
 
     model: LatentDiffusion
@@ -73,14 +73,14 @@ class Trace:
     def __post_init__(self) -> None:
         self.calls = [[] for _ in range(self.request.count)]
         self._blend = (
-            self.request.dialect == "compel" and parse(self.request.prompt, "compel").blend
+            self.request.dialect == "compel" and parse_prompt(self.request.prompt, "compel").blend
         )
         self._known: dict[object, tuple[tuple[Word, ...], int]] = {}
 
     def watch(self, step: Step) -> None:
         self.steps.append(step)
 
-    def look(
+    def observe(
         self,
         shown: list[str] | Texts,
         query: Query,

@@ -21,7 +21,7 @@ from fromnoise.pipeline.images import decode_latents, encode_picture, refuse_inp
 from fromnoise.pipeline.provenance.write import format_number, write_infotext
 from fromnoise.pipeline.seeing.clip import Seeing, embed
 from fromnoise.pipeline.seeing.request import BlendRequest
-from fromnoise.prompt.grammar import write
+from fromnoise.prompt.grammar import write_prompt
 from fromnoise.prompt.tree import Chunk, Part, Prompt
 from fromnoise.runtime.prepare import Prepared
 
@@ -54,7 +54,7 @@ def blend(
         captions = [see.describe(picture, phrases, 1)[0].caption for picture in both]
         update = {"prompt": write_blend_prompt(captions, request.weight), "dialect": "compel"}
         request = request.model_copy(update=update)
-    drawn = request.resolved(model)
+    drawn = request.resolve(model)
     assert drawn.width and drawn.height  # noqa: PT018
     sigmas, noise = prepare_noise(model, drawn, drawn.seeds(), drawn.strength)
     size = drawn.width, drawn.height
@@ -83,7 +83,7 @@ def blend(
 def write_blend_prompt(captions: Sequence[str], weight: float) -> str:
     """The prompt, in compel's dialect, whose states are those of two captions, added by weight."""
     shares = zip(captions, (1 - weight, weight), strict=True)
-    return write(
+    return write_prompt(
         Prompt(
             tuple(Part((Chunk(text),), share) for text, share in shares if share),
             (),

@@ -16,7 +16,7 @@ from fromnoise.diffusion.samplers.base import NoiseSource
 from fromnoise.diffusion.variation import slerp
 from fromnoise.errors import BadInput
 from fromnoise.latent_diffusion import LatentDiffusion
-from fromnoise.pipeline.conditioning.compose import Between
+from fromnoise.pipeline.conditioning.compose import InterpolatedPrompt
 from fromnoise.pipeline.generate import Step, build_denoiser, run_sampler, start_sampler
 from fromnoise.pipeline.images import decode_latents
 from fromnoise.pipeline.provenance.write import write_infotext
@@ -88,7 +88,7 @@ def draw_frame(
     one, at = key_request(request, place_frame(request, index).start), place_frame(request, index)
     seeds, prompts, prompt = request.key_seeds, request.prompts, one.prompt
     if at.share and prompts[at.end] != prompt:
-        prompt = Between(prompt, prompts[at.end], at.share, request.blend)
+        prompt = InterpolatedPrompt(prompt, prompts[at.end], at.share, request.blend)
     if at.share and seeds[at.end] != one.seed:
         pair = [seeds[at.start], seeds[at.end]]
         sigmas, sampling = start_sampler(
@@ -141,7 +141,7 @@ def redraw_frame(
     try:
         found = json.loads(said)
         index = found.pop("frame")
-        request = FilmRequest.of(**settings | found).resolved(model)
+        request = FilmRequest.of(**settings | found).resolve(model)
         if not isinstance(index, int) or not 0 <= index < request.frames:
             raise ValueError(f"there is no frame {index}")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

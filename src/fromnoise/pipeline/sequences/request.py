@@ -47,7 +47,7 @@ class FilmRequest(GenerationRequest):
         """How many key frames."""
         return max(len(self.prompts), len(self.key_seeds))
 
-    def resolved(self, model: "LatentDiffusion") -> Self:
+    def resolve(self, model: "LatentDiffusion") -> Self:
         """As of a GenerationRequest, with prompts and seeds for every key frame. Raises BadInput
         for what makes no film."""
         if not self.prompts:
@@ -73,7 +73,7 @@ class FilmRequest(GenerationRequest):
                 "a film's frames are its pictures, and its seeds move them",
                 "leave out count and variation_strength",
             )
-        made = super().resolved(model)
+        made = super().resolve(model)
         seeds = made.key_seeds or (made.seed or 0,)
         every = {
             "prompts": made.prompts * (1 if len(made.prompts) > 1 else self.keys),

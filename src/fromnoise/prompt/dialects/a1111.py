@@ -15,7 +15,7 @@ from fromnoise.prompt.dialects.base import (
     SIGNED,
     TAG,
     Dialect,
-    bounded,
+    bound_weight,
     write_number,
 )
 from fromnoise.prompt.tree import (
@@ -56,7 +56,7 @@ def _read(text: str, tags: tuple[Network, ...]) -> Prompt:
         nodes = _weigh(
             _pieces((before if weighted else said).strip())
         )  # A1111 keeps the spaces in front, to no effect
-        parts.append(Part(nodes, bounded(float(after)) if weighted else 1.0, tuple(regions)))
+        parts.append(Part(nodes, bound_weight(float(after)) if weighted else 1.0, tuple(regions)))
     return Prompt(tuple(parts), tags)
 
 
@@ -64,14 +64,14 @@ def _region(found: re.Match[str]) -> Box | Mask | None:
     """prompt-control's notation; None for a mixture of fractions and pixels, which stays words."""
     *spans, weight, name, share = found.groups()
     if name:
-        return Mask(name, bounded(float(share or 1)))
+        return Mask(name, bound_weight(float(share or 1)))
     x1, x2, y1, y2 = sides = [
-        bounded(float(given or other)) for given, other in zip(spans, "0101", strict=True)
+        bound_weight(float(given or other)) for given, other in zip(spans, "0101", strict=True)
     ]
     pixels = max(sides) > 1
     if pixels and any(0 < side <= 1 for side in sides):
         return None
-    return Box((x1, x2), (y1, y2), bounded(float(weight or 1)), pixels)
+    return Box((x1, x2), (y1, y2), bound_weight(float(weight or 1)), pixels)
 
 
 def _pieces(raw: str) -> list[Piece]:
@@ -113,7 +113,7 @@ def _edit(signs: str, parts: list[list[Piece]]) -> Edit | Alternate | None:
     if signs not in ("[:]", "[::]") or not (when := WHEN.fullmatch(last)):
         return None
     before, after = ([], *parts[:-1])[-2:]
-    number, fraction = bounded(float(when[1])), "." in when[1]
+    number, fraction = bound_weight(float(when[1])), "." in when[1]
     return Edit(_weigh(before), _weigh(after), number if fraction else float(int(number)), fraction)
 
 
@@ -162,7 +162,7 @@ def _mapped(node: Edit | Alternate, change: Callable[[Nodes], Nodes]) -> Edit | 
 
 def _scaled(node: Node, factor: float) -> Node:
     if isinstance(node, Chunk):
-        return Chunk(node.text, bounded(node.weight * factor))
+        return Chunk(node.text, bound_weight(node.weight * factor))
     return (
         node
         if isinstance(node, Break)

@@ -31,7 +31,7 @@ class Dialect:
     write: "Callable[[Prompt], str]"
 
 
-def bounded(weight: float) -> float:
+def bound_weight(weight: float) -> float:
     """The weight, within ±BOUND."""
     return min(max(weight, -BOUND), BOUND)
 
@@ -40,7 +40,7 @@ def read_number(text: str) -> float | None:
     """As Python reads it, which is how ComfyUI and A1111's tags do; None for what is no finite
     number."""
     try:
-        return bounded(float(text)) if math.isfinite(float(text)) else None
+        return bound_weight(float(text)) if math.isfinite(float(text)) else None
     except ValueError:
         return None
 

@@ -7,7 +7,14 @@ embedding:name is a textual inversion. LoRAs are A1111's tags: ComfyUI itself ha
 import re
 from collections.abc import Iterator
 
-from fromnoise.prompt.dialects.base import DEEPEST, TAG, Dialect, bounded, read_number, write_number
+from fromnoise.prompt.dialects.base import (
+    DEEPEST,
+    TAG,
+    Dialect,
+    bound_weight,
+    read_number,
+    write_number,
+)
 from fromnoise.prompt.tree import Chunk, Network, Part, Prompt
 
 EMBEDDING = re.compile(r"(?<!\S)embedding:([^\s,<\[]+)")
@@ -23,7 +30,9 @@ def _read(text: str, tags: tuple[Network, ...]) -> Prompt:
                 before, _, after = piece[1:-1].rpartition(":")
                 number = read_number(after) if before else None
                 walk(
-                    *(piece[1:-1], bounded(weight * 1.1)) if number is None else (before, number),
+                    *(piece[1:-1], bound_weight(weight * 1.1))
+                    if number is None
+                    else (before, number),
                     depth + 1,
                 )
                 continue

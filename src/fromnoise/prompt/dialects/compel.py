@@ -15,7 +15,7 @@ from fromnoise.prompt.dialects.base import (
     SIGNED,
     TAG,
     Dialect,
-    bounded,
+    bound_weight,
     read_number,
     write_number,
 )
@@ -57,7 +57,7 @@ def _read(text: str, tags: tuple[Network, ...]) -> Prompt:
             f"the weights of .blend({call[3]}) add up to 0", "change one, or add no_normalize"
         )
     parts = (
-        Part(_Grammar(item).prompt(), bounded(w / total))
+        Part(_Grammar(item).prompt(), bound_weight(w / total))
         for item, w in zip(items, weights, strict=True)
     )
     return Prompt(tuple(parts), tags, "compel", method == "blend")
@@ -91,7 +91,8 @@ class _Grammar:
     def prompt(self) -> Nodes:
         leaves, _ = self.body(0, free=True)
         return merge_chunks(
-            (Chunk(words, bounded(math.prod(around, start=1.0))) for words, around in leaves), " "
+            (Chunk(words, bound_weight(math.prod(around, start=1.0))) for words, around in leaves),
+            " ",
         )
 
     def body(self, at: int, depth: int = 0, free: bool = False) -> tuple[Leaves, int]:
