@@ -775,7 +775,7 @@ tree = st.recursive(
 def test_no_graph_is_an_error(content, inputs):
     node = {"class_type": "KSampler", "inputs": {**GRAPH["3"]["inputs"], **inputs}}
     for graph in (content, {**GRAPH, "3": node}, {"3": node, "4": content}):
-        for translated in (infotext_others.comfyui, infotext_others.invokeai):
+        for translated in (infotext_others.read_comfyui, infotext_others.read_invokeai):
             if isinstance(graph, dict) and (info := translated(graph)):
                 found, _ = recalled(info)
                 GenerationRequest.of(**found)

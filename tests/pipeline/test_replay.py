@@ -14,7 +14,7 @@ from fromnoise.checkpoints.formats import diffusers_folder
 from fromnoise.diffusion.samplers import SAMPLERS
 from fromnoise.diffusion.spacing import SPACINGS
 from fromnoise.errors import BadInput
-from fromnoise.pipeline.replay import plan_of, replay
+from fromnoise.pipeline.replay import read_plan, replay
 from fromnoise.pipeline.saving import save_picture
 
 
@@ -104,7 +104,7 @@ def test_what_differs_is_said(engine, tmp_path):
     assert found.reasons == ("size: 32x16, now 32x32",)
     with pytest.raises(BadInput, match="seed"):
         changed(text.replace("Seed: 3, ", ""))
-    assert plan_of(path) == ("cpu", "fp32")
+    assert read_plan(path) == ("cpu", "fp32")
 
 
 def test_another_vae_is_told_from_another_network(tmp_path):

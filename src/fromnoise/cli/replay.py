@@ -37,7 +37,7 @@ def replay(
     """Draw a picture again. Exit codes: 0 identical, 1 near or different, and why."""
     from fromnoise.checkpoints.hub import load_parts
     from fromnoise.cli.values import parse_pairs
-    from fromnoise.pipeline.replay import plan_of
+    from fromnoise.pipeline.replay import read_plan
     from fromnoise.pipeline.replay import replay as again
     from fromnoise.runtime.prepare import prepare_model
 
@@ -46,7 +46,7 @@ def replay(
         from fromnoise.checkpoints.formats.upscaler import load
 
         network = load(upscaler)
-    was = plan_of(file) or ("cpu", "fp32")
+    was = read_plan(file) or ("cpu", "fp32")
     parts = load_parts(model, image_tower=image2 is not None)
     masks = {name: Path(value) for name, value in parse_pairs(mask_file, "left=left.png").items()}
     unet = prepare_model(parts, device or was[0], dtype or was[1])

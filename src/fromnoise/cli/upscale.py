@@ -38,12 +38,12 @@ def upscale(
     from fromnoise.cli.values import parse_size
     from fromnoise.pipeline import pictures
     from fromnoise.pipeline.enlarging import upscale as upscaling
-    from fromnoise.pipeline.provenance.exif import save_options
+    from fromnoise.pipeline.provenance.exif import choose_save_options
 
     if scale is not None and size is not None:
         raise BadInput("a scale and a size are given", "leave one of them out")
     if out is not None:
-        save_options(out.suffix, None)  # raises for what cannot be written
+        choose_save_options(out.suffix, None)  # raises for what cannot be written
     method, before = upscaling.find(upscaler), pictures.read_rgb(image)
     if method is None:
         from fromnoise.checkpoints.formats.upscaler import load

@@ -52,7 +52,7 @@ class Replay:
         return "near" if self.difference else "identical"
 
 
-def plan_of(path: Path) -> tuple[str, str] | None:
+def read_plan(path: Path) -> tuple[str, str] | None:
     """(device, dtype) that a picture of this program was drawn on, or None."""
     *_, device, dtype = ["", *read_settings(path).fields.get("Plan", "").split("-")]
     return (device, dtype) if device and dtype else None
@@ -90,14 +90,16 @@ def replay(
             f"{path} does not say its seed",
             "nothing can draw it again: noise without a seed is lost",
         )
-    methods = _upscalers(path, info.fields, network)
+    methods = _find_upscalers(path, info.fields, network)
     threads = (
         int(said)
         if (said := info.fields.get("Threads", "")).isdecimal() and 0 < int(said) <= 1024
         else None
     )
-    with _threads(threads):
-        source, painted, second = _sources(path, info.fields, image=image, mask=mask, image2=image2)
+    with _use_threads(threads):
+        source, painted, second = _read_sources(
+            path, info.fields, image=image, mask=mask, image2=image2
+        )
         if more := infotext_fields.to_hires(info):
             own = methods.get("Hires upscaler")
             own = own if isinstance(own, Upscaler) else None
@@ -136,7 +138,7 @@ def replay(
         else:
             picture = generate(model, unet, GenerationRequest.of(**given))[0]
         if "Postprocess upscaler" in methods:
-            picture = _enlarged(picture, info.fields, methods["Postprocess upscaler"])
+            picture = _enlarge_again(picture, info.fields, methods["Postprocess upscaler"])
             unused = {
                 key: why for key, why in unused.items() if not key.startswith("Postprocess upscale")
             }
@@ -178,7 +180,7 @@ def replay(
     return Replay(picture, difference, tuple(reasons), unused)
 
 
-def _upscalers(
+def _find_upscalers(
     path: Path, fields: dict[str, str], network: Upscaler | None
 ) -> dict[str, upscale.Method | Upscaler]:
     """What enlarged the picture, by the key that says so. Raises BadInput where another network, or
@@ -211,7 +213,7 @@ def _upscalers(
     return {key: method for key, method in found.items() if method is not None}
 
 
-def _enlarged(
+def _enlarge_again(
     picture: Image.Image, fields: dict[str, str], method: upscale.Method | Upscaler
 ) -> Image.Image:
     """What `fromnoise upscale` makes of a picture. Raises BadInput for a size that is none."""
@@ -227,7 +229,7 @@ def _enlarged(
     return upscale.upscale_picture(picture, (width, height), method)
 
 
-def _sources(
+def _read_sources(
     path: Path, fields: dict[str, str], **given: Path | None
 ) -> tuple[Image.Image | None, ...]:
     """Image, mask and second image that a picture was made from. Raises BadInput where others, or
@@ -256,7 +258,7 @@ def _sources(
 
 
 @contextmanager
-def _threads(count: int | None) -> Iterator[None]:
+def _use_threads(count: int | None) -> Iterator[None]:
     before = torch.get_num_threads()
     if count:
         torch.set_num_threads(count)

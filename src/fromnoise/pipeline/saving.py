@@ -17,9 +17,9 @@ def save_picture(picture: Image.Image, path: Path, quality: int | str | None = N
             "parameters", picture.info["parameters"]
         )  # Latin-1 where it can be, else UTF-8 (iTXt)
     if path.suffix.lower() != ".png" or quality is not None:
-        from fromnoise.pipeline.provenance.exif import save_options  # only for other files
+        from fromnoise.pipeline.provenance.exif import choose_save_options  # only for other files
 
-        how = save_options(path.suffix, picture.info.get("parameters"), quality)
+        how = choose_save_options(path.suffix, picture.info.get("parameters"), quality)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         picture.save(path, **how or {"format": "PNG", "pnginfo": text})

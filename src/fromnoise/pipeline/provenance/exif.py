@@ -41,11 +41,13 @@ def choose_format(
         )
     [suffix] = suffixes
     level = int(quality) if quality is not None and quality.isdecimal() else quality
-    save_options(suffix, None, level)
+    choose_save_options(suffix, None, level)
     return suffix, level, check_fits if suffix == ".jpg" else None
 
 
-def save_options(suffix: str, text: str | None, quality: int | str | None = None) -> dict[str, Any]:
+def choose_save_options(
+    suffix: str, text: str | None, quality: int | str | None = None
+) -> dict[str, Any]:
     """What Pillow's `save` is told for a .jpg or .webp file that carries `text`; quality: 1 to 100,
     or "lossless" for WebP. Raises BadInput, also for a text that is too long for JPEG."""
     kind = FORMATS.get(suffix[1:].lower())

@@ -15,7 +15,7 @@ INVOKE = {
 }
 
 
-def comfyui(graph: dict[str, Any]) -> Infotext | None:
+def read_comfyui(graph: dict[str, Any]) -> Infotext | None:
     """A ComfyUI graph, node id → {inputs: name → value or link [node id, output]}: of the first
     sampler that starts from noise alone, what its inputs lead to. None without a sampler."""
     nodes = {
@@ -82,7 +82,7 @@ def comfyui(graph: dict[str, Any]) -> Infotext | None:
     )
 
 
-def invokeai(data: dict[str, Any]) -> Infotext:
+def read_invokeai(data: dict[str, Any]) -> Infotext:
     """InvokeAI's metadata, of version 3 and later."""
     data = {k: v for k, v in data.items() if v is not None}
     prompt, negative = (str(data.pop(f"{side}_prompt", "")) for side in ("positive", "negative"))

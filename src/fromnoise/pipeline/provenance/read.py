@@ -6,7 +6,7 @@ from PIL import ExifTags, Image
 
 from fromnoise.errors import BadInput, NotFound
 from fromnoise.pipeline.provenance.infotext import Infotext, parse, parse_value
-from fromnoise.pipeline.provenance.others import comfyui, invokeai
+from fromnoise.pipeline.provenance.others import read_comfyui, read_invokeai
 
 CHUNKS = (
     "parameters",
@@ -28,7 +28,7 @@ def read_settings(path: Path | str) -> Infotext:
     texts = _read_texts(Path(path))
     if "parameters" in texts:
         return parse(texts["parameters"])
-    for chunk, translated in (("invokeai_metadata", invokeai), ("prompt", comfyui)):
+    for chunk, translated in (("invokeai_metadata", read_invokeai), ("prompt", read_comfyui)):
         content = parse_value(texts.get(chunk, ""))
         if isinstance(content, dict) and (info := translated(content)):
             return info
