@@ -1,90 +1,247 @@
-"""Any picture that someone brings → RGB or a mask, or a clear error; never more memory than its
-pixels need."""
+"""Any picture that someone brings → 8 bits of sRGB, or a mask, or a clear error.
+
+This is the one gate of pictures for `edit`, `blend`, `describe`, `similarity`, `upscale` and masks:
+`decoding` opens the file, this file gives its values one meaning. Colour profiles are converted to
+sRGB here, on reading, so that no picture carries one afterwards.
+"""
 
 import hashlib
-from pathlib import Path
-from typing import BinaryIO
+from collections.abc import Iterator
+from io import BytesIO
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
-from fromnoise.errors import BadInput, NotFound
+from fromnoise.errors import BadInput
+from fromnoise.pipeline.decoding import BAD_PROFILE, FORMATS, Notes, Source, open_picture
 
-PIXELS = 50_000_000  # 200 MB as RGBA
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+STRIP = 1_000_000  # pixels that are floats at once
+SAME = 2  # levels: a profile that changes no colour by more is sRGB, written by another program
+HALF = 128  # the first level that counts as white, or as opaque
+SPACES = {  # colour space of a profile → the mode of the pixels that it is for
+    "RGB": "RGB",
+    "GRAY": "L",
+    "CMYK": "CMYK",
+    "Lab": "LAB",
+}
 
 
-def open_picture(source: Path | str | BinaryIO | Image.Image) -> Image.Image:
-    """The picture, whole, turned as its EXIF says; of an animation the first frame. Raises
-    NotFound, and BadInput for what is no picture, is cut off, has no pixels, or more than PIXELS
-    (which is known before they are decoded)."""
-    name = source if isinstance(source, str | Path) else "the picture"
+def read_picture(source: Source, notes: Notes | None = None) -> Image.Image:
+    """A picture as 8 bits of sRGB: "RGB", or "RGBA" where any pixel is not opaque.
+
+    The result has an empty `info`: neither a profile nor EXIF data reach the files that are
+    written of it. `notes` is told what is lost. Raises as `decoding.open_picture`.
+    """
+    notes = {} if notes is None else notes
+    picture = open_picture(source, notes)
     try:
-        picture = source if isinstance(source, Image.Image) else Image.open(source, formats=FORMATS)
-        if not 0 < picture.width * picture.height <= PIXELS:
-            raise BadInput(
-                f"{name} has {picture.width}x{picture.height} pixels",
-                f"give one of 1 to {PIXELS:,}",
-            )
-        picture.seek(0)
-        picture.load()
-        return ImageOps.exif_transpose(picture)
-    except FileNotFoundError as error:
-        raise NotFound(f"there is no file {name}", "look for a slip in its name") from error
+        colours, alpha = _split_alpha(picture, notes)
+        colours = _convert_to_srgb(colours, picture.info, notes, picture is source)
     except BadInput:
         raise
-    except (
-        Image.DecompressionBombError
-    ) as error:  # Pillow's own limit is higher, and it knows it sooner
+    except Exception as error:  # Pillow promises no fixed set of errors
         raise BadInput(
-            f"{name} has too many pixels: {error}", f"give one of 1 to {PIXELS:,}"
+            f"cannot read a picture of mode {picture.mode}: {error}",
+            f"give a whole picture: {', '.join(FORMATS)}",
         ) from error
-    except Exception as error:  # Pillow promises no fixed set of errors for files that are broken
+    if alpha is not None:
+        colours = colours.convert("RGBA")
+        colours.putalpha(alpha)
+    elif colours is source and colours.info:
+        colours = colours.copy()
+    if colours is not source:
+        colours.info = {}
+    return colours
+
+
+def read_rgb(source: Source, notes: Notes | None = None) -> Image.Image:
+    """A picture in RGB; what is transparent becomes white. Raises as `read_picture`."""
+    return flatten(read_picture(source, notes))
+
+
+def flatten(picture: Image.Image) -> Image.Image:
+    """An "RGB" or "RGBA" picture laid on white, "RGB"."""
+    if picture.mode != "RGBA":
+        return picture
+    white = Image.new("RGBA", picture.size, "white")
+    return Image.alpha_composite(white, picture).convert("RGB")
+
+
+def read_soft_mask(source: Source, notes: Notes | None = None) -> Image.Image:
+    """How much of each pixel a mask holds, mode "L", 0 to 255.
+
+    Where parts of the picture are transparent, its alpha channel says so, whatever colour the
+    paint has; a picture that is opaque everywhere is as white as it is bright. Raises as
+    `read_picture`, and BadInput for a mask that is transparent everywhere.
+    """
+    notes = {} if notes is None else notes
+    picture = read_picture(source, notes)
+    if picture.mode == "RGB":
+        return picture.convert("L")
+    alpha = picture.getchannel("A")
+    lowest, highest = alpha.getextrema()
+    if highest == 0:
         raise BadInput(
-            f"cannot read {name}: {error}", f"give a whole picture: {', '.join(FORMATS)}"
-        ) from error
-
-
-def _eight_bits(picture: Image.Image) -> Image.Image:
-    """16 and 32 bits a pixel scaled, not cut off as Pillow's own conversion does."""
-    if picture.mode.startswith("I") or picture.mode == "F":
-        values = np.asarray(picture, np.float64)
-        top = 1.0 if picture.mode == "F" and values.max(initial=0) <= 1 else 65535.0
-        return Image.fromarray(
-            (np.nan_to_num(values) / top * 255).round().clip(0, 255).astype(np.uint8)
+            "the mask is transparent everywhere, so there is nothing to paint",
+            "paint what is to be drawn, in any colour",
         )
-    return picture
+    if lowest >= HALF:
+        return picture.convert("RGB").convert("L")
+    share = np.count_nonzero(np.asarray(alpha) >= HALF) / (alpha.width * alpha.height)
+    notes[f"the mask is read from its transparency: what is opaque is drawn, {share:.0%} of it"] = (
+        None
+    )
+    return alpha
 
 
-def read_rgb(source: Path | str | BinaryIO | Image.Image) -> Image.Image:
-    """A picture in RGB; what is transparent becomes white. Raises as `opened`."""
-    picture = _eight_bits(open_picture(source))
-    if picture.has_transparency_data:
-        picture = picture.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert(
-            "RGB"
-        )
-    return picture.convert("RGB")
+def read_mask(source: Source, notes: Notes | None = None) -> Image.Image:
+    """A mask in black and white (mode "L", 0 or 255): white, at least half bright or half opaque,
+    is painted; see `read_soft_mask`.
 
-
-def read_grey(source: Path | str | BinaryIO | Image.Image) -> Image.Image:
-    """How bright a picture is (mode "L"); what is transparent is white. Raises as `opened`."""
-    return read_rgb(source).convert("L")
-
-
-def hash_pixels(picture: Image.Image) -> str:
-    """The start of its pixels' SHA-256, by which a replay knows that it is given the same
-    picture."""
-    return hashlib.sha256(picture.tobytes()).hexdigest()[:10]
-
-
-def read_mask(source: Path | str | BinaryIO | Image.Image) -> Image.Image:
-    """A mask in black and white (mode "L", 0 or 255): white, at least half bright, is painted.
-    Raises as `opened`, and BadInput for one without white."""
-    found = read_grey(source).point([0] * 128 + [255] * 128)
-    if not found.getbbox():
+    A mask that is white everywhere is noted. Raises as `read_soft_mask`, and BadInput for one
+    without white.
+    """
+    notes = {} if notes is None else notes
+    mask = read_soft_mask(source, notes).point([0] * HALF + [255] * (256 - HALF))
+    if not mask.getbbox():
         raise BadInput(
             "the mask has no white in it, so there is nothing to paint",
             "paint white what is to be drawn",
         )
-    return found
+    if mask.getextrema() == (255, 255):
+        notes["the mask is white everywhere: the whole picture is redrawn"] = None
+    return mask
+
+
+def hash_pixels(picture: Image.Image) -> str:
+    """The start of the SHA-256 of a picture's pixels. A replay compares it, to know that it is
+    given the same picture."""
+    return hashlib.sha256(picture.tobytes()).hexdigest()[:10]
+
+
+def _split_alpha(picture: Image.Image, notes: Notes) -> tuple[Image.Image, Image.Image | None]:
+    """(the colours in 8 bits, of a mode without alpha; the alpha channel, or None where every pixel
+    is opaque)."""
+    clear, alpha = picture.info.get("transparency"), None
+    if picture.mode.startswith("I") or picture.mode == "F":
+        if isinstance(clear, int):
+            alpha = _map_strips(picture, lambda values: np.where(values == clear, 0, 255))
+        return _scale_to_bytes(picture, notes), alpha
+    if picture.mode in ("La", "RGBa"):
+        picture = picture.convert({"La": "LA", "RGBa": "RGBA"}[picture.mode])
+    elif picture.mode in ("P", "PA"):
+        picture = picture.convert("RGBA" if picture.has_transparency_data else "RGB")
+    elif picture.mode in ("1", "L", "RGB") and clear is not None:
+        try:
+            picture = picture.convert("RGBA" if picture.mode == "RGB" else "LA")
+        except (TypeError, ValueError):
+            notes["the picture's transparent colour cannot be read: it is left out"] = None
+    if picture.mode not in ("LA", "RGBA"):
+        return picture, None
+    alpha = picture.getchannel("A")
+    colours = picture.convert(picture.mode.removesuffix("A"))
+    return colours, None if alpha.getextrema()[0] == 255 else alpha
+
+
+def _strips(picture: Image.Image) -> Iterator[tuple[int, np.ndarray]]:
+    """(first row, values in float64) of strips of a picture, so that it is never floats at once."""
+    rows = max(1, STRIP // picture.width)
+    for top in range(0, picture.height, rows):
+        strip = picture.crop((0, top, picture.width, min(top + rows, picture.height)))
+        yield top, np.asarray(strip, np.float64)
+
+
+def _map_strips(picture: Image.Image, change) -> Image.Image:
+    """A picture of mode "L" whose levels are `change` of the values, strip by strip."""
+    pixels = np.empty((picture.height, picture.width), np.uint8)
+    for top, values in _strips(picture):
+        pixels[top : top + len(values)] = change(values)
+    return Image.fromarray(pixels)
+
+
+def _scale_to_bytes(picture: Image.Image, notes: Notes) -> Image.Image:
+    """Grey values of 16 bits, 32 bits or floats as 8 bits, scaled; Pillow's own conversion clips
+    them.
+
+    Floats are from 0 to 1, and what is beyond is clipped; where most are larger than 1 they are
+    levels of 255 or 65,535. Integers are of 16 bits, or of 31 where one is larger.
+    """
+    top, most, finite, bright, missing = 65535.0, 0.0, 0, 0, 0
+    if picture.mode in ("F", "I"):
+        for _, values in _strips(picture):
+            real = values[np.isfinite(values)]
+            finite, bright = finite + real.size, bright + np.count_nonzero(real > 1)
+            missing += np.count_nonzero(np.isnan(values))
+            most = max(most, real.max(initial=0))
+    if picture.mode == "F":
+        if most <= 16 or 2 * bright <= finite:
+            top = 1.0
+            if bright:
+                notes[f"{bright:,} pixels are brighter than 1: they are clipped to white"] = None
+        else:
+            top = 255.0 if most <= 255 else 65535.0
+            notes[f"the picture's values go up to {most:g}: {top:,.0f} is taken as white"] = None
+    elif most > top:
+        top = 2.0**31 - 1
+    if missing:
+        notes[f"{missing:,} pixels are no number (NaN): they become black"] = None
+    return _map_strips(
+        picture,
+        lambda values: (
+            (np.nan_to_num(values, posinf=top, neginf=0) / top * 255).round().clip(0, 255)
+        ),
+    )
+
+
+def _convert_to_srgb(colours: Image.Image, info: dict, notes: Notes, shared: bool) -> Image.Image:
+    """Colours of any mode as "RGB", from the profile that `info` has to sRGB.
+
+    The intent is relative colorimetric with black point compensation. Pixels whose profile is
+    sRGB in all but name, is broken, or is for other pixels, stay as they are. shared: the pixels
+    are not to be changed in place."""
+    profile, gamma = info.get("icc_profile"), info.get("gamma")
+    if profile or colours.mode == "LAB":
+        from PIL import ImageCms  # only for pictures that need it
+
+        try:
+            return _apply_profile(ImageCms, colours, profile, shared)
+        except Exception as error:  # of Little CMS, for what is no profile, or none for these
+            notes[BAD_PROFILE] = None
+            if colours.mode == "LAB":
+                raise BadInput("Lab colours cannot be converted", "save it as RGB") from error
+    if isinstance(gamma, float) and gamma > 0 and "srgb" not in info and not profile:
+        power = 1 / 2.2 / gamma  # PNG 12.1: a sample is light to the power of gamma
+        if abs(power - 1) > 0.05 and colours.mode in ("L", "RGB"):
+            levels = [round(255 * (v / 255) ** power) for v in range(256)]
+            colours = colours.point(levels * len(colours.getbands()))
+    return colours if colours.mode == "RGB" else colours.convert("RGB")
+
+
+def _apply_profile(cms, colours: Image.Image, profile: bytes | None, shared: bool) -> Image.Image:
+    """`colours` in sRGB. Raises anything for a profile that cannot be used."""
+    source = cms.ImageCmsProfile(BytesIO(profile)) if profile else cms.createProfile("LAB")
+    space = source.profile.xcolor_space.strip() if profile else "Lab"
+    mode = SPACES[space]
+    fitting = {"RGB": ("1", "L", "YCbCr", "HSV", "RGBX"), "L": ("1",)}
+    if colours.mode != mode:
+        if colours.mode not in fitting.get(mode, ()):
+            raise ValueError(f"a profile of {space} for pixels of {colours.mode}")
+        colours, shared = colours.convert(mode), False
+    transform = cms.buildTransform(
+        source,
+        cms.createProfile("sRGB"),
+        mode,
+        "RGB",
+        cms.Intent.RELATIVE_COLORIMETRIC,
+        cms.Flags.BLACKPOINTCOMPENSATION,
+    )
+    if mode == "RGB":
+        levels = np.linspace(0, 255, 17).round().astype(np.uint8)
+        grid = np.stack(np.meshgrid(levels, levels, levels), -1).reshape(17, -1, 3)
+        after = np.asarray(cms.applyTransform(Image.fromarray(grid), transform), np.int16)
+        if np.abs(after - grid).max() <= SAME:
+            return colours
+        if not shared:
+            cms.applyTransform(colours, transform, inPlace=True)
+            return colours
+    return cms.applyTransform(colours, transform)

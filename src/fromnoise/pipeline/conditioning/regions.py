@@ -24,7 +24,7 @@ def read_region_masks(
     changes its shape). Raises NotFound and BadInput."""
     found = {}
     for name, path in masks.items():
-        picture = pictures.read_grey(path)
+        picture = pictures.read_soft_mask(path)
         if not picture.getbbox():
             raise BadInput(
                 f"the mask {name!r} is black, so its part would hold nowhere",
@@ -43,7 +43,7 @@ def describe_masks(masks: Mapping[str, Path]) -> dict[str, str | None]:
     """What the file says of the masks that it was drawn with: their names and hashes."""
     return {
         "Masks": json.dumps(
-            {k: pictures.hash_pixels(pictures.read_grey(v)) for k, v in masks.items()}
+            {k: pictures.hash_pixels(pictures.read_soft_mask(v)) for k, v in masks.items()}
         )
     }
 
@@ -68,7 +68,7 @@ def check_replayed_masks(
             f"{path} was drawn without a mask called {', '.join(sorted(more))}", "leave it out"
         )
     for name, source in masks.items():
-        if (now := pictures.hash_pixels(pictures.read_grey(source))) != then[name]:
+        if (now := pictures.hash_pixels(pictures.read_soft_mask(source))) != then[name]:
             raise BadInput(
                 f"{source} is not the mask {name!r} of {path} (hash {now}, then {then[name]})",
                 "give the very same pixels",

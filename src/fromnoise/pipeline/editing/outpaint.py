@@ -4,8 +4,8 @@ import numpy as np
 from PIL import Image
 
 from fromnoise.errors import BadInput
+from fromnoise.pipeline.decoding import PIXELS
 from fromnoise.pipeline.editing.request import EditRequest
-from fromnoise.pipeline.pictures import PIXELS
 
 
 def extend(

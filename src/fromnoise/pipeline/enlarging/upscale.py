@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from fromnoise import __version__
 from fromnoise.errors import BadInput, UnknownName
-from fromnoise.pipeline import pictures
+from fromnoise.pipeline import decoding
 from fromnoise.pipeline.images import to_picture
 from fromnoise.pipeline.provenance.read import read_text
 from fromnoise.pipeline.provenance.write import format_number, format_pairs
@@ -63,9 +63,9 @@ def times(size: tuple[int, int], to: tuple[int, int], upscaler: Method | Upscale
     """How often a network is applied to bring a picture of `size` to `to`: once, and again up to
     twice while it is smaller, as in A1111; 0 for a method. Raises BadInput where more pixels would
     be made than are allowed."""
-    if to[0] * to[1] > pictures.PIXELS or min(to) < 1:
+    if to[0] * to[1] > decoding.PIXELS or min(to) < 1:
         raise BadInput(
-            f"{to[0]}x{to[1]} pixels cannot be made", f"ask for 1 to {pictures.PIXELS:,} in all"
+            f"{to[0]}x{to[1]} pixels cannot be made", f"ask for 1 to {decoding.PIXELS:,} in all"
         )
     if isinstance(upscaler, Method):
         return 0
