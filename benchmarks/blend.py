@@ -16,14 +16,14 @@ import torch
 from PIL import Image
 
 from fromnoise import load
-from fromnoise.cli.evaluate import judge_of
+from fromnoise.cli.evaluate import find_judge
 from fromnoise.data.loader import to_tensor
 from fromnoise.data.source import Sample
 from fromnoise.data.sources import open_source
 from fromnoise.evaluate.faithfulness import SEEDS
 from fromnoise.evaluate.judge import Judge
 from fromnoise.pipeline.seeing.blend import write_blend_prompt
-from fromnoise.train.sheet import write_sheet
+from fromnoise.train.stages.sheet import write_sheet
 
 FIRST = SEEDS + 95_000_000
 READ = ("object", "style", "background", "colour")
@@ -54,7 +54,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--out", default="blend.png")
     args = parser.parse_args()
-    engine, source, judge = load(dtype="bf16"), open_source("stickers"), Judge.load(judge_of(None))
+    engine, source, judge = load(dtype="bf16"), open_source("stickers"), Judge.load(find_judge(None))
     samples = [
         s
         for s in (source.sample(FIRST + i) for i in range(4 * args.n))
@@ -72,7 +72,7 @@ def main() -> None:
     for name, settings in SETTINGS.items():
         drawn, started = [], time.perf_counter()
         for i, (a, b) in enumerate(pairs):
-            told = [source.caption_of(s.attributes) or "" for s in (a, b)]
+            told = [source.write_caption(s.attributes) or "" for s in (a, b)]
             more = {"weight": 0.5, "seed": i, "steps": args.steps} | settings
             if "prompt" not in more:
                 more |= {"prompt": write_blend_prompt(told, more["weight"]), "dialect": "compel"}

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from fromnoise import load
-from fromnoise.cli.evaluate import judge_of
+from fromnoise.cli.evaluate import find_judge
 from fromnoise.data.source import Source
 from fromnoise.data.sources import open_source
 from fromnoise.evaluate import faithfulness
@@ -48,7 +48,7 @@ def main() -> None:
     engine, source, judge = (
         load(dtype="bf16", batch=20),
         open_source("stickers"),
-        Judge.load(judge_of(None)),
+        Judge.load(find_judge(None)),
     )
     see = Seeing(engine.model)
     samples = [source.sample(FIRST + i) for i in range(args.n)]
@@ -56,7 +56,7 @@ def main() -> None:
     sets = [("real", np.stack([s.image for s in samples if s.image is not None]), scenes)]
     if args.drawn:
         some = [Scene(s.seed, s.sample, tuple(s.sample.stated)) for s in scenes[: args.drawn]]
-        draw, drawn = faithfulness.drawer(engine, steps=args.steps), []
+        draw, drawn = faithfulness.build_drawer(engine, steps=args.steps), []
         for k in range(0, args.drawn, 20):
             drawn.append(
                 draw(

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from fromnoise import load
 from fromnoise.api import Engine
-from fromnoise.cli.evaluate import judge_of
+from fromnoise.cli.evaluate import find_judge
 from fromnoise.data.source import Source
 from fromnoise.data.sources import open_source
 from fromnoise.evaluate import faithfulness
@@ -76,9 +76,9 @@ def follow(
 ) -> tuple[str, str, float]:
     """(of every picture how many of its caption's statements the judge reads, of how many;
     seconds), a digit each."""
-    draw, right, stated = faithfulness.drawer(engine, **settings), "", ""
+    draw, right, stated = faithfulness.build_drawer(engine, **settings), "", ""
     started = time.perf_counter()
-    todo = list(faithfulness.scenes(source, n, seed=FIRST))
+    todo = list(faithfulness.choose_scenes(source, n, seed=FIRST))
     for some in (todo[i : i + engine.unet.batch] for i in range(0, n, engine.unet.batch)):
         found = judge.read(draw([s.sample.caption for s in some], [s.seed for s in some]))
         for scene, read in zip(some, found, strict=True):
@@ -91,13 +91,13 @@ def diversity(engine: Engine, source: Source, settings: dict) -> tuple[float, fl
     """(mean, standard error over captions) of 1 − cosine between pictures of one caption, as CLIP's
     image tower sees them."""
     draw, see, size = (
-        faithfulness.drawer(engine, **settings),
+        faithfulness.build_drawer(engine, **settings),
         towers(engine.model)[0],
         engine.unet.batch,
     )
     rows = [
         (scene.sample.caption, scene.seed + 1000 * k)
-        for scene in faithfulness.scenes(source, ALIKE, seed=FIRST + 1_000_000)
+        for scene in faithfulness.choose_scenes(source, ALIKE, seed=FIRST + 1_000_000)
         for k in range(EACH)
     ]
     parts = (rows[i : i + size] for i in range(0, len(rows), size))
@@ -142,7 +142,7 @@ def main() -> None:
     }
     engine = load(args.model, **how)
     guided = load(args.model, guide=args.guide, **how) if args.guide else None
-    judge = Judge.load(judge_of(args.model)).to(engine.unet.device)
+    judge = Judge.load(find_judge(args.model)).to(engine.unet.device)
     source = open_source("stickers", size=engine.model.size)
     head = {"model": engine.model.digest, "n": args.n, "plan": engine.unet.plan, "first": FIRST}
     kept = read() or {}

@@ -96,7 +96,7 @@ def mask_of(kind: str, width: int, height: int, chance: np.random.Generator) -> 
 
 def drawn(engine: Engine, n: int, steps: int) -> Iterator[tuple[str, int, Image.Image]]:
     """(caption, seed, picture), as the model draws it."""
-    for scene in faithfulness.scenes(
+    for scene in faithfulness.choose_scenes(
         open_source("stickers", size=engine.model.size), n, seed=FIRST
     ):
         yield (

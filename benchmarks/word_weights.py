@@ -17,7 +17,7 @@ import torch
 
 from fromnoise import load
 from fromnoise.api import Engine
-from fromnoise.cli.evaluate import judge_of
+from fromnoise.cli.evaluate import find_judge
 from fromnoise.data.loader import to_tensor
 from fromnoise.data.source import Source
 from fromnoise.data.sources import open_source
@@ -33,7 +33,7 @@ BATCH = 25
 def scenes(source: Source, attribute: str, n: int, rival: bool) -> list[tuple[int, str, str, str]]:
     """(seed, caption with a {} where the phrase belongs that states the attribute, the phrase, the
     value) of n captions that state it once; rival: behind the phrase of another value."""
-    names, found, seed = source.names(attribute), [], FIRST
+    names, found, seed = source.list_names(attribute), [], FIRST
     while len(found) < n:
         sample = source.sample(seed, draw=False)
         if attribute in sample.stated:
@@ -55,7 +55,7 @@ def log_odds(
     """(n,) of the stated values in the pictures drawn, ln p/(1 − p), in float64 for what is near
     1."""
     draw, index, found = (
-        faithfulness.drawer(engine, **settings),
+        faithfulness.build_drawer(engine, **settings),
         judge.config.schema[attribute].index,
         [],
     )
@@ -91,7 +91,7 @@ def main() -> None:
     parser.add_argument("--rival", action="store_true")
     args = parser.parse_args()
     engine = load(args.model, args.device, args.dtype)
-    judge = Judge.load(judge_of(args.model)).to(engine.unet.device)
+    judge = Judge.load(find_judge(args.model)).to(engine.unet.device)
     source = open_source("stickers", size=engine.model.size)
     print(
         f"{engine.model.digest}, n = {args.n}, {args.steps} steps, cfg {args.cfg:g}: mean probability, log odds"

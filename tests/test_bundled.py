@@ -89,11 +89,11 @@ def test_its_judge_reads_the_pictures_of_today():
     """At least 0.97 of every attribute on real pictures, less 2.5 standard errors of 400 (0.0085
     each)."""
     from fromnoise.data.sources import open_source
-    from fromnoise.evaluate.faithfulness import measure
+    from fromnoise.evaluate.faithfulness import measure_judge
     from fromnoise.evaluate.judge import Judge
-    from fromnoise.train.classifier import CHECK_SEEDS
+    from fromnoise.train.stages.classifier import CHECK_SEEDS
 
     judge, source = Judge.load(BUNDLED / "judge"), open_source("stickers")
     assert dict(source.schema) == judge.config.schema
-    for name, score in measure(judge, source, 400, CHECK_SEEDS + 50_000).scores().items():
+    for name, score in measure_judge(judge, source, 400, CHECK_SEEDS + 50_000).scores().items():
         assert score.accuracy >= 0.97 - 0.0213, name

@@ -36,8 +36,7 @@ from fromnoise.pipeline.enlarging.request import HiresRequest
 from fromnoise.pipeline.replay import replay
 from fromnoise.pipeline.saving import save_picture
 from fromnoise.runtime.upscaler import Upscaler
-from fromnoise.train.recipe import Recipe, read
-from fromnoise.train.recipe import run as run_stage
+from fromnoise.train.recipe import Recipe, read_recipe, run_stage
 
 DEVICE = "cuda"
 PROMPT = "a red rocket in the desert"
@@ -375,10 +374,10 @@ def test_the_evaluation(monkeypatch, capsys, tmp_path, font):
 def trained(tmp_path_factory, font) -> tuple[Recipe, dict[str, str]]:
     """The bundled model's own networks and settings, two batches a stage: (recipe, what went wrong
     by stage)."""
-    from fromnoise.data.loader import batches
-    from fromnoise.train import clip, vae
+    from fromnoise.data.loader import load_batches
+    from fromnoise.train.stages import clip, vae
 
-    recipe = read(RECIPE, "minutes", tmp_path_factory.mktemp("runs"))
+    recipe = read_recipe(RECIPE, "minutes", tmp_path_factory.mktemp("runs"))
     for stage in recipe.stages.values():
         stage.values.update(log_every=2)
         if "pictures" in stage.values:
@@ -389,7 +388,7 @@ def trained(tmp_path_factory, font) -> tuple[Recipe, dict[str, str]]:
     wrong: dict[str, str] = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(clip, "MEASURED", 256)
-        patch.setattr(vae, "batches", lambda *args, **more: islice(batches(*args, **more), 4))
+        patch.setattr(vae, "batches", lambda *args, **more: islice(load_batches(*args, **more), 4))
         for name in recipe.stages:
             try:
                 run_stage(recipe, name)
@@ -425,7 +424,7 @@ def test_a_stage_trains(trained, name):
 def test_stages_of_two_precisions_in_one_process(tmp_path, font):
     """As `fromnoise train` runs them: bf16 after fp32."""
     for precision in ("no", "bf16"):
-        recipe = read(RECIPE, "minutes", tmp_path / precision)
+        recipe = read_recipe(RECIPE, "minutes", tmp_path / precision)
         recipe.stage("classifier").values.update(pictures=4, batch=4, check=4, precision=precision)
         run_stage(recipe, "classifier")
 
@@ -438,10 +437,10 @@ def test_a_stage_goes_on(trained):
     stage = recipe.stage("decoder")  # its optimizer is Muon
     stage.values.update(pictures=3 * stage["batch"], first=0)
     with pytest.MonkeyPatch.context() as patch:
-        from fromnoise.data.loader import batches
-        from fromnoise.train import vae
+        from fromnoise.data.loader import load_batches
+        from fromnoise.train.stages import vae
 
-        patch.setattr(vae, "batches", lambda *args, **more: islice(batches(*args, **more), 4))
+        patch.setattr(vae, "batches", lambda *args, **more: islice(load_batches(*args, **more), 4))
         assert run_stage(recipe, "decoder")["steps"] == 3
 
 

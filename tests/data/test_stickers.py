@@ -13,7 +13,7 @@ import pytest
 from fromnoise.data.source import Sample
 from fromnoise.data.sources import open_source
 from fromnoise.data.sources import sticker_words as words
-from fromnoise.data.sources.stickers import Stickers, held_out, held_out_combinations
+from fromnoise.data.sources.stickers import Stickers, is_held_out, list_held_out
 from fromnoise.errors import BadInput, NotFound, UnknownName
 
 SEEDS = range(2000)
@@ -91,7 +91,7 @@ def test_splits_keep_to_the_held_out_combinations(source, scenes):
     def combinations(s: Sample) -> list[bool]:
         a = s.attributes
         return [
-            held_out(a[k], a["style"], a["background"]) for k in ("object", "object2") if k in a
+            is_held_out(a[k], a["style"], a["background"]) for k in ("object", "object2") if k in a
         ]
 
     assert not any(any(combinations(s)) for s in scenes)
@@ -99,7 +99,7 @@ def test_splits_keep_to_the_held_out_combinations(source, scenes):
 
 
 def test_held_out_combinations_leave_every_value_to_training():
-    held = held_out_combinations()
+    held = list_held_out()
     total = len(words.OBJECTS) * len(words.STYLES) * len(words.BACKGROUNDS)
     assert (
         0.03 < len(held) / total < 0.05
@@ -151,7 +151,8 @@ def test_captions_state_what_is_stated_and_nothing_else(scenes):
         assert len(s.caption.split()) <= 24
         assert not re.search(r"\ba [aeio]|\ban [^aeiouh]|  ", s.caption), s.caption
         names = {
-            o: (o, *more, *map(words.plural, (o, *more))) for o, (_, more) in words.OBJECTS.items()
+            o: (o, *more, *map(words.pluralize, (o, *more)))
+            for o, (_, more) in words.OBJECTS.items()
         }
         assert has(text, names[a["object"]]), s.caption
         assert {n for n, w in style_words.items() if has(text, w)} == {a["style"]} - {"plain"}, (
@@ -182,7 +183,7 @@ def test_backward_relations_name_the_left_or_upper_object_last():
     a |= {"object2": "car", "relation": "left of"}
     cat, car = r"\b(cat|kitten)\b", r"\bcar\b"
     for seed in range(200):
-        text = words.caption(np.random.default_rng(seed), a, frozenset(a))
+        text = words.write_caption(np.random.default_rng(seed), a, frozenset(a))
         backward = "right of" in text
         first, second = re.search(cat, text), re.search(car, text)
         assert first
@@ -236,9 +237,9 @@ def test_other_sizes(size):
 
 def test_captions_of_attributes_are_those_of_scenes(source, scenes):
     """Every scene has one that no other has, which states all; what is no scene has none."""
-    told = {source.caption_of(s.attributes): s.attributes for s in scenes}
+    told = {source.write_caption(s.attributes): s.attributes for s in scenes}
     assert None not in told
-    assert all(source.caption_of(a) == text for text, a in told.items())
+    assert all(source.write_caption(a) == text for text, a in told.items())
     assert len(told) == len({frozenset(s.attributes.items()) for s in scenes})
     cat = {
         "object": "cat",
@@ -249,10 +250,10 @@ def test_captions_of_attributes_are_those_of_scenes(source, scenes):
         "size": "small",
         "count": "1",
     }
-    assert source.caption_of(cat) == "a small neon blue cat on the left in space"
+    assert source.write_caption(cat) == "a small neon blue cat on the left in space"
     pair = {k: cat[k] for k in ("object", "style", "colour", "background", "count")}
     pair |= {"object2": "dog", "relation": "above"}
-    assert source.caption_of(pair) == "a neon blue cat above a neon blue dog in space"
+    assert source.write_caption(pair) == "a neon blue cat above a neon blue dog in space"
     for wrong in (
         {},
         cat | {"count": "2"},
@@ -263,7 +264,7 @@ def test_captions_of_attributes_are_those_of_scenes(source, scenes):
         pair | {"count": "3"},
         pair | {"size": "small"},
     ):
-        assert source.caption_of(wrong) is None
+        assert source.write_caption(wrong) is None
 
 
 def test_fingerprint_follows_font_and_size(source):

@@ -15,8 +15,8 @@ from fromnoise.evaluate.faithfulness import (
     Scene,
     Score,
     Tally,
+    choose_scenes,
     evaluate,
-    scenes,
 )
 
 
@@ -81,7 +81,7 @@ def test_held_out_captions_come_from_their_own_split_and_seeds(source, oracle):
 
 
 def test_rare_attributes_are_sought_without_bending_the_others(source):
-    todo = list(scenes(source, 100, minimum=60))
+    todo = list(choose_scenes(source, 100, minimum=60))
     counted = Counter(name for scene in todo for name in scene.counted)
     assert counted["hat"] == 60
     assert counted["place"] >= 60
@@ -94,13 +94,13 @@ def test_an_attribute_that_is_never_stated_does_not_search_forever(source):
     class Wider:
         schema, sample = source.schema | {"never": ("a", "b")}, source.sample
 
-    todo = list(scenes(Wider(), 10, minimum=5))
+    todo = list(choose_scenes(Wider(), 10, minimum=5))
     assert not any("never" in scene.counted for scene in todo)
 
 
 def test_paired_runs_have_the_same_captions(source):
     def captions(seed):
-        return [s.sample.caption for s in scenes(source, 30, seed=seed)]
+        return [s.sample.caption for s in choose_scenes(source, 30, seed=seed)]
 
     assert captions(5) == captions(5) != captions(6)
 
@@ -128,7 +128,7 @@ def test_extra_scenes_do_not_enter_the_whole_score(source):
 
 def test_the_batch_plan_draws_what_the_engine_draws(tmp_path):
     engine = Engine(fakes.model(tmp_path, sampler="euler_a", steps=4, cfg=3.0, spacing="karras"))
-    draw = faithfulness.drawer(engine)
+    draw = faithfulness.build_drawer(engine)
     prompts, seeds = ["neon cat", "space", "cat"], [3, 2**33, 5]
     together = draw(prompts, seeds)
     assert together.shape == (3, 32, 32, 3)

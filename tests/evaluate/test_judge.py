@@ -10,10 +10,10 @@ from torch.nn import functional as F
 
 from fromnoise.data.source import Sample
 from fromnoise.errors import BadCheckpoint, NotFound
-from fromnoise.evaluate.faithfulness import measure
-from fromnoise.evaluate.judge import ABSENT, Judge, JudgeConfig, labels, loss
-from fromnoise.train import classifier
+from fromnoise.evaluate.faithfulness import measure_judge
+from fromnoise.evaluate.judge import ABSENT, Judge, JudgeConfig, compute_loss, encode_labels
 from fromnoise.train.recipe import Recipe, Stage
+from fromnoise.train.stages import classifier
 
 SMALL = {"stem": 8, "widths": (8, 16, 24), "blocks": (1, 1, 0)}
 
@@ -51,10 +51,10 @@ def test_labels_and_loss_leave_out_what_a_scene_lacks(source):
         Sample(None, "", {"shape": "disc", "colour": "blue"}, frozenset()),
         Sample(None, "", {"shape": "square", "hat": "flat"}, frozenset()),
     ]
-    wanted = labels(source.schema, samples)
+    wanted = encode_labels(source.schema, samples)
     assert wanted.tolist() == [[1, 2, ABSENT, ABSENT], [0, ABSENT, ABSENT, 1]]
     logits = {k: torch.randn(2, len(v), requires_grad=True) for k, v in source.schema.items()}
-    value = loss(logits, wanted)
+    value = compute_loss(logits, wanted)
     parts = [
         F.cross_entropy(logits["shape"], wanted[:, 0]),
         F.cross_entropy(logits["colour"][:1], wanted[:1, 1]),
@@ -100,12 +100,12 @@ def test_the_bundled_size_is_small_enough_to_ship():
 
 def test_wear_keeps_shape_and_most_of_the_picture(source):
     image = source.sample(3).image
-    worn = [classifier.wear(image, np.random.default_rng(i)) for i in range(40)]
+    worn = [classifier.degrade(image, np.random.default_rng(i)) for i in range(40)]
     assert all(w.shape == image.shape and w.dtype == np.uint8 for w in worn)
     errors = [np.abs(w.astype(int) - image).mean() for w in worn]
     assert max(errors) < 30  # of 255: a light wear
     assert min(errors) == 0  # some pictures stay as they are
-    assert np.array_equal(classifier.wear(image, np.random.default_rng(7)), worn[7])
+    assert np.array_equal(classifier.degrade(image, np.random.default_rng(7)), worn[7])
 
 
 def test_training_makes_a_judge_and_goes_on_where_it_stopped(
@@ -131,7 +131,7 @@ def test_training_makes_a_judge_and_goes_on_where_it_stopped(
     # answers are 0.05
     assert min(done[name] for name in ("shape", "colour", "place")) > 0.9
     judge = Judge.load(tmp_path)
-    scores = measure(judge, source, 200, seed=123).scores()
+    scores = measure_judge(judge, source, 200, seed=123).scores()
     assert scores["shape"].n == 200
     assert scores["hat"].n < 60  # only the scenes that have one
     assert scores["colour"].accuracy > 0.9

@@ -3,7 +3,7 @@
 import torch
 
 from fromnoise.data.source import Sample
-from fromnoise.evaluate.probe import readable
+from fromnoise.evaluate.probe import probe_attributes
 
 SCHEMA = {"digit": tuple("0123456789"), "coin": ("heads", "tails"), "rare": ("yes", "no")}
 
@@ -21,7 +21,7 @@ def test_a_probe_reads_what_the_states_hold_and_only_where_it_is_stated():
         wrong = d if i % 4 else (d + 1) % 10  # what is not stated is not what is shown
         shown = {"digit": str(wrong), "coin": SCHEMA["coin"][c], "rare": "no"}
         samples.append(Sample(None, "", shown, frozenset(said)))
-    found = readable(states, samples, SCHEMA)
+    found = probe_attributes(states, samples, SCHEMA)
     assert found.keys() == {"digit", "coin"}  # ten samples are too few to say anything
     assert found["digit"] == 1.0
     assert 0.35 < found["coin"] < 0.65  # 200 tosses: 0.5 ± 4.2 standard errors

@@ -5,7 +5,7 @@ from math import log10
 import numpy as np
 import pytest
 
-from fromnoise.evaluate.reconstruction import PSNR, evaluate, reconstructor
+from fromnoise.evaluate.reconstruction import PSNR, build_reconstructor, evaluate
 
 
 def test_psnr_is_that_of_the_mean_error_over_all_pictures(source):
@@ -58,7 +58,7 @@ def test_an_autoencoder_gives_pictures_back():
     with torch.no_grad():
         vae.decoder.conv_out.weight.zero_()
         vae.decoder.conv_out.bias.copy_(torch.tensor([-1.0, 0.0, 3.0]))
-    back = reconstructor(vae)(np.zeros((2, 32, 32, 3), np.uint8))
+    back = build_reconstructor(vae)(np.zeros((2, 32, 32, 3), np.uint8))
     assert back.dtype == np.uint8
     assert back.shape == (2, 32, 32, 3)
     assert back[0, 0, 0].tolist() == [0, 128, 255]  # −1, 0 and, clipped, 3

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from fromnoise.evaluate.faithfulness import evaluate
 from fromnoise.evaluate.reconstruction import PSNR, Reconstruction
-from fromnoise.evaluate.report import Report, as_dict, html, tables, write
+from fromnoise.evaluate.report import Report, as_dict, build_tables, render_html, write_report
 from fromnoise.evaluate.retrieval import Retrieval, Score
 
 
@@ -38,7 +38,7 @@ def report(source, oracle) -> Report:
 
 
 def test_the_page_is_whole_and_escapes(report, tmp_path):
-    page = write(report, tmp_path).read_text()
+    page = write_report(report, tmp_path).read_text()
     assert "a &lt;model&gt; &amp; its pictures" in page
     assert "http://" not in page
     assert "https://" not in page
@@ -53,7 +53,7 @@ def test_the_page_is_whole_and_escapes(report, tmp_path):
 
 
 def test_the_dictionary_holds_every_figure(report, tmp_path):
-    write(report, tmp_path)
+    write_report(report, tmp_path)
     found = json.loads((tmp_path / "report.json").read_text())
     assert found == json.loads(json.dumps(as_dict(report)))
     shape = found["faithfulness"]["held_out"]["attributes"]["shape"]
@@ -70,7 +70,7 @@ def test_the_dictionary_holds_every_figure(report, tmp_path):
 
 def test_the_tables_print(report):
     console = Console(width=110, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    console.print(tables(report))
+    console.print(build_tables(report))
     text = console.export_text()
     assert "prompt-following, held-out combinations" in text
     assert "everything stated" in text
@@ -81,5 +81,5 @@ def test_the_tables_print(report):
 
 def test_a_report_may_lack_any_part():
     bare = Report("nothing")
-    assert "<h1>nothing" in html(bare)
+    assert "<h1>nothing" in render_html(bare)
     assert as_dict(bare) == {"title": "nothing", "facts": {}, "faithfulness": {}}

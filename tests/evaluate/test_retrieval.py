@@ -6,7 +6,7 @@ import torch
 
 from fromnoise.data.source import Sample
 from fromnoise.errors import BadInput
-from fromnoise.evaluate.retrieval import candidates, evaluate
+from fromnoise.evaluate.retrieval import choose_candidates, evaluate
 
 
 class Numbers:
@@ -39,12 +39,12 @@ def embed_images(images):
 
 
 def test_candidates_are_full_distinct_and_fixed():
-    some = candidates(Numbers(), 256)
+    some = choose_candidates(Numbers(), 256)
     assert len({s.caption for s in some}) == 256
     assert all(s.stated == s.attributes.keys() and s.image is not None for s in some)
-    assert [s.caption for s in some] == [s.caption for s in candidates(Numbers(), 256)]
+    assert [s.caption for s in some] == [s.caption for s in choose_candidates(Numbers(), 256)]
     with pytest.raises(BadInput, match="only 1000 full and distinct"):
-        candidates(Numbers(), 1001)
+        choose_candidates(Numbers(), 1001)
 
 
 def test_a_clip_that_understands_is_right_both_ways():

@@ -27,10 +27,10 @@ class Shapes:
     def sample(self, seed, split="train", draw=True):
         return Sample(None, "", {"colour": "red", "first": "disc", "second": "ring"}, frozenset())
 
-    def names(self, attribute):
+    def list_names(self, attribute):
         return {value: (value,) for value in self.schema[attribute]}
 
-    def caption_of(self, attributes):
+    def write_caption(self, attributes):
         a = dict(attributes)
         return (
             None if a["first"] == a["second"] else f"{a['colour']} {a['first']} and {a['second']}"

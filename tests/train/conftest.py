@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fromnoise.train.recipe import Recipe, read
+from fromnoise.train.recipe import Recipe, read_recipe
 
 TINY = """
 name = "tiny"
@@ -74,4 +74,4 @@ def recipe_file(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def recipe(recipe_file, tmp_path) -> Recipe:
-    return read(recipe_file, runs=tmp_path / "runs")
+    return read_recipe(recipe_file, runs=tmp_path / "runs")

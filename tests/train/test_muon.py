@@ -6,9 +6,9 @@ from torch import nn
 
 from fromnoise.checkpoints import training_state
 from fromnoise.errors import UnknownName
-from fromnoise.train.loop import build_optimizer
-from fromnoise.train.muon import Muon, groups, orthogonal
-from fromnoise.train.recipe import Stage, read, run
+from fromnoise.train.loop.fit import build_optimizer
+from fromnoise.train.loop.muon import Muon, group_parameters, orthogonalize
+from fromnoise.train.recipe import Stage, read_recipe, run_stage
 
 
 @pytest.mark.parametrize("shape", [(12, 40), (40, 12), (24, 24)])
@@ -17,13 +17,13 @@ def test_orthogonal_keeps_the_singular_vectors_and_evens_the_values(shape):
     u, _ = torch.linalg.qr(torch.randn(shape[0], min(shape), generator=generator))
     v, _ = torch.linalg.qr(torch.randn(shape[1], min(shape), generator=generator))
     values = torch.logspace(0, -2, min(shape))
-    out = orthogonal(7 * u @ values.diag() @ v.T)
+    out = orthogonalize(7 * u @ values.diag() @ v.T)
     core = u.T @ out @ v
     # Jordan's five steps bring [0.002, 1] to [0.68, 1.21], the published band of the iteration; off
     # the diagonal only fp32 rounding, 1e-7 × the amplification of 500
     assert 0.67 < core.diagonal().min() < core.diagonal().max() < 1.21
     assert (core - core.diagonal().diag()).abs().max() < 1e-3
-    assert torch.isfinite(orthogonal(torch.zeros(shape))).all()
+    assert torch.isfinite(orthogonalize(torch.zeros(shape))).all()
 
 
 def test_a_step_moves_matrices_evenly_and_everything_else_as_adamw():
@@ -34,7 +34,7 @@ def test_a_step_moves_matrices_evenly_and_everything_else_as_adamw():
         )
 
     ours, theirs = made(), made()
-    optimizer = Muon(groups(ours, 0.0), lr=0.01, betas=(0.9, 0.99))
+    optimizer = Muon(group_parameters(ours, 0.0), lr=0.01, betas=(0.9, 0.99))
     reference = torch.optim.AdamW(theirs.parameters(), lr=0.01, betas=(0.9, 0.99), weight_decay=0)
     before = {k: v.clone() for k, v in ours.state_dict().items()}
     for _ in range(2):
@@ -92,10 +92,10 @@ def test_muon_resumes_exactly_and_a_change_of_optimizer_is_said(
     recipe, recipe_file, tmp_path, capsys
 ):
     for name in ("tokenizer", "clip", "vae"):
-        run(recipe, name)
+        run_stage(recipe, name)
 
     def plan(folder: str, scale: str, **values):
-        made = read(recipe_file, scale, tmp_path / folder)
+        made = read_recipe(recipe_file, scale, tmp_path / folder)
         made.runs.mkdir(exist_ok=True)
         for name in ("tokenizer", "clip", "vae"):
             if not (made.runs / name).exists():
@@ -104,9 +104,9 @@ def test_muon_resumes_exactly_and_a_change_of_optimizer_is_said(
         made.stage("unet").values["network"]["block_out_channels"] = [32, 64]
         return made
 
-    run(plan("halves", "half"), "unet")
-    run(whole := plan("halves", "whole"), "unet")
-    run(straight := plan("straight", "whole"), "unet")
+    run_stage(plan("halves", "half"), "unet")
+    run_stage(whole := plan("halves", "whole"), "unet")
+    run_stage(straight := plan("straight", "whole"), "unet")
     a, b = (training_state.load(p.stage("unet").folder) for p in (whole, straight))
     assert a
     assert b
@@ -115,5 +115,5 @@ def test_muon_resumes_exactly_and_a_change_of_optimizer_is_said(
     assert "warning" not in capsys.readouterr().out
     changed = plan("straight", "whole", pictures=28)
     changed.stage("unet").values["optimizer"] = "adamw"
-    run(changed, "unet")
+    run_stage(changed, "unet")
     assert "goes on with adamw after muon" in capsys.readouterr().out

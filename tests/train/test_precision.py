@@ -7,24 +7,24 @@ import torch
 from torch.nn import functional as F
 
 from fromnoise.errors import UnknownName
-from fromnoise.train.clip import ClipTask
-from fromnoise.train.precision import Fp32Attention, precision
-from fromnoise.train.recipe import run
+from fromnoise.train.loop.precision import Fp32Attention, choose_precision
+from fromnoise.train.recipe import run_stage
+from fromnoise.train.stages.clip import ClipTask
 
 
 def test_auto_is_bf16_only_where_the_hardware_multiplies_it(monkeypatch):
     for native in (True, False):
         monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda native=native: native)
-        assert precision("auto", cpu=True) == ("bf16" if native else "no")
+        assert choose_precision("auto", cpu=True) == ("bf16" if native else "no")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert precision("auto", cpu=False) == "no"  # a GPU that is not CUDA's
-    assert precision("no", cpu=True) == "no"
+    assert choose_precision("auto", cpu=False) == "no"  # a GPU that is not CUDA's
+    assert choose_precision("no", cpu=True) == "no"
     with pytest.raises(UnknownName, match="bf16"):
-        precision("float16", cpu=True)
+        choose_precision("float16", cpu=True)
 
 
 def test_stages_of_two_precisions_follow_each_other_in_one_process(recipe, monkeypatch):
-    run(recipe, "tokenizer")
+    run_stage(recipe, "tokenizer")
     plain, seen = ClipTask.loss, set()
 
     def loss(*args):
@@ -35,7 +35,7 @@ def test_stages_of_two_precisions_follow_each_other_in_one_process(recipe, monke
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
     for number_format in ("no", "bf16", "no"):
         recipe.stage("clip").values.update(precision=number_format, pictures=8)
-        run(recipe, "clip")
+        run_stage(recipe, "clip")
         shutil.rmtree(recipe.stage("clip").folder)
     assert seen == {("no", False), ("bf16", True)}
 

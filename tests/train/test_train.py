@@ -22,15 +22,14 @@ from fromnoise.data.latents import LatentCache
 from fromnoise.data.sources import open_source
 from fromnoise.errors import BadCheckpoint, BadInput, NotFound, UnknownName
 from fromnoise.evaluate.judge import Judge, JudgeConfig
-from fromnoise.train.assemble import unpack
-from fromnoise.train.card import measured
-from fromnoise.train.clip import ClipTask, altered
-from fromnoise.train.ema import Ema
-from fromnoise.train.loop import learning_rate
-from fromnoise.train.recipe import STAGES, Stage, read
-from fromnoise.train.recipe import run as run_stage
-from fromnoise.train.unet import UNetTask, schedule, timesteps, weight
-from fromnoise.train.vae import crops
+from fromnoise.train.loop.ema import Ema
+from fromnoise.train.loop.fit import scale_rate
+from fromnoise.train.recipe import STAGES, Stage, read_recipe, run_stage
+from fromnoise.train.stages.assemble import unpack_model
+from fromnoise.train.stages.card import format_measurements
+from fromnoise.train.stages.clip import ClipTask, write_hard_captions
+from fromnoise.train.stages.unet import UNetTask, build_schedule, place_timesteps, weigh_error
+from fromnoise.train.stages.vae import crop_pictures
 
 
 def run(recipe, *names: str):
@@ -53,7 +52,7 @@ def test_every_stage_in_order_gives_a_model_that_draws(recipe, recipe_file, tmp_
     picture = load(recipe.runs / "model").generate("a neon cat in space", seed=1)
     assert picture.size == (32, 32)
     # and training can go on from it
-    onward = read(recipe_file, "half", tmp_path / "onward")
+    onward = read_recipe(recipe_file, "half", tmp_path / "onward")
     judge = Judge(JudgeConfig(recipe.open_source().schema, 32, 8, (8,), (0,)))
     judge.save(recipe.runs / "model" / "judge")
     values = {
@@ -65,7 +64,7 @@ def test_every_stage_in_order_gives_a_model_that_draws(recipe, recipe_file, tmp_
     }
     onward.stages["classifier"] = Stage("classifier", onward.runs / "classifier", values)
     seen = json.loads((recipe.runs / "unet" / "done.json").read_text())
-    unpack(recipe.runs / "model", onward)
+    unpack_model(recipe.runs / "model", onward)
     start = load_file(onward.runs / "unet" / "start.safetensors")
     onward.stage("unet").values.update(lr=0)
     run(onward, "unet")
@@ -113,7 +112,7 @@ def test_two_processes_share_one_training(recipe_file, tmp_path):
         "for stage in sys.argv[3:]: run(read(sys.argv[1], runs=sys.argv[2]), stage)\n"
     )
     runs = str(tmp_path / "runs")
-    read_by = read(recipe_file, runs=runs)
+    read_by = read_recipe(recipe_file, runs=runs)
     run(read_by, "tokenizer")
     command = [
         sys.executable,
@@ -161,11 +160,11 @@ def test_hard_captions_are_wrong_in_one_attribute(recipe):
     kinds = set()
     for seed in range(200):
         told = source.sample(seed, draw=False)
-        own, *others = altered(source, told, 6, chance)
-        assert own == source.caption_of(told.attributes)
+        own, *others = write_hard_captions(source, told, 6, chance)
+        assert own == source.write_caption(told.attributes)
         assert len({own, *others}) == 1 + len(others)
         wrong = {
-            source.caption_of({**told.attributes, name: value}): name
+            source.write_caption({**told.attributes, name: value}): name
             for name in told.attributes
             for value in source.schema[name]
         }
@@ -190,7 +189,7 @@ def test_picking_is_sure_of_the_right_caption_and_of_the_wrong_one(recipe):
         return SimpleNamespace(embeds=F.one_hot(places, 64).float())
 
     task.pair = SimpleNamespace(text=embeds, logit_scale=task.pair.logit_scale)  # pyright: ignore
-    own = [task.source.caption_of(sample.attributes) or "" for sample in batch.samples]
+    own = [task.source.write_caption(sample.attributes) or "" for sample in batch.samples]
     image = embeds(task.ids(own)).embeds
     loss, picked = task.picking(batch, image, 5, torch.Generator().manual_seed(0))
     assert picked == 1
@@ -219,10 +218,10 @@ def test_the_recipe_names_the_image_tower(recipe, tower):
 
 
 def test_timesteps_lie_where_the_recipe_says_and_none_is_left_out():
-    made = schedule({"kind": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.02})
+    made = build_schedule({"kind": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.02})
     even = (torch.arange(4000) + 0.5) / 4000
-    assert torch.equal(timesteps(made, even, 0.0, 0.0, 1.0), (even * 1000).long())
-    t = timesteps(made, even, 0.75, 0.5, 1.0)
+    assert torch.equal(place_timesteps(made, even, 0.0, 0.0, 1.0), (even * 1000).long())
+    t = place_timesteps(made, even, 0.75, 0.5, 1.0)
     assert torch.equal(t[3000:], torch.arange(1000))  # a quarter is even: 1000 of 4000
     log = made.sigmas[t[:3000]].log()
     # 3000 quantiles of N(0.5, 1) in place of draws; a timestep is about 0.01 wide in ln sigma, and
@@ -298,9 +297,9 @@ def test_resume_is_exact(recipe, recipe_file, tmp_path, stage):
             run(recipe, name)
         if name == stage:
             break
-    halves = read(recipe_file, "half", tmp_path / "halves")
-    wholes = read(recipe_file, "whole", tmp_path / "halves")
-    straight = read(recipe_file, "whole", tmp_path / "straight")
+    halves = read_recipe(recipe_file, "half", tmp_path / "halves")
+    wholes = read_recipe(recipe_file, "whole", tmp_path / "halves")
+    straight = read_recipe(recipe_file, "whole", tmp_path / "straight")
     for plan in (halves, wholes, straight):
         plan.stage(stage).values.update(decay=0, crop_share=0, critic_from=0)
         plan.stage(stage).values.pop(
@@ -334,7 +333,7 @@ def test_the_card_tells_what_was_measured():
         "reconstruction": {"n": 5, "whole": {"psnr": 28.5}},
         "retrieval": {"t": {"top1": 0.9, "error": 0.01, "n": 256}},
     }
-    text = "\n".join(measured(report))
+    text = "\n".join(format_measurements(report))
     for said in (
         "| held-out | object | 0.500 ± 0.020 | 600 | 1.000 | 0.500 ± 0.020 |",
         "28.50 dB",
@@ -344,7 +343,7 @@ def test_the_card_tells_what_was_measured():
 
 
 def test_learning_rate_rises_stays_and_falls():
-    rates = [learning_rate(s / 100, s, 10, 0.3) for s in range(101)]
+    rates = [scale_rate(s / 100, s, 10, 0.3) for s in range(101)]
     assert rates[0] == pytest.approx(0.1)
     assert rates[9:70] == [1.0] * 61
     assert rates[85] == pytest.approx(0.5)
@@ -372,7 +371,7 @@ def test_crops_lie_on_the_grid_and_hold_the_object():
     images[:, 0, 40:44, 50:54] = 1
     image = torch.arange(64.0)[None, :, None].expand(3, 64, 64)
     images[:, 1:] = image[1:]
-    found = crops(images, masks, 16, 8, torch.Generator().manual_seed(0))
+    found = crop_pictures(images, masks, 16, 8, torch.Generator().manual_seed(0))
     assert found.shape == (200, 3, 16, 16)
     assert {int(y) % 8 for y in found[:, 1, 0, 0]} == {0}
     # 3 in 4 are centred on the object, and a few of the others meet it too: 0.75 + 0.25·(2·2/49 …)
@@ -426,29 +425,29 @@ def test_training_state_round_trip_and_damage(tmp_path):
 
 def test_weights_of_the_loss():
     snr = torch.tensor([0.0, 0.01, 1.0, 100.0])
-    assert weight("truncated", snr, "v", 5.0).tolist() == pytest.approx([1, 1, 1, 5 / 101])
-    assert weight("uniform", snr, "v", 5.0).tolist() == [1] * 4
-    assert weight("min_snr", snr, "v", 5.0)[1].item() == pytest.approx(0.01 / 1.01)
+    assert weigh_error("truncated", snr, "v", 5.0).tolist() == pytest.approx([1, 1, 1, 5 / 101])
+    assert weigh_error("uniform", snr, "v", 5.0).tolist() == [1] * 4
+    assert weigh_error("min_snr", snr, "v", 5.0)[1].item() == pytest.approx(0.01 / 1.01)
     with pytest.raises(UnknownName, match="truncated"):
-        weight("nope", snr, "v", 5.0)
+        weigh_error("nope", snr, "v", 5.0)
 
 
 def test_bad_recipes_say_the_remedy(recipe, recipe_file, tmp_path):
     with pytest.raises(NotFound, match="train it first"):
         run(recipe, "vae", "unet")
     with pytest.raises(UnknownName, match="whole"):
-        read(recipe_file, "huge")
+        read_recipe(recipe_file, "huge")
     with pytest.raises(NotFound, match=r"recipes/stickers\.toml"):
-        read(tmp_path / "none.toml")
+        read_recipe(tmp_path / "none.toml")
     for text, match in (("a = [", "TOML"), ("[vae]\nlr = 1", "data source")):
         (tmp_path / "bad.toml").write_text(text)
         with pytest.raises(BadInput, match=match):
-            read(tmp_path / "bad.toml")
+            read_recipe(tmp_path / "bad.toml")
     (tmp_path / "bad.toml").write_text('[source]\nname = "stickers"\n[vea]\nlr = 1')
     with pytest.raises(UnknownName, match="vae"):
-        read(tmp_path / "bad.toml")
+        read_recipe(tmp_path / "bad.toml")
     with pytest.raises(UnknownName, match="scaled_linear"):
-        schedule({"kind": "bent"})
+        build_schedule({"kind": "bent"})
     recipe.stage("tokenizer").values.pop("captions")
     with pytest.raises(BadInput, match="captions"):
         run(recipe, "tokenizer")

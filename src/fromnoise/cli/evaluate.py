@@ -64,13 +64,13 @@ def evaluate(
     from fromnoise.data.sources import open_source
     from fromnoise.evaluate import faithfulness, reconstruction, retrieval
     from fromnoise.evaluate.judge import Judge
-    from fromnoise.evaluate.report import Report, as_dict, tables, write
+    from fromnoise.evaluate.report import Report, as_dict, build_tables, write_report
     from fromnoise.pipeline.seeing.clip import towers
 
     started = time.perf_counter()
     engine = load(model, device, dtype, batch=batch)
     data = open_source(source, size=engine.model.size)
-    folder = judge or judge_of(model)
+    folder = judge or find_judge(model)
     reader = Judge.load(folder).to(engine.unet.device)
     if dict(data.schema) != reader.config.schema:
         raise BadInput(
@@ -86,8 +86,8 @@ def evaluate(
         for k, v in {"steps": steps, "cfg": cfg, "sampler": sampler, "spacing": spacing}.items()
         if v
     }
-    draw = faithfulness.drawer(engine, **settings)
-    reconstruct = reconstruction.reconstructor(engine.model.vae)
+    draw = faithfulness.build_drawer(engine, **settings)
+    reconstruct = reconstruction.build_reconstructor(engine.model.vae)
     report = Report(f"How well {engine.model.source or 'the model'} draws what it is told")
     columns = (
         TextColumn("{task.description:<22}"),
@@ -124,8 +124,8 @@ def evaluate(
             report.retrieval = retrieval.evaluate(*towers(engine.model), data)
             bar.update(line, completed=1)
     if runs is not None:
-        report.curves = curves(runs)
-    used = faithfulness.request_of(engine, **settings)
+        report.curves = read_curves(runs)
+    used = faithfulness.build_request(engine, **settings)
     where = (
         f" where {used.guidance.low:g} < σ ≤ {used.guidance.high:g}"
         if used.guidance.high < float("inf")
@@ -139,15 +139,15 @@ def evaluate(
         "plan": engine.unet.plan,
         "time": f"{(time.perf_counter() - started) / 60:.1f} min",
     }
-    page = write(report, out)
+    page = write_report(report, out)
     if json:
         print(jsonlib.dumps(as_dict(report) | {"report": str(page)}, ensure_ascii=False))
     else:
-        Console().print(tables(report))
+        Console().print(build_tables(report))
         print(page)
 
 
-def judge_of(model: str | None) -> Path:
+def find_judge(model: str | None) -> Path:
     """Where the judge of a model lies: `judge` in its folder, wherever that is."""
     from fromnoise.checkpoints import hub
     from fromnoise.checkpoints.download import download
@@ -157,7 +157,7 @@ def judge_of(model: str | None) -> Path:
     return (Path(model) if Path(model).is_dir() else download(model)) / "judge"
 
 
-def curves(runs: Path) -> dict[str, list[tuple[float, float]]]:
+def read_curves(runs: Path) -> dict[str, list[tuple[float, float]]]:
     """The loss of every stage that left a log.jsonl in a folder below `runs`. BadInput where there
     is none."""
     found = {}

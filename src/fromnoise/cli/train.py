@@ -29,19 +29,19 @@ def train(
     ] = False,
 ) -> None:
     """Train every part of a model from nothing."""
-    from fromnoise.train.recipe import read, run
+    from fromnoise.train.recipe import read_recipe, run_stage
 
-    plan = read(recipe, scale, runs, minutes)
+    plan = read_recipe(recipe, scale, runs, minutes)
     if start is not None:
-        from fromnoise.train.assemble import unpack
+        from fromnoise.train.stages.assemble import unpack_model
 
-        unpack(None if start == "bundled" else start, plan)
+        unpack_model(None if start == "bundled" else start, plan)
     for name in stage or plan.stages:
         current = plan.stage(name)
         if current.done and not again:
             typer.echo(f"{name}: finished, skipped ({current.folder})")
             continue
-        result = run(plan, name)
+        result = run_stage(plan, name)
         typer.echo(
             f"{name}: "
             + ", ".join(

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fromnoise.data.loader import Batch, batches
+from fromnoise.data.loader import Batch, load_batches
 from fromnoise.data.source import Source
 
 CHUNK = 64
@@ -51,7 +51,7 @@ class LatentCache:
     ) -> None:
         """Makes what is missing: `encode` gives a batch's rows of each array, in the order of
         `shapes`."""
-        stream = batches(source, CHUNK, self.filled // CHUNK, first=first, workers=workers)
+        stream = load_batches(source, CHUNK, self.filled // CHUNK, first=first, workers=workers)
         while self.filled < self.count:
             batch, end = next(stream), min(self.filled + CHUNK, self.count)
             with torch.inference_mode():

@@ -53,7 +53,7 @@ class _Steps(Dataset):
         return Batch(to_tensor(images), torch.from_numpy(masks[:, None]).float(), samples)
 
 
-def batches(
+def load_batches(
     source: Source,
     size: int,
     step: int = 0,

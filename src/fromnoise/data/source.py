@@ -47,12 +47,12 @@ class Source(Protocol):
         those."""
         ...
 
-    def names(self, attribute: str) -> dict[str, tuple[str, ...]]:
+    def list_names(self, attribute: str) -> dict[str, tuple[str, ...]]:
         """Value of an attribute → all that captions call it, as they write it; empty where no words
         stand for it."""
         ...
 
-    def caption_of(self, attributes: Mapping[str, str]) -> str | None:
+    def write_caption(self, attributes: Mapping[str, str]) -> str | None:
         """The plainest caption that states all of these attributes and nothing else. None where the
         source has no scene with just these, as is always so in a source without a schema."""
         ...

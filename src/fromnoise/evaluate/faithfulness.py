@@ -142,7 +142,7 @@ class Faithfulness:
         return Ratio.of(self.drawn.scores()[name], self.real.scores()[name])
 
 
-def scenes(
+def choose_scenes(
     source: Source, n: int, split: str = "seen", minimum: int = 0, seed: int | None = None
 ) -> Iterator[Scene]:
     """The first `n` captions from a seed on, then only such as state an attribute still counted
@@ -189,10 +189,10 @@ def evaluate(
     result = Faithfulness(
         split, tuple(source.schema), reconstructed=Tally() if reconstruct else None
     )
-    todo = list(scenes(source, n, split, minimum, seed))
+    todo = list(choose_scenes(source, n, split, minimum, seed))
     for some in (todo[i : i + batch] for i in range(0, len(todo), batch)):
         drawn = draw([s.sample.caption for s in some], [s.seed for s in some])  # (B, H, W, 3)
-        real = pictures(source, some, split)
+        real = draw_real(source, some, split)
         found = judge.read(drawn)
         for scene, in_drawn, in_real, a, b in zip(
             some, found, judge.read(real), drawn, real, strict=True
@@ -209,15 +209,15 @@ def evaluate(
     return result
 
 
-def request_of(engine: Engine, **settings) -> GenerationRequest:
+def build_request(engine: Engine, **settings) -> GenerationRequest:
     """The request that `drawer` draws every caption with, its model's preferences filled in."""
     return GenerationRequest.of(**settings).resolve(engine.model)
 
 
-def drawer(engine: Engine, **settings) -> Draw:
+def build_drawer(engine: Engine, **settings) -> Draw:
     """The engine with one setting for all; `settings` are fields of GenerationRequest (steps, cfg,
     sampler, …)."""
-    model, request = engine.model, request_of(engine, **settings)
+    model, request = engine.model, build_request(engine, **settings)
 
     def draw(prompts: list[str], seeds: list[int]) -> np.ndarray:
         answer, _ = build_denoiser(model, engine.unet, request, prompts, engine.guide)
@@ -226,7 +226,7 @@ def drawer(engine: Engine, **settings) -> Draw:
     return draw
 
 
-def measure(judge: Judge, source: Source, n: int, seed: int, batch: int = 100) -> Tally:
+def measure_judge(judge: Judge, source: Source, n: int, seed: int, batch: int = 100) -> Tally:
     """How a judge reads real pictures: every attribute that a scene has, of `n` pictures that
     training may show."""
     tally = Tally()
@@ -238,7 +238,7 @@ def measure(judge: Judge, source: Source, n: int, seed: int, batch: int = 100) -
     return tally
 
 
-def pictures(source: Source, some: Sequence[Scene], split: str) -> np.ndarray:
+def draw_real(source: Source, some: Sequence[Scene], split: str) -> np.ndarray:
     """The source's own pictures of the scenes: uint8 (B, H, W, 3)."""
     samples = [source.sample(s.seed, "train" if split == "seen" else split) for s in some]
     return np.stack([s.image for s in samples if s.image is not None])

@@ -127,7 +127,7 @@ class Judge(nn.Module):
         return judge.eval()
 
 
-def labels(schema: Mapping[str, Sequence[str]], samples: Iterable[Sample]) -> Tensor:
+def encode_labels(schema: Mapping[str, Sequence[str]], samples: Iterable[Sample]) -> Tensor:
     """Index of every attribute's value, ABSENT where a scene lacks the attribute: (B, attributes),
     int64."""
     index = {name: {value: i for i, value in enumerate(values)} for name, values in schema.items()}
@@ -138,7 +138,7 @@ def labels(schema: Mapping[str, Sequence[str]], samples: Iterable[Sample]) -> Te
     return torch.tensor(rows, dtype=torch.int64)
 
 
-def loss(logits: Mapping[str, Tensor], wanted: Tensor) -> Tensor:
+def compute_loss(logits: Mapping[str, Tensor], wanted: Tensor) -> Tensor:
     """Cross-entropy, averaged over the scenes that have an attribute, summed over the attributes.
     Scalar."""
     total = wanted.new_zeros((), dtype=torch.float32)

@@ -13,7 +13,7 @@ RIDGE = 10.0
 
 
 @torch.no_grad()
-def readable(
+def probe_attributes(
     states: Tensor, samples: Sequence[Sample], schema: Mapping[str, Sequence[str]]
 ) -> dict[str, float]:
     """Share right, by attribute, of a ridge classifier on `states` (N, D): fitted on the first

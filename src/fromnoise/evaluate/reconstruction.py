@@ -61,7 +61,7 @@ def to_pictures(vae: VAE, latents: Tensor) -> np.ndarray:
     )
 
 
-def reconstructor(vae: VAE) -> Callable[[np.ndarray], np.ndarray]:
+def build_reconstructor(vae: VAE) -> Callable[[np.ndarray], np.ndarray]:
     """uint8 (B, H, W, 3) → the same through the posterior's mean, rounded to uint8 as a picture on
     disk is."""
 

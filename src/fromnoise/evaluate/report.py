@@ -89,7 +89,7 @@ def as_dict(report: Report) -> dict:
     return out
 
 
-def tables(report: Report) -> Group:
+def build_tables(report: Report) -> Group:
     """For a rich console: one table a split, then a line each for reconstruction and retrieval."""
     parts: list[Table | Text] = []
     for split in report.splits:
@@ -134,7 +134,7 @@ def tables(report: Report) -> Group:
     return Group(*parts)
 
 
-def write(report: Report, folder: str | Path) -> Path:
+def write_report(report: Report, folder: str | Path) -> Path:
     """Writes report.html and report.json; returns the path of the page."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -142,11 +142,11 @@ def write(report: Report, folder: str | Path) -> Path:
         json.dumps(as_dict(report), indent=1, ensure_ascii=False) + "\n"
     )
     page = folder / "report.html"
-    page.write_text(html(report), encoding="utf-8")
+    page.write_text(render_html(report), encoding="utf-8")
     return page
 
 
-def html(report: Report) -> str:
+def render_html(report: Report) -> str:
     """One page that needs nothing beside itself: pictures are embedded."""
     body = [f"<h1>{escape(report.title)}</h1>", _facts(report.facts), _tiles(report)]
     if report.splits:

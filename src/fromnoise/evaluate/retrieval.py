@@ -25,7 +25,7 @@ class Retrieval:
     text_to_image: Score
 
 
-def candidates(source: Source, n: int, seed: int = SEEDS) -> list[Sample]:
+def choose_candidates(source: Source, n: int, seed: int = SEEDS) -> list[Sample]:
     """`n` drawn scenes whose captions state all there is to state, no two alike in attributes or in
     caption.
 
@@ -64,7 +64,7 @@ def evaluate(
         embed_images: uint8 (B, H, W, 3) → (B, D).
         embed_texts: captions → (B, D).
     """
-    samples = candidates(source, SET * sets, seed)
+    samples = choose_candidates(source, SET * sets, seed)
     right = torch.zeros(2, dtype=torch.int64)
     for k in range(sets):
         some = samples[k * SET : (k + 1) * SET]

@@ -40,7 +40,7 @@ class Pointing:
         }
 
 
-def scenes(
+def choose_scenes(
     source: Source, inside: str, outside: str, n: int, seed: int
 ) -> Iterator[tuple[int, Sample, list[str]]]:
     """(seed, sample, [the words for what is in the mask, for what is not]) of n samples whose
@@ -60,7 +60,9 @@ def _phrase(sample: Sample, source: Source, attribute: str) -> str:
     """What the caption calls its value of an attribute, the longest of its names; "" where it does
     not."""
     names = (
-        source.names(attribute)[sample.attributes[attribute]] if attribute in sample.stated else ()
+        source.list_names(attribute)[sample.attributes[attribute]]
+        if attribute in sample.stated
+        else ()
     )
     return max((name for name in names if name in sample.caption), key=len, default="")
 
@@ -92,7 +94,7 @@ def evaluate(
     model = engine.model
     sigma = float(model.schedule.sigmas[len(model.schedule) // 2])
     rng, rows = np.random.default_rng(seed), []
-    for at, sample, phrases in scenes(source, inside, outside, n, seed):
+    for at, sample, phrases in choose_scenes(source, inside, outside, n, seed):
         assert sample.image is not None and sample.mask is not None  # noqa: PT018
         request = GenerationRequest.of(prompt=sample.caption, cfg=1, seed=at % 2**32).resolve(model)
         trace = Trace(model, request)

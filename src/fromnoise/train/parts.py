@@ -22,7 +22,7 @@ ImageTower = CLIPVision | CLIPResNet
 IMAGE_TOWERS = {"vit": (CLIPVision, CLIPVisionConfig), "resnet": (CLIPResNet, CLIPResNetConfig)}
 
 
-def configure(kind: type, values: dict[str, Any], **more: Any) -> Any:
+def build_config(kind: type, values: dict[str, Any], **more: Any) -> Any:
     """A config dataclass from a TOML table; lists become tuples, unknown fields are an error."""
     try:
         return kind(
@@ -34,7 +34,7 @@ def configure(kind: type, values: dict[str, Any], **more: Any) -> Any:
         ) from error
 
 
-def needs(recipe: Recipe, name: str) -> Stage:
+def require_stage(recipe: Recipe, name: str) -> Stage:
     """A stage that must be finished before the one that asks."""
     stage = recipe.stage(name)
     if not stage.done:
@@ -45,19 +45,19 @@ def needs(recipe: Recipe, name: str) -> Stage:
     return stage
 
 
-def write(module: nn.Module, path: Path) -> None:
+def save_weights(module: nn.Module, path: Path) -> None:
     save_file({k: v.detach().cpu().contiguous() for k, v in module.state_dict().items()}, path)
 
 
-def tokenizer(recipe: Recipe) -> Tokenizer:
-    return Tokenizer.load(needs(recipe, "tokenizer").folder)
+def load_tokenizer(recipe: Recipe) -> Tokenizer:
+    return Tokenizer.load(require_stage(recipe, "tokenizer").folder)
 
 
 def build_clip(recipe: Recipe, words: Tokenizer) -> tuple[CLIPText, ImageTower]:
     stage = recipe.stage("clip")
     size = int(recipe.source_options.get("size", 128))
     shared = {"projection_dim": stage["projection_dim"]}
-    text = configure(
+    text = build_config(
         CLIPTextConfig,
         stage["text"],
         vocab_size=words.vocab_size,
@@ -70,18 +70,18 @@ def build_clip(recipe: Recipe, words: Tokenizer) -> tuple[CLIPText, ImageTower]:
     if kind not in IMAGE_TOWERS:
         raise UnknownName("kind of image tower", kind, IMAGE_TOWERS)
     network, config = IMAGE_TOWERS[kind]
-    return CLIPText(text), network(configure(config, vision, image_size=size, **shared))
+    return CLIPText(text), network(build_config(config, vision, image_size=size, **shared))
 
 
-def clip(
+def load_clip(
     recipe: Recipe, image_tower: bool = True
 ) -> tuple[CLIPText, ImageTower, Tokenizer, torch.Tensor]:
     """The finished CLIP: (text tower with projection, image tower, tokenizer, logit_scale), frozen;
     with the longer-trained image tower if that stage is in the recipe and done (its text tower is
     the same)."""
-    words = tokenizer(recipe)
+    words = load_tokenizer(recipe)
     text, vision = build_clip(recipe, words)
-    folder = needs(recipe, "clip").folder
+    folder = require_stage(recipe, "clip").folder
     if image_tower and "image_tower" in recipe.stages and recipe.stage("image_tower").done:
         folder = recipe.stage("image_tower").folder
     weights = load_file(folder / "clip.safetensors")
@@ -93,7 +93,7 @@ def clip(
     return text, vision, words, weights["logit_scale"]
 
 
-def pass_through(network: VAE) -> None:
+def initialize_linear(network: VAE) -> None:
     """Starts the autoencoder as an almost linear one: what lies on the way from picture to latents
     and back gets a semi-orthogonal centre tap (after the delta-orthogonal start of Xiao et al.
     2018, §3) beside faint random taps, a halving averages 2×2 pixels, and residual branches begin
@@ -116,21 +116,21 @@ def pass_through(network: VAE) -> None:
 
 
 def build_vae(recipe: Recipe, **more: Any) -> VAE:
-    config = configure(
+    config = build_config(
         VAEConfig,
         recipe.stage("vae")["network"],
         sample_size=recipe.source_options.get("size", 128),
         **more,
     )
     network = VAE(config)
-    pass_through(network)
+    initialize_linear(network)
     return network
 
 
-def vae(recipe: Recipe, decoder: bool = True) -> VAE:
+def load_vae(recipe: Recipe, decoder: bool = True) -> VAE:
     """The finished autoencoder, frozen; with the longer-trained decoder if that stage is in the
     recipe and done."""
-    stage = needs(recipe, "vae")
+    stage = require_stage(recipe, "vae")
     done = json.loads((stage.folder / "done.json").read_text())
     network = build_vae(recipe, scaling_factor=done["scaling_factor"])
     path = stage.folder / "vae.safetensors"
@@ -145,7 +145,7 @@ def build_unet(recipe: Recipe) -> UNet:
     channels = network["latent_channels"]
     side = recipe.source_options.get("size", 128) // 2 ** (len(network["block_out_channels"]) - 1)
     return UNet(
-        configure(
+        build_config(
             UNetConfig,
             recipe.stage("unet")["network"],
             in_channels=channels,

@@ -10,14 +10,14 @@ from typing import Any
 from fromnoise.errors import BadInput, NotFound, UnknownName
 
 STAGES = {  # in the order they must run; values are resolved only when a stage runs
-    "tokenizer": "fromnoise.train.tokenizer:run",
-    "clip": "fromnoise.train.clip:run",
-    "image_tower": "fromnoise.train.clip:run_image_tower",
-    "vae": "fromnoise.train.vae:run",
-    "decoder": "fromnoise.train.vae:run_decoder",
-    "unet": "fromnoise.train.unet:run",
-    "classifier": "fromnoise.train.classifier:run",
-    "assemble": "fromnoise.train.assemble:run",
+    "tokenizer": "fromnoise.train.stages.tokenizer:run",
+    "clip": "fromnoise.train.stages.clip:run",
+    "image_tower": "fromnoise.train.stages.clip:run_image_tower",
+    "vae": "fromnoise.train.stages.vae:run",
+    "decoder": "fromnoise.train.stages.vae:run_decoder",
+    "unet": "fromnoise.train.stages.unet:run",
+    "classifier": "fromnoise.train.stages.classifier:run",
+    "assemble": "fromnoise.train.stages.assemble:run",
 }
 
 
@@ -67,7 +67,7 @@ class Recipe:
         return open_source(self.source, **self.source_options)
 
 
-def read(
+def read_recipe(
     path: str | Path,
     scale: str | None = None,
     runs: str | Path | None = None,
@@ -107,7 +107,7 @@ def read(
     return Recipe(name, root, int(raw.get("seed", 0)), source.pop("name"), source, stages)
 
 
-def run(recipe: Recipe, name: str) -> dict[str, Any]:
+def run_stage(recipe: Recipe, name: str) -> dict[str, Any]:
     """Runs one stage and gives its figures. First weights depend on the recipe's seed alone."""
     import torch
 

@@ -105,7 +105,7 @@ _IRREGULAR = {
 }
 
 
-def plural(noun: str) -> str:
+def pluralize(noun: str) -> str:
     if noun in _IRREGULAR:
         return _IRREGULAR[noun]
     if noun.endswith(("s", "x", "sh", "ch")):
@@ -113,10 +113,10 @@ def plural(noun: str) -> str:
     return noun[:-1] + "ies" if noun.endswith("y") and noun[-2] not in "aeiou" else noun + "s"
 
 
-def names(attribute: str) -> dict[str, tuple[str, ...]]:
+def list_names(attribute: str) -> dict[str, tuple[str, ...]]:
     """Value → what captions call it, by themselves or within a phrase. Raises KeyError."""
     nouns = {
-        name: (name, *more, *map(plural, (name, *more))) for name, (_, more) in OBJECTS.items()
+        name: (name, *more, *map(pluralize, (name, *more))) for name, (_, more) in OBJECTS.items()
     }
     words = {
         "object": nouns,
@@ -136,7 +136,7 @@ def names(attribute: str) -> dict[str, tuple[str, ...]]:
     return {value: tuple(dict.fromkeys(phrases)) for value, phrases in words[attribute].items()}
 
 
-def _a(words: str) -> str:
+def _add_article(words: str) -> str:
     vowel = words.startswith(("a", "e", "i", "o", "u", "hour")) and not words.startswith("uni")
     return ("an " if vowel else "a ") + words
 
@@ -149,7 +149,9 @@ def _tags(*parts: str, sep: str = ", ") -> str:
     return sep.join(p for p in parts if p)
 
 
-def caption(rng: np.random.Generator, attributes: dict[str, str], stated: frozenset[str]) -> str:
+def write_caption(
+    rng: np.random.Generator, attributes: dict[str, str], stated: frozenset[str]
+) -> str:
     """A caption of at most 24 lowercase words that states exactly the attributes in `stated`.
 
     The form "a {size} {style} {colour} {object} {position} {background}" is the most common of
@@ -173,7 +175,7 @@ class _Plain:
         return 0
 
 
-def plain_caption(attributes: Mapping[str, str]) -> str:
+def write_plain_caption(attributes: Mapping[str, str]) -> str:
     """The caption of form "a {size} {style} {colour} {object} {position} {background}" that states
     all of them."""
     return _caption(_Plain(), dict(attributes), frozenset(attributes))
@@ -204,8 +206,8 @@ def _caption(
     def thing(style: str, name: str, colour: str = colour, size: str = size) -> str:
         looks = _join(style, colour) if rng.random() < 0.6 else _join(colour, style)
         if count == "1":
-            return _a(_join(size, looks, name))
-        return _join(pick(COUNTS[count]), size, looks, plural(name))
+            return _add_article(_join(size, looks, name))
+        return _join(pick(COUNTS[count]), size, looks, pluralize(name))
 
     def things(style: str, colour: str = colour) -> str:
         """The noun phrase of the whole scene, with the style word or without."""
@@ -247,7 +249,7 @@ def _caption(
     if form == 6:  # a red neon sign of a cat on the left in space
         if not head:
             return _join(things(""), place, where)
-        return _join(_a(_join(colour, head)), "of", things("", ""), place, where)
+        return _join(_add_article(_join(colour, head)), "of", things("", ""), place, where)
     if form == 7:
         return f"{_tags(_join(things(style), where), place)}"
     if form == 8:
@@ -258,7 +260,7 @@ def _caption(
         plural_scene = count != "1" and "relation" not in attributes
         return _join("there are" if plural_scene else "there is", things(style), place, where)
     if form == 10:
-        return _join(f"{_a(scene)} background with", things(style), place)
+        return _join(f"{_add_article(scene)} background with", things(style), place)
     if form == 11:
         return _tags(_join(things(""), place, where), tag)
     if form == 12:  # tags only

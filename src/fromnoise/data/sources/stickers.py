@@ -21,9 +21,9 @@ from fromnoise.data.sources.sticker_words import (
     RELATIONS,
     SIZES,
     STYLES,
-    caption,
-    names,
-    plain_caption,
+    list_names,
+    write_caption,
+    write_plain_caption,
 )
 from fromnoise.errors import BadInput, NotFound, UnknownName
 
@@ -62,7 +62,7 @@ SHADOW, LIGHT, NIGHT = (
 WEIGHT = 100  # the colour's weight 0 … 2.55 as a byte
 
 
-def held_out(object: str, style: str, background: str) -> bool:
+def is_held_out(object: str, style: str, background: str) -> bool:
     """Whether a combination is kept out of training: 4 % of all by BLAKE2b of
     "object|style|background".
 
@@ -75,10 +75,10 @@ def held_out(object: str, style: str, background: str) -> bool:
 
 
 @lru_cache
-def held_out_combinations() -> tuple[tuple[str, str, str], ...]:
+def list_held_out() -> tuple[tuple[str, str, str], ...]:
     """All held-out (object, style, background)."""
     return tuple(
-        (o, s, b) for o in OBJECTS for s in STYLES for b in BACKGROUNDS if held_out(o, s, b)
+        (o, s, b) for o in OBJECTS for s in STYLES for b in BACKGROUNDS if is_held_out(o, s, b)
     )
 
 
@@ -178,9 +178,9 @@ class Stickers:
 
     # ---- what is in the scene
 
-    def names(self, attribute: str) -> dict[str, tuple[str, ...]]:
+    def list_names(self, attribute: str) -> dict[str, tuple[str, ...]]:
         """Value → what captions call it."""
-        return names(attribute)
+        return list_names(attribute)
 
     def sample(self, seed: int, split: str = "train", draw: bool = True) -> Sample:
         """Scene, caption and, unless draw is False, the picture of one seed ≥ 0. UnknownName for
@@ -189,7 +189,7 @@ class Stickers:
             raise UnknownName("split", split, SPLITS)
         rng = np.random.Generator(np.random.PCG64([seed, SPLITS.index(split)]))
         attributes, stated = self._scene(rng, split)
-        text = caption(rng, attributes, stated)
+        text = write_caption(rng, attributes, stated)
         if not draw:
             return Sample(None, text, attributes, stated)
         image, mask = self._draw(rng, attributes)
@@ -203,7 +203,7 @@ class Stickers:
         objects, backgrounds = self.schema["object"], self.schema["background"]
         while True:
             if split == "held_out":
-                object, style, background = pick(held_out_combinations())
+                object, style, background = pick(list_held_out())
             else:
                 style = str(rng.choice(list(STYLE_WEIGHTS), p=list(STYLE_WEIGHTS.values())))
                 object, background = pick(objects), pick(backgrounds)
@@ -211,8 +211,8 @@ class Stickers:
             if kind < 0.2 and object2 == object:
                 continue
             held = (
-                held_out(object, style, background),
-                kind < 0.2 and held_out(object2, style, background),
+                is_held_out(object, style, background),
+                kind < 0.2 and is_held_out(object2, style, background),
             )
             if any(held) == (split == "held_out"):
                 break
@@ -243,7 +243,7 @@ class Stickers:
             )
         return scene, frozenset(stated)
 
-    def caption_of(self, attributes: Mapping[str, str]) -> str | None:
+    def write_caption(self, attributes: Mapping[str, str]) -> str | None:
         """See Source; the layouts are one object, a row and a pair, and a neon or a silhouette has
         a colour."""
         layout = frozenset(attributes) - {"object", "style", "colour", "background", "count"}
@@ -262,7 +262,7 @@ class Stickers:
         bare = attributes["style"] in ("neon", "silhouette") and "colour" not in attributes
         twice = attributes.get("object2") == attributes["object"]
         wrong = bare or twice or attributes["count"] not in allowed[layout]
-        return None if wrong else plain_caption(attributes)
+        return None if wrong else write_plain_caption(attributes)
 
     # ---- drawing
 

@@ -187,7 +187,7 @@ class Seeing:
 
         def weigh(scenes: Iterable[Mapping[str, str]]) -> list[str]:
             """Their captions, of those that are scenes of the source."""
-            told = {text: dict(scene) for scene in scenes if (text := source.caption_of(scene))}
+            told = {text: dict(scene) for scene in scenes if (text := source.write_caption(scene))}
             if new := [text for text in told if text not in near]:
                 near.update(zip(new, (self.texts(new) @ picture).tolist(), strict=True))
             found.update(told)

@@ -12,32 +12,33 @@ from safetensors.torch import load_file, save_file
 
 from fromnoise.checkpoints.formats import diffusers_folder
 from fromnoise.checkpoints.hub import BUNDLED, load_parts
-from fromnoise.data.loader import batches
+from fromnoise.data.loader import load_batches
 from fromnoise.errors import BadInput
 from fromnoise.latent_diffusion import LatentDiffusion
 from fromnoise.models.clip import CLIPText
 from fromnoise.prompt import tokenizer_files
-from fromnoise.train import card, parts
+from fromnoise.train import parts
 from fromnoise.train.recipe import Recipe, Stage
-from fromnoise.train.unet import schedule
+from fromnoise.train.stages import card
+from fromnoise.train.stages.unet import build_schedule
 
 
-def model(recipe: Recipe) -> LatentDiffusion:
+def build_model(recipe: Recipe) -> LatentDiffusion:
     """Everything the recipe's stages have made; the text encoder without its projection, which is
     kept beside it."""
-    text, vision, words, scale = parts.clip(recipe)
+    text, vision, words, scale = parts.load_clip(recipe)
     bare = CLIPText(dataclasses.replace(text.config, projection_dim=None))
     bare.text_model.load_state_dict(text.text_model.state_dict())
-    unet, stage = parts.build_unet(recipe), parts.needs(recipe, "unet")
+    unet, stage = parts.build_unet(recipe), parts.require_stage(recipe, "unet")
     unet.load_state_dict(load_file(stage.folder / "unet.safetensors"))
     asks = recipe.stage("assemble").values
     assert text.text_projection is not None  # a contrastive text tower has one
     return LatentDiffusion(
         unet.eval(),
-        parts.vae(recipe),
+        parts.load_vae(recipe),
         bare.eval(),
         words,
-        schedule(stage["schedule"]),
+        build_schedule(stage["schedule"]),
         str(stage["prediction"]),
         vision,
         text.text_projection.weight,
@@ -46,10 +47,10 @@ def model(recipe: Recipe) -> LatentDiffusion:
     )
 
 
-def latent_rgb(made: LatentDiffusion, recipe: Recipe, count: int = 64) -> list[list[float]]:
+def fit_latent_rgb(made: LatentDiffusion, recipe: Recipe, count: int = 64) -> list[list[float]]:
     """(C + 1) × 3 numbers that make RGB in [−1, 1] of C latent channels and a 1: the least-squares
     fit to shrunken pictures, for previews that cost nothing."""
-    images = next(batches(recipe.open_source(), count, first=4_300_000_000)).images
+    images = next(load_batches(recipe.open_source(), count, first=4_300_000_000)).images
     with torch.inference_mode():
         latents = made.vae.to_latents(images)
     small = torch.nn.functional.avg_pool2d(images, made.vae.config.factor)
@@ -60,7 +61,7 @@ def latent_rgb(made: LatentDiffusion, recipe: Recipe, count: int = 64) -> list[l
     return [[round(v, 4) for v in row] for row in fit.tolist()]
 
 
-def unpack(folder: str | Path | None, recipe: Recipe) -> None:
+def unpack_model(folder: str | Path | None, recipe: Recipe) -> None:
     """The way back: a model (None: the bundled one) becomes finished stages of the recipe, so that
     training goes on from it; its U-Net becomes the start of the stage `unet`, its judge that of
     `classifier`. The recipe's networks must be the model's; strict loading says so otherwise.
@@ -86,8 +87,8 @@ def unpack(folder: str | Path | None, recipe: Recipe) -> None:
         {k: v.contiguous() for k, v in clip.items()},
         recipe.stage("clip").folder / "clip.safetensors",
     )
-    parts.write(made.vae, recipe.stage("vae").folder / "vae.safetensors")
-    parts.write(made.unet, recipe.stage("unet").folder / "start.safetensors")
+    parts.save_weights(made.vae, recipe.stage("vae").folder / "vae.safetensors")
+    parts.save_weights(made.unet, recipe.stage("unet").folder / "start.safetensors")
     home, facts = Path(folder or BUNDLED).expanduser(), {}
     if (told := home / "training.json").exists():
         facts = json.loads(told.read_text())
@@ -110,8 +111,8 @@ def run(stage: Stage, recipe: Recipe) -> dict[str, Any]:
     """Writes `<runs>/model` (fp16, with the judge in its folder `judge` if the recipe trained
     one)."""
     folder: Path = recipe.runs / "model"
-    made = model(recipe)
-    made.defaults["latent_rgb"] = latent_rgb(made, recipe)
+    made = build_model(recipe)
+    made.defaults["latent_rgb"] = fit_latent_rgb(made, recipe)
     shutil.rmtree(folder, ignore_errors=True)  # an earlier one may hold parts that this one has not
     diffusers_folder.save(made, folder)
     if "classifier" in recipe.stages and recipe.stage("classifier").done:
@@ -124,7 +125,7 @@ def run(stage: Stage, recipe: Recipe) -> dict[str, Any]:
         if done.done:
             facts[name] = facts.get(name, {}) | json.loads((done.folder / "done.json").read_text())
     (folder / "training.json").write_text(json.dumps(facts, indent=2) + "\n")
-    card.write(folder, recipe, made, facts)
+    card.write_card(folder, recipe, made, facts)
     size = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
     stage.folder.mkdir(parents=True, exist_ok=True)
     return {"folder": str(folder), "megabytes": round(size / 1e6, 2)}

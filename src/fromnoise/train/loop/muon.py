@@ -11,7 +11,7 @@ STEPS = (
 ) * 5  # Jordan's quintic: singular values above 1/500 of the largest come to 0.7…1.2
 
 
-def orthogonal(gradient: Tensor) -> Tensor:
+def orthogonalize(gradient: Tensor) -> Tensor:
     """The nearest matrices (…, rows, columns) whose singular values are about 1: U Vᵀ of the SVD,
     by Newton–Schulz. The iteration runs on the smaller Gram matrix alone, which for 3×3
     convolutions (columns = 9 × rows) is 2.5 times cheaper, and in fp32, since bf16 is emulated on
@@ -59,14 +59,14 @@ class Muon(torch.optim.AdamW):
                 alike.setdefault(move.shape, []).append((p, move))
                 p.grad = None  # AdamW below leaves it alone
             for (rows, columns), found in alike.items():
-                moves = orthogonal(torch.stack([move for _, move in found]))
+                moves = orthogonalize(torch.stack([move for _, move in found]))
                 for (p, _), move in zip(found, moves, strict=True):
                     p.mul_(1 - group["lr"] * group["weight_decay"])
                     p.add_(move.view_as(p), alpha=-group["lr"] * 0.2 * max(rows, columns) ** 0.5)
         super().step()
 
 
-def groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+def group_parameters(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Trained parameters by kind: matrices at least 32 wide, embeddings and slim matrices, vectors
     (never decayed)."""
     tables = {

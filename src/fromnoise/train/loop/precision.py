@@ -12,7 +12,7 @@ from fromnoise.errors import UnknownName
 PRECISIONS = ("auto", "no", "bf16", "fp16")
 
 
-def precision(name: str, cpu: bool) -> str:
+def choose_precision(name: str, cpu: bool) -> str:
     """Accelerate's name of the format. "auto" is bf16 where the hardware multiplies it itself, else
     fp32: without AVX512-BF16 a CPU emulates it, five times slower than fp32. Raises UnknownName."""
     if name not in PRECISIONS:

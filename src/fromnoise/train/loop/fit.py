@@ -15,11 +15,11 @@ from torch import Tensor, nn
 
 from fromnoise.checkpoints import training_state
 from fromnoise.errors import BadInput, UnknownName
-from fromnoise.train import muon
-from fromnoise.train.card import hardware
-from fromnoise.train.ema import Ema
-from fromnoise.train.precision import Fp32Attention, precision
+from fromnoise.train.loop import muon
+from fromnoise.train.loop.ema import Ema
+from fromnoise.train.loop.precision import Fp32Attention, choose_precision
 from fromnoise.train.recipe import Recipe, Stage
+from fromnoise.train.stages.card import name_hardware
 
 OPTIMIZERS = ("adamw", "muon")
 
@@ -49,7 +49,7 @@ class Task(Protocol):
         ...
 
 
-def learning_rate(progress: float, step: int, warmup: int, decay: float) -> float:
+def scale_rate(progress: float, step: int, warmup: int, decay: float) -> float:
     """Share of the peak rate: linear warm-up, constant, then linear to zero over the last `decay`
     of the stage (the trapezoid of Hägele et al. 2024: a longer run goes on from any checkpoint
     before the descent)."""
@@ -69,7 +69,7 @@ def build_optimizer(module: nn.Module, stage: Stage) -> torch.optim.Optimizer:
         "fused": True,
     }
     if name == "muon":
-        return muon.Muon(muon.groups(module, decay), **options)
+        return muon.Muon(muon.group_parameters(module, decay), **options)
     weights = [p for p in module.parameters() if p.requires_grad]
     kinds = [
         {"params": [p for p in weights if p.ndim > 1], "weight_decay": decay},
@@ -102,7 +102,9 @@ def fit(task: Task, stage: Stage, recipe: Recipe) -> dict[str, Any]:
     cpu = stage.get("device") == "cpu" or not torch.accelerator.is_available()
     # it outlives a stage, and would have the next one keep this one's precision
     AcceleratorState._reset_state()
-    accelerator = Accelerator(mixed_precision=precision(stage.get("precision", "no"), cpu), cpu=cpu)
+    accelerator = Accelerator(
+        mixed_precision=choose_precision(stage.get("precision", "no"), cpu), cpu=cpu
+    )
     rank, world = accelerator.process_index, accelerator.num_processes
     task.module.to(accelerator.device)
     ema = Ema(task.module, stage.get("ema", 0.999))
@@ -175,7 +177,7 @@ def fit(task: Task, stage: Stage, recipe: Recipe) -> dict[str, Any]:
         rate = 0.0
         while progress() < 1:
             for group in optimizer.param_groups:
-                group["lr"] = base * learning_rate(
+                group["lr"] = base * scale_rate(
                     progress(), step, stage.get("warmup", 100), stage.get("decay", 0.3)
                 )
             noise = torch.Generator().manual_seed((recipe.seed * 1_000_003 + step) * 64 + rank)
@@ -233,12 +235,12 @@ def fit(task: Task, stage: Stage, recipe: Recipe) -> dict[str, Any]:
                 "preview_minutes", 10
             ):
                 with_average(partial(task.preview, stage.folder / f"step-{step:07d}.png"))
-                plot(log, stage.folder / "loss.png")
+                plot_log(log, stage.folder / "loss.png")
                 last_preview = time.monotonic()
     save()
     result: dict[str, Any] = {}
     if accelerator.is_main_process:
-        plot(log, stage.folder / "loss.png")
+        plot_log(log, stage.folder / "loss.png")
         result = with_average(
             lambda: (task.preview(stage.folder / "final.png"), task.export(stage.folder))[1]
         )
@@ -246,14 +248,14 @@ def fit(task: Task, stage: Stage, recipe: Recipe) -> dict[str, Any]:
             "pictures": pictures,
             "steps": step,
             "seconds": round(elapsed),
-            "on": hardware(cpu),
+            "on": name_hardware(cpu),
         }
         (stage.folder / "done.json").write_text(json.dumps(result, indent=2) + "\n")
     accelerator.wait_for_everyone()
     return result
 
 
-def plot(log: list[dict[str, float]], path: Path) -> None:
+def plot_log(log: list[dict[str, float]], path: Path) -> None:
     """Every figure of the log against pictures seen, each in its own panel."""
     if len(log) < 2:
         return

@@ -10,17 +10,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fromnoise.data.loader import Batch, batches
+from fromnoise.data.loader import Batch, load_batches
 from fromnoise.errors import BadInput
 from fromnoise.models.vae import VAE
 from fromnoise.train import parts
-from fromnoise.train.loop import fit
+from fromnoise.train.loop.fit import fit
 from fromnoise.train.recipe import Recipe, Stage
 
 HELD_BACK = 4_100_000_000
 
 
-def crops(
+def crop_pictures(
     images: Tensor, masks: Tensor, side: int, multiple: int, noise: torch.Generator
 ) -> Tensor:
     """One crop a picture (B, 3, side, side), three in four centred on a pixel of an object, the
@@ -42,7 +42,7 @@ def crops(
     return torch.stack(picked)
 
 
-def features(vision: parts.ImageTower, image: Tensor) -> list[Tensor]:
+def read_features(vision: parts.ImageTower, image: Tensor) -> list[Tensor]:
     """CLIP's patch states after each layer, each normalized: the space of the perceptual loss (B,
     N, dim)."""
     return [F.normalize(h[:, 1:], dim=-1) for h in vision(image).hidden_states[1:]]
@@ -67,15 +67,15 @@ class VaeTask:
                 network.quant_conv.requires_grad_(False)
         self.frozen = frozen_encoder
         self.module: nn.Module = nn.ModuleDict({"vae": network})
-        self.vision = parts.clip(recipe)[1] if stage.get("perceptual", 0) else None
+        self.vision = parts.load_clip(recipe)[1] if stage.get("perceptual", 0) else None
         self.critic = None
         if stage.get("critic", 0):
-            from fromnoise.train.critic import CriticTrainer
+            from fromnoise.train.stages.critic import CriticTrainer
 
             self.critic = CriticTrainer(stage.folder, float(stage["critic"]))
 
     def batches(self, step: int, size: int, rank: int, world: int) -> Iterator[Batch]:
-        return batches(
+        return load_batches(
             self.source,
             size,
             step,
@@ -95,7 +95,7 @@ class VaeTask:
                 f"use a multiple of {self.vae.config.factor}",
             )
         if cut := bool(side and progress < self.stage.get("crop_share", 0.75)):
-            whole = crops(batch.images, batch.masks, side, self.vae.config.factor, noise)
+            whole = crop_pictures(batch.images, batch.masks, side, self.vae.config.factor, noise)
         device = next(self.vae.parameters()).device
         image = whole.to(device)
         if self.frozen:
@@ -116,7 +116,7 @@ class VaeTask:
             near = [
                 F.mse_loss(a, b) * a.shape[-1]
                 for a, b in zip(
-                    features(self.vision, out), features(self.vision, image), strict=True
+                    read_features(self.vision, out), read_features(self.vision, image), strict=True
                 )
             ]
             perceptual = torch.stack(near).mean()
@@ -130,9 +130,9 @@ class VaeTask:
         return loss, figures
 
     def preview(self, path: Path) -> None:
-        from fromnoise.train.sheet import write_sheet
+        from fromnoise.train.stages.sheet import write_sheet
 
-        image = next(batches(self.source, 8, first=HELD_BACK)).images.to(
+        image = next(load_batches(self.source, 8, first=HELD_BACK)).images.to(
             next(self.vae.parameters()).device
         )
         write_sheet(
@@ -140,9 +140,11 @@ class VaeTask:
         )
 
     def export(self, folder: Path) -> dict[str, Any]:
-        parts.write(self.vae, folder / "vae.safetensors")
+        parts.save_weights(self.vae, folder / "vae.safetensors")
         wrong, inside, pixels, weight, latents = 0.0, 0.0, 0, 0.0, []
-        for _, batch in zip(range(32), batches(self.source, 16, first=HELD_BACK), strict=False):
+        for _, batch in zip(
+            range(32), load_batches(self.source, 16, first=HELD_BACK), strict=False
+        ):
             mean = self.vae.encode(batch.images.to(next(self.vae.parameters()).device)).mean
             square = (self.vae.decode(mean).clamp(-1, 1).cpu() - batch.images).square() / 4
             wrong, pixels = wrong + square.sum().item(), pixels + square.numel()
@@ -166,5 +168,7 @@ def run(stage: Stage, recipe: Recipe) -> dict[str, Any]:
 def run_decoder(stage: Stage, recipe: Recipe) -> dict[str, Any]:
     """Goes on with the decoder alone, its latents fixed, from the finished `vae` stage."""
     return fit(
-        VaeTask(stage, recipe, parts.vae(recipe, decoder=False), frozen_encoder=True), stage, recipe
+        VaeTask(stage, recipe, parts.load_vae(recipe, decoder=False), frozen_encoder=True),
+        stage,
+        recipe,
     )

@@ -23,7 +23,7 @@ class Aligner(nn.Module):
         return 1 - F.cosine_similarity(self.read(middle).float(), goal, dim=1).mean()
 
 
-def places(vision: ImageTower, image: Tensor, side: int) -> Tensor:
+def read_states(vision: ImageTower, image: Tensor, side: int) -> Tensor:
     """The image tower's last states that lie on side × side places: (B, D, side, side). BadInput if
     none do."""
     fitting = [h for h in vision(image).hidden_states if h.shape[1] == 1 + side * side]

@@ -22,13 +22,13 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fromnoise.data.loader import Batch, batches
+from fromnoise.data.loader import Batch, load_batches
 from fromnoise.data.source import Sample, Source
-from fromnoise.evaluate.probe import readable
+from fromnoise.evaluate.probe import probe_attributes
 from fromnoise.models.clip import CLIPText
 from fromnoise.prompt.tokenizer import Tokenizer
 from fromnoise.train import parts
-from fromnoise.train.loop import fit
+from fromnoise.train.loop.fit import fit
 from fromnoise.train.recipe import Recipe, Stage
 
 HELD_BACK = 4_000_000_000  # first seed of the pictures that only measure
@@ -42,7 +42,7 @@ def normalize(embeds: Tensor) -> Tensor:
     return F.normalize(embeds.float(), dim=-1)
 
 
-def rarity(source: Source, words: Tokenizer, captions: int = 4096) -> Tensor:
+def weigh_tokens(source: Source, words: Tokenizer, captions: int = 4096) -> Tensor:
     """How much naming each token counts, (V,): its inverse document frequency. Begin and end are in
     all: nothing."""
     counts = torch.zeros(words.vocab_size)
@@ -51,15 +51,17 @@ def rarity(source: Source, words: Tokenizer, captions: int = 4096) -> Tensor:
     return torch.log((captions + 1) / (counts + 1))
 
 
-def altered(source: Source, sample: Sample, many: int, chance: random.Random) -> list[str]:
+def write_hard_captions(
+    source: Source, sample: Sample, many: int, chance: random.Random
+) -> list[str]:
     """The plainest caption that says all of a sample, and up to `many` others that are wrong in one
     attribute, those of many values more often. Nothing where the source has no such caption."""
     told, schema = sample.attributes, source.schema
-    if (own := source.caption_of(told)) is None:
+    if (own := source.write_caption(told)) is None:
         return []
     names = [name for name in schema if name in told]
     chosen = chance.choices(names, [len(schema[name]) ** 0.5 for name in names], k=many)
-    others = (source.caption_of({**told, name: chance.choice(schema[name])}) for name in chosen)
+    others = (source.write_caption({**told, name: chance.choice(schema[name])}) for name in chosen)
     return list(dict.fromkeys([own, *filter(None, others)]))
 
 
@@ -80,14 +82,18 @@ class ClipTask:
     one attribute."""
 
     def __init__(self, stage: Stage, recipe: Recipe, module: Pair | None = None):
-        self.stage, self.source, self.words = stage, recipe.open_source(), parts.tokenizer(recipe)
+        self.stage, self.source, self.words = (
+            stage,
+            recipe.open_source(),
+            parts.load_tokenizer(recipe),
+        )
         self.pair = module or Pair(*parts.build_clip(recipe, self.words))
         self.module: nn.Module = self.pair
-        self.rarity = rarity(self.source, self.words)
+        self.rarity = weigh_tokens(self.source, self.words)
 
     def batches(self, step: int, size: int, rank: int, world: int) -> Iterator[Batch]:
         first, workers = int(self.stage.get("first", 0)), self.stage.get("workers", 0)
-        return batches(self.source, size, step, first, workers=workers, rank=rank, world=world)
+        return load_batches(self.source, size, step, first, workers=workers, rank=rank, world=world)
 
     def ids(self, captions: list[str]) -> Tensor:
         """(B, N), cut after the longest caption's end: the tower is causal, padding changes nothing
@@ -138,7 +144,7 @@ class ClipTask:
         """(cross-entropy of each picture's own caption among those that differ from it in one
         attribute; the share of pictures whose own comes first)."""
         chance = random.Random(int(torch.randint(2**62, (), generator=noise)))
-        sets = [altered(self.source, sample, hard, chance) for sample in batch.samples]
+        sets = [write_hard_captions(self.source, sample, hard, chance) for sample in batch.samples]
         rows = torch.tensor([i for i, texts in enumerate(sets) for _ in texts], device=image.device)
         places = torch.tensor([k for texts in sets for k in range(len(texts))], device=image.device)
         if not len(rows):
@@ -159,8 +165,11 @@ class ClipTask:
         pass  # CLIP draws nothing; its curve says all
 
     def export(self, folder: Path) -> dict[str, Any]:
-        parts.write(self.module, folder / "clip.safetensors")
-        device, stream = self.pair.logit_scale.device, batches(self.source, 256, first=HELD_BACK)
+        parts.save_weights(self.module, folder / "clip.safetensors")
+        device, stream = (
+            self.pair.logit_scale.device,
+            load_batches(self.source, 256, first=HELD_BACK),
+        )
         right, text, image, samples = [], [], [], []
         for batch in islice(stream, MEASURED // 256):
             told, seen = (
@@ -174,8 +183,8 @@ class ClipTask:
             samples += batch.samples
         return {
             "top1_of_256": sum(right) / len(right),
-            "text_tells": readable(torch.cat(text), samples, self.source.schema),
-            "image_tells": readable(torch.cat(image), samples, self.source.schema),
+            "text_tells": probe_attributes(torch.cat(text), samples, self.source.schema),
+            "image_tells": probe_attributes(torch.cat(image), samples, self.source.schema),
         }
 
 
@@ -186,10 +195,10 @@ def run(stage: Stage, recipe: Recipe) -> dict[str, Any]:
 def run_image_tower(stage: Stage, recipe: Recipe) -> dict[str, Any]:
     """Goes on with the image tower and both projections, the text tower locked (the mirror of Zhai
     2022, "LiT"): the U-Net already learns from the text tower, which must not move any more."""
-    text, vision, _, scale = parts.clip(recipe, image_tower=False)
+    text, vision, _, scale = parts.load_clip(recipe, image_tower=False)
     module = Pair(text, vision).requires_grad_(True)
     module.logit_scale.data.copy_(scale)
-    found = load_file(parts.needs(recipe, "clip").folder / "clip.safetensors")
+    found = load_file(parts.require_stage(recipe, "clip").folder / "clip.safetensors")
     if "words.weight" in found:  # a model folder keeps none
         module.words.load_state_dict({k: found[f"words.{k}"] for k in ("weight", "bias")})
     text.text_model.requires_grad_(False)

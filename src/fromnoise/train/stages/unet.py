@@ -25,16 +25,16 @@ from fromnoise.diffusion.spacing import make_sigmas
 from fromnoise.errors import UnknownName
 from fromnoise.models.unet import Conditioning
 from fromnoise.train import parts
-from fromnoise.train.align import Aligner, places
-from fromnoise.train.loop import fit, learning_rate
+from fromnoise.train.loop.fit import fit, scale_rate
 from fromnoise.train.recipe import Recipe, Stage
-from fromnoise.train.sheet import write_sheet
+from fromnoise.train.stages.align import Aligner, read_states
+from fromnoise.train.stages.sheet import write_sheet
 
 PREVIEW_SEED = 4_200_000_000
 WEIGHTINGS = ("uniform", "min_snr", "truncated")
 
 
-def schedule(values: dict[str, Any]) -> NoiseSchedule:
+def build_schedule(values: dict[str, Any]) -> NoiseSchedule:
     """The recipe's `schedule = { kind = …, … }`."""
     kinds = {
         "linear": NoiseSchedule.linear,
@@ -50,7 +50,7 @@ def schedule(values: dict[str, Any]) -> NoiseSchedule:
     return made.rescale_zero_terminal_snr() if zero else made
 
 
-def weight(name: str, snr: Tensor, prediction: str, gamma: float) -> Tensor:
+def weigh_error(name: str, snr: Tensor, prediction: str, gamma: float) -> Tensor:
     """Weight of the squared error at `snr`. "min_snr" leaves the noisiest steps, where the caption
     decides what is in the picture, almost untrained (its weight on v falls with the SNR);
     "truncated" keeps them whole and lowers only the nearly clean ones: in terms of x0 it is min(SNR
@@ -62,7 +62,7 @@ def weight(name: str, snr: Tensor, prediction: str, gamma: float) -> Tensor:
     return torch.ones_like(snr) if name == "uniform" else (gamma / (snr + 1)).clamp(max=1)
 
 
-def timesteps(
+def place_timesteps(
     schedule: NoiseSchedule, uniform: Tensor, share: float, mean: float, std: float
 ) -> Tensor:
     """Numbers in [0, 1) → timesteps: the first `share` of [0, 1) covers ln σ ~ N(mean, std²)
@@ -85,9 +85,9 @@ class UNetTask:
 
     def __init__(self, stage: Stage, recipe: Recipe):
         self.stage, self.recipe, self.source = stage, recipe, recipe.open_source()
-        text, _, self.words, _ = parts.clip(recipe)
-        self.text, self.vae = text, parts.vae(recipe, decoder=False)
-        self.schedule, self.prediction = schedule(stage["schedule"]), str(stage["prediction"])
+        text, _, self.words, _ = parts.load_clip(recipe)
+        self.text, self.vae = text, parts.load_vae(recipe, decoder=False)
+        self.schedule, self.prediction = build_schedule(stage["schedule"]), str(stage["prediction"])
         self.unet = parts.build_unet(recipe)
         self.align, self.aligner = float(stage.get("align", 0)), None
         self.object_weight = float(stage.get("object_weight", 0))
@@ -98,11 +98,11 @@ class UNetTask:
             self.unet.load_state_dict(load_file(start))
         self.module: nn.Module = nn.ModuleDict({"unet": self.unet})
         if self.align:
-            self.vision = parts.clip(recipe, image_tower=False)[1]
+            self.vision = parts.load_clip(recipe, image_tower=False)[1]
             side = self.unet.config.sample_size // 2 ** (
                 len(self.unet.config.block_out_channels) - 1
             )
-            self.seen = places(
+            self.seen = read_states(
                 self.vision, torch.zeros(1, 3, self.source.size, self.source.size), side
             ).shape[1:]
             self.module["aligner"] = self.aligner = Aligner(
@@ -113,7 +113,7 @@ class UNetTask:
                 self.middle = middle
 
             self.unet.mid_block.register_forward_hook(remember)
-        self.weights = weight(
+        self.weights = weigh_error(
             str(stage.get("weighting", "min_snr")),
             self.schedule.snr,
             self.prediction,
@@ -130,7 +130,7 @@ class UNetTask:
 
         made_by = {"vae": "vae.safetensors", "tokenizer": "merges.txt", "clip": "clip.safetensors"}
         files = [
-            (parts.needs(self.recipe, stage).folder / file).read_bytes()
+            (parts.require_stage(self.recipe, stage).folder / file).read_bytes()
             for stage, file in made_by.items()
         ]
         key = "-".join(
@@ -172,7 +172,7 @@ class UNetTask:
             images = batch.images.to(device).split(slices)
             yield torch.cat([self.vae.to_latents(some) for some in images])
             if self.align:
-                yield torch.cat([places(self.vision, some, self.seen[-1]) for some in images])
+                yield torch.cat([read_states(self.vision, some, self.seen[-1]) for some in images])
             if self.object_weight:
                 yield F.avg_pool2d(batch.masks, config.factor)
 
@@ -208,7 +208,7 @@ class UNetTask:
         dropped = torch.rand(b, generator=noise) < self.stage.get("caption_drop", 0.1)
         ids = torch.where(dropped[:, None].to(device), self.empty.to(device), ids)
         strata = (torch.randperm(b, generator=noise) + torch.rand(b, generator=noise)) / b
-        t = timesteps(self.schedule, strata, *self.stage.get("focus", (0.0, 0.0, 1.0)))
+        t = place_timesteps(self.schedule, strata, *self.stage.get("focus", (0.0, 0.0, 1.0)))
         eps = torch.randn(latents.shape, generator=drawn, device=device)
         x = forward.add_noise(self.schedule, latents, eps, t)
         goal = forward.compute_target(self.prediction, self.schedule, latents, eps, t)
@@ -218,7 +218,7 @@ class UNetTask:
             # fades with the learning rate: a weight that knows where things are draws them too
             # large (the average it asks for is not the posterior's), and only the last part of
             # training has to be right
-            extra = self.object_weight * learning_rate(progress, 0, 1, self.stage.get("decay", 0.3))
+            extra = self.object_weight * scale_rate(progress, 0, 1, self.stage.get("decay", 0.3))
             error = error * ((1 + extra * masks) / (1 + extra * masks.mean()))
         error = error.mean((1, 2, 3))
         loss, figures = (error * self.weights[t].to(device)).mean(), {"mse": error.mean().item()}
@@ -262,7 +262,7 @@ class UNetTask:
         return self.vae.to(device).to_image(latents.to(device)).cpu()
 
     def export(self, folder: Path) -> dict[str, Any]:
-        parts.write(self.unet, folder / "unet.safetensors")
+        parts.save_weights(self.unet, folder / "unet.safetensors")
         told = folder / "start.json"
         return json.loads(told.read_text()) if told.exists() else {}
 

@@ -15,10 +15,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from fromnoise.data.loader import to_tensor
 from fromnoise.data.source import Source
-from fromnoise.evaluate.faithfulness import measure
-from fromnoise.evaluate.judge import Judge, JudgeConfig, labels, loss
+from fromnoise.evaluate.faithfulness import measure_judge
+from fromnoise.evaluate.judge import Judge, JudgeConfig, compute_loss, encode_labels
 from fromnoise.train import parts
-from fromnoise.train.loop import fit
+from fromnoise.train.loop.fit import fit
 from fromnoise.train.recipe import Recipe, Stage
 
 TRAIN_SEEDS = 5_000_000_000  # no other part of the house draws pictures from this range
@@ -28,7 +28,7 @@ CHECK_SEEDS = 5_900_000_000  # fresh real pictures that a finished judge is meas
 HELD_OUT = 8
 
 
-def wear(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def degrade(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """A picture as a network might have drawn it: a little soft, blocky, blotched or off in tone.
     uint8 (H, W, 3)."""
     picture = Image.fromarray(image)
@@ -53,7 +53,7 @@ def wear(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return x.round().clip(0, 255).astype(np.uint8)
 
 
-class _Worn(Dataset):
+class _DegradedPictures(Dataset):
     """Item k is the batch of step k: uint8 (B, H, W, 3) and labels (B, attributes)."""
 
     def __init__(self, source: Source, size: int, first: int, stride: int):
@@ -63,11 +63,11 @@ class _Worn(Dataset):
         seeds = range(self.first + step * self.stride, self.first + step * self.stride + self.size)
         samples = [self.source.sample(s, "train" if s % HELD_OUT else "held_out") for s in seeds]
         worn = [
-            wear(x.image, np.random.default_rng(s))
+            degrade(x.image, np.random.default_rng(s))
             for x, s in zip(samples, seeds, strict=True)
             if x.image is not None
         ]
-        return torch.from_numpy(np.stack(worn)), labels(self.source.schema, samples)
+        return torch.from_numpy(np.stack(worn)), encode_labels(self.source.schema, samples)
 
 
 class JudgeTask:
@@ -77,7 +77,9 @@ class JudgeTask:
         self.stage, self.source = stage, recipe.open_source()
         network = dict(stage.get("network", {}))
         self.judge = Judge(
-            parts.configure(JudgeConfig, network, schema=self.source.schema, size=self.source.size)
+            parts.build_config(
+                JudgeConfig, network, schema=self.source.schema, size=self.source.size
+            )
         )
         if (
             stage.folder / "model.safetensors"
@@ -90,7 +92,7 @@ class JudgeTask:
     def batches(
         self, step: int, size: int, rank: int, world: int
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        data = _Worn(self.source, size, self.first + rank * size, size * world)
+        data = _DegradedPictures(self.source, size, self.first + rank * size, size * world)
         workers = self.stage.get("workers", 0)
         return iter(
             DataLoader(
@@ -109,7 +111,7 @@ class JudgeTask:
         images, wanted = to_tensor(batch[0].numpy()).to(device), batch[1].to(device)
         logits = self.judge(images)
         name, first = next(iter(logits.items()))
-        return loss(logits, wanted), {
+        return compute_loss(logits, wanted), {
             f"{name} right": (first.argmax(1) == wanted[:, 0]).float().mean().item()
         }
 
@@ -117,7 +119,7 @@ class JudgeTask:
         pass  # a judge draws nothing; its curve says all
 
     def export(self, folder: Path) -> dict[str, Any]:
-        found = measure(self.judge, self.source, self.stage.get("check", 2000), CHECK_SEEDS)
+        found = measure_judge(self.judge, self.source, self.stage.get("check", 2000), CHECK_SEEDS)
         accuracy = {name: round(score.accuracy, 4) for name, score in found.scores().items()}
         self.judge.save(folder, accuracy=accuracy)
         return accuracy

@@ -23,7 +23,7 @@ SHOWN = (
 )
 
 
-def hardware(cpu: bool) -> str:
+def name_hardware(cpu: bool) -> str:
     """The name of the processor, or of the accelerator unless `cpu`, as this machine tells it."""
     import torch
 
@@ -41,7 +41,7 @@ def _lines(path: str) -> list[str]:
     return Path(path).read_text().splitlines() if Path(path).exists() else []
 
 
-def commit() -> str:
+def read_commit() -> str:
     """The commit of the working tree that trains, or "unknown" outside one."""
     try:
         root = Path(__file__).parent
@@ -53,7 +53,7 @@ def commit() -> str:
         return "unknown"
 
 
-def write(
+def write_card(
     folder: Path, recipe: Recipe, made: LatentDiffusion, facts: dict[str, dict[str, Any]]
 ) -> None:
     """README.md of a model's folder, from the stages' `done.json` and, where the model was
@@ -73,7 +73,7 @@ def write(
         f"# {recipe.name}",
         "",
         f"A text-to-image latent diffusion model, {made.size} × {made.size} pixels, trained from nothing by the recipe",
-        f"`{recipe.name}.toml` of fromnoise (commit {commit()}) from the source `{recipe.source}`.",
+        f"`{recipe.name}.toml` of fromnoise (commit {read_commit()}) from the source `{recipe.source}`.",
         "",
         f"Millions of parameters: {', '.join(f'{k} {v:.2f}' for k, v in count.items())}. Weights in fp16, prediction"
         f" `{made.prediction}`.",
@@ -88,11 +88,11 @@ def write(
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     report = recipe.runs / "evaluation" / "report.json"
     if report.exists():
-        lines += ["", *measured(json.loads(report.read_text()))]
+        lines += ["", *format_measurements(json.loads(report.read_text()))]
     (folder / "README.md").write_text("\n".join(lines) + "\n")
 
 
-def measured(report: dict[str, Any]) -> list[str]:
+def format_measurements(report: dict[str, Any]) -> list[str]:
     """The evaluation's figures as a table: accuracy ± standard error, sample size, ceiling, share
     of the ceiling."""
     lines = ["## Measured", "", ", ".join(f"{k} {v}" for k, v in report["facts"].items()), ""]
