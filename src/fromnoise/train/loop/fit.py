@@ -17,9 +17,9 @@ from fromnoise.checkpoints import training_state
 from fromnoise.errors import BadInput, UnknownName
 from fromnoise.train.loop import muon
 from fromnoise.train.loop.ema import Ema
+from fromnoise.train.loop.hardware import name_hardware
 from fromnoise.train.loop.precision import Fp32Attention, choose_precision
 from fromnoise.train.recipe import Recipe, Stage
-from fromnoise.train.stages.card import name_hardware
 
 OPTIMIZERS = ("adamw", "muon")
 

@@ -1,8 +1,6 @@
 """The model card: what a model was made of, on what, for how long, and what was measured."""
 
 import json
-import os
-import platform
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -21,24 +19,6 @@ SHOWN = (
     "vocab_size",
     "on",
 )
-
-
-def name_hardware(cpu: bool) -> str:
-    """The name of the processor, or of the accelerator unless `cpu`, as this machine tells it."""
-    import torch
-
-    if torch.cuda.is_available() and not cpu:
-        return torch.cuda.get_device_name()
-    names = [
-        line.split(":", 1)[1].strip()
-        for line in _lines("/proc/cpuinfo")
-        if line.startswith("model name")
-    ]
-    return f"{os.cpu_count()} CPU cores, {names[0] if names else platform.machine()}"
-
-
-def _lines(path: str) -> list[str]:
-    return Path(path).read_text().splitlines() if Path(path).exists() else []
 
 
 def read_commit() -> str:
