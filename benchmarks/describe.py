@@ -17,13 +17,13 @@ from fromnoise.data.sources import open_source
 from fromnoise.evaluate import faithfulness
 from fromnoise.evaluate.faithfulness import SEEDS, Scene, Tally
 from fromnoise.evaluate.judge import Judge
-from fromnoise.pipeline.seeing.clip import Seeing
+from fromnoise.pipeline.seeing.clip import ClipEmbedder
 
 FIRST = SEEDS + 90_000_000  # pictures that nothing else is measured on
 
 
 def told(
-    see: Seeing, source: Source, images: np.ndarray, scenes: list[Scene]
+    see: ClipEmbedder, source: Source, images: np.ndarray, scenes: list[Scene]
 ) -> tuple[Tally, float]:
     """(what `describe` has right, seconds a picture)."""
     tally, started = Tally(), time.perf_counter()
@@ -50,7 +50,7 @@ def main() -> None:
         open_source("stickers"),
         Judge.load(find_judge(None)),
     )
-    see = Seeing(engine.model)
+    see = ClipEmbedder(engine.model)
     samples = [source.sample(FIRST + i) for i in range(args.n)]
     scenes = [Scene(FIRST + i, s, tuple(s.attributes)) for i, s in enumerate(samples)]
     sets = [("real", np.stack([s.image for s in samples if s.image is not None]), scenes)]

@@ -24,7 +24,7 @@ from fromnoise.data.source import Source
 from fromnoise.data.sources import open_source
 from fromnoise.evaluate import faithfulness
 from fromnoise.evaluate.judge import Judge
-from fromnoise.pipeline.seeing.clip import towers
+from fromnoise.pipeline.seeing.clip import build_embedders
 
 FILE = Path(__file__).resolve().parents[1] / "docs" / "following.json"
 FIRST = (
@@ -92,7 +92,7 @@ def diversity(engine: Engine, source: Source, settings: dict) -> tuple[float, fl
     image tower sees them."""
     draw, see, size = (
         faithfulness.build_drawer(engine, **settings),
-        towers(engine.model)[0],
+        build_embedders(engine.model)[0],
         engine.unet.batch,
     )
     rows = [

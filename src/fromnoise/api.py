@@ -19,7 +19,7 @@ from fromnoise.runtime.prepare import prepare_model
 if TYPE_CHECKING:
     from fromnoise.data.source import Source
     from fromnoise.pipeline.inside.trace import Trace
-    from fromnoise.pipeline.seeing.clip import Description, Seeing
+    from fromnoise.pipeline.seeing.clip import ClipEmbedder, Description
 
 
 class Engine:
@@ -107,11 +107,11 @@ class Engine:
         from fromnoise.checkpoints.formats.upscaler import load as load_upscaler
         from fromnoise.pipeline.enlarging.hires import hires
         from fromnoise.pipeline.enlarging.request import HiresRequest
-        from fromnoise.pipeline.enlarging.upscale import find
+        from fromnoise.pipeline.enlarging.upscale import find_upscaler
 
         request = HiresRequest.of(prompt=prompt, **settings)
         file = request.hires_upscaler
-        network = None if file is None or find(file) else load_upscaler(file)
+        network = None if file is None or find_upscaler(file) else load_upscaler(file)
         drawn = hires(self.model, self.unet, request, network, watch, self.guide)
         return drawn if request.count > 1 else drawn[0]
 
@@ -188,11 +188,11 @@ class Engine:
         return float(self.seeing.cosines([a], [b]))
 
     @cached_property
-    def seeing(self) -> "Seeing":
+    def seeing(self) -> "ClipEmbedder":
         """The model's CLIP. Raises BadInput for a model without its image tower."""
-        from fromnoise.pipeline.seeing.clip import Seeing
+        from fromnoise.pipeline.seeing.clip import ClipEmbedder
 
-        return Seeing(self.model)
+        return ClipEmbedder(self.model)
 
     def pictures(self, latents: Tensor, tiling: str = "none") -> list[Image.Image]:
         """Latents (B, C, h, w) → pictures; tiling: as they were drawn."""

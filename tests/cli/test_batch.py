@@ -150,7 +150,7 @@ def test_what_is_wrong_is_said_of_every_line_before_anything_is_drawn(
     ):
         path.write_bytes(content)
         with pytest.raises(BadInput, match=words):
-            batch.lines(path)
+            batch.read_lines(path)
 
 
 def test_what_does_not_go_together(model, fromnoise, tmp_path):

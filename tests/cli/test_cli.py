@@ -193,7 +193,7 @@ def test_preview_draws_half_blocks(model):
     import torch
     from rich.console import Console
 
-    from fromnoise.cli.preview import Preview, blocks, rgb
+    from fromnoise.cli.preview import Preview, draw_half_blocks, preview_pixels
     from fromnoise.pipeline.generate import Step
 
     screen = io.StringIO()
@@ -203,9 +203,9 @@ def test_preview_draws_half_blocks(model):
     assert "▀" in screen.getvalue()
     assert "1/3" in screen.getvalue()
     fitted = [[1.0, 0, 0], [0, 1, 0], [0, 0, 1], [0, 0, 0], [0, 0, 0]]
-    assert rgb(torch.ones(4, 2, 2), fitted).unique().tolist() == [255]
+    assert preview_pixels(torch.ones(4, 2, 2), fitted).unique().tolist() == [255]
     assert (
-        blocks(torch.zeros(5, 4, 3, dtype=torch.uint8)).plain == "▀▀▀▀\n" * 3
+        draw_half_blocks(torch.zeros(5, 4, 3, dtype=torch.uint8)).plain == "▀▀▀▀\n" * 3
     )  # an odd last line is doubled
 
 

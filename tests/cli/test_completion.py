@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from fromnoise.cli.completion import SCRIPTS, candidates
+from fromnoise.cli.completion import SCRIPTS, complete_word
 from fromnoise.cli.main import COMMANDS
 from fromnoise.diffusion.samplers import SAMPLERS
 
@@ -46,12 +46,12 @@ ROOT = Path(__file__).parents[2] / "src"
     ],
 )
 def test_what_may_follow(before, word, found):
-    assert candidates(before, word) == found
+    assert complete_word(before, word) == found
 
 
 def test_of_a_value_bash_wants_the_rest():
-    assert candidates(["generate", "--sampler"], "=", alone=True) == list(SAMPLERS)
-    assert candidates(["generate", "--sampler"], "dpm_ad", alone=True) == ["dpm_adaptive"]
+    assert complete_word(["generate", "--sampler"], "=", alone=True) == list(SAMPLERS)
+    assert complete_word(["generate", "--sampler"], "dpm_ad", alone=True) == ["dpm_adaptive"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -59,9 +59,9 @@ def test_completing_loads_no_torch(command):
     code = f"""
 import sys
 sys.path.insert(0, {str(ROOT)!r})
-from fromnoise.cli.completion import candidates
-assert candidates([{command!r}], "--") or {command!r} == "completion"
-assert candidates([{command!r}, "--sampler"], "eul") or {command!r} not in ("generate", "edit", "film", "grid")
+from fromnoise.cli.completion import complete_word
+assert complete_word([{command!r}], "--") or {command!r} == "completion"
+assert complete_word([{command!r}, "--sampler"], "eul") or {command!r} not in ("generate", "edit", "film", "grid")
 import json; print(json.dumps([*sys.modules]))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -6,7 +6,7 @@ import json
 import pytest
 from PIL import Image
 
-from fromnoise.cli.axes import axis
+from fromnoise.cli.axes import parse_axis
 from fromnoise.errors import FromnoiseError
 from fromnoise.pipeline.provenance import fields as infotext_fields
 from fromnoise.pipeline.provenance.read import read_settings
@@ -60,10 +60,10 @@ REQUEST = GenerationRequest(
 def test_values_of_an_axis(text, values):
     if values is None:
         with pytest.raises(FromnoiseError) as error:
-            axis(text, REQUEST)
+            parse_axis(text, REQUEST)
         assert error.value.remedy
     else:
-        assert list(axis(text, REQUEST).values) == values
+        assert list(parse_axis(text, REQUEST).values) == values
 
 
 @pytest.mark.parametrize(
@@ -78,10 +78,10 @@ def test_values_of_an_axis(text, values):
     ],
 )
 def test_what_a_value_changes(text, value, changed, label):
-    one = axis(text if not text.endswith("=") else f'{text}""', REQUEST)
+    one = parse_axis(text if not text.endswith("=") else f'{text}""', REQUEST)
     fields = REQUEST.model_dump()
     assert one.values == (value,)
-    assert one.changed(fields, value) == fields | changed
+    assert one.apply(fields, value) == fields | changed
     assert one.label(value) == label
 
 

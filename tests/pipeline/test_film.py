@@ -45,7 +45,7 @@ def latents(engine, prompt, seeds=(3,), mixed=None, **settings):
 
 def test_where_frames_are(engine):
     straight = asked(engine, "a", "b", "c", frames=7)
-    ways = [film.place_frame(straight, i) for i in range(7)]
+    ways = [film.locate_frame(straight, i) for i in range(7)]
     assert [(w.start, round(w.share, 9)) for w in ways] == [
         (0, 0),
         (0, 0.333333333),
@@ -56,13 +56,13 @@ def test_where_frames_are(engine):
         (2, 0),
     ]
     loop = asked(engine, "a", "b", "c", frames=9, loop=True)
-    assert [(w.start, w.end) for w in (film.place_frame(loop, i) for i in (0, 3, 6, 8))] == [
+    assert [(w.start, w.end) for w in (film.locate_frame(loop, i) for i in (0, 3, 6, 8))] == [
         (0, 1),
         (1, 2),
         (2, 0),
         (2, 0),
     ]
-    assert all(film.place_frame(loop, i).share == 0 for i in (0, 3, 6))
+    assert all(film.locate_frame(loop, i).share == 0 for i in (0, 3, 6))
     for easing, ease in film.EASINGS.items():
         assert (ease(0.0), ease(1.0)) == (0, 1)
         values = [ease(t / 20) for t in range(21)]
@@ -92,7 +92,7 @@ def test_frames_alone_and_key_frames(engine, tmp_path, prompts, settings):
         assert alone.tobytes() == whole[i].tobytes()
         assert alone.info == whole[i].info
     for i, picture in enumerate(whole):
-        at = film.place_frame(request, i)
+        at = film.locate_frame(request, i)
         if at.share == 0:
             own = {k: v for k, v in settings.items() if k in ("sampler", "dialect")}
             key = engine.generate(
@@ -145,17 +145,21 @@ def test_noise_goes_from_seed_to_seed_in_every_step(engine, sampler):
     above."""
     for share, seed in ((1e-7, 3), (1 - 1e-7, 8)):
         near = latents(
-            engine, "a cat", (3, 8), lambda noise, s=share: film.Mixed(noise, s), sampler=sampler
+            engine,
+            "a cat",
+            (3, 8),
+            lambda noise, s=share: film.MixedNoise(noise, s),
+            sampler=sampler,
         )
         assert (near - latents(engine, "a cat", (seed,), sampler=sampler)).abs().max() < 1e-3
     both = start_sampler(
         engine.model,
         GenerationRequest.of(seed=3, sampler=sampler).resolve(engine.model),
         [3, 8],
-        mixed=lambda noise: film.Mixed(noise, 0.5),
+        mixed=lambda noise: film.MixedNoise(noise, 0.5),
     )
     assert next(both[1]).x.shape == (1, 4, 8, 8)
-    deep = film.Mixed(type("Pair", (), {"initial": torch.randn(2, 4, 64, 64)})(), 0.5).initial
+    deep = film.MixedNoise(type("Pair", (), {"initial": torch.randn(2, 4, 64, 64)})(), 0.5).initial
     assert abs(float(deep.std()) - 1) < 0.05  # 16,384 numbers scatter by 1 %
 
 

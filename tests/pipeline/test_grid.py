@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageFont
 
 from fromnoise.errors import BadInput
-from fromnoise.pipeline.sequences.grid import GAP, arranged, places, wrapped
+from fromnoise.pipeline.sequences.grid import GAP, lay_out_sheet, list_places, wrap_text
 
 label = st.text(st.sampled_from("ab W日é\n,-"), max_size=60)
 axis = st.just([""]) | st.lists(label.filter(str.strip), min_size=1, max_size=3)
@@ -17,7 +17,7 @@ FONT = ImageFont.load_default(14)
 @given(axis, axis, axis, st.tuples(st.integers(32, 200), st.integers(32, 200)))
 @example(["a" * 60] * 2, ["b " * 30, "W" * 60], ["y " * 30, "z" * 60], (40, 32))
 def test_nothing_overlaps_or_is_cut(columns, rows, sheets, box):
-    sheet = arranged(box, columns, rows, sheets)
+    sheet = lay_out_sheet(box, columns, rows, sheets)
     assert len(sheet.cells) == len(columns) * len(rows) * len(sheets)
     areas = [(x, y, x + box[0], y + box[1]) for x, y in sheet.cells]
     for x, y, line in sheet.texts:
@@ -44,18 +44,18 @@ def test_nothing_overlaps_or_is_cut(columns, rows, sheets, box):
 
 @given(label, st.integers(20, 200))
 def test_wrapped_lines_keep_every_sign_and_fit(text, width):
-    lines = wrapped(text, FONT, width)
+    lines = wrap_text(text, FONT, width)
     assert "".join("".join(lines).split()) == "".join(text.split())
     assert all(FONT.getlength(line) <= width for line in lines)  # no sign of these is wider than 20
 
 
 def test_pictures_lie_where_they_belong():
     colours = [(20 * i, 0, 255 - 20 * i) for i in range(12)]
-    sheet = arranged((40, 32), ["a", "b", "c"], ["c", "d"], ["x", "y"])
-    drawn = sheet.drawn(
+    sheet = lay_out_sheet((40, 32), ["a", "b", "c"], ["c", "d"], ["x", "y"])
+    drawn = sheet.draw(
         [Image.new("RGB", (40, 32) if i else (20, 16), colour) for i, colour in enumerate(colours)]
     )
-    assert places([3, 2, 2])[:4] == [(0, 0, 0), (1, 0, 0), (2, 0, 0), (0, 1, 0)]
+    assert list_places([3, 2, 2])[:4] == [(0, 0, 0), (1, 0, 0), (2, 0, 0), (0, 1, 0)]
     for (x, y), colour in zip(sheet.cells, colours, strict=True):
         assert drawn.getpixel((x + 20, y + 16)) == colour
     x, y = sheet.cells[0]
@@ -65,8 +65,8 @@ def test_pictures_lie_where_they_belong():
 
 
 def test_sheets_have_a_limit():
-    arranged((128, 128), ["a"] * 120, ["b"] * 20, [""])
+    lay_out_sheet((128, 128), ["a"] * 120, ["b"] * 20, [""])
     with pytest.raises(BadInput, match="smaller cells"):
-        arranged((128, 128), ["a"] * 128, ["b"], [""], ".webp")
+        lay_out_sheet((128, 128), ["a"] * 128, ["b"], [""], ".webp")
     with pytest.raises(BadInput, match="smaller cells"):
-        arranged((8192, 8192), ["a", "b", "c"], [""], [""])
+        lay_out_sheet((8192, 8192), ["a", "b", "c"], [""], [""])

@@ -212,7 +212,7 @@ def test_sizes(engine, given, size):
 
 def test_what_is_too_much_is_cut_in_the_middle(engine):
     x = torch.arange(8.0).expand(1, 4, 8, 8)  # 32 × 32 pixels, columns 0 to 7
-    found = two.at_size(
+    found = two.enlarge_to_size(
         engine.model, x, (32, 64), upscale.UPSCALERS["latent (nearest)"], torch.device("cpu")
     )
     assert found.shape == (1, 4, 16, 8)

@@ -12,7 +12,7 @@ from fromnoise.api import Engine
 from fromnoise.data.source import Sample
 from fromnoise.data.sources import open_source
 from fromnoise.errors import BadInput
-from fromnoise.pipeline.seeing.clip import Seeing
+from fromnoise.pipeline.seeing.clip import ClipEmbedder
 
 COLOURS, SHAPES = ("red", "green", "blue", "pink"), ("disc", "ring", "star", "cube", "cone")
 
@@ -69,9 +69,9 @@ def noisy(seed=0) -> Image.Image:
 )
 def test_the_search_finds_what_no_sample_shows(model, monkeypatch, wanted):
     monkeypatch.setattr(
-        "fromnoise.pipeline.seeing.clip.towers", lambda model: Sees(wanted).towers()
+        "fromnoise.pipeline.seeing.clip.build_embedders", lambda model: Sees(wanted).towers()
     )
-    best, second, *_ = Seeing(model).describe(noisy(), Shapes(), 3)
+    best, second, *_ = ClipEmbedder(model).describe(noisy(), Shapes(), 3)
     assert best.caption == wanted
     assert best.cosine == pytest.approx(1)
     assert list(best.attributes.values()) == wanted.replace(" and", "").split()
@@ -86,13 +86,14 @@ def test_two_attributes_exchange_their_values(model, monkeypatch):
         schema = {"colour": COLOURS, "first": SHAPES[:2], "second": SHAPES[:2]}  # noqa: RUF012
 
     monkeypatch.setattr(
-        "fromnoise.pipeline.seeing.clip.towers", lambda model: Sees("pink ring and disc").towers()
+        "fromnoise.pipeline.seeing.clip.build_embedders",
+        lambda model: Sees("pink ring and disc").towers(),
     )
-    assert Seeing(model).describe(noisy(), Two(), 1)[0].caption == "pink ring and disc"
+    assert ClipEmbedder(model).describe(noisy(), Two(), 1)[0].caption == "pink ring and disc"
 
 
 def test_phrases_have_clips_own_probabilities(model):
-    see, phrases = Seeing(model), ["a cat", "neon space", "space"]
+    see, phrases = ClipEmbedder(model), ["a cat", "neon space", "space"]
     found = see.describe(noisy(), phrases)
     assert sum(row.probability for row in found) == pytest.approx(1)
     assert found[0].cosine >= found[1].cosine >= found[2].cosine
@@ -110,15 +111,18 @@ def test_a_source_without_a_schema_gives_its_samples_captions(model):
         def sample(self, seed, split="train", draw=True):
             return Sample(None, ["a cat", "space"][seed % 2], {}, frozenset())
 
-    assert {row.caption for row in Seeing(model).describe(noisy(), Folder())} == {"a cat", "space"}
+    assert {row.caption for row in ClipEmbedder(model).describe(noisy(), Folder())} == {
+        "a cat",
+        "space",
+    }
 
 
 def test_texts_alone_or_among_longer_ones_are_alike(model):
-    see, texts = Seeing(model), ["a cat", "neon", "a neon cat in", "s p a c e"]
+    see, texts = ClipEmbedder(model), ["a cat", "neon", "a neon cat in", "s p a c e"]
     together = see.texts(texts)
     for text, one in zip(texts, together, strict=True):
         # fp32 over 2 layers, sums in another order where the length differs
-        torch.testing.assert_close(Seeing(model).texts([text])[0], one, rtol=0, atol=2e-6)
+        torch.testing.assert_close(ClipEmbedder(model).texts([text])[0], one, rtol=0, atol=2e-6)
     ids = torch.tensor([model.tokenizer.encode(text)[0] for text in texts])
     whole = torch.nn.functional.normalize(
         model.text_encoder(ids).pooled @ model.text_projection.T, dim=1
@@ -143,7 +147,7 @@ def test_what_cannot_be_seen_is_said(model, tmp_path):
         blind = fakes.model(tmp_path, steps=2)
         setattr(blind, lacking, None)
         with pytest.raises(BadInput, match=r"image tower|clip_head"):
-            Seeing(blind)
+            ClipEmbedder(blind)
     engine = Engine(model)
     for phrases, said in (
         ([], "no phrases"),
@@ -158,7 +162,7 @@ def test_what_cannot_be_seen_is_said(model, tmp_path):
 def test_the_bundled_clip_tells_backgrounds_and_styles():
     """A fresh picture of each of a few scenes: CLIP is sure of these two attributes (0.99 and 0.8
     of 150)."""
-    source, see = open_source("stickers"), Seeing(load().model)
+    source, see = open_source("stickers"), ClipEmbedder(load().model)
     samples = [source.sample(7_090_000_500 + i) for i in range(4)]
     told = [
         see.describe(Image.fromarray(np.asarray(s.image)), source, 1)[0].attributes for s in samples

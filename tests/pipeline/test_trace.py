@@ -168,7 +168,7 @@ def test_parts_and_times_of_a_prompt_are_told_apart(engine):
 
 def test_files_to_look_at(engine, tmp_path, monkeypatch):
     trace, pictures = traced(engine, "a neon cat / in space", count=2)
-    places = trace_report.write(trace, pictures, tmp_path / "t")
+    places = trace_report.write_trace(trace, pictures, tmp_path / "t")
     assert [place.name for place in places] == ["1", "2"]
     names = {path.name for path in places[0].iterdir()}
     assert {
@@ -191,7 +191,7 @@ def test_files_to_look_at(engine, tmp_path, monkeypatch):
     assert sum(said["attention_by_word"].values()) == pytest.approx(1, abs=1e-4)
     monkeypatch.setattr(trace_report, "find_spec", lambda name: None)
     with pytest.raises(BadInput, match="matplotlib"):
-        trace_report.write(trace, pictures, tmp_path / "u")
+        trace_report.write_trace(trace, pictures, tmp_path / "u")
 
 
 def test_command_line_draws_the_same_with_a_trace(engine, tmp_path, monkeypatch, capsys):

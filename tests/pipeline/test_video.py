@@ -26,7 +26,7 @@ def moving(count=10, size=(64, 48)):
 
 def test_gif(tmp_path):
     frames = list(moving())
-    path = video.write(tmp_path / "o" / "a.gif", iter(frames), 12, "a cat 日\nSteps: 3")
+    path = video.write_film(tmp_path / "o" / "a.gif", iter(frames), 12, "a cat 日\nSteps: 3")
     with Image.open(path) as file:
         assert (file.n_frames, file.info["loop"], file.info["comment"].decode()) == (
             10,
@@ -53,7 +53,7 @@ def test_gif(tmp_path):
 def test_mp4(tmp_path):
     av = pytest.importorskip("av")
     frames = list(moving())
-    path = video.write(tmp_path / "o" / "a.mp4", iter(frames), 12, "a cat 日\nSteps: 3")
+    path = video.write_film(tmp_path / "o" / "a.mp4", iter(frames), 12, "a cat 日\nSteps: 3")
     with av.open(str(path)) as file:
         assert file.metadata["comment"] == "a cat 日\nSteps: 3"
         assert file.streams.video[0].average_rate == 12
@@ -69,7 +69,7 @@ def test_mp4(tmp_path):
 
 def test_mp4_bytes_do_not_hang_on_what_memory_held(tmp_path):
     pytest.importorskip("av")
-    video.write(tmp_path / "a.mp4", moving(), 12, "")
+    video.write_film(tmp_path / "a.mp4", moving(), 12, "")
     for fill in (
         "85",
         "170",
@@ -82,7 +82,7 @@ def test_mp4_bytes_do_not_hang_on_what_memory_held(tmp_path):
 import sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from test_video import Path, moving, video
-video.write(Path({str(tmp_path / (fill + ".mp4"))!r}), moving(), 12, "")
+video.write_film(Path({str(tmp_path / (fill + ".mp4"))!r}), moving(), 12, "")
 """,
             ),
             check=True,
@@ -97,14 +97,14 @@ def test_what_cannot_be_written_is_said_before(tmp_path, monkeypatch):
         ((4096, 4096), 99, 12, "too many"),
     ):
         with pytest.raises(BadInput, match=words):
-            video.check(tmp_path / "a.gif", size, count, fps)
+            video.check_film(tmp_path / "a.gif", size, count, fps)
     monkeypatch.setattr(video, "find_spec", lambda name: None)
     with pytest.raises(NotFound, match="PyAV") as error:
-        video.check(tmp_path / "a.mp4", (64, 64), 9, 12)
+        video.check_film(tmp_path / "a.mp4", (64, 64), 9, 12)
     assert "fromnoise[film]" in error.value.remedy
     monkeypatch.setattr(video, "find_spec", lambda name: builtins)
     with pytest.raises(BadInput, match="odd side"):
-        video.check(tmp_path / "a.mp4", (65, 64), 9, 12)
+        video.check_film(tmp_path / "a.mp4", (65, 64), 9, 12)
     (tmp_path / "f").write_text("")
     with pytest.raises(BadInput, match="cannot write"):
-        video.write(tmp_path / "f" / "a.gif", moving(2), 12, "")
+        video.write_film(tmp_path / "f" / "a.gif", moving(2), 12, "")

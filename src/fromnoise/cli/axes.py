@@ -38,7 +38,7 @@ class Axis:
             return str(value) or "(nothing)"
         return f"{(self.part or self.field).replace('_', ' ')} {str(value).removesuffix('.0')}"
 
-    def changed(self, fields: dict[str, Any], value: Any) -> dict[str, Any]:
+    def apply(self, fields: dict[str, Any], value: Any) -> dict[str, Any]:
         """The fields of a request, with the value."""
         if self.field == "size":
             width, _, height = value.partition("x")
@@ -50,7 +50,7 @@ class Axis:
         }
 
 
-def axis(text: str, request: GenerationRequest) -> Axis:
+def parse_axis(text: str, request: GenerationRequest) -> Axis:
     """An axis in words. Raises UnknownName for a field that is none, BadInput for values that
     cannot be read, or for words to replace that the request's prompt does not have. Whether a field
     takes a value is not looked at."""
@@ -102,7 +102,7 @@ def axis(text: str, request: GenerationRequest) -> Axis:
             plain = (
                 value if number is int and "." in value else number(value)
             )  # if it is wrong, the request says so
-        values += _range(found, number is int) if found else [plain]
+        values += _expand_range(found, number is int) if found else [plain]
         if len(values) > MOST:
             raise BadInput(f"the axis {name} has more than {MOST:,} values", "leave some out")
     if field == "size" and (wrong := [v for v in values if not re.fullmatch(r"\d+(x\d+)?", v)]):
@@ -112,7 +112,7 @@ def axis(text: str, request: GenerationRequest) -> Axis:
     return Axis(field, part, tuple(values))
 
 
-def _range(found: re.Match[str], whole: bool) -> list[int] | list[float]:
+def _expand_range(found: re.Match[str], whole: bool) -> list[int] | list[float]:
     """1-5 → 1 2 3 4 5; 10-5 (-3) → 10 7; 1-10 [5] → 1 3 5 7 10, as in A1111, but never past the
     end. In decimals, so that tenths stay tenths. Raises BadInput."""
     start, end = Decimal(found[1]), Decimal(found[2])

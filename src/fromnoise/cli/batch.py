@@ -29,7 +29,7 @@ NAMES = {
 }
 
 
-def batch(
+def draw_batch(
     prompt: str | None,
     prompts: Path | None,
     request: GenerationRequest,
@@ -50,7 +50,7 @@ def batch(
             f"--prompts draws many pictures, and {run.out} is one file",
             "name a folder; see --format",
         )
-    found = lines(prompts)
+    found = read_lines(prompts)
     from fromnoise.pipeline.preflight import check_drawable, check_each
 
     base, width = request.model_dump(), len(str(found[-1][0]))
@@ -58,7 +58,7 @@ def batch(
     names = [f"line {number}" for number in numbers]
 
     def asked(line: str) -> GenerationRequest:
-        made = type(request).of(**base | fields(line))
+        made = type(request).of(**base | parse_line(line))
         if run.check:
             run.check(made)
         return made
@@ -73,7 +73,8 @@ def batch(
     )
     stems = [f"{number:0{width}}-" for number in numbers]
     outs = [
-        place(run.out, one, stem, run.suffix) for one, stem in zip(requests, stems, strict=True)
+        choose_line_path(run.out, one, stem, run.suffix)
+        for one, stem in zip(requests, stems, strict=True)
     ]
 
     def done(item: tuple[GenerationRequest, Path]) -> bool:
@@ -105,13 +106,13 @@ def batch(
             continue
         run.started, run.notes, run.out = time.perf_counter(), {}, out
         run.facts["line"] = number
-        with run.watching() as watch:
+        with run.show_progress() as watch:
             pictures = draw(parts, unet, one, watch=watch, guide=guide)
-        run.deliver(pictures, one)
+        run.save_pictures(pictures, one)
         sys.stdout.flush()  # who reads along learns of each picture when it is there
 
 
-def lines(source: Path) -> list[tuple[int, str]]:
+def read_lines(source: Path) -> list[tuple[int, str]]:
     """(number from 1, text) of the lines that ask for pictures; "-" is standard input. Raises
     NotFound, BadInput."""
     if str(source) == "-":
@@ -149,10 +150,10 @@ def lines(source: Path) -> list[tuple[int, str]]:
     return found
 
 
-def fields(line: str) -> dict[str, Any]:
+def parse_line(line: str) -> dict[str, Any]:
     """What a line says of its request: JSON, options, or else the prompt alone. Raises BadInput."""
     if line.startswith("--"):
-        said = options(line)
+        said = parse_line_options(line)
     elif line.startswith("{"):
         try:
             said = json.loads(line)
@@ -168,7 +169,7 @@ def fields(line: str) -> dict[str, Any]:
     return said
 
 
-def options(line: str) -> dict[str, Any]:
+def parse_line_options(line: str) -> dict[str, Any]:
     """`--prompt "a cat" --steps 20 --size 64`: fields by their names here or in A1111's script,
     where a value goes on to the next option and -1 is a seed by lot. Raises BadInput."""
     try:
@@ -195,7 +196,9 @@ def options(line: str) -> dict[str, Any]:
     return said
 
 
-def place(folder: Path | None, request: GenerationRequest, stem: str, suffix: str) -> Path:
+def choose_line_path(
+    folder: Path | None, request: GenerationRequest, stem: str, suffix: str
+) -> Path:
     """The file of a line's picture, or of several the one that their names are made of; no two
     lines have the same."""
     path = choose_path(folder, request, 0, suffix)

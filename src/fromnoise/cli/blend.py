@@ -35,8 +35,8 @@ def blend(
 
     if request.seed is None:
         request = request.model_copy(update={"seed": request.resolve(parts).seed})
-    with run.watching() as watch:
+    with run.show_progress() as watch:
         drawn = draw(
             parts, unet, request, *both, () if request.prompt else open_source(source), watch, guide
         )
-    run.deliver(drawn, request)
+    run.save_pictures(drawn, request)

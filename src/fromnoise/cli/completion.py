@@ -55,45 +55,49 @@ def completion(
         raise UnknownName("shell", shell, SCRIPTS)
     if not words:
         print(SCRIPTS[shell], end="")
-    elif found := candidates(
+    elif found := complete_word(
         [word for word in words[:-1] if word != "="], words[-1], alone=shell == "bash"
     ):
         print(*found, sep="\n")
 
 
-def candidates(before: list[str], word: str, alone: bool = False) -> list[str]:
+def complete_word(before: list[str], word: str, alone: bool = False) -> list[str]:
     """What may stand for `word` behind the words before it; none where nothing is known, or it is a
     file's name. alone: of --name=value the value by itself, as bash has it, for which "=" is a
     word, too."""
     if not before:
-        return _beginning(word, (*COMMANDS, "--help", "--version"))
+        return _filter_prefix(word, (*COMMANDS, "--help", "--version"))
     command = before[0]
     if command not in COMMANDS:
         return []
     if command == "completion":
-        return _beginning(word, SCRIPTS) if len(before) == 1 else []
-    options, last = _options(command), before[-1]
+        return _filter_prefix(word, SCRIPTS) if len(before) == 1 else []
+    options, last = _list_options(command), before[-1]
     if last in options and not options[last].is_flag:
-        return _beginning(
-            "" if alone and word == "=" else word, _values(command, options[last].name)
+        return _filter_prefix(
+            "" if alone and word == "=" else word, _list_values(command, options[last].name)
         )
     name, equals, start = word.partition("=")
     if equals:
-        found = _beginning(start, _values(command, options[name].name)) if name in options else []
+        found = (
+            _filter_prefix(start, _list_values(command, options[name].name))
+            if name in options
+            else []
+        )
         return [value if alone else f"{name}={value}" for value in found]
     if not word.startswith("-"):
         return []
     given = [options[name] for w in before if (name := w.partition("=")[0]) in options]
-    return _beginning(
+    return _filter_prefix(
         word, (name for name, one in options.items() if one.multiple or one not in given)
     )
 
 
-def _beginning(start: str, names: Iterable[str]) -> list[str]:
+def _filter_prefix(start: str, names: Iterable[str]) -> list[str]:
     return [name for name in names if name.startswith(start)]
 
 
-def _options(command: str) -> dict[str, Any]:
+def _list_options(command: str) -> dict[str, Any]:
     """ "--name" → the option, of a command as it is when it runs."""
     context = LazyCommand(command).make_context(command, [], resilient_parsing=True)
     params = [
@@ -102,7 +106,7 @@ def _options(command: str) -> dict[str, Any]:
     return {name: param for param in params for name in (*param.opts, *param.secondary_opts)}
 
 
-def _values(command: str, option: str | None) -> Iterable[str]:
+def _list_values(command: str, option: str | None) -> Iterable[str]:
     """That an option takes, where they can be counted."""
     from fromnoise.diffusion.samplers import SAMPLERS
     from fromnoise.diffusion.spacing import SPACINGS

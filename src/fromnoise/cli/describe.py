@@ -34,13 +34,13 @@ def describe(
 
     picture, choice = (
         read_rgb(image),
-        None if phrases is None else lines(phrases),
+        None if phrases is None else read_phrases(phrases),
     )  # before the model is read
     from fromnoise.checkpoints.hub import load_parts
     from fromnoise.data.sources import open_source
-    from fromnoise.pipeline.seeing.clip import Seeing
+    from fromnoise.pipeline.seeing.clip import ClipEmbedder
 
-    found = Seeing(load_parts(model)).describe(picture, choice or open_source(source), top)
+    found = ClipEmbedder(load_parts(model)).describe(picture, choice or open_source(source), top)
     if json:
         print(jsonlib.dumps([asdict(row) for row in found], ensure_ascii=False))
     else:
@@ -50,7 +50,7 @@ def describe(
         )
 
 
-def lines(path: Path) -> list[str]:
+def read_phrases(path: Path) -> list[str]:
     """The phrases of a file, each once. Raises NotFound, and BadInput for one that is too long, no
     text or empty."""
     try:

@@ -34,6 +34,6 @@ def edit(
 
     if request.seed is None:
         request = request.model_copy(update={"seed": request.resolve(parts).seed})
-    with run.watching() as watch:
+    with run.show_progress() as watch:
         drawn = draw(parts, unet, request, image_, mask_, watch, guide)
-    run.deliver(drawn, request)
+    run.save_pictures(drawn, request)

@@ -65,7 +65,7 @@ def evaluate(
     from fromnoise.evaluate import faithfulness, reconstruction, retrieval
     from fromnoise.evaluate.judge import Judge
     from fromnoise.evaluate.report import Report, as_dict, build_tables, write_report
-    from fromnoise.pipeline.seeing.clip import towers
+    from fromnoise.pipeline.seeing.clip import build_embedders
 
     started = time.perf_counter()
     engine = load(model, device, dtype, batch=batch)
@@ -121,7 +121,7 @@ def evaluate(
         bar.update(line, completed=1)
         if engine.model.vision is not None:
             line = bar.add_task("CLIP", total=1)
-            report.retrieval = retrieval.evaluate(*towers(engine.model), data)
+            report.retrieval = retrieval.evaluate(*build_embedders(engine.model), data)
             bar.update(line, completed=1)
     if runs is not None:
         report.curves = read_curves(runs)

@@ -71,7 +71,7 @@ def film(
     from fromnoise.pipeline.preflight import check_drawable, check_each
 
     if run.film:
-        video.check(Path(f"a{run.film}"), (2, 2), 1, fps)  # what needs no model
+        video.check_film(Path(f"a{run.film}"), (2, 2), 1, fps)  # what needs no model
     if request.seed is None:
         request = request.model_copy(update={"seed": secrets.randbelow(2**32)})
     parts, unet, guide = run.load(encoder=False)
@@ -88,7 +88,7 @@ def film(
     texts = [describe_frame(parts, request, i, unet.plan) for i in range(count)]
 
     def frames(wanted: list[int]) -> Iterator["Image.Image"]:
-        with run.watching() as watch:
+        with run.show_progress() as watch:
             for i in wanted:
 
                 def shown(step: "Step", i: int = i) -> None:  # one bar for the whole film
@@ -100,9 +100,9 @@ def film(
 
     if run.film:
         path = run.out if run.out and run.out.suffix else (run.out or Path()) / f"{words}{run.film}"
-        video.check(path, (request.width or 0, request.height or 0), count, fps)
+        video.check_film(path, (request.width or 0, request.height or 0), count, fps)
         paths = [
-            video.write(
+            video.write_film(
                 path, frames([*range(count)]), fps, describe_frame(parts, request, None, unet.plan)
             )
         ]
@@ -117,4 +117,4 @@ def film(
         for i, picture in zip(wanted, frames(wanted), strict=True):
             save_picture(picture, paths[i], run.level)
         run.facts["pictures"] = [{"path": str(path), "frame": i} for i, path in enumerate(paths)]
-    run.tell(paths, request)
+    run.print_paths(paths, request)

@@ -27,17 +27,17 @@ def generate(
 ) -> None:
     """Draw pictures from words."""
     if prompts is not None or prompt is None:
-        from fromnoise.cli.batch import batch
+        from fromnoise.cli.batch import draw_batch
 
-        return batch(prompt, prompts, request, run, trace)
+        return draw_batch(prompt, prompts, request, run, trace)
     if trace is not None:
-        from fromnoise.cli.trace import traced
+        from fromnoise.cli.trace import draw_with_trace
 
-        return traced(trace, request, run)
+        return draw_with_trace(trace, request, run)
     parts, unet, guide = run.load(encoder=False)
     from fromnoise.pipeline.generate import generate as draw
 
     request = request.resolve(parts)
-    with run.watching() as watch:
+    with run.show_progress() as watch:
         pictures = draw(parts, unet, request, watch=watch, guide=guide)
-    run.deliver(pictures, request)
+    run.save_pictures(pictures, request)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from fromnoise.cli.axes import Axis, axis
+from fromnoise.cli.axes import Axis, parse_axis
 from fromnoise.cli.options import add_options
 from fromnoise.cli.outputs import choose_path, is_drawn
 from fromnoise.cli.run import Run
@@ -39,7 +39,7 @@ def grid(
     """Draw a prompt over one to three axes of settings, on one sheet. Values as in A1111's X/Y/Z
     plot."""
     found = {
-        name: axis(text, request)
+        name: parse_axis(text, request)
         for name, text in (("x", x), ("y", y), ("z", z))
         if text is not None
     }
@@ -63,14 +63,14 @@ def grid(
     from PIL import Image
 
     from fromnoise.pipeline.preflight import check_drawable, check_each
-    from fromnoise.pipeline.sequences.grid import arranged, places
+    from fromnoise.pipeline.sequences.grid import lay_out_sheet, list_places
 
     lot = {
         name: secrets.randbelow(2**32)
         for name in ("seed", "variation_seed")
         if getattr(request, name) is None
     }
-    base, at = request.model_copy(update=lot).model_dump(), places(shape)
+    base, at = request.model_copy(update=lot).model_dump(), list_places(shape)
 
     def chosen(place: tuple[int, int, int]) -> list[tuple[Axis, object]]:
         return [
@@ -82,7 +82,7 @@ def grid(
     def asked(place: tuple[int, int, int]) -> GenerationRequest:
         fields = base
         for one, value in chosen(place):
-            fields = one.changed(fields, value)
+            fields = one.apply(fields, value)
         made = GenerationRequest.of(**fields)
         if run.check:
             run.check(made)
@@ -103,9 +103,9 @@ def grid(
         [found[name].label(v) for v in found[name].values] if name in found else [""]
         for name in "xyz"
     ]
-    sheet = arranged(box, labels[0], labels[1], labels[2], run.suffix)
+    sheet = lay_out_sheet(box, labels[0], labels[1], labels[2], run.suffix)
     paths = [
-        None if cells is None else cell(cells, place, shape, one, run.suffix)
+        None if cells is None else choose_cell_path(cells, place, shape, one, run.suffix)
         for place, one in zip(at, requests, strict=True)
     ]
 
@@ -121,7 +121,7 @@ def grid(
             with Image.open(path) as file:
                 pictures.append(file.convert("RGB"))
             continue
-        with run.watching() as watch:
+        with run.show_progress() as watch:
             pictures += draw(parts, unet, one, watch=watch, guide=guide)
         if path is not None:
             save_picture(pictures[-1], path, run.level)
@@ -130,8 +130,11 @@ def grid(
     )
     more: dict[str, str | None] = {"Script": "X/Y/Z plot"}
     for name, one in found.items():
-        more |= {f"{name.upper()} Type": one.name, f"{name.upper()} Values": row(one.values)}
-    made = sheet.drawn(pictures)
+        more |= {
+            f"{name.upper()} Type": one.name,
+            f"{name.upper()} Values": format_values(one.values),
+        }
+    made = sheet.draw(pictures)
     made.info["parameters"] = write_infotext(parts, whole, 0, unet.plan, more)
     if run.out is None or not run.out.suffix:
         alone = choose_path(run.out, whole, 0, run.suffix)
@@ -151,10 +154,10 @@ def grid(
         }
         for place, one, path in zip(at, requests, paths, strict=True)
     ]
-    run.deliver([made], whole)
+    run.save_pictures([made], whole)
 
 
-def cell(
+def choose_cell_path(
     folder: Path,
     place: tuple[int, int, int],
     shape: list[int],
@@ -171,7 +174,7 @@ def cell(
     return path.with_name("-".join([*spots, path.name]))
 
 
-def row(values: tuple[object, ...]) -> str:
+def format_values(values: tuple[object, ...]) -> str:
     """Values as an axis is written: with commas between, in quotes where they have some
     themselves."""
     text = io.StringIO()

@@ -18,16 +18,16 @@ def hires(
     run: Run,
 ) -> None:
     """Draw pictures small, enlarge them and draw over them (A1111's "hires fix")."""
-    from fromnoise.pipeline.enlarging.upscale import find
+    from fromnoise.pipeline.enlarging.upscale import find_upscaler
 
     file = request.hires_upscaler
-    named = file is None or find(file)  # before the model is read
+    named = file is None or find_upscaler(file)  # before the model is read
     parts, unet, guide = run.load()
     from fromnoise.checkpoints.formats.upscaler import load
     from fromnoise.pipeline.enlarging.hires import hires as draw
 
     network = None if named or file is None else load(file)
     request = request.model_copy(update={"seed": request.resolve(parts).seed})
-    with run.watching() as watch:
+    with run.show_progress() as watch:
         drawn = draw(parts, unet, request, network, watch, guide)
-    run.deliver(drawn, request)
+    run.save_pictures(drawn, request)

@@ -45,11 +45,13 @@ class Preview:
             self.task, completed=step.index + 1, total=step.total, sigma=f"{step.sigma:.2f}"
         )
         colour = self.console.color_system in ("256", "truecolor")
-        picture = blocks(rgb(step.x0[0], self.latent_rgb)) if colour else Text()
+        picture = (
+            draw_half_blocks(preview_pixels(step.x0[0], self.latent_rgb)) if colour else Text()
+        )
         self.live.update(Group(picture, self.progress) if colour else self.progress, refresh=True)
 
 
-def rgb(latents: Tensor, latent_rgb: list[list[float]] | None = None) -> Tensor:
+def preview_pixels(latents: Tensor, latent_rgb: list[list[float]] | None = None) -> Tensor:
     """Latents (C, h, w) → a cheap likeness of the picture, (h, w, 3) uint8."""
     if latent_rgb is None:
         image = torch.tanh(latents[[0, 1 % len(latents), 2 % len(latents)]].movedim(0, -1) / 1.5)
@@ -59,7 +61,7 @@ def rgb(latents: Tensor, latent_rgb: list[list[float]] | None = None) -> Tensor:
     return (image * 127.5 + 127.5).clamp(0, 255).to(torch.uint8)
 
 
-def blocks(pixels: Tensor) -> Text:
+def draw_half_blocks(pixels: Tensor) -> Text:
     """Pixels (h, w, 3) uint8 → text of ⌈h / 2⌉ lines: each ▀ is two pixels, its foreground the
     upper one. At most 64 columns: larger pictures are thinned out."""
     stride = -(-pixels.shape[1] // 64)

@@ -87,7 +87,7 @@ class Run:
         return parts, unet, weaker
 
     @contextmanager
-    def watching(self) -> Iterator[Callable[["Step"], None]]:
+    def show_progress(self) -> Iterator[Callable[["Step"], None]]:
         """What shows the steps of a run: a progress bar and a preview on a terminal, nothing
         anywhere else."""
         quiet, shown = self.json or not sys.stderr.isatty(), nullcontext(lambda step: None)
@@ -103,11 +103,11 @@ class Run:
         with shown as show:
             yield watch
 
-    def deliver(self, pictures: list[Any], request: GenerationRequest) -> None:
+    def save_pictures(self, pictures: list[Any], request: GenerationRequest) -> None:
         """Writes the files and says where they are."""
         from fromnoise.pipeline.saving import save_picture
 
-        self.tell(
+        self.print_paths(
             [
                 save_picture(picture, choose_path(self.out, request, i, self.suffix), self.level)
                 for i, picture in enumerate(pictures)
@@ -115,15 +115,15 @@ class Run:
             request,
         )
 
-    def tell(self, paths: list[Path], request: GenerationRequest) -> None:
+    def print_paths(self, paths: list[Path], request: GenerationRequest) -> None:
         """Says where files are."""
         for note in self.notes:
             print(f"note: {note}", file=sys.stderr)
         if self.json:
-            return print(self.report(paths, request))
+            return print(self.format_report(paths, request))
         print(*paths, sep="\n")
 
-    def report(self, paths: list[Path], request: GenerationRequest) -> str:
+    def format_report(self, paths: list[Path], request: GenerationRequest) -> str:
         """What was done, as one line of JSON for scripts: files, the request with its defaults
         decided, notes."""
         drawn = [

@@ -31,9 +31,9 @@ def similarity(
         )
     seen = [Path(item) if not text and isfile(item) else item for item in items]
     from fromnoise.checkpoints.hub import load_parts
-    from fromnoise.pipeline.seeing.clip import Seeing
+    from fromnoise.pipeline.seeing.clip import ClipEmbedder
 
-    found = Seeing(load_parts(model)).cosines(seen, seen).tolist()
+    found = ClipEmbedder(load_parts(model)).cosines(seen, seen).tolist()
     if json:
         kinds = ["picture" if isinstance(item, Path) else "words" for item in seen]
         print(jsonlib.dumps({"items": items, "kinds": kinds, "cosines": found}, ensure_ascii=False))

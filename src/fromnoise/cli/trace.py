@@ -11,26 +11,26 @@ if TYPE_CHECKING:
     from fromnoise.pipeline.generate import Step
 
 
-def traced(folder: Path, request: GenerationRequest, run: Run) -> None:
+def draw_with_trace(folder: Path, request: GenerationRequest, run: Run) -> None:
     """Draws, writes the pictures as `generate` does, and their traces into `folder`."""
     from fromnoise.pipeline.inside import report as trace_report
 
-    trace_report.check()
+    trace_report.check_plotting()
     parts, unet, guide = run.load(encoder=False)
     from fromnoise.pipeline.generate import generate as draw
     from fromnoise.pipeline.inside.trace import Trace
 
     request = request.resolve(parts)
     trace = Trace(parts, request)
-    with run.watching() as watch:
+    with run.show_progress() as watch:
 
         def both(step: "Step") -> None:
             trace.watch(step)
             watch(step)
 
         pictures = draw(parts, unet, request, watch=both, guide=guide, observer=trace.observe)
-    places = trace_report.write(trace, pictures, folder)
+    places = trace_report.write_trace(trace, pictures, folder)
     run.facts["trace"] = [str(place) for place in places]
-    run.deliver(pictures, request)
+    run.save_pictures(pictures, request)
     if not run.json:
         print(*places, sep="\n", file=sys.stderr)

@@ -44,7 +44,7 @@ def upscale(
         raise BadInput("a scale and a size are given", "leave one of them out")
     if out is not None:
         choose_save_options(out.suffix, None)  # raises for what cannot be written
-    method, before = upscaling.find(upscaler), pictures.read_rgb(image)
+    method, before = upscaling.find_upscaler(upscaler), pictures.read_rgb(image)
     if method is None:
         from fromnoise.checkpoints.formats.upscaler import load
         from fromnoise.runtime.devices import find_device

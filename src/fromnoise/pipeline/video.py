@@ -21,7 +21,7 @@ MP4 = {
 FASTEST = 50
 
 
-def check(path: Path, size: tuple[int, int], frames: int, fps: float) -> None:
+def check_film(path: Path, size: tuple[int, int], frames: int, fps: float) -> None:
     """Raises what `write` of such pictures would, before any is drawn."""
     if path.suffix.lower() == ".mp4":
         if find_spec("av") is None:
@@ -46,15 +46,15 @@ def check(path: Path, size: tuple[int, int], frames: int, fps: float) -> None:
         )
 
 
-def write(path: Path, pictures: Iterable[Image.Image], fps: float, text: str) -> Path:
+def write_film(path: Path, pictures: Iterable[Image.Image], fps: float, text: str) -> Path:
     """Writes pictures of one size as they come; text: the settings, as the file's comment. Raises
     BadInput."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix.lower() == ".mp4":
-            _mp4(path, pictures, fps, text)
+            _write_mp4(path, pictures, fps, text)
         else:
-            _gif(path, [*pictures], fps, text)
+            _write_gif(path, [*pictures], fps, text)
     except OSError as error:
         raise BadInput(
             f"cannot write {path}: {error.strerror or error}", "choose another place with --out"
@@ -62,9 +62,9 @@ def write(path: Path, pictures: Iterable[Image.Image], fps: float, text: str) ->
     return path
 
 
-def comment(path: Path) -> str | None:
+def read_comment(path: Path) -> str | None:
     """What an MP4 says of itself. Raises NotFound, and BadInput for a file that is none."""
-    check(path, (2, 2), 1, 1)
+    check_film(path, (2, 2), 1, 1)
     import av
     from av.error import FFmpegError
 
@@ -77,7 +77,7 @@ def comment(path: Path) -> str | None:
         raise BadInput(f"cannot read {path}: {error}", "give a whole MP4") from error
 
 
-def _gif(path: Path, pictures: Sequence[Image.Image], fps: float, text: str) -> None:
+def _write_gif(path: Path, pictures: Sequence[Image.Image], fps: float, text: str) -> None:
     """One palette for all frames, of their common colours, and one pattern of dots that does not
     move: what stands still does not flicker."""
     width, height = pictures[0].size
@@ -86,7 +86,10 @@ def _gif(path: Path, pictures: Sequence[Image.Image], fps: float, text: str) -> 
     for i, picture in enumerate(some):
         sheet.paste(picture, (0, i * height))
     palette = sheet.quantize(256, kmeans=4)
-    dots = np.tile(_bayer(3), (-(-height // 8), -(-width // 8)))[:height, :width, None] * 8.0
+    dots = (
+        np.tile(_make_bayer_matrix(3), (-(-height // 8), -(-width // 8)))[:height, :width, None]
+        * 8.0
+    )
     drawn = [
         Image.fromarray((np.asarray(p) + dots).round().clip(0, 255).astype(np.uint8))
         for p in pictures
@@ -106,7 +109,7 @@ def _gif(path: Path, pictures: Sequence[Image.Image], fps: float, text: str) -> 
     )
 
 
-def _bayer(order: int) -> np.ndarray:
+def _make_bayer_matrix(order: int) -> np.ndarray:
     """Thresholds in (−½, ½) for ordered dithering, (2^order, 2^order) (Bayer 1973)."""
     pattern = np.zeros((1, 1))
     for _ in range(order):
@@ -114,7 +117,7 @@ def _bayer(order: int) -> np.ndarray:
     return (pattern + 0.5) / pattern.size - 0.5
 
 
-def _mp4(path: Path, pictures: Iterable[Image.Image], fps: float, text: str) -> None:
+def _write_mp4(path: Path, pictures: Iterable[Image.Image], fps: float, text: str) -> None:
     import av
     from av.video.reformatter import ColorRange, Colorspace
 

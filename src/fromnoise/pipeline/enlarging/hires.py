@@ -43,7 +43,7 @@ def hires(
     Raises BadInput or UnknownName before the first step."""
     refuse_inpainting_model(model)
     first = request.resolve(model)
-    method = network or upscale.find(first.hires_upscaler or "")
+    method = network or upscale.find_upscaler(first.hires_upscaler or "")
     if method is None:
         raise BadInput(
             f"{first.hires_upscaler!r} is a file, and no network was given",
@@ -56,10 +56,12 @@ def hires(
                 "a MASK in pixels holds in one size alone, and two passes have two",
                 "say where in shares of the picture, as in MASK(0 0.5)",
             )
-    second, notes = second_pass(model, request, first)
+    second, notes = plan_second_pass(model, request, first)
     here, there = ((r.width or 0, r.height or 0) for r in (first, second))
     if not (isinstance(method, upscale.Method) and method.latent):
-        upscale.times(here, covering(here, there), method)  # so that too many pixels are said now
+        upscale.count_passes(
+            here, cover_size(here, there), method
+        )  # so that too many pixels are said now
     taken = second.steps or 1
     whole = second.model_copy(update={"steps": int(taken / min(first.hires_strength or 1, 0.999))})
     sigmas, noise = prepare_noise(model, whole, second.seeds())
@@ -72,7 +74,10 @@ def hires(
     for last in run_steps(model, unet, first, guide=guide):
         told(replace(last, total=last.total + len(sigmas) - 1, notes=(*last.notes, *notes)))
     assert last is not None  # there is at least one step
-    begun, done = at_size(model, last.x, there, method, unet.device, first.tiling), last.total
+    begun, done = (
+        enlarge_to_size(model, last.x, there, method, unet.device, first.tiling),
+        last.total,
+    )
 
     def onwards(step: Step) -> None:
         told(replace(step, index=done + step.index, total=done + step.total))
@@ -85,19 +90,19 @@ def hires(
     return finished
 
 
-def second_pass(
+def plan_second_pass(
     model: LatentDiffusion, request: HiresRequest, first: HiresRequest
 ) -> tuple[HiresRequest, list[str]]:
     """(the resolved request of the second pass alone, notes for who asked); first: the request
     resolved. Raises BadInput and UnknownName."""
-    (width, height), notes = final_size(model, first)
+    (width, height), notes = choose_final_size(model, first)
     entry, fused = samplers.parse(request.hires_sampler or first.sampler or "")
     kind = (
         request.hires_spacing
         or fused
-        or ("automatic" if _automatic(request.spacing) else first.spacing or "")
+        or ("automatic" if _is_automatic(request.spacing) else first.spacing or "")
     )
-    levels_of = spacing.find(entry.spacing if _automatic(kind) else kind)
+    levels_of = spacing.find(entry.spacing if _is_automatic(kind) else kind)
     # what is said of the first pass's sampler and spacing, as far as these take it
     given = {k for k in OPTIONS if getattr(first, k) is not None} | first.sampler_options.keys()
     lost = given - {*entry.options} | first.spacing_options.keys() - {*levels_of.options}
@@ -126,11 +131,13 @@ def second_pass(
     return first.model_copy(update=own).resolve(model), notes
 
 
-def _automatic(name: str | None) -> bool:
+def _is_automatic(name: str | None) -> bool:
     return (name or "").strip().lower() == "automatic"
 
 
-def final_size(model: LatentDiffusion, first: HiresRequest) -> tuple[tuple[int, int], list[str]]:
+def choose_final_size(
+    model: LatentDiffusion, first: HiresRequest
+) -> tuple[tuple[int, int], list[str]]:
     """((width, height) of the finished pictures of a resolved request, notes). Raises BadInput for
     sides that are too long or, where they are given, do not fit the model."""
     wide, high, many = first.width or 0, first.height or 0, model.multiple
@@ -157,7 +164,7 @@ def final_size(model: LatentDiffusion, first: HiresRequest) -> tuple[tuple[int, 
     return (fits[0], fits[1]), [note] if fits != asked else []
 
 
-def covering(size: tuple[int, int], to: tuple[int, int]) -> tuple[int, int]:
+def cover_size(size: tuple[int, int], to: tuple[int, int]) -> tuple[int, int]:
     """The smallest (width, height) in the proportions of `size` that has room for `to`."""
     (wide, high), (width, height) = size, to
     return (
@@ -167,7 +174,7 @@ def covering(size: tuple[int, int], to: tuple[int, int]) -> tuple[int, int]:
     )
 
 
-def at_size(
+def enlarge_to_size(
     model: LatentDiffusion,
     latents: Tensor,
     size: tuple[int, int],
@@ -179,7 +186,7 @@ def at_size(
     middle cut out."""
     factor, (high, wide) = model.vae.config.factor, latents.shape[-2:]
     width, height = (side // factor for side in size)
-    cover = covering((wide, high), (width, height))
+    cover = cover_size((wide, high), (width, height))
     if isinstance(method, upscale.Method) and method.latent:
         large = upscale.enlarge_latents(latents, (cover[1], cover[0]), method)
     else:

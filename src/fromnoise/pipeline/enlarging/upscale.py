@@ -46,7 +46,7 @@ UPSCALERS = {
 }
 
 
-def find(name: str) -> Method | None:
+def find_upscaler(name: str) -> Method | None:
     """The method of that name; None for what looks like a file. Raises UnknownName for anything
     else."""
     method = UPSCALERS.get(name.strip().lower())
@@ -59,7 +59,7 @@ def find(name: str) -> Method | None:
     return method
 
 
-def times(size: tuple[int, int], to: tuple[int, int], upscaler: Method | Upscaler) -> int:
+def count_passes(size: tuple[int, int], to: tuple[int, int], upscaler: Method | Upscaler) -> int:
     """How often a network is applied to bring a picture of `size` to `to`: once, and again up to
     twice while it is smaller, as in A1111; 0 for a method. Raises BadInput where more pixels would
     be made than are allowed."""
@@ -86,7 +86,7 @@ def upscale_picture(
     """An RGB picture at `size` (width, height). A network is applied as often as `times` says; what
     its scale leaves over is resized by Lanczos. Raises BadInput for a method of latents, and as
     `times`."""
-    count = times(picture.size, size, upscaler)
+    count = count_passes(picture.size, size, upscaler)
     if isinstance(upscaler, Method):
         if upscaler.latent:
             raise BadInput(

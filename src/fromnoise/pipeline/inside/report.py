@@ -28,7 +28,7 @@ HEAT = (
 )  # RGBA stops
 
 
-def check() -> None:
+def check_plotting() -> None:
     """Raises BadInput where what draws the plots is not installed, before anything has been
     drawn."""
     if find_spec("matplotlib") is None:
@@ -37,7 +37,7 @@ def check() -> None:
         )
 
 
-def write(trace: Trace, pictures: list[Image.Image], folder: Path) -> list[Path]:
+def write_trace(trace: Trace, pictures: list[Image.Image], folder: Path) -> list[Path]:
     """Writes every picture's trace, in `folder` itself, or where there are more in a folder of the
     picture's seed:
 
@@ -49,23 +49,23 @@ def write(trace: Trace, pictures: list[Image.Image], folder: Path) -> list[Path]
     trace.json        the settings, every call with its sigma and norms, the words, and the share
     that each got trace.safetensors x, x0 and eps of every call, and every map Returns the folders.
     Raises BadInput where they cannot be written."""
-    check()
+    check_plotting()
     folders = []
     for i, picture in enumerate(pictures):
         place = folder / str(trace.request.seeds()[i]) if len(pictures) > 1 else folder
         try:
             place.mkdir(parents=True, exist_ok=True)
-            _strip(trace, i).save(place / "filmstrip.png")
-            _words(trace, picture, i).save(place / "words.png")
+            _draw_filmstrip(trace, i).save(place / "filmstrip.png")
+            _draw_words(trace, picture, i).save(place / "words.png")
             for k, word in enumerate(trace.words(i)):
                 plain = re.sub(r"\W+", "-", word).strip("-")[:40] or "sign"
-                _layers(trace, picture, word, i).save(place / f"word-{k:02d}-{plain}.png")
-            _plots(trace, i, place / "plots.png")
-            said = {"parameters": picture.info.get("parameters"), **_numbers(trace, i)}
+                _draw_layers(trace, picture, word, i).save(place / f"word-{k:02d}-{plain}.png")
+            _draw_plots(trace, i, place / "plots.png")
+            said = {"parameters": picture.info.get("parameters"), **_list_numbers(trace, i)}
             (place / "trace.json").write_text(
                 json.dumps(said, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
             )
-            save_file(_tensors(trace.calls[i]), place / "trace.safetensors")
+            save_file(_collect_tensors(trace.calls[i]), place / "trace.safetensors")
         except OSError as error:
             raise BadInput(
                 f"cannot write {place}: {error.strerror or error}", "choose another folder"
@@ -74,13 +74,13 @@ def write(trace: Trace, pictures: list[Image.Image], folder: Path) -> list[Path]
     return folders
 
 
-def _chosen(calls: list[Call]) -> list[Call]:
+def _choose_calls(calls: list[Call]) -> list[Call]:
     """At most COLUMNS calls, even in their number, of the first part and stage: one a step."""
     first = [call for call in calls if (call.stage, call.part) == (0, 0)]
     return [first[round(at)] for at in np.linspace(0, len(first) - 1, min(COLUMNS, len(first)))]
 
 
-def _name(layer: str) -> str:
+def _shorten_layer_name(layer: str) -> str:
     """ "up_blocks.0.attentions.1.transformer_blocks.0.attn2" → "up 0.1": block and place in it."""
     numbers = re.findall(r"\d+", layer)
     return " ".join(
@@ -89,7 +89,7 @@ def _name(layer: str) -> str:
 
 
 @cache
-def _font() -> ImageFont.FreeTypeFont:
+def _load_font() -> ImageFont.FreeTypeFont:
     """matplotlib's own, which has the letters of most scripts; Pillow's has those of few."""
     import matplotlib
 
@@ -98,10 +98,10 @@ def _font() -> ImageFont.FreeTypeFont:
     )
 
 
-def _sheet(rows: list[tuple[str, list[Image.Image | None]]], heads: list[str]) -> Image.Image:
+def _draw_table(rows: list[tuple[str, list[Image.Image | None]]], heads: list[str]) -> Image.Image:
     """Tiles in rows, each row with its name, each column with its head; None leaves a place
     free."""
-    font = _font()
+    font = _load_font()
     tile = next(tile for _, row in rows for tile in row if tile is not None).size
     left, gap, top = max(int(font.getlength(name)) for name, _ in rows) + 16, 4, 24
     wide = left + len(heads) * (tile[0] + gap)
@@ -118,37 +118,40 @@ def _sheet(rows: list[tuple[str, list[Image.Image | None]]], heads: list[str]) -
     return sheet
 
 
-def _tile(picture: Image.Image, fewer: int = 1) -> Image.Image:
+def _make_tile(picture: Image.Image, fewer: int = 1) -> Image.Image:
     scale = SIDE / fewer / max(picture.size)
     size = [max(1, round(side * scale)) for side in picture.size]
     return picture.resize((size[0], size[1]), Image.Resampling.LANCZOS)
 
 
-def _decoded(trace: Trace, latents: Tensor) -> Image.Image:
+def _decode(trace: Trace, latents: Tensor) -> Image.Image:
     return decode_latents(trace.model.vae, latents[None], trace.request.tiling)[0]
 
 
-def _strip(trace: Trace, image: int) -> Image.Image:
+def _draw_filmstrip(trace: Trace, image: int) -> Image.Image:
     """Rows of x at the size that the autoencoder knows, and of the x0 with, without and guided."""
-    calls = _chosen(trace.calls[image])
+    calls = _choose_calls(trace.calls[image])
     guided = {step.index: step.x0[image] for step in trace.steps}
     rows: list[tuple[str, list[Image.Image | None]]] = [
-        ("noisy: x", [_tile(_decoded(trace, c.x / (1 + c.sigma**2) ** 0.5)) for c in calls]),
-        ("x0 with the prompt", [_tile(_decoded(trace, c.cond)) for c in calls]),
+        ("noisy: x", [_make_tile(_decode(trace, c.x / (1 + c.sigma**2) ** 0.5)) for c in calls]),
+        ("x0 with the prompt", [_make_tile(_decode(trace, c.cond)) for c in calls]),
         (
             "x0 without",
-            [None if c.uncond is None else _tile(_decoded(trace, c.uncond)) for c in calls],
+            [None if c.uncond is None else _make_tile(_decode(trace, c.uncond)) for c in calls],
         ),
         (
             "x0, guided",
-            [_tile(_decoded(trace, guided[c.step])) if c.step in guided else None for c in calls],
+            [
+                _make_tile(_decode(trace, guided[c.step])) if c.step in guided else None
+                for c in calls
+            ],
         ),
     ]
     kept = [row for row in rows if any(tile is not None for tile in row[1])]
-    return _sheet(kept, [f"{c.step + 1}  σ {c.sigma:.3g}" for c in calls])
+    return _draw_table(kept, [f"{c.step + 1}  σ {c.sigma:.3g}" for c in calls])
 
 
-def overlay(
+def draw_overlay(
     picture: Image.Image, map: Tensor, low: float | None = None, high: float | None = None
 ) -> Image.Image:
     """The picture, darkened, under a map (h, w): from clear at `low` to bright at `high`, by
@@ -169,12 +172,15 @@ def overlay(
     ).convert("RGB")
 
 
-def _words(trace: Trace, picture: Image.Image, image: int) -> Image.Image:
+def _draw_words(trace: Trace, picture: Image.Image, image: int) -> Image.Image:
     """A tile for every word, each map from its own least to its own most; six in a row."""
     words = trace.words(image)
-    tiles = [_tile(picture), *(_tile(overlay(picture, trace.map(word, image))) for word in words)]
+    tiles = [
+        _make_tile(picture),
+        *(_make_tile(draw_overlay(picture, trace.map(word, image))) for word in words),
+    ]
     names = ["the picture", *words]
-    font, gap, line = _font(), 4, 20
+    font, gap, line = _load_font(), 4, 20
     across, (wide, high) = min(6, len(tiles)), tiles[0].size
     down = -(-len(tiles) // across)
     sheet = Image.new("RGB", (across * (wide + gap), down * (high + gap + line)), PAPER)
@@ -188,22 +194,22 @@ def _words(trace: Trace, picture: Image.Image, image: int) -> Image.Image:
     return sheet
 
 
-def _layers(trace: Trace, picture: Image.Image, word: str, image: int) -> Image.Image:
+def _draw_layers(trace: Trace, picture: Image.Image, word: str, image: int) -> Image.Image:
     """Layers down, steps across; one scale for all of a layer, so that it is seen to come and
     go."""
     calls = [c for c in trace.calls[image] if any(w.text == word for w in c.words)]
-    steps = sorted({c.step for c in _chosen(trace.calls[image])} & {c.step for c in calls})
+    steps = sorted({c.step for c in _choose_calls(trace.calls[image])} & {c.step for c in calls})
     steps = steps or [calls[0].step]
-    small, rows = _tile(picture, 2), []
+    small, rows = _make_tile(picture, 2), []
     for layer in calls[0].maps:
         maps = [trace.map(word, image, [step], [layer]) for step in steps]
         low, high = min(float(m.min()) for m in maps), max(float(m.max()) for m in maps)
-        tiles: list[Image.Image | None] = [overlay(small, m, low, high) for m in maps]
-        rows.append((f"{_name(layer)}  ≤ {high:.2f}", tiles))
-    return _sheet(rows, [f"step {step + 1}" for step in steps])
+        tiles: list[Image.Image | None] = [draw_overlay(small, m, low, high) for m in maps]
+        rows.append((f"{_shorten_layer_name(layer)}  ≤ {high:.2f}", tiles))
+    return _draw_table(rows, [f"step {step + 1}" for step in steps])
 
 
-def _norms(call: Call) -> dict[str, float]:
+def _measure_norms(call: Call) -> dict[str, float]:
     """Root mean squares: 1 where it is unit noise."""
     eps, without = call.eps(), call.eps(uncond=True)
     assert eps is not None
@@ -213,7 +219,7 @@ def _norms(call: Call) -> dict[str, float]:
     return {name: float(value.square().mean().sqrt()) for name, value in found.items()}
 
 
-def _numbers(trace: Trace, image: int) -> dict:
+def _list_numbers(trace: Trace, image: int) -> dict:
     words = trace.words(image)
     shares = {word: float(trace.map(word, image).mean()) for word in words}
     rows = [
@@ -222,7 +228,7 @@ def _numbers(trace: Trace, image: int) -> dict:
             "stage": c.stage,
             "part": c.part,
             "sigma": c.sigma,
-            "rms": _norms(c),
+            "rms": _measure_norms(c),
             "words": [
                 [word.text, list(word.at)] for word in c.words if word.text not in (START, END)
             ],
@@ -232,7 +238,7 @@ def _numbers(trace: Trace, image: int) -> dict:
     return {"attention_by_word": shares, "layers": list(trace.calls[image][0].maps), "calls": rows}
 
 
-def _tensors(calls: list[Call]) -> dict[str, Tensor]:
+def _collect_tensors(calls: list[Call]) -> dict[str, Tensor]:
     found = {}
     for k, c in enumerate(calls):
         eps, without = c.eps(), c.eps(uncond=True)
@@ -246,12 +252,12 @@ def _tensors(calls: list[Call]) -> dict[str, Tensor]:
     return found
 
 
-def _plots(trace: Trace, image: int, path: Path) -> None:
+def _draw_plots(trace: Trace, image: int, path: Path) -> None:
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
     calls = [c for c in trace.calls[image] if c.part == 0]
-    sigmas, norms = [c.sigma for c in calls], [_norms(c) for c in calls]
+    sigmas, norms = [c.sigma for c in calls], [_measure_norms(c) for c in calls]
     figure = Figure(figsize=(10, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
     left.semilogy(range(1, len(calls) + 1), sigmas, "o-", color="#5b2a86", markersize=4)

@@ -109,7 +109,9 @@ class Trace:
                 else:  # repeated to the length of another context, it is one context still
                     mean = mean.unflatten(1, (-1, length)).sum(1)
                 mean = mean.T  # (N, h'·w')
-                small[layer] = mean.unflatten(1, _sides(height, width, mean.shape[1])).clone()
+                small[layer] = mean.unflatten(
+                    1, _find_layer_size(height, width, mean.shape[1])
+                ).clone()
             earlier = self.calls[image]
             before = [c for c in earlier if (c.step, c.stage) == (query.step, query.stage)]
             x = query.x[image if query.image is None else 0]
@@ -199,7 +201,7 @@ def split_words(
     return (Word(START, starts), *found, Word(END, tuple(ends))), len(of) * length
 
 
-def _sides(height: int, width: int, pixels: int) -> tuple[int, int]:
+def _find_layer_size(height: int, width: int, pixels: int) -> tuple[int, int]:
     """Of a layer that sees so many pixels of a picture of these sides: each level of the U-Net
     halves them, rounded up."""
     while height * width > pixels:

@@ -42,9 +42,9 @@ def _read_texts(path: Path) -> dict[str, str]:
     """CHUNKS → their text, those that are there. No pixel is decoded, but in PNG files that have
     none of them before their pixels and may have one behind."""
     if path.suffix.lower() == ".mp4":
-        from fromnoise.pipeline.video import comment  # which asks for PyAV
+        from fromnoise.pipeline.video import read_comment  # which asks for PyAV
 
-        return {"parameters": said} if (said := comment(path)) else {}
+        return {"parameters": said} if (said := read_comment(path)) else {}
     try:
         with Image.open(path) as picture:
             texts = {k: v for k, v in picture.info.items() if k in CHUNKS and isinstance(v, str)}
@@ -55,9 +55,12 @@ def _read_texts(path: Path) -> dict[str, str]:
                 return texts
             exif = picture.getexif()  # reads a PNG file to its end
             texts = {k: v for k, v in picture.info.items() if k in CHUNKS and isinstance(v, str)}
-            if comment := exif.get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.UserComment):
+            if read_comment := exif.get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.UserComment):
                 texts.setdefault(
-                    "parameters", comment if isinstance(comment, str) else _comment(bytes(comment))
+                    "parameters",
+                    read_comment
+                    if isinstance(read_comment, str)
+                    else _comment(bytes(read_comment)),
                 )
             if str(graph := exif.get(ExifTags.Base.Model, "")).startswith(
                 "prompt:"

@@ -19,7 +19,7 @@ from fromnoise.pipeline.editing.redraw import redraw
 from fromnoise.pipeline.generate import Step, build_denoiser, prepare_noise
 from fromnoise.pipeline.images import decode_latents, encode_picture, refuse_inpainting_model
 from fromnoise.pipeline.provenance.write import format_number, write_infotext
-from fromnoise.pipeline.seeing.clip import Seeing, embed
+from fromnoise.pipeline.seeing.clip import ClipEmbedder, embed
 from fromnoise.pipeline.seeing.request import BlendRequest
 from fromnoise.prompt.grammar import write_prompt
 from fromnoise.prompt.tree import Chunk, Part, Prompt
@@ -45,11 +45,11 @@ def blend(
     `weight`, with noise added. Without a prompt both are described in the words of `phrases`, and
     the states of the two captions are added by weight: compel's .blend, so that the prompt says it
     (and a negative prompt is read in that dialect too). With clip_scale each x0 is moved towards
-    the pictures' embeddings, slerped: see `seen`. phrases: as `Seeing.describe` takes them; not
+    the pictures' embeddings, slerped: see `guide_by_clip`. phrases: as `ClipEmbedder.describe` takes them; not
     needed where there is a prompt. Raises BadInput, UnknownName."""
     refuse_inpainting_model(model)
     both = [pictures.read_rgb(first), pictures.read_rgb(second)]
-    see = Seeing(model) if request.clip_scale or not request.prompt else None
+    see = ClipEmbedder(model) if request.clip_scale or not request.prompt else None
     if see and not request.prompt:
         captions = [see.describe(picture, phrases, 1)[0].caption for picture in both]
         update = {"prompt": write_blend_prompt(captions, request.weight), "dialect": "compel"}

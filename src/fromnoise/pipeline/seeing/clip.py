@@ -54,7 +54,7 @@ def embed(vision: "CLIPVision | CLIPResNet", images: Tensor) -> Tensor:
     return vision(images).embeds.float()
 
 
-def towers(
+def build_embedders(
     model: LatentDiffusion,
 ) -> tuple[Callable[[np.ndarray], Tensor], Callable[[Sequence[str]], Tensor]]:
     """The model's CLIP as (uint8 pictures (B, H, W, 3) → embeddings, captions → embeddings), (B, D)
@@ -96,13 +96,13 @@ def towers(
     return embed_images, embed_texts
 
 
-class Seeing:
+class ClipEmbedder:
     """A model's CLIP, and the texts that it has read. Embeddings have length 1, so that products
     are cosines. Raises BadInput for a model without an image tower."""
 
     def __init__(self, model: LatentDiffusion):
         self.model = model
-        self._images, self._texts = towers(model)
+        self._images, self._texts = build_embedders(model)
         self._read: dict[str, Tensor] = {}
         self.scale = 1 / 0.07 if model.logit_scale is None else float(model.logit_scale.exp())
 

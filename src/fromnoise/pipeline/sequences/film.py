@@ -41,7 +41,7 @@ FIELDS = (
 
 
 @dataclass(frozen=True)
-class Place:
+class FramePosition:
     """A frame's: `share` ∈ [0, 1) of the way from key frame `start` to key frame `end`."""
 
     start: int
@@ -49,15 +49,17 @@ class Place:
     share: float
 
 
-def place_frame(request: FilmRequest, index: int) -> Place:
+def locate_frame(request: FilmRequest, index: int) -> FramePosition:
     """Where frame `index` of a film is. Exact where it is a key frame: then share is 0."""
     ways = request.keys if request.loop else request.keys - 1
     at = Fraction(index * ways, request.frames if request.loop else max(request.frames - 1, 1))
     begun = int(at)
-    return Place(begun, (begun + 1) % request.keys, EASINGS[request.easing](float(at - begun)))
+    return FramePosition(
+        begun, (begun + 1) % request.keys, EASINGS[request.easing](float(at - begun))
+    )
 
 
-class Mixed:
+class MixedNoise:
     """The noise `share` of the way from one seed's to another's, along the arc between them, at the
     start and in every step: unit noise like theirs, and continuous over the film with samplers that
     draw noise, too."""
@@ -85,14 +87,14 @@ def draw_frame(
 ) -> Image.Image:
     """Frame `index` of a resolved film, with its settings in `info["parameters"]`. A key frame is,
     to the bit, what `generate` draws of its prompt and seed."""
-    one, at = key_request(request, place_frame(request, index).start), place_frame(request, index)
+    one, at = key_request(request, locate_frame(request, index).start), locate_frame(request, index)
     seeds, prompts, prompt = request.key_seeds, request.prompts, one.prompt
     if at.share and prompts[at.end] != prompt:
         prompt = InterpolatedPrompt(prompt, prompts[at.end], at.share, request.blend)
     if at.share and seeds[at.end] != one.seed:
         pair = [seeds[at.start], seeds[at.end]]
         sigmas, sampling = start_sampler(
-            model, one, pair, mixed=lambda noise: cast(Noise, Mixed(noise, at.share))
+            model, one, pair, mixed=lambda noise: cast(Noise, MixedNoise(noise, at.share))
         )
     else:
         sigmas, sampling = start_sampler(model, one, one.seeds())
@@ -129,7 +131,7 @@ def describe_frame(
     said = {name: getattr(request, name) for name in FIELDS} | (
         {} if index is None else {"frame": index}
     )
-    one = key_request(request, 0 if index is None else place_frame(request, index).start)
+    one = key_request(request, 0 if index is None else locate_frame(request, index).start)
     return write_infotext(model, one, 0, plan, {"Film": json.dumps(said, ensure_ascii=False)})
 
 

@@ -28,7 +28,7 @@ class Sheet:
     texts: list[tuple[int, int, str]]
     font: Font
 
-    def drawn(self, pictures: Sequence[Image.Image]) -> Image.Image:
+    def draw(self, pictures: Sequence[Image.Image]) -> Image.Image:
         """The sheet with its pictures, as many as `cells`, in the middle of their boxes."""
         sheet = Image.new("RGB", self.size, "white")
         for picture, (x, y) in zip(pictures, self.cells, strict=True):
@@ -42,7 +42,7 @@ class Sheet:
         return sheet
 
 
-def arranged(
+def lay_out_sheet(
     box: tuple[int, int],
     columns: Sequence[str],
     rows: Sequence[str],
@@ -52,7 +52,7 @@ def arranged(
     """A sheet for pictures of `box` pixels at most, with its labels ([""] where there is no such
     axis). Raises BadInput for one of more than PIXELS, or than a file of that kind holds."""
     size = min(max(min(box) // 9, 13), 40)
-    font, (columns, rows, sheets) = _font([columns, rows, sheets], size)
+    font, (columns, rows, sheets) = _choose_font([columns, rows, sheets], size)
     high = size + size // 3  # of a line
 
     def wide(lines: Sequence[str]) -> int:
@@ -60,11 +60,11 @@ def arranged(
 
     # what stands left is as wide as its widest word, or as a picture where it takes more
     most = max(box[0], wide([word for row in rows for word in row.split()]) if any(rows) else 0)
-    beside = [wrapped(row, font, min(most, 2 * box[0])) for row in rows]
+    beside = [wrap_text(row, font, min(most, 2 * box[0])) for row in rows]
     left = wide([line for lines in beside for line in lines]) + 2 * GAP if any(rows) else 0
-    above = [wrapped(column, font, box[0]) for column in columns]
+    above = [wrap_text(column, font, box[0]) for column in columns]
     width = left + len(columns) * (box[0] + GAP) - GAP
-    headers = [wrapped(sheet, font, width - left) for sheet in sheets]
+    headers = [wrap_text(sheet, font, width - left) for sheet in sheets]
     top = max(map(len, above)) * high + GAP if any(columns) else 0
     cells: list[tuple[int, int]] = []
     texts: list[tuple[int, int, str]] = []
@@ -101,7 +101,7 @@ def arranged(
     return Sheet(whole, box, moved, [(x + GAP, y, line) for x, y, line in texts], font)
 
 
-def wrapped(text: str, font: Font, width: int) -> list[str]:
+def wrap_text(text: str, font: Font, width: int) -> list[str]:
     """Lines no wider than `width`, broken between words, and inside of those that are wider."""
     lines: list[str] = []
     for paragraph in text.split("\n"):
@@ -123,7 +123,7 @@ def wrapped(text: str, font: Font, width: int) -> list[str]:
     return lines
 
 
-def _font(labels: Sequence[Sequence[str]], size: int) -> tuple[Font, list[list[str]]]:
+def _choose_font(labels: Sequence[Sequence[str]], size: int) -> tuple[Font, list[list[str]]]:
     """(the font that has most signs of the labels, Pillow's own where others have no more, the
     labels); a sign that it lacks is told by its number, \\u65e5."""
     signs = {sign for group in labels for label in group for sign in label if not sign.isspace()}
@@ -133,10 +133,10 @@ def _font(labels: Sequence[Sequence[str]], size: int) -> tuple[Font, list[list[s
             font = ImageFont.load_default(size) if name is None else ImageFont.truetype(name, size)
         except OSError:
             continue
-        blank = _shape(
+        blank = _draw_sign(
             font, "\U0010fffe", size
         )  # no character: what a font draws for those it does not have
-        found.append((font, {sign for sign in signs if _shape(font, sign, size) == blank}))
+        found.append((font, {sign for sign in signs if _draw_sign(font, sign, size) == blank}))
         if not found[-1][1]:
             break
     font, lacking = min(found, key=lambda one: len(one[1]))
@@ -146,12 +146,12 @@ def _font(labels: Sequence[Sequence[str]], size: int) -> tuple[Font, list[list[s
     ]
 
 
-def _shape(font: Font, sign: str, size: int) -> bytes:
+def _draw_sign(font: Font, sign: str, size: int) -> bytes:
     drawn = Image.new("L", (2 * size, 2 * size))
     ImageDraw.Draw(drawn).text((0, 0), sign, 255, font)
     return drawn.tobytes()
 
 
-def places(shape: Sequence[int]) -> list[tuple[int, int, int]]:
+def list_places(shape: Sequence[int]) -> list[tuple[int, int, int]]:
     """(x, y, z) of the cells of so many columns, rows and sheets, in the order of `Sheet.cells`."""
     return [(x, y, z) for z, y, x in product(*map(range, reversed(shape)))]
