@@ -22,18 +22,22 @@ def edit(
     request: EditRequest,
     run: Run,
 ) -> None:
-    """Redraw a picture, or what a mask marks of it. It keeps its size if none is given."""
+    """Redraw a picture, or the part of it that a mask marks. It keeps its size, unless it is far
+    larger than the model's own."""
     from fromnoise.pipeline import pictures
 
-    image_, mask_ = (
-        pictures.read_rgb(image),
-        None if mask is None else pictures.read_mask(mask),
-    )  # before the model is read
+    # both are read before the model, which takes longer
+    picture = pictures.read_picture(image, run.notes)
+    painted = None if mask is None else pictures.read_mask(mask, run.notes)
+    if picture.mode == "RGBA" and run.suffix == ".jpg" and (painted or any(request.extends)):
+        run.notes[
+            "a JPEG file holds no transparency: it becomes white (.png and .webp keep it)"
+        ] = None
     parts, unet, guide = run.load()
     from fromnoise.pipeline.editing.edit import edit as draw
 
     if request.seed is None:
         request = request.model_copy(update={"seed": request.resolve(parts).seed})
     with run.show_progress() as watch:
-        drawn = draw(parts, unet, request, image_, mask_, watch, guide)
+        drawn = draw(parts, unet, request, picture, painted, watch, guide)
     run.save_pictures(drawn, request)

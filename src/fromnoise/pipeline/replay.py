@@ -15,6 +15,7 @@ from fromnoise.errors import BadInput
 from fromnoise.latent_diffusion import LatentDiffusion
 from fromnoise.pipeline import pictures
 from fromnoise.pipeline.conditioning import regions
+from fromnoise.pipeline.decoding import open_picture
 from fromnoise.pipeline.editing.edit import edit
 from fromnoise.pipeline.editing.request import EditRequest
 from fromnoise.pipeline.enlarging import upscale
@@ -161,12 +162,9 @@ def replay(
         for key, method in methods.items()
         if isinstance(method, Upscaler) and f"{key} hash" not in info.fields
     ]
-    with Image.open(path) as file:
-        kind, before, after = (
-            file.format,
-            np.asarray(file.convert("RGB"), np.int16),
-            np.asarray(picture, np.int16),
-        )
+    file = open_picture(path)
+    kind, before = file.format, np.asarray(file.convert(picture.mode), np.int16)
+    after = np.asarray(picture, np.int16)
     if before.shape != after.shape:
         reasons.append(
             f"size: {before.shape[1]}x{before.shape[0]}, now {after.shape[1]}x{after.shape[0]}"
@@ -236,21 +234,27 @@ def _read_sources(
     none, are given."""
     found: list[Image.Image | None] = []
     for name, source in given.items():
-        read = pictures.read_mask if name == "mask" else pictures.read_rgb
         key = {"image": "Image hash", "mask": "Mask hash", "image2": "Second image hash"}[name]
         if key in fields and source is None:
             raise BadInput(
                 f"{path} was made from another picture, its {name}", f"give it with --{name}"
             )
-        if source is not None and key not in fields:
+        if source is None:
+            found.append(None)
+            continue
+        if key not in fields:
             without = (
                 f"made without --{name}" if "Image hash" in fields else "drawn from words alone"
             )
             raise BadInput(f"{path} was {without}", f"leave out --{name}")
-        picture = None if source is None else read(source)
-        if picture is not None and (now := pictures.hash_pixels(picture)) != fields[key]:
+        picture = pictures.read_mask(source) if name == "mask" else pictures.read_picture(source)
+        now = pictures.hash_pixels(picture)
+        if now != fields[key]:  # without a mask, and in blends, transparent parts become white
+            picture = pictures.flatten(picture)
+        if now != fields[key] and pictures.hash_pixels(picture) != fields[key]:
             raise BadInput(
-                f"{source} is not the {name} that {path} was made from (hash {now}, then {fields[key]})",
+                f"{source} is not the {name} that {path} was made from "
+                f"(hash {now}, then {fields[key]})",
                 "give the very same pixels",
             )
         found.append(picture)

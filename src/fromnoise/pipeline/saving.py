@@ -20,6 +20,10 @@ def save_picture(picture: Image.Image, path: Path, quality: int | str | None = N
         from fromnoise.pipeline.provenance.exif import choose_save_options  # only for other files
 
         how = choose_save_options(path.suffix, picture.info.get("parameters"), quality)
+    if picture.mode == "RGBA" and how.get("format") == "JPEG":
+        from fromnoise.pipeline.pictures import flatten  # only for edits of transparent pictures
+
+        picture = flatten(picture)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         picture.save(path, **how or {"format": "PNG", "pnginfo": text})

@@ -9,15 +9,18 @@ from fromnoise.pipeline.request import GenerationRequest
 
 
 class EditRequest(GenerationRequest):
-    """A GenerationRequest that starts from a picture. Without width and height the picture keeps
-    its size."""
+    """A GenerationRequest that starts from a picture.
+
+    Without width and height the picture keeps its size, unless it is far larger than the model's
+    own: see `working_size.choose_working_size`.
+    """
 
     strength: float = Field(
         0.75, gt=0, le=1, description="How much of the run redraws the picture; 1: all of it."
     )
     resize: Literal["stretch", "crop", "fill"] = Field(
         "crop",
-        description="How a picture comes to another shape: stretched, cut off, or with its edges drawn out.",
+        description="How a picture gets another shape: stretched, cut off, or its edges repeated.",
     )
     mask_blur: float = Field(
         4.0, ge=0, le=256, description="Softness of the mask's edge in pixels, inwards."

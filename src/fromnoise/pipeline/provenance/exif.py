@@ -81,7 +81,7 @@ def choose_save_options(
             "subsampling": 0,
         }  # else thin lines lose colour
     level = {"lossless": True} if quality == "lossless" else {"quality": quality or QUALITY}
-    return said | level | {"format": "WEBP", "method": 6}
+    return said | level | {"format": "WEBP", "method": 6, "exact": True}
 
 
 def check_fits(request: GenerationRequest) -> None:
