@@ -31,6 +31,7 @@ COMMANDS = {
     ),
     "train": ("Train a model from nothing, as a recipe says.", "fromnoise.cli.train"),
     "evaluate": ("Measure a model: does it draw what it is told?", "fromnoise.cli.evaluate"),
+    "learn": ("Read the course, do its exercises, take its quiz.", "fromnoise.cli.learn"),
 }
 
 
