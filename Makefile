@@ -14,10 +14,11 @@ picture: $(VENV)/.base
 	$(BIN)/fromnoise generate "$(PROMPT)" --seed 1 --out out
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 check: $(VENV)/.check
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python docs/make_map.py --check

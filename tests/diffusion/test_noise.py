@@ -378,14 +378,14 @@ def test_what_is_announced_has_the_same_bits(ahead, monkeypatch):
                 assert torch.equal(noise(*step), expected[step])
                 assert noise(*step).is_inference() == mode
             assert torch.equal(noise(*steps[0], 1), expected[steps[0]][1:])
-    assert not noise.coming
+    assert not noise.pending
 
 
 def test_an_error_in_what_is_announced_comes_when_it_is_asked_for():
     noise = brownian([3])
     noise.announce([(2.0, 1.0), (1.0, 1.0)])
     noise(2.0, 1.0)
-    with pytest.raises(BadInput, match="apart"):
+    with pytest.raises(BadInput, match="are equal for a Brownian path"):
         noise(1.0, 1.0)
 
 
@@ -498,11 +498,11 @@ def test_a_path_forgets_nothing_and_keeps_little(monkeypatch):
     levels, noise = karras(1001).tolist(), brownian([3], (1, 4, 4))
     for s, t in pairwise(levels):
         last = noise(s, t)
-        assert len(noise.kept) <= 2 * 24
+        assert len(noise.left_cache) <= 2 * 24
     assert torch.equal(last, brownian([3], (1, 4, 4))(s, t))
     assert torch.equal(noise(levels[0], levels[1]), brownian([3], (1, 4, 4))(levels[0], levels[1]))
     again = noise(s, t)
-    monkeypatch.delattr(BrownianNoise, "unit")
+    monkeypatch.delattr(BrownianNoise, "draw_unit")
     assert torch.equal(noise(s, t), again)
 
 
@@ -531,10 +531,10 @@ def test_bad_levels():
         (math.nan, 1.0),
         (1.0, math.inf),
     ):
-        with pytest.raises(BadInput, match="knows no step"):
+        with pytest.raises(BadInput, match="has no step"):
             noise(s, t)
     for s, t in ((1.0, 1.0), (1.0, 1.0000003)):
-        with pytest.raises(BadInput, match="apart"):
+        with pytest.raises(BadInput, match="are equal for a Brownian path"):
             noise(s, t)
     one_level = BrownianNoise([1], SHAPE, 14.6, 14.6)  # a run of one step, which asks for no noise
     assert one_level.initial.shape == (1, *SHAPE)

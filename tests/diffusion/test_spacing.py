@@ -16,6 +16,13 @@ from fromnoise.diffusion.spacing import SPACINGS, find, load, make_sigmas
 from fromnoise.diffusion.spacings.beta import distribution, quantile
 from fromnoise.errors import BadInput, UnknownName
 
+# diffusers passes torch tensors to NumPy functions, and torch's tensors do not have all that NumPy 2
+# wants of them. Neither package is ours.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword"),
+    pytest.mark.filterwarnings("ignore:__array_wrap__ must accept context and return_scalar"),
+]
+
 SD = NoiseSchedule.scaled_linear()
 SD_CONFIG = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
 TABLE = SD.sigmas.numpy()

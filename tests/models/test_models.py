@@ -205,9 +205,9 @@ def test_errors_say_the_remedy():
         CLIPText(CLIPTextConfig(50, 32, 1, 4, 64, 10, "relu"))
     with pytest.raises(BadInput, match="multiples of 2"):
         VAE(VAE_).encode(torch.zeros(1, 3, 7, 8))
-    with pytest.raises(BadInput, match="shorten"):
+    with pytest.raises(BadInput, match="shorter text"):
         CLIPText(TEXT)(torch.zeros(1, 11, dtype=torch.int64))
-    with pytest.raises(BadInput, match="scale to 16"):
+    with pytest.raises(BadInput, match="scale it to 16"):
         CLIPVision(VISION)(torch.zeros(1, 3, 8, 8))
     with pytest.raises(BadInput, match="no input for `pooled`"):
         UNet(UNET)(

@@ -1,9 +1,9 @@
-"""Noise from one Brownian path an image: refining a run's steps then refines its picture, instead
-of drawing another.
+"""Noise from one Brownian path for each image.
 
-The path is the virtual Brownian tree (Gaines and Lyons 1997; Li et al. 2020, "Scalable gradients
-for stochastic differential equations", section 4) of torchsde 0.2.6 to the bit, so that
-k-diffusion's SDE pictures can be drawn again."""
+With it, more steps refine a run's picture instead of drawing another one. The path is the virtual
+Brownian tree (Gaines and Lyons 1997; Li et al. 2020, "Scalable gradients for stochastic
+differential equations", section 4) of torchsde 0.2.6, with the same bits, so that k-diffusion's SDE
+pictures can be drawn again."""
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,17 +20,18 @@ from fromnoise.diffusion.streams import open_stream
 from fromnoise.errors import BadInput
 
 DIGITS = 6  # times are whole multiples of 10⁻⁶
-# how far, relatively, a level may lie outside: exp(log(sigma)) in float32 strays that far from
-# sigma
+# How far a level may lie outside of the range, as a share of it: exp(log(sigma)) in float32 has
+# such an error.
 SLACK = 1e-6
-ROOT = 0, 0  # a node's number within its depth, and its depth
-POOL, MASK = 24, 2**32 - 1  # of torchsde's seed sequences
-AHEAD = 2**20  # numbers that are made before they are asked for, about
+ROOT = 0, 0  # a node: its number within its depth, and its depth
+POOL, MASK = 24, 2**32 - 1  # torchsde's seed sequences: words in the pool, and a word's bits
+AHEAD = 2**20  # about how many numbers are computed before a sampler needs them
 
 
 @lru_cache(1024)
 def hash_entropy(seed: int) -> int:
-    """Of the pool of a seed sequence's entropy: all that the seeds of its children depend on."""
+    """The first word of a seed sequence's pool. The seeds of its children depend on this word
+    alone."""
     from numpy.random import SeedSequence  # here, because it takes its time to load
 
     return int(SeedSequence(seed, pool_size=POOL).pool[0])
@@ -38,13 +39,12 @@ def hash_entropy(seed: int) -> int:
 
 def spawn_seed(seed: int, place: Sequence[int]) -> int:
     """SeedSequence(seed, spawn_key=place, pool_size=POOL).generate_state(1)[0] for numbers below
-    2³², in a fifth of the time: the same arithmetic (O'Neill 2015, "Developing a seed_seq
-    alternative"), of the one word that is wanted."""
+    2³², in a fifth of the time. The arithmetic is the same (O'Neill 2015, "Developing a seed_seq
+    alternative"), but only one word is computed."""
     word = hash_entropy(seed)
     for i, number in enumerate(place, POOL):
-        constant = (
-            0x43B0D7E5 * pow(0x931E8875, i * POOL, 2**32) & MASK
-        )  # POOL hashes for every word before
+        # every word before this one took POOL hashes
+        constant = 0x43B0D7E5 * pow(0x931E8875, i * POOL, 2**32) & MASK
         hashed = (number ^ constant) * (constant * 0x931E8875 & MASK) & MASK
         word = 0xCA01F9DD * word - 0x4973F715 * (hashed ^ hashed >> 16) & MASK
         word ^= word >> 16
@@ -58,28 +58,28 @@ def round_to_float32(x: float) -> float:
 
 class BrownianNoise:
     """`noise(sigma, sigma_next)` → (W(sigma_next) − W(sigma)) / √|sigma_next − sigma|, unit
-    Gaussian noise (B, *shape), float32 on the CPU: the same at every asking, and of steps that
-    overlap, correlated as the steps do. `noise(sigma, sigma_next, i)` → that of image i alone, (1,
-    *shape).
+    Gaussian noise (B, *shape), float32 on the CPU. Equal steps give equal noise, and steps that
+    overlap give noise that is correlated. `noise(sigma, sigma_next, i)` → the noise of image i
+    alone, (1, *shape).
 
-    Image i has a Brownian path W of its own over [sigma_min, sigma_max], of entropy seeds[i]: image
-    i of a batch is the image of its seed alone, bit for bit. `initial` (B, *shape) and the options
-    are those of Noise. `rng` also draws the paths; eta_noise_seed_delta and the variation leave
-    them alone, as in the A1111 web UI. Equals, bit for bit, k-diffusion's
-    BrownianTreeNoiseSampler(x, sigma_min, sigma_max, seeds) fed float32 levels, as A1111 feeds it:
-    levels are rounded to float32 here first, and times to 10⁻⁶ as there. So a step of length h has
-    variance 1 to 10⁻⁶/h, and a level that differs by one float32 rounding of 14.6 (10⁻⁶) changes
-    the noise of a step of length 1 by a thousandth.
+    Image i has its own Brownian path W over [sigma_min, sigma_max], with the entropy seeds[i]. So
+    image i of a batch is the image of its seed alone, bit for bit. `initial` (B, *shape) and the
+    options are those of Noise. `rng` also draws the paths; eta_noise_seed_delta and the variation
+    do not change them, as in the A1111 web UI. The noise has the bits of k-diffusion's
+    BrownianTreeNoiseSampler(x, sigma_min, sigma_max, seeds) with float32 levels, which is how A1111
+    calls it: this class rounds levels to float32 and times to 10⁻⁶ in the same way. A step of
+    length h therefore has a variance between 1 and 10⁻⁶/h, and a level that differs by one float32
+    rounding of 14.6 (10⁻⁶) changes the noise of a step of length 1 by a thousandth.
 
-    The path is refined by halving: a node [s, t] of increment w splits at its middle m into w₁ =
-    w·(m − s)/(t − s) + √((m − s)(t − m)/(t − s))·n on the left, the Brownian bridge, and w − w₁ on
-    the right, n being a unit noise whose seed follows from the entropy and the node's place. A
-    query is the sum over the nodes that tile it, at most two a depth. Only the increments that the
-    last query met are kept (under 100 images' worth, whatever the number of steps), because the
-    next one mostly shares an end with it. What a sampler announced is made ahead of its asking by a
-    thread of the path's own, while the network is at work: the same bits. Raises what Noise raises,
-    and BadInput for a range that is not 0 ≤ sigma_min ≤ sigma_max < ∞, for a level outside it and
-    for two levels that round to one time."""
+    Halving refines the path. A node [s, t] with the increment w splits at its middle m into w₁ =
+    w·(m − s)/(t − s) + √((m − s)(t − m)/(t − s))·n on the left (the Brownian bridge) and w − w₁ on
+    the right. n is a unit noise; its seed follows from the entropy and the node's place. A query is
+    the sum over the nodes that tile it, at most two in each depth. The class keeps only the
+    increments of the last query (less than 100 times the size of the images, for any number of
+    steps), because the next query usually shares an end with it. A thread computes the steps that a
+    sampler announced while the network works; the bits are the same. Raises the errors of Noise.
+    Raises BadInput for a range that is not 0 ≤ sigma_min ≤ sigma_max < ∞, for a level outside of
+    the range and for two levels that round to one time."""
 
     def __init__(
         self,
@@ -99,76 +99,80 @@ class BrownianNoise:
         self.initial = Noise(seeds, shape, rng=rng, **options).initial
         self.seeds, self.shape, self.rng = list(seeds), tuple(shape), rng
         self.low, self.high = round_to_float32(sigma_min), round_to_float32(sigma_max)
-        self.whole = self.unit() * math.sqrt(self.high - self.low)
-        self.kept: dict[
-            tuple[int, int], Tensor
-        ] = {}  # the left increment of each node that the last query split
-        self.worker: ThreadPoolExecutor | None = None  # who alone touches `kept`, once there is one
-        self.steps: Iterator[tuple[float, float]] = iter(())  # announced, not begun
-        self.coming: dict[tuple[float, float], Future[Tensor]] = {}
+        self.total = self.draw_unit() * math.sqrt(self.high - self.low)
+        # the left increment of each node that the last query split
+        self.left_cache: dict[tuple[int, int], Tensor] = {}
+        # once there is a worker, only its thread uses `left_cache`
+        self.worker: ThreadPoolExecutor | None = None
+        self.steps: Iterator[tuple[float, float]] = iter(())  # announced, but not yet submitted
+        self.pending: dict[tuple[float, float], Future[Tensor]] = {}
 
-    def unit(self, *place: int) -> Tensor:
-        """The unit noise (B, *shape) of a node, or of the whole path where no place is given."""
+    def draw_unit(self, *place: int) -> Tensor:
+        """The unit noise (B, *shape) of a node. Without a place: that of the whole path."""
         units = [open_stream(self.rng, spawn_seed(s, place))(self.shape) for s in self.seeds]
         return torch.stack(units) if len(units) > 1 else units[0].unsqueeze(0)
 
     def announce(self, steps: Iterable[tuple[float, float]]) -> None:
-        """(sigma, sigma_next) of all that will be asked, in order."""
+        """Starts to compute the noise of steps (sigma, sigma_next), in the order of their later
+        calls."""
         self.worker, self.steps = self.worker or ThreadPoolExecutor(1), iter(steps)
-        ahead = islice(self.steps, max(2, AHEAD // self.whole.numel()))
-        self.coming = {step: Future() for step in ahead}
-        self.worker.submit(self.fill, dict(self.coming), torch.is_inference_mode_enabled())
+        ahead = islice(self.steps, max(2, AHEAD // self.total.numel()))
+        self.pending = {step: Future() for step in ahead}
+        self.worker.submit(self.fill, dict(self.pending), torch.is_inference_mode_enabled())
 
-    def fill(self, coming: dict[tuple[float, float], Future[Tensor]], inference: bool) -> None:
-        """Makes what is coming: one errand for all, since each costs time where the run waits."""
-        for (sigma, sigma_next), future in coming.items():
+    def fill(self, pending: dict[tuple[float, float], Future[Tensor]], inference: bool) -> None:
+        """Computes all pending noises in one task: each task costs time while the run waits."""
+        for (sigma, sigma_next), future in pending.items():
             try:
-                future.set_result(self.made(sigma, sigma_next, inference))
-            except Exception as error:  # whatever it is: who asks would wait for ever
+                future.set_result(self.compute(sigma, sigma_next, inference))
+            except Exception as error:  # of any kind: without it the caller waits for ever
                 future.set_exception(error)
 
-    def begun(self, sigma: float, sigma_next: float) -> Future[Tensor]:
+    def submit(self, sigma: float, sigma_next: float) -> Future[Tensor]:
         assert self.worker is not None
-        return self.worker.submit(self.made, sigma, sigma_next, torch.is_inference_mode_enabled())
+        inference = torch.is_inference_mode_enabled()
+        return self.worker.submit(self.compute, sigma, sigma_next, inference)
 
     def __call__(self, sigma: float, sigma_next: float, image: int | None = None, /) -> Tensor:
         step = sigma, sigma_next
         if self.worker is None:
-            noise = self.made(sigma, sigma_next, torch.is_inference_mode_enabled())
-        elif step in self.coming:
-            noise = self.coming.pop(step).result()
-            self.coming |= {other: self.begun(*other) for other in islice(self.steps, 1)}
-        else:  # not announced, or asked for again
-            noise = self.begun(*step).result()
+            noise = self.compute(sigma, sigma_next, torch.is_inference_mode_enabled())
+        elif step in self.pending:
+            noise = self.pending.pop(step).result()
+            self.pending |= {other: self.submit(*other) for other in islice(self.steps, 1)}
+        else:  # not announced, or needed a second time
+            noise = self.submit(*step).result()
         return noise if image is None else noise[image].unsqueeze(0)
 
-    def made(self, sigma: float, sigma_next: float, inference: bool) -> Tensor:
-        """The noise of a step (B, *shape). inference: torch's inference mode, which is each
-        thread's own."""
+    def compute(self, sigma: float, sigma_next: float, inference: bool) -> Tensor:
+        """The noise of a step (B, *shape). inference: torch's inference mode, which each thread
+        sets for itself."""
         levels = [round_to_float32(sigma), round_to_float32(sigma_next)]
         if not all(self.low * (1 - SLACK) <= s <= self.high * (1 + SLACK) for s in levels):
             raise BadInput(
-                f"the Brownian path from {self.low:g} to {self.high:g} knows no step from {sigma} to {sigma_next}",
-                "make it with the smallest noise level of the run above 0 and the largest",
+                f"the Brownian path from {self.low:g} to {self.high:g} has no step from {sigma} "
+                f"to {sigma_next}",
+                "make the path with the run's largest noise level and its smallest above 0",
             )
         start, end = round(self.low, DIGITS), round(self.high, DIGITS)
         s, t = (min(max(round(level, DIGITS), start), end) for level in levels)
         if s == t:
             raise BadInput(
-                f"a Brownian path cannot tell the noise levels {sigma} and {sigma_next} apart",
+                f"the noise levels {sigma} and {sigma_next} are equal for a Brownian path",
                 f"use fewer steps, so that levels differ by more than 1e-{DIGITS}",
             )
         with torch.inference_mode(inference):
-            met: dict[tuple[int, int], Tensor] = {}
-            first, *others = self.pieces(ROOT, start, end, self.whole, min(s, t), max(s, t), met)
+            used: dict[tuple[int, int], Tensor] = {}
+            low, high = min(s, t), max(s, t)
+            first, *others = self.split(ROOT, start, end, self.total, low, high, used)
             increment = reduce(Tensor.add_, others, first.clone())
-            self.kept = met
+            self.left_cache = used
             length = torch.tensor(levels[1], dtype=torch.float32) - torch.tensor(
                 levels[0], dtype=torch.float32
             )
             return increment * length.sign() / length.abs().sqrt()
 
-    def pieces(
+    def split(
         self,
         place: tuple[int, int],
         start: float,
@@ -176,31 +180,30 @@ class BrownianNoise:
         w: Tensor,
         a: float,
         b: float,
-        met: dict,
+        used: dict,
     ) -> list[Tensor]:
-        """The increments (B, *shape) over the nodes that tile [a, b], from left to right, within
-        the node [start, end] of increment w."""
+        """The increments (B, *shape) over the nodes that tile [a, b], from left to right. The node
+        `place` is [start, end] with the increment w. Stores the left increments that it uses in
+        `used`."""
         if (a, b) == (start, end):
             return [w]
         middle = round(0.5 * (start + end), DIGITS)
-        w_left = self.kept.get(place)
+        w_left = self.left_cache.get(place)
         if w_left is None:
             left, right, inverse = middle - start, end - middle, 1 / (end - start)
-            # in place where the operand is nobody else's: same bits, and these small sums are most
-            # of the time
+            # In place where no other code has the operand: the bits are the same, and these small
+            # sums take most of the time.
             w_left = (
                 (left * w)
                 .mul_(inverse)
-                .add_(self.unit(*place).mul_(math.sqrt(left * right * inverse)))
+                .add_(self.draw_unit(*place).mul_(math.sqrt(left * right * inverse)))
             )
-        met[place] = w_left
-        (number, depth), found = place, []
+        used[place] = w_left
+        (number, depth), increments = place, []
         if a < middle:
-            found = self.pieces(
-                (2 * number, depth + 1), start, middle, w_left, a, min(b, middle), met
-            )
+            child = 2 * number, depth + 1
+            increments = self.split(child, start, middle, w_left, a, min(b, middle), used)
         if b > middle:
-            found += self.pieces(
-                (2 * number + 1, depth + 1), middle, end, w - w_left, max(a, middle), b, met
-            )
-        return found
+            child = 2 * number + 1, depth + 1
+            increments += self.split(child, middle, end, w - w_left, max(a, middle), b, used)
+        return increments

@@ -7,12 +7,12 @@ from fromnoise.errors import UnknownName
 
 
 def compute_min_snr_weight(snr: Tensor, prediction: str, gamma: float = 5.0) -> Tensor:
-    """Weight of the squared error of a prediction at signal-to-noise ratio snr, same shape (Hang et
+    """The weight of a prediction's squared error at signal-to-noise ratio snr, same shape (Hang et
     al. 2023, eq. 8).
 
-    It is min(SNR, γ) for x0, and that times c_out² for the others, since error of x0 = c_out ·
-    error of the prediction. At snr 0 (zero terminal SNR) the weight is 1 for eps and 0 for the
-    others."""
+    It is min(SNR, γ) for x0, and that times c_out² for the others, since the error of x0 is c_out
+    times the error of the prediction. At snr 0 (zero terminal SNR) the weight is 1 for eps and 0
+    for the others."""
     clipped = snr.clamp(max=gamma)
     match prediction:
         case "x0":

@@ -1,4 +1,4 @@
-"""Noise as an argument: one generator an image, on the CPU, so that a picture never depends on its
+"""Noise as an argument: each image has its own generator on the CPU, so no picture depends on its
 batch."""
 
 from collections.abc import Sequence
@@ -10,26 +10,24 @@ from fromnoise.diffusion.streams import check_seeds, open_stream
 
 
 class Noise:
-    """`noise(sigma, sigma_next)` → unit Gaussian noise (B, *shape), float32 on the CPU, fresh at
-    every call; `noise(sigma, sigma_next, i)` → that of image i alone, (1, *shape), which leaves the
-    others' generators alone.
+    """`noise(sigma, sigma_next)` → unit Gaussian noise (B, *shape), float32 on the CPU, new at
+    every call. `noise(sigma, sigma_next, i)` → the noise of image i alone, (1, *shape); the
+    generators of the other images do not move.
 
-    Image i has a generator of its own, seeded seeds[i], which first drew `initial` (B, *shape) and
-    then draws one image a call: image i of a batch is the image of its seed alone, bit for bit.
-    `shape` is that of one image, (C, H, W). The two noise levels are there for sources that need
-    them, as a Brownian path does.
+    Image i has its own generator with the seed seeds[i]. It first draws `initial` (B, *shape) and
+    then one noise at each call: image i of a batch is the image of its seed alone, bit for bit.
+    `shape` is that of one image, (C, H, W). This source does not use the two noise levels; others
+    do, such as a Brownian path.
 
-    rng                   "cpu": PyTorch's Mersenne Twister, which looks at the low 32 bits of a
-    seed only; "nv": the
-                          numbers of an NVIDIA GPU, see philox.randn
-    eta_noise_seed_delta  where it is not 0, the noises after `initial` come from new generators
-    seeded seed + delta
-                          (A1111's "ENSD")
-    variation_seeds, variation_strength, blend    where `initial` goes from there, see
-    variation.varied
+    rng: "cpu", PyTorch's Mersenne Twister, which uses only the low 32 bits of a seed; or "nv", the
+    numbers of an NVIDIA GPU, see philox.randn. eta_noise_seed_delta: where it is not 0, the noises
+    after `initial` come from new generators with the seeds seed + delta (A1111's "ENSD").
+    variation_seeds, variation_strength, blend: how `initial` moves towards another noise, see
+    variation.vary.
 
-    Raises UnknownName for rng and blend; BadInput for no seeds, for one that is no integer in [0,
-    2⁶³) for "cpu" or [0, 2⁶⁴) for "nv" (delta added or not), and as variation.varied does."""
+    Raises UnknownName for rng and blend. Raises BadInput without seeds, for a seed that is no
+    integer in [0, 2⁶³) for "cpu" or [0, 2⁶⁴) for "nv" (with and without delta), and where
+    variation.vary does."""
 
     def __init__(
         self,
@@ -47,9 +45,8 @@ class Noise:
         check_seeds(rng, later, f"seeds with eta_noise_seed_delta {eta_noise_seed_delta} added,")
         self.shape = tuple(shape)
         self.streams = [open_stream(rng, s) for s in seeds]
-        self.initial = (
-            self.draw()
-        )  # always drawn, else the first step's noise would repeat the starting latents
+        # drawn in every case: without it the first step's noise would repeat the first latents
+        self.initial = self.draw()
         if variation_seeds is not None or variation_strength:
             from fromnoise.diffusion.variation import vary
 
@@ -58,8 +55,8 @@ class Noise:
             self.streams = [open_stream(rng, s) for s in later]
 
     def draw(self, image: int | None = None) -> Tensor:
-        chosen = self.streams if image is None else [self.streams[image]]
-        return torch.stack([draw(self.shape) for draw in chosen])
+        streams = self.streams if image is None else [self.streams[image]]
+        return torch.stack([stream(self.shape) for stream in streams])
 
     def __call__(self, sigma: float, sigma_next: float, image: int | None = None, /) -> Tensor:
         return self.draw(image)

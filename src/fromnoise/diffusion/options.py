@@ -1,5 +1,5 @@
-"""Options of samplers and spacings: whether they are taken, and of what kind. Loaded only where
-some are given."""
+"""Checks of the options of samplers and spacings: their names and types. Runs without options do
+not load it."""
 
 from collections.abc import Callable
 from inspect import signature
@@ -10,8 +10,8 @@ from fromnoise.errors import BadInput
 
 
 def check_kinds(function: Callable, options: dict[str, Any]) -> None:
-    """Raises BadInput for an option of another kind than its default; without a default it is a
-    number."""
+    """Raises BadInput for an option whose type differs from that of its default. An option without
+    a default is a number."""
     for name, value in options.items():
         default = signature(function).parameters[name].default
         kind = (
@@ -23,14 +23,14 @@ def check_kinds(function: Callable, options: dict[str, Any]) -> None:
 
 
 def check_sampler(entry: Entry, options: dict[str, Any]) -> None:
-    """Raises BadInput for an option that the sampler does not take, naming those that do, or of
-    another kind than its default; what values an option may have the sampler says itself."""
+    """Raises BadInput for an option that the sampler does not have (the message names those it
+    has), or of another type than its default. The sampler itself checks the option's value."""
     for name in options:
         if name not in entry.options:
             takers = ", ".join(e.name for e in SAMPLERS.values() if name in e.options)
             own = f"its options: {', '.join(entry.options) or 'none'}"
             raise BadInput(
-                f"the sampler {entry.name} takes no {name}",
+                f"the sampler {entry.name} has no option {name}",
                 f"use one of: {takers}" if takers else own,
             )
     check_kinds(load(entry.name), options)

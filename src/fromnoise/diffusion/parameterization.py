@@ -1,4 +1,4 @@
-"""eps, v, x0 and flow predictions as one affine form: x0 = c_skip·x + c_out·F(c_in·x, t)."""
+"""eps, v, x0 and flow predictions in one affine form: x0 = c_skip·x + c_out·F(c_in·x, t)."""
 
 import math
 
@@ -11,14 +11,14 @@ PREDICTIONS = ("eps", "v", "x0", "flow")
 def compute_coefficients(prediction: str, sigma: float) -> tuple[float, float, float]:
     """(c_skip, c_out, c_in) at noise level sigma, for x = x0 + sigma·n (Karras et al. 2022, eq. 7).
 
-    The network F is shown c_in·x, which is what `forward.add_noise` made in training, and predicts
-    n (eps), √ᾱ·n − √(1 − ᾱ)·x0 (v, Salimans & Ho 2022), x0, or n − x0 (flow). Raises UnknownName,
-    and BadInput for a sigma that is negative, infinite or not a number."""
+    The input of the network F is c_in·x, which equals `forward.add_noise` in training. F predicts n
+    (eps), √ᾱ·n − √(1 − ᾱ)·x0 (v, Salimans & Ho 2022), x0, or n − x0 (flow). Raises UnknownName, and
+    BadInput for a sigma that is negative, infinite or not a number."""
     sigma = float(sigma)
     if not 0 <= sigma < math.inf:
         raise BadInput(
-            f"sigma {sigma} has no {prediction} prediction: x would be infinite too",
-            "use NoiseSchedule.sigmas, where an infinite sigma is floored, with a v, x0 or flow model",
+            f"sigma {sigma} has no {prediction} prediction",
+            "use NoiseSchedule.sigmas, which are finite, with a v, x0 or flow model",
         )
     root = math.hypot(1, sigma)  # 1 / √ᾱ
     match prediction:
@@ -34,18 +34,19 @@ def compute_coefficients(prediction: str, sigma: float) -> tuple[float, float, f
 
 
 def check_prediction(prediction: str, schedule: NoiseSchedule) -> None:
-    """Raises UnknownName for an unknown prediction, BadInput for one that cannot work on this
-    schedule: eps where the last timestep is pure noise (knowing the noise there says nothing of
-    x0), flow off a flow schedule, the rest on one."""
+    """Raises UnknownName for an unknown prediction. Raises BadInput for one that does not work on
+    this schedule: eps where the last timestep is pure noise (there eps says nothing about x0), flow
+    on another schedule than a flow schedule, and the others on a flow schedule."""
     if prediction not in PREDICTIONS:
         raise UnknownName("prediction", prediction, PREDICTIONS)
     if (prediction == "flow") != (schedule.kind == "flow"):
         raise BadInput(
-            f"a {prediction} prediction does not go with a {schedule.kind} schedule",
+            f"a {prediction} prediction does not work with a {schedule.kind} schedule",
             "use prediction 'flow' with NoiseSchedule.flow, and eps, v or x0 with the others",
         )
     if prediction == "eps" and schedule.has_infinite_sigma:
         raise BadInput(
-            "an eps prediction says nothing about the picture where sigma is infinite (zero terminal SNR)",
+            "an eps prediction says nothing about the picture where sigma is infinite "
+            "(zero terminal SNR)",
             "use prediction 'v' or 'x0', or a schedule without zero terminal SNR",
         )

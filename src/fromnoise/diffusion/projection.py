@@ -4,10 +4,10 @@ from torch import Tensor
 
 
 def project(difference: Tensor, x0: Tensor, parallel: float, norm: float) -> Tensor:
-    """x0 − x0_uncond of images (B, …), no longer than `norm` and with only the share `parallel` of
-    its component along x0, which is what makes colours glare (Sadat et al. 2024 "Eliminating
-    oversaturation and artifacts of high guidance scales", eq. 8 to 10, algorithm 1; their r is
-    `norm` times the root of an image's size)."""
+    """x0 − x0_uncond of images (B, …), with a length of at most `norm` and with only the share
+    `parallel` of its component along x0. That component makes colours glare (Sadat et al. 2024
+    "Eliminating oversaturation and artifacts of high guidance scales", eq. 8 to 10, algorithm 1;
+    their r is `norm` times the root of an image's size)."""
     dims = tuple(range(1, x0.ndim))
     length = difference.square().mean(dims, keepdim=True).sqrt()
     difference = difference * (norm / length.clamp(min=1e-20)).clamp(max=1)

@@ -1,4 +1,4 @@
-"""NoiseSchedule: beta → alpha_bar → sigma, and timestep ↔ sigma, as float64 tables."""
+"""NoiseSchedule: float64 tables of beta → alpha_bar → sigma, and of timestep ↔ sigma."""
 
 import math
 from bisect import bisect_right
@@ -14,11 +14,11 @@ from fromnoise.errors import BadInput
 
 @dataclass(frozen=True, eq=False)
 class NoiseSchedule:
-    """How much signal is left at each of the T training timesteps, least noisy first.
+    """The share of signal at each of the T training timesteps, least noisy first.
 
-    Downstream of this table everything is variance exploding: x = x0 + sigma·n, sigma = √((1 − ᾱ) /
-    ᾱ). What a network is shown is x scaled back, by √ᾱ (`kind` "vp") or by 1 − s = 1 / (1 + sigma)
-    (`kind` "flow"). Raises BadInput for a table that is not strictly decreasing inside [0, 1]."""
+    All code after this table is variance exploding: x = x0 + sigma·n, sigma = √((1 − ᾱ) / ᾱ). The
+    network's input is x scaled by √ᾱ (`kind` "vp") or by 1 − s = 1 / (1 + sigma) (`kind` "flow").
+    Raises BadInput for a table that is not strictly decreasing inside [0, 1]."""
 
     alpha_bar: Tensor  # (T,) float64 on the CPU
     kind: str = "vp"  # "vp": √ᾱ·x0 + √(1 − ᾱ)·n; "flow": (1 − s)·x0 + s·n
@@ -31,7 +31,7 @@ class NoiseSchedule:
             or not bool((a[1:] < a[:-1]).all() and a[0] < 1 and a[-1] >= 0)
         ):
             raise BadInput(
-                "a noise schedule needs at least 2 values of alpha_bar, strictly decreasing inside [0, 1)",
+                "a noise schedule needs 2 or more values of alpha_bar, decreasing inside of [0, 1)",
                 "check the betas: each must lie in (0, 1], only the last may be 1",
             )
         object.__setattr__(self, "alpha_bar", a)
@@ -45,22 +45,22 @@ class NoiseSchedule:
     def linear(
         cls, beta_start: float = 1e-4, beta_end: float = 0.02, T: int = 1000
     ) -> "NoiseSchedule":
-        """β linear in t (Ho et al. 2020, section 4)."""
+        """β is linear in t (Ho et al. 2020, section 4)."""
         return cls.from_betas(torch.linspace(beta_start, beta_end, T, dtype=torch.float64))
 
     @classmethod
     def scaled_linear(
         cls, beta_start: float = 0.00085, beta_end: float = 0.012, T: int = 1000
     ) -> "NoiseSchedule":
-        """√β linear in t: Stable Diffusion's schedule, with its constants as defaults (Rombach et
-        al. 2022)."""
+        """√β is linear in t: Stable Diffusion's schedule; the defaults are its constants (Rombach
+        et al. 2022)."""
         return cls.from_betas(
             torch.linspace(beta_start**0.5, beta_end**0.5, T, dtype=torch.float64) ** 2
         )
 
     @classmethod
     def cosine(cls, T: int = 1000) -> "NoiseSchedule":
-        """ᾱ a squared cosine, β clipped at 0.999 (Nichol & Dhariwal 2021, eq. 17)."""
+        """ᾱ is a squared cosine, β clipped at 0.999 (Nichol & Dhariwal 2021, eq. 17)."""
         f = (
             (torch.arange(T + 1, dtype=torch.float64) / T + 0.008) / 1.008 * math.pi / 2
         ).cos() ** 2
@@ -69,15 +69,15 @@ class NoiseSchedule:
     @classmethod
     def flow(cls, T: int = 1000, shift: float = 1.0) -> "NoiseSchedule":
         """Rectified flow: x = (1 − s)·x0 + s·n with s = (i + 1) / T (Liu et al. 2022), shifted to
-        shift·s / (1 + (shift − 1)·s) (Esser et al. 2024, eq. 23). Its last sigma = s / (1 − s) is
+        shift·s / (1 + (shift − 1)·s) (Esser et al. 2024, eq. 23). The last sigma = s / (1 − s) is
         infinite."""
         s = torch.arange(1, T + 1, dtype=torch.float64) / T
         s = shift * s / (1 + (shift - 1) * s)
         return cls((1 - s) ** 2 / ((1 - s) ** 2 + s**2), "flow")
 
     def rescale_zero_terminal_snr(self) -> "NoiseSchedule":
-        """√ᾱ shifted and scaled so that the last is 0 and the first stays (Lin et al. 2023,
-        algorithm 1)."""
+        """√ᾱ shifted and scaled: the last becomes 0, the first stays (Lin et al. 2023, algorithm
+        1)."""
         a = self.alpha_bar.sqrt()
         return NoiseSchedule(((a - a[-1]) * a[0] / (a[0] - a[-1])) ** 2, self.kind)
 
@@ -91,14 +91,13 @@ class NoiseSchedule:
 
     @property
     def snr(self) -> Tensor:
-        """(T,) signal-to-noise ratio ᾱ / (1 − ᾱ) = 1 / sigma²; exactly 0 where sigma is
-        infinite."""
+        """(T,) signal-to-noise ratio ᾱ / (1 − ᾱ) = 1 / sigma²; 0 where sigma is infinite."""
         return self.alpha_bar / (1 - self.alpha_bar)
 
     @cached_property
     def sigmas(self) -> Tensor:
-        """(T,) √((1 − ᾱ) / ᾱ), increasing. An infinite last one is floored, that is, replaced by
-        4096 (or twice its neighbour if that is more): finite for the samplers, and x0 there is less
+        """(T,) √((1 − ᾱ) / ᾱ), increasing. Where the last is infinite, 4096 takes its place (or
+        twice its neighbour if that is more). Samplers need a finite value, and x0 there is less
         than a half-precision ulp of x."""
         sigmas = self.snr.rsqrt()
         if self.has_infinite_sigma:
@@ -107,7 +106,7 @@ class NoiseSchedule:
 
     @cached_property
     def log_sigmas(self) -> Tensor:
-        """ln of `sigmas`, which every step of a sampler asks for."""
+        """ln of `sigmas`; every step of a sampler needs it."""
         return self.sigmas.log()
 
     @cached_property
@@ -115,28 +114,28 @@ class NoiseSchedule:
         return self.log_sigmas.tolist()
 
     def t_to_sigma(self, t: Tensor | Sequence[float] | float) -> Tensor:
-        """sigma at timestep t ∈ [0, T − 1], fractions allowed: linear in log sigma between
-        neighbours. float64, shape of t. Raises BadInput outside."""
+        """sigma at timestep t ∈ [0, T − 1], also a fraction: linear in log sigma between
+        neighbours. float64, shape of t. Raises BadInput outside of the range."""
         t = torch.as_tensor(t, dtype=torch.float64, device="cpu")
         if not bool(((t >= 0) & (t <= len(self) - 1)).all()):
             raise BadInput(
-                f"timestep {t.tolist()} is outside [0, {len(self) - 1}]",
-                "ask for fewer steps or no offset",
+                f"timestep {t.tolist()} is outside of [0, {len(self) - 1}]",
+                "use fewer steps or no offset",
             )
         low = t.floor().long().clamp(max=len(self) - 2)
         logs = self.log_sigmas
         return torch.lerp(logs[low], logs[low + 1], t - low).exp()
 
     def sigma_to_t(self, sigma: Tensor | Sequence[float] | float) -> Tensor:
-        """The timestep at sigma, fractional: the inverse of `t_to_sigma`. A sigma beyond the table
-        gives the nearest end, 0 or T − 1 (the networks know no other). float64, shape of sigma."""
+        """The timestep at sigma, a fraction: the inverse of `t_to_sigma`. Beyond the table it is
+        the nearest end, 0 or T − 1 (networks know no other timesteps). float64, shape of sigma."""
         if (
             isinstance(sigma, float) and sigma > 0
-        ):  # as every step asks: without tensors, in a tenth of the time
-            log, known = math.log(sigma), self._logs
-            i = min(max(bisect_right(known, log) - 1, 0), len(known) - 2)
-            at = i + (log - known[i]) / (known[i + 1] - known[i])
-            return torch.tensor(min(max(at, 0), len(known) - 1), dtype=torch.float64)
+        ):  # each step's case: no tensors, ten times as fast
+            log, table = math.log(sigma), self._logs
+            i = min(max(bisect_right(table, log) - 1, 0), len(table) - 2)
+            t = i + (log - table[i]) / (table[i + 1] - table[i])
+            return torch.tensor(min(max(t, 0), len(table) - 1), dtype=torch.float64)
         log, logs = torch.as_tensor(sigma, dtype=torch.float64, device="cpu").log(), self.log_sigmas
         low = (torch.searchsorted(logs, log.contiguous(), right=True) - 1).clamp(0, len(self) - 2)
         return (low + (log - logs[low]) / (logs[low + 1] - logs[low])).clamp(0, len(self) - 1)

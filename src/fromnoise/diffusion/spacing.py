@@ -1,5 +1,5 @@
-"""SPACINGS: the registry of spacings (which sigmas a run visits), plain metadata that imports no
-torch; `sigmas`."""
+"""SPACINGS: the registry of spacings (which sigmas a run visits). It imports no torch. Also
+`make_sigmas`."""
 
 import math
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from fromnoise.errors import BadInput, UnknownName
 
-if TYPE_CHECKING:  # so that listing the names imports no torch
+if TYPE_CHECKING:  # a list of the names needs no torch
     from torch import Tensor
 
     from fromnoise.diffusion.schedule import NoiseSchedule
@@ -18,16 +18,16 @@ if TYPE_CHECKING:  # so that listing the names imports no torch
 
 @dataclass(frozen=True)
 class Entry:
-    """What is known of a spacing before it is loaded."""
+    """The metadata of a spacing, readable before its module loads."""
 
     name: str
-    label: str  # as A1111's web UI calls it ("schedule type"), where it has it
+    label: str  # the name in A1111's web UI ("schedule type"), where it has this spacing
     module: str  # in fromnoise.diffusion
     function: str
-    # whether it visits timesteps: then at most as many levels as the schedule has
+    # whether it visits timesteps: then a run has at most as many levels as the schedule
     timesteps: bool = False
     options: tuple[str, ...] = ()
-    aliases: tuple[str, ...] = ()  # what other tools call it: ComfyUI, diffusers, k-diffusion
+    aliases: tuple[str, ...] = ()  # the names in other tools: ComfyUI, diffusers, k-diffusion
 
 
 RANGE = ("sigma_min", "sigma_max")
@@ -55,15 +55,12 @@ SPACINGS = {
               aliases=("ddim_uniform",)),
     )
 }  # fmt: skip
-MOST = 10_000  # steps: no run has more
+MAX_STEPS = 10_000
 
 
 def find(name: str) -> Entry:
-    """The entry of that name, label or alias, in any case and with or without spaces, underscores
-    and hyphens.
-
-    Raises UnknownName, which lists the names.
-    """
+    """The entry with that name, label or alias. Case, spaces, underscores and hyphens do not
+    matter. Raises UnknownName, which lists the names."""
     for entry in SPACINGS.values():
         if _normalize(name) in map(_normalize, (entry.name, entry.label, *entry.aliases)):
             return entry
@@ -72,7 +69,7 @@ def find(name: str) -> Entry:
 
 def load(name: str) -> "Callable[..., list[float]]":
     """The function `spacing(schedule, n, **options)` of that name, label or alias: the n positive
-    levels that a run visits, highest first. Raises UnknownName."""
+    levels of a run, highest first. Raises UnknownName."""
     entry = find(name)
     return getattr(import_module(f"fromnoise.diffusion.{entry.module}"), entry.function)
 
@@ -89,26 +86,24 @@ def make_sigmas(
     """The noise levels of a run of `steps` steps, (steps + 1,) float64 on the CPU, strictly
     decreasing.
 
-    Two spacings follow tools that do not always give the number asked for, ddim and beta
-    of="timestep": the run's number of steps is len − 1.
+    Two spacings follow tools that do not always give the asked number of levels: ddim, and beta
+    with of="timestep". The run's number of steps is always len − 1.
 
-    spacing: a name, label or alias, see `find`. final: what follows the `steps` levels of the
-    spacing: "zero", or "first", the schedule's own smallest sigma (what diffusers calls
-    final_sigmas_type="sigma_min", and what its DDIM does with set_alpha_to_one=False); with "none"
-    nothing does, the spacing itself has steps + 1 levels. discard_penultimate: one level more is
-    made, then the next-to-last is removed (with final="zero" the smallest positive one): A1111's
-    "always discard next-to-last sigma", which it does in any case for its DPM2 samplers. options:
-    those of the spacing, see its entry and its function. Raises UnknownName, and BadInput for steps
-    or options that cannot be used, also where levels fall on each other."""
+    spacing: a name, label or alias, see `find`. final: the last level after the `steps` levels of
+    the spacing: "zero", or "first" for the schedule's smallest sigma (diffusers'
+    final_sigmas_type="sigma_min", and its DDIM with set_alpha_to_one=False). With "none" nothing
+    follows; the spacing itself has steps + 1 levels. discard_penultimate: the spacing makes one
+    more level, then the next-to-last is removed (with final="zero" that is the smallest positive
+    one). This is A1111's "always discard next-to-last sigma", which A1111 always does for its DPM2
+    samplers. options: those of the spacing, see its entry and its function. Raises UnknownName.
+    Raises BadInput for unusable steps or options, also where two levels are equal."""
     import torch
 
     entry = find(spacing)
     if final not in ("zero", "first", "none"):
         raise UnknownName("final", final, ("zero", "first", "none"))
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-        raise BadInput(
-            f"steps {steps} cannot be used", "give a whole number from 1 up; 20 is usual"
-        )
+        raise BadInput(f"steps {steps} cannot be used", "give a whole number from 1; 20 is usual")
     if unknown := set(options) - set(entry.options):
         raise BadInput(
             f"spacing {entry.name!r} has no option {', '.join(sorted(unknown))}",
@@ -117,10 +112,9 @@ def make_sigmas(
     n = steps + (final == "none") + bool(discard_penultimate)
     if entry.timesteps:
         check_level_count(schedule, n)
-    elif steps > MOST:
-        raise BadInput(
-            f"{steps} steps are more than any run needs", f"ask for at most {MOST}; 20 is usual"
-        )
+    elif steps > MAX_STEPS:
+        remedy = f"use at most {MAX_STEPS}; 20 is usual"
+        raise BadInput(f"{steps} steps are more than any run needs", remedy)
     function = load(entry.name)
     if options:
         from fromnoise.diffusion.options import check_kinds
@@ -130,25 +124,25 @@ def make_sigmas(
         levels = function(schedule, n, **options)
     except OverflowError:
         raise BadInput(
-            f"options {options} lead the spacing {entry.name!r} to infinity", "leave them out"
+            f"options {options} give the spacing {entry.name!r} an infinite level",
+            "leave them out",
         ) from None
     if not (math.inf > levels[0] and levels[-1] > 0 and all(s > t for s, t in pairwise(levels))):
         raise BadInput(
-            f"the {n} noise levels of spacing {entry.name!r} are not strictly decreasing and above 0",
-            f"ask for fewer steps{' or use its default options' if options else ''}",
+            f"the {n} levels of spacing {entry.name!r} are not strictly decreasing and above 0",
+            f"use fewer steps{' or the default options' if options else ''}",
         )
     if final != "none":
         levels.append(0.0 if final == "zero" else float(schedule.sigmas[0]))
     if discard_penultimate:
         del levels[-2:-1]
     if len(levels) < 2:
-        raise BadInput(
-            f"the spacing {entry.name!r} leaves no step to go", "ask for another number of steps"
-        )
+        remedy = "use another number of steps"
+        raise BadInput(f"the spacing {entry.name!r} gives a run without steps", remedy)
     if levels[-1] >= levels[-2]:
         raise BadInput(
-            f"final={final!r} ends the run where its last step begins (sigma {levels[-2]:.4g})",
-            "use final='zero', or leave room for it: steps_offset=1 for leading, a higher sigma_min for karras",
+            f"final={final!r} is not below the run's last level (sigma {levels[-2]:.4g})",
+            "use final='zero', steps_offset=1 for leading or a higher sigma_min for karras",
         )
     return torch.tensor(levels, dtype=torch.float64)
 
@@ -165,8 +159,8 @@ def make_ramp(n: int) -> list[float]:
 def resolve_sigma_range(
     schedule: "NoiseSchedule", low: float | None, high: float | None
 ) -> tuple[float, float]:
-    """(sigma_min, sigma_max): the schedule's own where None. Raises BadInput unless 0 < low < high
-    < ∞."""
+    """(sigma_min, sigma_max); None stands for the schedule's own. Raises BadInput unless 0 < low <
+    high < ∞."""
     low = float(schedule.sigmas[0]) if low is None else low
     high = float(schedule.sigmas[-1]) if high is None else high
     if not 0 < low < high < math.inf:
@@ -186,8 +180,8 @@ def check_level_count(schedule: "NoiseSchedule", n: int) -> None:
     """Raises BadInput for more levels than the schedule has timesteps."""
     if n > len(schedule):
         raise BadInput(
-            f"{n} noise levels from a schedule of {len(schedule)} timesteps",
-            "ask for fewer steps, or use the karras or exponential spacing",
+            f"{n} noise levels are more than the {len(schedule)} timesteps of the schedule",
+            "use fewer steps, or the karras or exponential spacing",
         )
 
 

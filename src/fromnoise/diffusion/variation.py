@@ -1,4 +1,4 @@
-"""From one noise towards another: the arcs between them."""
+"""Variations: the arcs from one noise towards another."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -11,12 +11,12 @@ from fromnoise.errors import BadInput, UnknownName
 
 
 def slerp(strength: float, a: Tensor, b: Tensor) -> Tensor:
-    """Of two noises of any one shape, the point `strength` ∈ [0, 1] of the way from a to b along
+    """The point `strength` ∈ [0, 1] of the way from the noise a to the noise b (of one shape) along
     the arc between them, sin((1 − s)ω)/sin ω · a + sin(sω)/sin ω · b (Shoemake 1985, "Animating
-    rotation with quaternion curves"), ω being the angle between the whole tensors. Keeps a norm
-    that a and b share, so unit noise stays unit noise. Where they point the same way or opposite
-    ways there is no one arc, and the straight line is taken. Not to be confused with
-    `slerp_columns`, which takes many small angles where this takes one."""
+    rotation with quaternion curves"). ω is the angle between the whole tensors. Equal norms stay,
+    so unit noise stays unit noise. Noises with the same or the opposite direction have no single
+    arc; the function then takes the straight line. Not to be confused with `slerp_columns`, which
+    takes many small angles where this takes one."""
     x, y = a.double().flatten(), b.double().flatten()
     angle = math.acos(min(1.0, max(-1.0, float(x @ y / (x.norm() * y.norm())))))
     if math.sin(angle) < 1e-6:
@@ -25,11 +25,11 @@ def slerp(strength: float, a: Tensor, b: Tensor) -> Tensor:
 
 
 def slerp_columns(strength: float, a: Tensor, b: Tensor) -> Tensor:
-    """The A1111 web UI's slerp of two noises (C, H, W), H ≥ 2, for its pictures' sake: every column
-    of H values turns by an angle of its own. It differs from `slerp`, since the angles of short
-    columns scatter about the right one. Where the columns' mean cosine is above 0.9995 it takes the
-    straight line from b to a, not from a to b: a slip of the original, harmless because the two are
-    then nearly the same."""
+    """The A1111 web UI's slerp of two noises (C, H, W), H ≥ 2, for the bits of its pictures: every
+    column of H values turns by its own angle. It differs from `slerp`, since the angles of short
+    columns vary. Where the columns' mean cosine is above 0.9995, the result is the straight line
+    from b to a, not from a to b. That is an error of the original; it does no harm, because the two
+    noises are then nearly equal."""
     cosine = (a / a.norm(dim=1, keepdim=True) * (b / b.norm(dim=1, keepdim=True))).sum(
         1, keepdim=True
     )
@@ -54,23 +54,24 @@ def find_blend(name: str) -> Callable[[float, Tensor, Tensor], Tensor]:
 def vary(
     initial: Tensor, rng: str, seeds: Sequence[int] | None, strength: float, blend: str
 ) -> Tensor:
-    """blend(strength, the noise that each image starts from, the first noise of its variation
-    seed), (B, C, H, W): at 0 the first bit for bit, at 1 the other, to rounding. seeds: one an
-    image; blend: a name of BLENDS.
+    """blend(strength, initial, the first noise of each image's variation seed), (B, C, H, W). At
+    strength 0 it equals `initial` bit for bit, at 1 the other noise, to rounding. seeds: one for
+    each image; blend: a name of BLENDS.
 
-    Raises UnknownName for blend, BadInput for seeds that cannot be used or are not as many, for a
-    strength outside [0, 1] or, where there are no seeds, other than 0."""
+    Raises UnknownName for blend. Raises BadInput for unusable seeds, for another number of seeds
+    than images, for a strength outside of [0, 1] and, without seeds, for one other than 0."""
     if seeds is not None:
         check_seeds(rng, seeds, "variation seeds")
         if len(seeds) != len(initial):
             raise BadInput(
-                f"{len(seeds)} variation seeds cannot vary {len(initial)} images",
+                f"{len(seeds)} variation seeds do not fit {len(initial)} images",
                 "give one for each image",
             )
     if not 0 <= strength <= (0 if seeds is None else 1):
         raise BadInput(
             f"variation_strength {strength} cannot be used",
-            "give a number from 0 (the seed's own noise) to 1 (the variation seed's), and variation seeds with it",
+            "give a number from 0 (the seed's own noise) to 1 (the variation seed's), "
+            "and variation seeds with it",
         )
     if not strength or seeds is None:
         return initial

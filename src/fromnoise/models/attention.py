@@ -1,5 +1,5 @@
-"""Attention: the plain layer, the transformer of the U-Net, and the one-headed attention of the
-autoencoder."""
+"""Attention: the plain layer, the U-Net's transformer, and the autoencoder's attention with one
+head."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,9 +11,8 @@ from torch.nn import functional as F
 from fromnoise.models.layers import zero_parameters
 
 KeyValue = tuple[Tensor, Tensor]  # each (B, heads, N, dim/heads)
-Record = (
-    dict[str, Any] | Callable[[str, Tensor], Any]
-)  # a dict to fill, or a function of (layer name, map)
+# a dict to fill, or a function of (layer name, map)
+Record = dict[str, Any] | Callable[[str, Tensor], Any]
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
@@ -27,8 +26,8 @@ def merge_heads(x: Tensor) -> Tensor:
 
 
 def compute_attention_map(q: Tensor, k: Tensor) -> Tensor:
-    """softmax(q kᵀ/√d): q (B, heads, M, d), k (B, heads, N, d) → (B, heads, M, N), rows sum to 1;
-    no gradient."""
+    """softmax(q kᵀ/√d): q (B, heads, M, d), k (B, heads, N, d) → (B, heads, M, N); each row sums to
+    1. No gradient."""
     with torch.no_grad():
         return (q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5).softmax(-1)
 
@@ -39,10 +38,8 @@ class Attention(nn.Module):
 
     def __init__(self, dim: int, heads: int, context_dim: int | None = None):
         super().__init__()
-        self.heads, self.name = (
-            heads,
-            "",
-        )  # the name, set by the U-Net, is that of its map in a record
+        self.heads = heads
+        self.name = ""  # the U-Net sets it; it is the key of this layer's map in a record
         self.to_q = nn.Linear(dim, dim, bias=False)
         self.to_k = nn.Linear(context_dim or dim, dim, bias=False)
         self.to_v = nn.Linear(context_dim or dim, dim, bias=False)
@@ -50,9 +47,8 @@ class Attention(nn.Module):
 
     def project(self, context: Tensor) -> KeyValue:
         """Keys and values of a context (B, N, context_dim)."""
-        return split_heads(self.to_k(context), self.heads), split_heads(
-            self.to_v(context), self.heads
-        )
+        k, v = self.to_k(context), self.to_v(context)
+        return split_heads(k, self.heads), split_heads(v, self.heads)
 
     def forward(
         self, x: Tensor, projected: KeyValue | None = None, record: Record | None = None
@@ -67,7 +63,7 @@ class Attention(nn.Module):
 
 
 class GEGLU(nn.Module):
-    """a·gelu(b) with [a, b] = W x (Shazeer 2020): (B, N, dim) → (B, N, out). gelu by erf, not by
+    """a·gelu(b) with [a, b] = W x (Shazeer 2020): (B, N, dim) → (B, N, out). The gelu uses erf, not
     tanh."""
 
     def __init__(self, dim: int, out: int):
@@ -80,20 +76,20 @@ class GEGLU(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """(B, N, dim) → (B, N, dim), four times as wide inside."""
+    """(B, N, dim) → (B, N, dim) through a layer four times as wide."""
 
     def __init__(self, dim: int):
         super().__init__()
-        self.net = nn.Sequential(
-            GEGLU(dim, 4 * dim), nn.Identity(), nn.Linear(4 * dim, dim)
-        )  # 1 was a dropout
+        # diffusers has a dropout at place 1
+        self.net = nn.Sequential(GEGLU(dim, 4 * dim), nn.Identity(), nn.Linear(4 * dim, dim))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.net(x)
 
 
 class TransformerBlock(nn.Module):
-    """Pixels attend to pixels, then to words, then each thinks alone: (B, N, dim) → (B, N, dim)."""
+    """Pixels attend to pixels, then to words, then each goes through the MLP: (B, N, dim) → (B, N,
+    dim)."""
 
     def __init__(self, dim: int, heads: int, context_dim: int):
         super().__init__()
@@ -113,15 +109,14 @@ class TransformerBlock(nn.Module):
 
 
 class Transformer(nn.Module):
-    """A picture as a sequence of pixels, through transformer blocks, and back: (B, C, H, W) → (B,
-    C, H, W)."""
+    """Transformer blocks over a picture as a sequence of pixels: (B, C, H, W) → (B, C, H, W)."""
 
     def __init__(
         self, dim: int, heads: int, context_dim: int, depth: int, groups: int, linear: bool
     ):
         super().__init__()
         self.linear = linear
-        self.norm = nn.GroupNorm(groups, dim, eps=1e-6)  # the resnets beside it have 1e-5
+        self.norm = nn.GroupNorm(groups, dim, eps=1e-6)  # the U-Net's resnets have 1e-5
         self.proj_in = nn.Linear(dim, dim) if linear else nn.Conv2d(dim, dim, 1)
         self.transformer_blocks = nn.ModuleList(
             TransformerBlock(dim, heads, context_dim) for _ in range(depth)
@@ -134,9 +129,8 @@ class Transformer(nn.Module):
         h = self.norm(x)
         if not self.linear:
             h = self.proj_in(h)
-        h = (
-            h.permute(0, 2, 3, 1).flatten(1, 2).contiguous()
-        )  # (B, HW, C), a copy on CUDA, whose norm gives NCHW
+        # (B, HW, C), a copy on CUDA, where the norm returns NCHW
+        h = h.permute(0, 2, 3, 1).flatten(1, 2).contiguous()
         if self.linear:
             h = self.proj_in(h)
         for block in self.transformer_blocks:
@@ -148,17 +142,13 @@ class Transformer(nn.Module):
 
 
 class PixelAttention(nn.Module):
-    """The autoencoder's: every pixel attends to every pixel by one head, (B, C, H, W) → (B, C, H,
-    W)."""
+    """The autoencoder's attention of every pixel to every pixel by one head, (B, C, H, W) → (B, C,
+    H, W)."""
 
     def __init__(self, dim: int, groups: int):
         super().__init__()
         self.group_norm = nn.GroupNorm(groups, dim, eps=1e-6)
-        self.to_q, self.to_k, self.to_v = (
-            nn.Linear(dim, dim),
-            nn.Linear(dim, dim),
-            nn.Linear(dim, dim),
-        )
+        self.to_q, self.to_k, self.to_v = (nn.Linear(dim, dim) for _ in range(3))
         self.to_out = nn.Sequential(nn.Linear(dim, dim))
 
     def forward(self, x: Tensor) -> Tensor:

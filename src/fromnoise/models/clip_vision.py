@@ -12,16 +12,16 @@ from fromnoise.models.config import CLIPVisionConfig
 
 
 class VisionOutput(NamedTuple):
-    """What an image becomes."""
+    """The tower's output for images."""
 
     last_hidden: Tensor  # (B, 1 + patches, dim), before the final norm
     pooled: Tensor  # (B, dim) class token after the final norm
-    hidden_states: tuple[Tensor, ...]  # what enters the first layer, then each layer's output
+    hidden_states: tuple[Tensor, ...]  # the first layer's input, then each layer's output
     embeds: Tensor  # (B, projection_dim), not normalized
 
 
 class VisionEmbeddings(nn.Module):
-    """Image (B, 3, S, S) → class token and patches, with positions (B, 1 + (S/patch)², dim)."""
+    """Image (B, 3, S, S) → class token and patches with positions (B, 1 + (S/patch)², dim)."""
 
     def __init__(self, config: CLIPVisionConfig):
         super().__init__()
@@ -47,7 +47,7 @@ class VisionTower(nn.Module):
     def __init__(self, config: CLIPVisionConfig):
         super().__init__()
         self.embeddings = VisionEmbeddings(config)
-        self.pre_layrnorm = nn.LayerNorm(config.dim)  # spelled so in every published file
+        self.pre_layrnorm = nn.LayerNorm(config.dim)  # every published file has this spelling
         self.encoder = LayerStack(config, causal=False)
         self.post_layernorm = nn.LayerNorm(config.dim)
 
@@ -68,8 +68,8 @@ class CLIPVision(nn.Module):
         size = self.config.image_size
         if image.shape[-2:] != (size, size):
             raise BadInput(
-                f"an image of {tuple(image.shape[-2:])}, the encoder sees {size}×{size}",
-                f"scale to {size}",
+                f"an image of {tuple(image.shape[-2:])} does not fit the encoder's {size}×{size}",
+                f"scale it to {size}×{size}",
             )
         tower = self.vision_model
         states = tower.encoder(tower.pre_layrnorm(tower.embeddings(image)))

@@ -1,5 +1,5 @@
-"""Pieces that the U-Net and the autoencoder share: residual blocks, resampling, the embedding of
-time, activations."""
+"""Layers of the U-Net and the autoencoder: residual blocks, resampling, time embedding,
+activations."""
 
 import math
 from collections.abc import Callable
@@ -13,7 +13,7 @@ M = TypeVar("M", bound=nn.Module)
 
 
 def quick_gelu(x: Tensor) -> Tensor:
-    """x·σ(1.702 x): OpenAI CLIP's approximation, not to be confused with gelu by erf or tanh
+    """x·σ(1.702 x): OpenAI CLIP's approximation. Not to be confused with gelu by erf or tanh
     (Hendrycks 2016)."""
     return x * torch.sigmoid(1.702 * x)
 
@@ -22,7 +22,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"quick_gelu": quick_gelu, 
 
 
 def zero_parameters(module: M) -> M:
-    """The module with all parameters 0: a residual branch that starts as nothing (Goyal 2017,
+    """Sets all parameters of a module to 0: a residual branch that starts as 0 (Goyal 2017,
     Dhariwal 2021)."""
     for p in module.parameters():
         nn.init.zeros_(p)
@@ -35,23 +35,19 @@ def embed_timesteps(
     """Sinusoids of time (Ho 2020, after Vaswani 2017 §3.5): t (B,), fractions allowed → (B, dim)
     float32.
 
-    Frequencies fall from 1 to about 1/10000. Order is [sin, cos], or [cos, sin] if flipped.
-    Always float32, as every trained network has seen it: cast the result.
-    """
+    Frequencies fall from 1 to about 1/10000. The order is [sin, cos], or [cos, sin] if flipped. The
+    result is always float32, because every trained network saw it so; cast it afterwards."""
     half = dim // 2
-    exponent = (
-        -math.log(10000)
-        * torch.arange(half, dtype=torch.float32, device=t.device)
-        / (half - freq_shift)
-    )
+    steps = torch.arange(half, dtype=torch.float32, device=t.device)
+    exponent = -math.log(10000) * steps / (half - freq_shift)
     angle = t.float()[:, None] * exponent.exp()  # (B, dim/2)
     parts = (angle.cos(), angle.sin()) if flip_sin_to_cos else (angle.sin(), angle.cos())
     return F.pad(torch.cat(parts, 1), (0, dim % 2))
 
 
 class TimeEmbedding(nn.Module):
-    """Two linear layers over the sinusoids: (B, dim) → (B, out). Where the network takes its
-    guidance scale as an input, the sinusoids of that, (B, cond_dim), are added first."""
+    """Two linear layers over the sinusoids: (B, dim) → (B, out). For a network with its guidance
+    scale as an input, the sinusoids of that scale, (B, cond_dim), are added first."""
 
     def __init__(self, dim: int, out: int, cond_dim: int | None = None):
         super().__init__()
@@ -69,8 +65,7 @@ class ResnetBlock(nn.Module):
     """Residual block (He 2016, pre-activation): norm, SiLU, conv, + time, norm, SiLU, conv, +
     shortcut.
 
-    x (B, C, H, W) → (B, C', H, W). `emb` (B, emb_dim) is the time embedding, already through SiLU.
-    """
+    x (B, C, H, W) → (B, C', H, W). `emb` (B, emb_dim) is the time embedding after its SiLU."""
 
     def __init__(
         self, inp: int, out: int, groups: int, emb_dim: int | None = None, eps: float = 1e-5
@@ -92,10 +87,10 @@ class ResnetBlock(nn.Module):
 
 
 class Downsample(nn.Module):
-    """Halve the side by a strided convolution: (B, C, H, W) → (B, C, H/2, W/2).
+    """Halves the side by a strided convolution: (B, C, H, W) → (B, C, H/2, W/2).
 
-    Symmetric padding (U-Net): odd sides round up. Else (autoencoder) one row below and one column
-    right only."""
+    Symmetric padding (U-Net): odd sides round up. Otherwise (autoencoder) it pads one row below and
+    one column on the right."""
 
     def __init__(self, channels: int, symmetric: bool):
         super().__init__()
@@ -107,14 +102,13 @@ class Downsample(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Repeat pixels, then convolve: (B, C, H, W) → (B, C, 2H, 2W), or to `size` (a skip's, when a
-    side was odd)."""
+    """Repeats pixels, then convolves: (B, C, H, W) → (B, C, 2H, 2W), or to `size` (a skip's, for
+    odd sides)."""
 
     def __init__(self, channels: int):
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor, size: torch.Size | None = None) -> Tensor:
-        return self.conv(
-            F.interpolate(x, size=size or [2 * n for n in x.shape[-2:]], mode="nearest")
-        )
+        size = size or torch.Size(2 * n for n in x.shape[-2:])
+        return self.conv(F.interpolate(x, size=size, mode="nearest"))

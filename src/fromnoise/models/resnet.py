@@ -1,7 +1,7 @@
-"""Residual networks that read pictures: the trunk of CLIP's other image tower (Radford 2021, §2.4)
-and of the judge.
+"""Residual networks for pictures: the body of CLIP's other image tower (Radford 2021, §2.4) and the
+judge.
 
-Small data decides: after 28,000 pictures and the same minutes this tower found 74 of 100 captions
+They suit small data: after 28,000 pictures and the same minutes this tower found 74 of 100 captions
 among 256, the vision transformer 31."""
 
 from dataclasses import dataclass
@@ -16,18 +16,18 @@ from fromnoise.models.config import check
 
 @dataclass(frozen=True)
 class CLIPResNetConfig:
-    """CLIP's image tower as a residual network; one width and one count of blocks a level. Raises
-    BadInput."""
+    """CLIP's image tower as a residual network: one width and one number of blocks for each level.
+    Raises BadInput."""
 
-    image_size: int = 128  # it was trained at
+    image_size: int = 128  # of the training pictures
     stem: int = 16  # channels at half the resolution
     widths: tuple[int, ...] = (32, 64, 128, 192)  # channels at 1/4, 1/8, 1/16, 1/32
     blocks: tuple[int, ...] = (1, 1, 1, 1)
     projection_dim: int = 192
 
     def __post_init__(self) -> None:
-        same, remedy = len(self.widths) == len(self.blocks), "give one entry a level to each"
-        check(self, (same, "widths and blocks differ in length", remedy))
+        equal, remedy = len(self.widths) == len(self.blocks), "give both one entry for each level"
+        check(self, (equal, "widths and blocks differ in length", remedy))
 
 
 class Block(nn.Module):
@@ -46,8 +46,8 @@ class Block(nn.Module):
 
 
 def make_trunk(stem: int, widths: tuple[int, ...], blocks: tuple[int, ...]) -> nn.Sequential:
-    """Pictures with coordinates (B, 5, H, W) → (B, widths[-1], H / 2^(levels + 1), …): every level
-    halves the side."""
+    """Layers for pictures with coordinates (B, 5, H, W) → (B, widths[-1], H / 2^(levels + 1), …):
+    every level halves the side."""
 
     def down(channels_in: int, channels_out: int) -> list[nn.Module]:
         conv = nn.Conv2d(channels_in, channels_out, 3, stride=2, padding=1, bias=False)
@@ -61,8 +61,8 @@ def make_trunk(stem: int, widths: tuple[int, ...], blocks: tuple[int, ...]) -> n
 
 
 def append_coordinates(images: Tensor) -> Tensor:
-    """(B, 3, H, W) → (B, 5, H, W): two more channels say where a pixel is (Liu 2018, CoordConv);
-    channels last, a fifth faster on CPUs."""
+    """(B, 3, H, W) → (B, 5, H, W): the two new channels are a pixel's coordinates (Liu 2018,
+    CoordConv). Channels last, which is a fifth faster on CPUs."""
     lines = [
         torch.linspace(-1, 1, n, dtype=images.dtype, device=images.device) for n in images.shape[2:]
     ]
@@ -71,7 +71,7 @@ def append_coordinates(images: Tensor) -> Tensor:
 
 
 def pool(h: Tensor) -> Tensor:
-    """(B, C, h, w) → (B, 2C): the mean measures how much, the maximum finds what is small."""
+    """(B, C, h, w) → (B, 2C): the mean measures amounts, the maximum finds small things."""
     return torch.cat([h.mean((2, 3)), h.amax((2, 3))], 1)
 
 
@@ -86,8 +86,8 @@ class CLIPResNet(nn.Module):
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, image: Tensor) -> VisionOutput:
-        """image (B, 3, H, W) in [−1, 1], of any size; trained at `image_size`. States are each
-        level's places (B, 1 + h·w, C), their mean before them."""
+        """image (B, 3, H, W) in [−1, 1], of any size; training used `image_size`. The states are
+        each level's places (B, 1 + h·w, C), with their mean first."""
         x, states = append_coordinates(image), []
         for layer in self.body:
             x = layer(x)

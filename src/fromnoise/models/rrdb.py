@@ -1,11 +1,11 @@
-"""Networks that enlarge pictures: ESRGAN's residual-in-residual dense blocks, and Real-ESRGAN's
-small plain network."""
+"""Networks that enlarge pictures: ESRGAN's dense residual blocks, and Real-ESRGAN's small plain
+network."""
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-RESIDUAL = 0.2  # the share of a block's answer that is added (Wang 2018 "ESRGAN", §3.1)
+RESIDUAL = 0.2  # the factor of a block's output in its residual sum (Wang 2018 "ESRGAN", §3.1)
 
 
 def _make_conv(inp: int, out: int) -> nn.Conv2d:
@@ -17,8 +17,8 @@ def _leaky_relu(x: Tensor) -> Tensor:
 
 
 class DenseBlock(nn.Module):
-    """Five convolutions, each of which sees all that came before it: (B, width, H, W) → the
-    same."""
+    """Five convolutions; each sees the input and all earlier outputs: (B, width, H, W) → the same
+    shape."""
 
     def __init__(self, width: int, growth: int):
         super().__init__()
@@ -28,14 +28,14 @@ class DenseBlock(nn.Module):
             )
 
     def forward(self, x: Tensor) -> Tensor:
-        seen, (*inner, last) = [x], self.children()
+        features, (*inner, last) = [x], self.children()
         for conv in inner:
-            seen.append(_leaky_relu(conv(torch.cat(seen, 1))))
-        return x + RESIDUAL * last(torch.cat(seen, 1))
+            features.append(_leaky_relu(conv(torch.cat(features, 1))))
+        return x + RESIDUAL * last(torch.cat(features, 1))
 
 
 class RRDB(nn.Module):
-    """Three dense blocks, and a residual around them (Wang 2018, fig. 4)."""
+    """Three dense blocks with a residual around them (Wang 2018, fig. 4)."""
 
     def __init__(self, width: int, growth: int):
         super().__init__()
@@ -48,10 +48,10 @@ class RRDB(nn.Module):
 class RRDBNet(nn.Module):
     """Picture (B, 3, H, W) in [0, 1] → (B, 3, scale·H, scale·W), about [0, 1], not clipped.
 
-    `doublings` times twice the side by its nearest pixels (Wang 2018). `unshuffle` u: u×u pixels
-    first become one of u² times the channels, so that scale = 2**doublings / u; a picture that does
-    not divide by u is mirrored at its right and lower edge (Wang 2021 "Real-ESRGAN", §3.2).
-    Parameters are named as in Real-ESRGAN."""
+    `doublings`: how often the side doubles by its nearest pixels (Wang 2018). `unshuffle` u: first
+    u×u pixels become one pixel with u² times the channels, so scale = 2**doublings / u. A picture
+    whose sides are no multiples of u is mirrored at its right and lower edge (Wang 2021
+    "Real-ESRGAN", §3.2). The parameters have Real-ESRGAN's names."""
 
     def __init__(
         self,
@@ -72,7 +72,7 @@ class RRDBNet(nn.Module):
 
     @property
     def reach(self) -> int:
-        """How many pixels away a pixel of the input can still change one of the output."""
+        """The largest distance, in input pixels, over which a pixel can change the output."""
         fine = sum(2.0**-i for i in range(1, self.doublings + 1)) + 2 * 2.0**-self.doublings
         return round((2 + 15 * len(self.body) + fine) * self.unshuffle + 0.5) + self.unshuffle
 
@@ -80,27 +80,21 @@ class RRDBNet(nn.Module):
         height, width = image.shape[-2:]
         if self.unshuffle > 1:
             down, right = -height % self.unshuffle, -width % self.unshuffle
-            way = (
-                "reflect" if down < height and right < width else "replicate"
-            )  # one pixel has no mirror image
-            image = F.pixel_unshuffle(F.pad(image, (0, right, 0, down), way), self.unshuffle)
+            # one pixel has no mirror image
+            mode = "reflect" if down < height and right < width else "replicate"
+            image = F.pixel_unshuffle(F.pad(image, (0, right, 0, down), mode), self.unshuffle)
         x = self.conv_first(image)
         x = x + self.conv_body(self.body(x))
         for i in range(self.doublings):
-            x = _leaky_relu(
-                self.get_submodule(f"conv_up{i + 1}")(
-                    F.interpolate(x, scale_factor=2, mode="nearest")
-                )
-            )
-        return self.conv_last(_leaky_relu(self.conv_hr(x)))[
-            ..., : height * self.scale, : width * self.scale
-        ]
+            conv = self.get_submodule(f"conv_up{i + 1}")
+            x = _leaky_relu(conv(F.interpolate(x, scale_factor=2, mode="nearest")))
+        x = self.conv_last(_leaky_relu(self.conv_hr(x)))
+        return x[..., : height * self.scale, : width * self.scale]
 
 
 class Compact(nn.Module):
-    """Picture (B, 3, H, W) in [0, 1] → (B, 3, scale·H, scale·W): plain convolutions, whose answer
-    is added to the picture's nearest pixels (SRVGGNetCompact of Real-ESRGAN: "realesr-general",
-    "animevideo")."""
+    """Picture (B, 3, H, W) in [0, 1] → (B, 3, scale·H, scale·W): plain convolutions, added to the
+    picture's nearest pixels (SRVGGNetCompact of Real-ESRGAN: "realesr-general", "animevideo")."""
 
     def __init__(self, width: int = 64, convs: int = 16, scale: int = 4):
         super().__init__()

@@ -1,8 +1,6 @@
-"""The conditional U-Net: a noisy picture, a time and a text → what the schedule's prediction type
-asks for.
+"""The conditional U-Net: a noisy picture, a time and a text → a prediction of the schedule's type.
 
-Ronneberger 2015, Ho 2020, Rombach 2022 §3.3.
-"""
+Ronneberger 2015, Ho 2020, Rombach 2022 §3.3."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -25,7 +23,7 @@ from fromnoise.models.layers import (
 
 
 class Residuals(NamedTuple):
-    """What a ControlNet adds: to each skip connection in the order they are made, and to the
+    """A ControlNet's additions to each skip connection, in the order of the skips, and to the
     middle."""
 
     skips: tuple[Tensor, ...]
@@ -34,47 +32,40 @@ class Residuals(NamedTuple):
 
 @dataclass(frozen=True)
 class Conditioning:
-    """All that a U-Net is told beside x and t. A slot that the network has no use for must stay
-    None."""
+    """All inputs of a U-Net except x and t. A slot that the network lacks must stay None."""
 
     context: Tensor  # (B, N, context_dim) states of the text encoder, for cross-attention
     pooled: Tensor | None = None  # (B, D) pooled text (SDXL)
     time_ids: Tensor | None = None  # (B, 6) original size, crop, target size (SDXL)
-    concat: Tensor | None = None  # (B or 1, C, H, W) channels put behind those of x (inpainting)
+    concat: Tensor | None = None  # (B or 1, C, H, W) channels that follow those of x (inpainting)
     residuals: Residuals | None = None  # ControlNet
     image_tokens: Tensor | None = None  # (B, M, context_dim) of an image prompt (IP-Adapter)
-    # (B,) fp32, the scale, for a network distilled to follow it (LCM)
+    # (B,) fp32, the guidance scale, for a network that was distilled with it (LCM)
     guidance: Tensor | None = None
 
 
-def _resnet(config: UNetConfig, inp: int, out: int) -> ResnetBlock:
+def _make_resnet(config: UNetConfig, inp: int, out: int) -> ResnetBlock:
     block = ResnetBlock(inp, out, config.norm_groups, emb_dim=4 * config.block_out_channels[0])
     zero_parameters(block.conv2)
     return block
 
 
-def _transformers(config: UNetConfig, level: int, count: int) -> nn.ModuleList:
-    width, heads, depth = (
-        config.block_out_channels[level],
-        config.heads[level],
-        config.transformer_depth,
-    )
-    groups, linear = config.norm_groups, config.linear_projection
-    return nn.ModuleList(
-        Transformer(width, heads, config.context_dim, depth, groups, linear) for _ in range(count)
-    )
+def _make_transformers(config: UNetConfig, level: int, count: int) -> nn.ModuleList:
+    c, width, heads = config, config.block_out_channels[level], config.heads[level]
+    options = c.context_dim, c.transformer_depth, c.norm_groups, c.linear_projection
+    return nn.ModuleList(Transformer(width, heads, *options) for _ in range(count))
 
 
 class DownBlock(nn.Module):
-    """One level on the way down; appends what the way up will need to `skips`."""
+    """One level on the way down. Appends to `skips` the tensors that the way up needs."""
 
     def __init__(self, config: UNetConfig, level: int):
         super().__init__()
         out, n = config.block_out_channels[level], config.layers_per_block
         inp = config.block_out_channels[max(level - 1, 0)]
         last = level == len(config.block_out_channels) - 1
-        self.resnets = nn.ModuleList(_resnet(config, out if i else inp, out) for i in range(n))
-        self.attentions = _transformers(config, level, n if config.attention[level] else 0)
+        self.resnets = nn.ModuleList(_make_resnet(config, out if i else inp, out) for i in range(n))
+        self.attentions = _make_transformers(config, level, n if config.attention[level] else 0)
         self.downsamplers = nn.ModuleList([] if last else [Downsample(out, symmetric=True)])
 
     def forward(
@@ -97,15 +88,13 @@ class DownBlock(nn.Module):
 
 
 class MiddleBlock(nn.Module):
-    """resnet, transformer, resnet at the coarsest level; one resnet alone without attention."""
+    """resnet, transformer, resnet at the coarsest level; a single resnet without attention."""
 
     def __init__(self, config: UNetConfig):
         super().__init__()
-        width, attention = config.block_out_channels[-1], config.mid_attention
-        self.resnets = nn.ModuleList(
-            _resnet(config, width, width) for _ in range(2 if attention else 1)
-        )
-        self.attentions = _transformers(config, -1, 1 if attention else 0)
+        width, n = config.block_out_channels[-1], int(config.mid_attention)
+        self.resnets = nn.ModuleList(_make_resnet(config, width, width) for _ in range(1 + n))
+        self.attentions = _make_transformers(config, -1, n)
 
     def forward(
         self, x: Tensor, emb: Tensor, projected: dict[str, KeyValue], record: Record | None
@@ -117,15 +106,14 @@ class MiddleBlock(nn.Module):
 
 
 class UpBlock(nn.Module):
-    """One level on the way up; `inputs` are the widths that its resnets see, skips included."""
+    """One level on the way up. `inputs`: the widths of its resnets' inputs, skips included."""
 
     def __init__(self, config: UNetConfig, level: int, inputs: list[int]):
         super().__init__()
         out = config.block_out_channels[level]
-        self.resnets = nn.ModuleList(_resnet(config, inp, out) for inp in inputs)
-        self.attentions = _transformers(
-            config, level, len(inputs) if config.attention[level] else 0
-        )
+        self.resnets = nn.ModuleList(_make_resnet(config, inp, out) for inp in inputs)
+        n = len(inputs) if config.attention[level] else 0
+        self.attentions = _make_transformers(config, level, n)
         self.upsamplers = nn.ModuleList([Upsample(out)] if level else [])
 
     def forward(
@@ -146,23 +134,20 @@ class UpBlock(nn.Module):
 
 
 class UNet(nn.Module):
-    """The network of diffusion. Fresh, its residual branches and its output are zero (Dhariwal
+    """The network of diffusion. At the start its residual branches and its output are 0 (Dhariwal
     2021)."""
 
     def __init__(self, config: UNetConfig):
         super().__init__()
         self.config = config
-        widths, levels, n = (
-            config.block_out_channels,
-            range(len(config.block_out_channels)),
-            config.layers_per_block,
-        )
+        widths, n = config.block_out_channels, config.layers_per_block
+        levels = range(len(widths))
         self.conv_in = nn.Conv2d(config.in_channels, widths[0], 3, padding=1)
         self.time_embedding = TimeEmbedding(widths[0], 4 * widths[0], config.guidance_dim)
         self.down_blocks = nn.ModuleList(DownBlock(config, level) for level in levels)
         self.mid_block = MiddleBlock(config)
-        # widths of the skips in the order they are made: conv_in's, then each level's, then its
-        # downsampled one
+        # the widths of the skips in their order: conv_in's, then each level's, then that of its
+        # downsampler
         skips = [widths[0]] + [widths[i] for i in levels for _ in range(n + (i < levels[-1]))]
         x, blocks = widths[-1], []
         for level in reversed(levels):
@@ -180,12 +165,9 @@ class UNet(nn.Module):
         """Keys and values of the context (B, N, context_dim) for every cross-attention, by layer
         name.
 
-        They hold for a whole run: give them to `forward` as `projected`.
-        """
-        layers = (
-            m for m in self.modules() if isinstance(m, Attention) and m.name.endswith("attn2")
-        )
-        return {layer.name: layer.project(context) for layer in layers}
+        They are constant over a run: give them to `forward` as `projected`."""
+        layers = (layer for layer in self.modules() if isinstance(layer, Attention))
+        return {a.name: a.project(context) for a in layers if a.name.endswith("attn2")}
 
     def forward(
         self,
@@ -197,35 +179,29 @@ class UNet(nn.Module):
     ) -> Tensor:
         """x (B, C, H, W), t (B,) or () in [0, T), fractions allowed → (B, out_channels, H, W).
 
-        record: a dict to fill with, or a function (name, map) called with, each cross-attention's
-        map (B, heads, H'·W', N), recomputed beside the fast path so that the output keeps its bits.
-        projected: `self.project(conditioning.context)`, if there already. Raises BadInput for a
-        condition that this network has no input for."""
+        record: a dict to fill with each cross-attention's map (B, heads, H'·W', N), or a function
+        (name, map) to call with it. The map is computed beside the fast path, so the output keeps
+        its bits. projected: `self.project(conditioning.context)`, where the caller has it already.
+        Raises BadInput for a slot of the conditioning without an input in this network."""
+        c, residuals = self.config, conditioning.residuals
         for slot in (
             "pooled",
             "time_ids",
             "image_tokens",
-            *(() if self.config.guidance_dim else ("guidance",)),
+            *(() if c.guidance_dim else ("guidance",)),
         ):
             if getattr(conditioning, slot) is not None:
-                raise BadInput(
-                    f"this U-Net has no input for `{slot}`",
-                    "leave that slot of the Conditioning None",
-                )
-        c, residuals = self.config, conditioning.residuals
+                remedy = "leave that slot of the Conditioning None"
+                raise BadInput(f"this U-Net has no input for `{slot}`", remedy)
         if projected is None:
             projected = self.project(conditioning.context)
-        emb = embed_timesteps(
-            t.expand(len(x)), c.block_out_channels[0], c.flip_sin_to_cos, c.freq_shift
-        )
+        t, width = t.expand(len(x)), c.block_out_channels[0]
+        emb = embed_timesteps(t, width, c.flip_sin_to_cos, c.freq_shift)
         cond = None
-        if (
-            c.guidance_dim and conditioning.guidance is not None
-        ):  # Luo et al. 2023 §4.2: sinusoids of 1000·(scale − 1)
-            cond = embed_timesteps(1000 * (conditioning.guidance - 1), c.guidance_dim, False, 1).to(
-                x.dtype
-            )
-        # (B, 4·width); every resnet would apply this SiLU itself
+        if c.guidance_dim and conditioning.guidance is not None:
+            scaled = 1000 * (conditioning.guidance - 1)  # Luo et al. 2023 §4.2
+            cond = embed_timesteps(scaled, c.guidance_dim, False, 1).to(x.dtype)
+        # (B, 4·width); the SiLU here is the same for every resnet
         emb = F.silu(self.time_embedding(emb.to(x.dtype), cond))
         if conditioning.concat is not None:
             x = torch.cat((x, conditioning.concat.expand(len(x), -1, -1, -1)), 1)

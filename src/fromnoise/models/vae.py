@@ -1,5 +1,4 @@
-"""The KL autoencoder: pictures ↔ latents, `factor` times smaller along each side (Kingma 2014;
-Rombach 2022, §3.1)."""
+"""The KL autoencoder: pictures ↔ smaller latents (Kingma 2014; Rombach 2022, §3.1)."""
 
 from typing import TYPE_CHECKING
 
@@ -37,16 +36,16 @@ class Decoder(nn.Module):
 
 
 class VAE(nn.Module):
-    """The autoencoder. Images lie in [−1, 1]; `z` is what it makes of them, `latents` is z scaled
+    """The autoencoder. Images lie in [−1, 1]. `z` is the encoder's output; `latents` are z, scaled
     for diffusion.
 
-    encoder: False leaves that half out, with no way from images to latents."""
+    encoder: False builds no encoder; then there is no way from images to latents."""
 
     def __init__(self, config: VAEConfig, encoder: bool = True):
         super().__init__()
         self.config, c = config, config.latent_channels
         self.encoder, quant = None, config.quant_conv
-        if encoder:  # drawing from words has no use for it
+        if encoder:  # text to image does not need it
             from fromnoise.models.vae_encoder import Encoder
 
             self.encoder = Encoder(config)
@@ -55,18 +54,14 @@ class VAE(nn.Module):
         self.post_quant_conv = nn.Conv2d(c, c, 1) if quant else None
 
     def encode(self, image: Tensor) -> "Posterior":
-        """Image (B, 3, H, W) → posterior of z (B, C, H/factor, W/factor). Raises BadInput if a side
-        does not divide, or without an encoder."""
+        """Image (B, 3, H, W) → posterior of z (B, C, H/factor, W/factor). Raises BadInput for a
+        side that is no multiple of factor, or without an encoder."""
         if self.encoder is None:
-            raise BadInput(
-                "this autoencoder was read without its encoder",
-                "read the model whole: load_parts(name)",
-            )
+            remedy = "load the whole model: load_parts(name)"
+            raise BadInput("this autoencoder has no encoder", remedy)
         if any(n % self.config.factor for n in image.shape[-2:]):
-            remedy = f"crop or scale to multiples of {self.config.factor}"
-            raise BadInput(
-                f"an image of {tuple(image.shape[-2:])} does not divide into latents", remedy
-            )
+            sides, remedy = tuple(image.shape[-2:]), f"use multiples of {self.config.factor}"
+            raise BadInput(f"the sides {sides} of an image do not divide into latents", remedy)
         h = self.encoder(image)
         return self.encoder.posterior(h if self.quant_conv is None else self.quant_conv(h))
 
@@ -75,8 +70,7 @@ class VAE(nn.Module):
         return self.decoder(z if self.post_quant_conv is None else self.post_quant_conv(z))
 
     def to_latents(self, image: Tensor, noise: Tensor | None = None) -> Tensor:
-        """Image → latents (B, C, h, w): a sample of the posterior, or its mean when no noise is
-        given."""
+        """Image → latents (B, C, h, w): a sample of the posterior, or its mean without noise."""
         posterior = self.encode(image)
         z = posterior.mean if noise is None else posterior.sample(noise)
         return (z - self.config.shift_factor) * self.config.scaling_factor

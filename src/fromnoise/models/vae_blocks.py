@@ -1,15 +1,15 @@
-"""What both halves of the KL autoencoder are built of."""
+"""Blocks of both halves of the KL autoencoder."""
 
 from torch import Tensor, nn
 
 from fromnoise.models.attention import PixelAttention
 from fromnoise.models.layers import Downsample, ResnetBlock, Upsample
 
-EPS = 1e-6  # of every norm of this network; the U-Net's resnets have 1e-5
+EPS = 1e-6  # for every norm of this network; the U-Net's resnets have 1e-5
 
 
 class Level(nn.Module):
-    """Residual blocks of one resolution, then half or double the side, if any."""
+    """Residual blocks of one resolution; then the side is halved, doubled or kept."""
 
     def __init__(
         self, inp: int, out: int, layers: int, groups: int, down: bool = False, up: bool = False

@@ -1,5 +1,4 @@
-"""The half of the KL autoencoder that goes from pictures to latents (Kingma 2014; Rombach 2022,
-§3.1)."""
+"""The encoder of the KL autoencoder: pictures → latents (Kingma 2014; Rombach 2022, §3.1)."""
 
 from dataclasses import dataclass
 
@@ -12,8 +11,8 @@ from fromnoise.models.vae_blocks import EPS, Level, Middle
 
 @dataclass(frozen=True)
 class Posterior:
-    """q(z|image), a Gaussian of diagonal covariance. `mean`, `logvar` (B, C, h, w); logvar lies in
-    [−30, 20]."""
+    """q(z|image), a Gaussian with diagonal covariance. `mean`, `logvar` (B, C, h, w); logvar lies
+    in [−30, 20]."""
 
     mean: Tensor
     logvar: Tensor
@@ -23,8 +22,8 @@ class Posterior:
         return self.mean + (0.5 * self.logvar).exp() * noise
 
     def kl(self) -> Tensor:
-        """Divergence from the unit Gaussian, summed over all but the batch: (B,) in nats (Kingma
-        2014, app. B)."""
+        """The divergence from the unit Gaussian, summed over all dimensions except the batch: (B,)
+        in nats (Kingma 2014, app. B)."""
         return 0.5 * (self.mean**2 + self.logvar.exp() - 1 - self.logvar).sum((1, 2, 3))
 
 

@@ -1,5 +1,4 @@
-"""A weaker model as a guide: its network made ready, once it is known to speak of the same
-things."""
+"""A weaker model as a guide: its U-Net prepared, after a check that it fits the model."""
 
 import torch
 
@@ -15,17 +14,17 @@ def prepare_guide(
     dtype: str = "fp32",
     batch: int = 1,
 ) -> Prepared:
-    """`prepare` of the U-Net of an earlier or smaller model. Raises BadInput where it does not
-    answer what the model's own answers: another prediction, schedule, latent space or text
-    space."""
+    """`prepare` for the U-Net of an earlier or smaller model. Raises BadInput where its output
+    differs in meaning from the model's: another prediction, schedule, latent space or text space.
+    """
     a, b = model.unet.config, guide.unet.config
-    apart = {
+    differences = {
         "prediction": model.prediction != guide.prediction,
         "noise schedule": not torch.equal(model.schedule.alpha_bar, guide.schedule.alpha_bar),
         "latent channels": (a.in_channels, a.out_channels) != (b.in_channels, b.out_channels),
         "width of the text": a.context_dim != b.context_dim,
     }
-    if wrong := [name for name, differs in apart.items() if differs]:
+    if wrong := [name for name, differs in differences.items() if differs]:
         raise BadInput(
             f"the guide has another {', another '.join(wrong)}",
             "give an earlier checkpoint of the model",

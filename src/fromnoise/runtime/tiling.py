@@ -1,5 +1,4 @@
-"""Seamless tiling: for the length of a call, every convolution sees the picture's other side beyond
-its edge."""
+"""Seamless tiling: during a call, each convolution pads the picture with its opposite side."""
 
 from collections.abc import Callable
 from copy import copy
@@ -19,9 +18,9 @@ R = TypeVar("R")
 
 
 class Circular(TorchFunctionMode):
-    """Within it, what `conv2d` and `pad` would fill with zeros along the axes is the picture's
-    other side. No network is changed, and no other thread sees it. What attention does needs no
-    change: it knows no places."""
+    """Within this mode, `conv2d` and `pad` fill the border along the axes from the picture's
+    opposite side instead of zeros. It changes no network, and no other thread sees it. Attention
+    needs no change, because it does not use positions."""
 
     def __init__(self, axes: str):
         super().__init__()
@@ -54,7 +53,7 @@ class Circular(TorchFunctionMode):
     def _pad(
         self, x: Tensor, pad: tuple[int, ...], mode: str = "constant", value: float | None = None
     ) -> Tensor:
-        """pad: left, right, top, bottom of a picture; others are not our affair."""
+        """pad: left, right, top, bottom of a picture; other calls do not change."""
         if mode != "constant" or len(pad) != 4:
             return F.pad(x, pad, mode, value)
         left, right, top, bottom = pad
@@ -66,8 +65,8 @@ class Circular(TorchFunctionMode):
 
 
 def make_circular(call: Callable[P, R], axes: str) -> Callable[P, R]:
-    """The function, each call of it within `Circular`; axes: "x", "y", "both", or "none", which is
-    the function."""
+    """The function, with each call inside `Circular`. axes: "x", "y", "both", or "none" for the
+    function itself."""
     if axes == "none":
         return call
 
@@ -80,7 +79,7 @@ def make_circular(call: Callable[P, R], axes: str) -> Callable[P, R]:
 
 
 def tile(unet: Prepared, axes: str) -> Prepared:
-    """The same network, whose steps run within `Circular`."""
+    """The same network with steps that run inside `Circular`."""
 
     def bind(conditioning: Conditioning) -> Step:
         return make_circular(unet.bind(conditioning), axes)

@@ -1,4 +1,4 @@
-"""An upscaling network ready to run: pictures of any size, tile by tile, within bounded memory."""
+"""A prepared upscaling network: pictures of any size, tile by tile, within bounded memory."""
 
 from dataclasses import dataclass
 
@@ -8,17 +8,15 @@ from torch import Tensor
 from fromnoise.errors import BadInput
 from fromnoise.models.rrdb import Compact, RRDBNet
 
-TILE, OVERLAP = (
-    256,
-    32,
-)  # pixels of the input: a ×4 RRDB network of 64 channels then holds about 1 GB at once
-PIXELS = 100_000_000  # of the output: 300 MB as RGB, 1.2 GB while it is computed
+# Pixels of the input: with these a ×4 RRDB network of 64 channels needs about 1 GB.
+TILE, OVERLAP = 256, 32
+PIXELS = 100_000_000  # limit for the output: 300 MB as RGB, 1.2 GB during the computation
 
 
 @dataclass(frozen=True, eq=False)
 class Upscaler:
-    """The network of a file; `name` and `digest` (the start of the file's SHA-256) are what
-    pictures say of it."""
+    """The network of a file. `name` and `digest` (the start of the file's SHA-256) are what
+    pictures record."""
 
     network: RRDBNet | Compact
     name: str
@@ -33,28 +31,25 @@ class Upscaler:
         """Image (3, H, W) in [0, 1] → (3, scale·H, scale·W), not clipped, in the network's dtype on
         the CPU.
 
-        Each tile of `tile` × `tile` pixels is computed with `overlap` more around it, as far as the
-        picture goes, which are then cut off. With overlap ≥ network.reach this is the whole
-        picture's own result, but for the order of sums; deep networks reach further (23 blocks: 350
-        pixels), though hardly any of it counts. tile, overlap: multiples of 4. Raises BadInput for
-        more than PIXELS pixels of output."""
+        Each tile of `tile` × `tile` pixels is computed with `overlap` more pixels around it, as far
+        as the picture goes; these are then cut off. With overlap ≥ network.reach this is the whole
+        picture's own result except for the order of sums. Deep networks reach further (23 blocks:
+        350 pixels), but such distant pixels hardly matter. tile, overlap: multiples of 4. Raises
+        BadInput for more than PIXELS pixels of output."""
         (height, width), scale = image.shape[-2:], self.scale
         if height * width * scale**2 > PIXELS:
             raise BadInput(
                 f"{width}x{height} pixels times {scale} are more than {PIXELS:,}",
-                "give a smaller picture",
+                "use a smaller picture",
             )
-        where = next(self.network.parameters())
-        whole = torch.empty(3, height * scale, width * scale, dtype=where.dtype)
+        weight = next(self.network.parameters())
+        whole = torch.empty(3, height * scale, width * scale, dtype=weight.dtype)
         for top in range(0, height, tile):
             for left in range(0, width, tile):
-                (y, x), (bottom, right) = (
-                    (max(top - overlap, 0), max(left - overlap, 0)),
-                    (top + tile, left + tile),
-                )
-                piece = image[None, :, y : bottom + overlap, x : right + overlap].to(
-                    where.device, where.dtype
-                )
+                y, x = max(top - overlap, 0), max(left - overlap, 0)
+                bottom, right = top + tile, left + tile
+                piece = image[None, :, y : bottom + overlap, x : right + overlap]
+                piece = piece.to(weight.device, weight.dtype)
                 fine = self.network(piece)[0, :, (top - y) * scale :, (left - x) * scale :]
                 target = whole[:, top * scale : bottom * scale, left * scale : right * scale]
                 target.copy_(fine[:, : target.shape[1], : target.shape[2]])

@@ -1,4 +1,4 @@
-"""SAMPLERS: the registry of samplers, plain metadata that imports no torch."""
+"""SAMPLERS: the registry of samplers. It is plain metadata and imports no torch."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,27 +11,26 @@ from fromnoise.errors import UnknownName
 
 @dataclass(frozen=True)
 class Entry:
-    """What is known of a sampler before it is loaded."""
+    """The metadata of a sampler, readable before its module loads."""
 
     name: str
-    label: str  # as A1111's web UI calls it, or in its manner
+    label: str  # the name in A1111's web UI, or one of that style
     module: str  # file in this folder
     function: str
-    order: (
-        float | None
-    )  # of convergence with the steps, of the drift alone (noise held at 0), from known starts
-    evaluations: int | None  # of the denoiser, a step; None: as many as it needs
+    # of convergence with the steps, for the drift alone (noise 0) and from exact starting values
+    order: float | None
+    evaluations: int | None  # calls of the denoiser in one step; None: the sampler decides
     stochastic: bool  # whether it draws noise by default
     options: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()  # names in A1111's, ComfyUI's and k-diffusion's own code
-    preset: dict[str, Any] = field(default_factory=dict)  # options that make it of the function
-    spacing: str = "uniform"  # what A1111's "automatic" takes for it
-    # its noise is a Brownian path (k-diffusion's and A1111's choice), not fresh at each step
+    preset: dict[str, Any] = field(default_factory=dict)  # fixed options of the function
+    spacing: str = "uniform"  # A1111's "automatic" choice for it
+    # its noise is a Brownian path (k-diffusion's and A1111's choice), not new at each step
     brownian: bool = False
-    uncond: bool = False  # steers by the unconditional picture
+    uncond: bool = False  # needs the unconditional picture
     discard_penultimate: bool = False  # A1111 leaves out the last positive level
-    own_order: float | None = None  # with its own start, where that is lower
-    why: str = ""  # why there is no order
+    own_order: float | None = None  # the order with its own start, where that is lower
+    why: str = ""  # the reason for a missing order
 
 
 CHURN = ("s_churn", "s_tmin", "s_tmax", "s_noise")
@@ -134,12 +133,12 @@ def _normalize(name: str) -> str:
 
 
 def parse(name: str) -> tuple[Entry, str | None]:
-    """The entry of a name, label or alias, in any case, and the spacing of a fused one, as A1111
-    had them before 1.9: "DPM++ 2M Karras" → (DPM++ 2M, "karras"). Raises UnknownName."""
+    """The entry with that name, label or alias in any case, and the spacing that the name includes,
+    as in A1111 before 1.9: "DPM++ 2M Karras" → (DPM++ 2M, "karras"). Raises UnknownName."""
     key, spacing = _normalize(name), None
-    for ending, meant in (("karras", "karras"), ("exponential", "exponential"), ("ka", "karras")):
+    for ending, full in (("karras", "karras"), ("exponential", "exponential"), ("ka", "karras")):
         if key.endswith(" " + ending):
-            key, spacing = key.removesuffix(" " + ending), meant
+            key, spacing = key.removesuffix(" " + ending), full
     for entry in SAMPLERS.values():
         if key in map(_normalize, (entry.name, entry.label, *entry.aliases)):
             return entry, spacing
@@ -147,7 +146,7 @@ def parse(name: str) -> tuple[Entry, str | None]:
 
 
 def find(name: str) -> Entry:
-    """The entry of that name, label or alias. Raises UnknownName."""
+    """The entry with that name, label or alias. Raises UnknownName."""
     return parse(name)[0]
 
 

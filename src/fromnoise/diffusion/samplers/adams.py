@@ -1,4 +1,4 @@
-"""Linear multistep methods: the slope dx/dsigma is extrapolated from the last few, one question a
+"""Linear multistep methods: they extrapolate dx/dsigma from the last few steps, one question a
 step."""
 
 import math
@@ -11,29 +11,30 @@ from fromnoise.diffusion.samplers.base import NoiseSource, Past, Query, Sampling
 from fromnoise.diffusion.samplers.integrals import compute_adams_weights
 from fromnoise.errors import BadInput, UnknownName
 
+# Adams-Bashforth's weights for even steps, newest first
 FIXED = (
     (1,),
     (3 / 2, -1 / 2),
     (23 / 12, -16 / 12, 5 / 12),
     (55 / 24, -59 / 24, 37 / 24, -9 / 24),
-)  # newest first
+)
 
 
 def lms(
     x: Tensor, sigmas: Tensor, noise: NoiseSource, order: int = 4, past: Sequence[Past] = ()
 ) -> Sampling:
     """Adams-Bashforth for uneven steps: the polynomial in sigma through the last `order` slopes,
-    integrated exactly, also over a step to sigma 0 (as k-diffusion and A1111; ComfyUI takes x0
-    there). The first steps use as many slopes as there are, and so limit the whole to order 2
-    unless `past` is given."""
+    integrated exactly, also over a step to sigma 0 (as in k-diffusion and A1111; ComfyUI takes x0
+    there). The first steps have fewer slopes. That limits the whole to order 2 unless `past` is
+    given."""
     return (yield from _run_multistep(x, sigmas, order, past, compute_adams_weights, to_zero=True))
 
 
 def ipndm(
     x: Tensor, sigmas: Tensor, noise: NoiseSource, order: int = 4, past: Sequence[Past] = ()
 ) -> Sampling:
-    """Adams-Bashforth's weights for even steps, whatever the steps are (Zhang & Chen 2023 "DEIS",
-    iPNDM). On grids that are not even in sigma that leaves order 2."""
+    """Adams-Bashforth's weights for even steps, used for any steps (Zhang & Chen 2023 "DEIS",
+    iPNDM). On levels that are not even in sigma the order is 2."""
     return (yield from _run_multistep(x, sigmas, order, past, _weigh_even_steps))
 
 
@@ -48,8 +49,8 @@ def ipndm_v(
     """iPNDM with weights for uneven steps, as zju-pi's diff-sampler and ComfyUI publish them. Two
     of their terms differ from Adams-Bashforth's unless the steps are even: the third-order one
     reads (1 − h/(3·(h + h₁))·r)/2 for (1 − h/(3·(h + h₁)))/2·r, r = h·(h + h₁)/(h₁·(h₁ + h₂)), and
-    the oldest weight has h₁/h₂ for h₂/h₃, so that the weights do not even add up to 1. `exact` puts
-    both right, which is `lms` but for a step to sigma 0."""
+    the oldest weight has h₁/h₂ for h₂/h₃, so the sum of the weights is not 1. `exact` corrects
+    both; the result is `lms` except for a step to sigma 0."""
     return (
         yield from _run_multistep(
             x, sigmas, order, past, compute_adams_weights if exact else _weigh_as_published
@@ -65,10 +66,10 @@ def deis(
     variable: str = "time",
     past: Sequence[Past] = (),
 ) -> Sampling:
-    """DEIS (Zhang & Chen 2023, eq. 14 and 15): the polynomial through the last slopes, which are
-    the noise predictions, is one in another variable, and integrated exactly. variable: "time",
-    that of the variance-preserving SDE with β from 0.1 to 20 (tAB, as ComfyUI), or "log_sigma" (ρAB
-    in log ρ, as diffusers)."""
+    """DEIS (Zhang & Chen 2023, eq. 14 and 15). The last slopes are the noise predictions; the
+    polynomial through them is one in another variable, integrated exactly. variable: "time", that
+    of the variance-preserving SDE with β from 0.1 to 20 (tAB, as in ComfyUI), or "log_sigma" (ρAB
+    in log ρ, as in diffusers)."""
     variables: dict[str, Callable[[float], float]] = {
         "time": _compute_vp_time,
         "log_sigma": math.log,
@@ -85,7 +86,7 @@ def deis(
 
 def plms(x: Tensor, sigmas: Tensor, noise: NoiseSource, past: Sequence[Past] = ()) -> Sampling:
     """Pseudo linear multistep (Liu et al. 2022 "PNDM", eq. 12): the noise predictions with
-    Adams-Bashforth's weights for even steps; the first step, of which nothing is known, asks twice
+    Adams-Bashforth's weights for even steps. The first step has no earlier ones, so it asks twice
     (a pseudo improved Euler step)."""
     grid, known = check_levels(sigmas), list(past)
     for i, (s, t) in enumerate(pairwise(grid)):
@@ -106,7 +107,7 @@ def gradient_estimation(
     x: Tensor, sigmas: Tensor, noise: NoiseSource, gamma: float = 2.0, past: Sequence[Past] = ()
 ) -> Sampling:
     """Euler's step along γ·d − (γ − 1)·d_last (Permenter & Yuan 2024, algorithm 2, γ = 2). γ = 1.5
-    would be Adams-Bashforth's second order; at 2 the order is 1. A step to sigma 0 is x0."""
+    is Adams-Bashforth's second order; at 2 the order is 1. A step to sigma 0 is x0."""
     if not 1 <= gamma <= 5:
         raise BadInput(
             f"gamma {gamma} cannot be used", "give a number from 1 (Euler) to 5; 2 is usual"
@@ -128,8 +129,8 @@ def _run_multistep(
     weights: Callable[[Sequence[float], float, float], Sequence[float]],
     to_zero: bool = False,
 ) -> Sampling:
-    """x plus the slopes times their weights, (levels newest first, s, t) → weights newest first; a
-    step to sigma 0 is x0 unless `to_zero`."""
+    """Adds the slopes times their weights to x. weights: (levels newest first, s, t) → weights
+    newest first. A step to sigma 0 is x0 unless `to_zero`."""
     if order not in (1, 2, 3, 4):
         raise BadInput(f"order {order} cannot be used", "give 1, 2, 3 or 4")
     known = list(past)
@@ -161,7 +162,7 @@ def _compute_vp_time(sigma: float) -> float:
 
 
 def _weigh_as_published(known: Sequence[float], s: float, t: float) -> list[float]:
-    """The weights of `ipndm_v` as they were published, see there."""
+    """The published weights of `ipndm_v`, see there."""
     h = [t - s, *(a - b for a, b in pairwise(known))]  # this step, the last, the one before, …
     weights = [1.0] if len(known) == 1 else [1 + h[0] / h[1] / 2, -h[0] / h[1] / 2]
     if len(known) > 2:

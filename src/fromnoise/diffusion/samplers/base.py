@@ -1,4 +1,4 @@
-"""What a sampler and its driver say to each other: Query, Answer, drive."""
+"""The conversation of a sampler and its driver: Query, Answer, drive."""
 
 import math
 from collections.abc import Callable, Generator
@@ -17,25 +17,23 @@ class Query:
 
     x: Tensor  # (B, C, H, W), variance exploding
     sigma: float
-    # 0 … steps − 1, never falling for an image; who chooses its own levels says here how far it has
-    # come
+    # 0 … steps − 1, never decreasing for an image; a sampler with its own levels shows its progress
     step: int
-    stage: int = 0  # counts the questions inside a step
-    image: int | None = None  # x is this one image of the batch, (1, C, H, W); None: all of them
+    stage: int = 0  # the number of the question inside its step
+    image: int | None = None  # x is only this image of the batch, (1, C, H, W); None: all of them
 
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """The denoised picture E[x0 | x], guided, and the unconditional one for samplers that steer by
-    it."""
+    """The denoised picture E[x0 | x], guided, and the unconditional one if a sampler needs it."""
 
     x0: Tensor  # (B, C, H, W)
     x0_uncond: Tensor | None = None
 
 
 class Past(NamedTuple):
-    """An earlier question and its answer. Multistep samplers remember them, and can be given some
-    to start with."""
+    """An earlier question and its answer. Multistep samplers store them, and accept some at the
+    start."""
 
     sigma: float
     x: Tensor
@@ -43,8 +41,8 @@ class Past(NamedTuple):
 
 
 class NoiseSource(Protocol):
-    """(sigma, sigma_next) → unit noise (B, C, H, W) for the way between two levels; of one image,
-    (1, C, H, W), where `image` says which. See noise.Noise."""
+    """(sigma, sigma_next) → unit noise (B, C, H, W) for the way between two levels. With `image`:
+    that image's noise alone, (1, C, H, W). See noise.Noise."""
 
     def __call__(self, sigma: float, sigma_next: float, image: int | None = None, /) -> Tensor: ...
 
@@ -53,8 +51,7 @@ Sampling = Generator[Query, Answer, Tensor]
 
 
 def drive(sampling: Sampling, answer: Callable[[Query], Answer]) -> Tensor:
-    """Runs a sampler to its end, asking `answer` every question; returns its last x (B, C, H,
-    W)."""
+    """Runs a sampler to its end; `answer` takes its questions. Returns the last x (B, C, H, W)."""
     try:
         query = next(sampling)
         while True:
@@ -64,9 +61,9 @@ def drive(sampling: Sampling, answer: Callable[[Query], Answer]) -> Tensor:
 
 
 def check_levels(sigmas: Tensor) -> list[float]:
-    """The noise levels of a run as Python floats, which are float64 whatever x is. Raises BadInput
-    unless there are two or more, finite, strictly decreasing, none negative, and only the last one
-    may be 0."""
+    """The noise levels of a run as Python floats, which are float64 for any x. Raises BadInput
+    unless there are two or more, finite, strictly decreasing and not negative; only the last may be
+    0."""
     values = [float(s) for s in sigmas]
     if (
         len(values) < 2
@@ -74,7 +71,8 @@ def check_levels(sigmas: Tensor) -> list[float]:
         or not all(s > t >= 0 for s, t in pairwise(values))
     ):
         raise BadInput(
-            "a run needs at least two noise levels, finite and strictly decreasing, of which only the last may be 0",
+            "a run needs two or more noise levels, finite and strictly decreasing; "
+            "only the last may be 0",
             "make them with fromnoise.diffusion.spacing.make_sigmas",
         )
     return values

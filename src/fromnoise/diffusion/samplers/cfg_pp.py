@@ -1,10 +1,9 @@
-"""CFG++: to the guided picture, but renoised with what the unconditional prediction says the noise
-is.
+"""CFG++: a step to the guided picture, with the noise of the unconditional prediction.
 
 Chung et al. 2024 "CFG++: manifold-constrained classifier free guidance", algorithm 2. x0 of an
-Answer is here x0_uncond + λ·(x0_cond − x0_uncond): the paper's λ lies in [0, 1]. A1111 divides its
-CFG scale by 12.5 to get λ; ComfyUI takes λ as its CFG scale, as we do. With x0 = x0_uncond each of
-these is the sampler that it is named after."""
+Answer is here x0_uncond + λ·(x0_cond − x0_uncond); the paper's λ lies in [0, 1]. A1111 divides its
+CFG scale by 12.5 to get λ. ComfyUI uses its CFG scale as λ, as fromnoise does. With x0 = x0_uncond
+each of these equals the sampler in its name."""
 
 import math
 from itertools import pairwise
@@ -18,11 +17,11 @@ from fromnoise.errors import BadInput
 
 
 def unpack_answer(answer: Answer) -> tuple[Tensor, Tensor]:
-    """(x0, x0_uncond). Raises BadInput where there is no unconditional answer."""
+    """(x0, x0_uncond). Raises BadInput for an answer without x0_uncond."""
     if answer.x0_uncond is None:
         raise BadInput(
-            "CFG++ needs the unconditional picture, and the run has none",
-            "give a guidance scale; with CFG++ 0.6 is usual, 1 the most",
+            "CFG++ needs the unconditional picture, but the run has none",
+            "give a guidance scale; for CFG++ 0.6 is usual and 1 the largest",
         )
     return answer.x0, answer.x0_uncond
 
@@ -30,7 +29,8 @@ def unpack_answer(answer: Answer) -> tuple[Tensor, Tensor]:
 def euler_cfg_pp(
     x: Tensor, sigmas: Tensor, noise: NoiseSource, eta: float = 0.0, s_noise: float = 1.0
 ) -> Sampling:
-    """`ddim`, hence with eta 0 `euler` and with eta 1 `euler_a`, renoised without guidance."""
+    """`ddim` with the noise of the unconditional picture; so `euler` with eta 0 and `euler_a` with
+    eta 1."""
     check_nonnegative(eta=eta, s_noise=s_noise)
     for i, (s, t) in enumerate(pairwise(check_levels(sigmas))):
         x0, uncond = unpack_answer((yield Query(x, s, i)))
@@ -43,9 +43,9 @@ def euler_cfg_pp(
 
 def dpmpp_2m_cfg_pp(x: Tensor, sigmas: Tensor, noise: NoiseSource, exact: bool = False) -> Sampling:
     """`dpmpp_2m` of the unconditional picture, plus the guidance at its full length, as ComfyUI
-    published it: with the slope of x0 taken from the guided picture now to the unconditional one
-    before, which adds a part of the guidance again. `exact` takes it between two unconditional
-    ones."""
+    published it. Its slope of x0 goes from the guided picture now to the unconditional one before,
+    which adds a part of the guidance again. `exact` takes the slope between two unconditional ones.
+    """
     last, h_last = None, 0.0
     for i, (s, t) in enumerate(pairwise(check_levels(sigmas))):
         x0, uncond = unpack_answer((yield Query(x, s, i)))
@@ -81,11 +81,11 @@ def dpmpp_2s_a_cfg_pp(
 def res_multistep_cfg_pp(
     x: Tensor, sigmas: Tensor, noise: NoiseSource, eta: float = 0.0, s_noise: float = 1.0
 ) -> Sampling:
-    """`res_multistep` of the unconditional picture; the guidance is added to x before the step,
-    which keeps e^−h of it, but in the first step and in one to sigma 0, which add it whole (all as
-    ComfyUI published it)."""
+    """`res_multistep` of the unconditional picture. The guidance is added to x before the step,
+    which keeps e^−h of it. The first step and one to sigma 0 add all of it (as ComfyUI published
+    it)."""
     check_nonnegative(eta=eta, s_noise=s_noise)
-    # (length of its deterministic part in log sigma, x0_uncond)
+    # (length of the last step's deterministic part in log sigma, x0_uncond)
     last: tuple[float, Tensor] | None = None
     for i, (s, t) in enumerate(pairwise(check_levels(sigmas))):
         x0, uncond = unpack_answer((yield Query(x, s, i)))

@@ -1,5 +1,5 @@
-"""DDIM and DDPM: the predicted picture, plus the predicted noise at the next level, plus as much
-fresh noise as eta says."""
+"""DDIM and DDPM: the predicted picture, plus the predicted noise at the next level, plus new noise
+by eta."""
 
 from itertools import pairwise
 
@@ -13,7 +13,7 @@ def ddim(
     x: Tensor, sigmas: Tensor, noise: NoiseSource, eta: float = 0.0, s_noise: float = 1.0
 ) -> Sampling:
     """Song et al. 2021 "DDIM", eq. 12 and 16, divided by √ᾱ. eta 0 draws no noise and equals
-    `euler`, eta 1 is DDPM (Ho et al. 2020, algorithm 2, with the variance of its posterior) and
+    `euler`. eta 1 is DDPM (Ho et al. 2020, algorithm 2, with the variance of its posterior) and
     equals `euler_a`."""
     check_nonnegative(eta=eta, s_noise=s_noise)
     for i, (s, t) in enumerate(pairwise(check_levels(sigmas))):

@@ -18,8 +18,8 @@ def dpm2(
     s_tmax: float = math.inf,
     s_noise: float = 1.0,
 ) -> Sampling:
-    """The midpoint rule with its midpoint √(s·t): second order, two questions a step, one in a step
-    to sigma 0 (k-diffusion's blend of Lu et al. 2022 "DPM-Solver", algorithm 1, and Karras et al.
+    """The midpoint rule with the midpoint √(s·t): second order, two questions a step, one in a step
+    to sigma 0 (k-diffusion's mixture of Lu et al. 2022 "DPM-Solver", algorithm 1, and Karras et al.
     2022, algorithm 2)."""
     grid = check_levels(sigmas)
     for i, (s, t) in enumerate(pairwise(grid)):
@@ -31,7 +31,7 @@ def dpm2(
 def dpm2_a(
     x: Tensor, sigmas: Tensor, noise: NoiseSource, eta: float = 1.0, s_noise: float = 1.0
 ) -> Sampling:
-    """`dpm2` to below the next level, then fresh noise up to it; eta 0 is `dpm2`."""
+    """`dpm2` to below the next level, then new noise up to it; eta 0 is `dpm2`."""
     check_nonnegative(eta=eta, s_noise=s_noise)
     for i, (s, t) in enumerate(pairwise(check_levels(sigmas))):
         down, up = split_step(s, t, eta)

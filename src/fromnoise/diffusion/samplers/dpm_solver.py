@@ -1,5 +1,5 @@
-"""DPM-Solver: exponential integrators in log sigma, of the noise; DPM fast and DPM adaptive choose
-their own steps."""
+"""DPM-Solver: exponential integrators of the noise in log sigma. DPM fast and adaptive choose their
+steps."""
 
 import math
 from collections.abc import Generator
@@ -27,10 +27,10 @@ def dpm_solver_3(x: Tensor, sigmas: Tensor, noise: NoiseSource) -> Sampling:
 def dpm_fast(
     x: Tensor, sigmas: Tensor, noise: NoiseSource, eta: float = 1.0, s_noise: float = 1.0
 ) -> Sampling:
-    """As many questions as the run has steps, shared out to DPM-Solver's third-order steps and a
-    shorter rest, even in log sigma between the run's first and its smallest positive level, where
-    it ends (Lu et al. 2022 "DPM-Solver", section 3.4 and appendix C.1). eta 1 is what A1111 runs it
-    with; k-diffusion's own default is 0."""
+    """As many questions as the run has steps, in DPM-Solver's third-order steps and a shorter rest.
+    The steps are even in log sigma between the run's first level and its smallest positive one,
+    where it ends (Lu et al. 2022 "DPM-Solver", section 3.4 and appendix C.1). A1111 runs it with
+    eta 1; k-diffusion's own default is 0."""
     check_nonnegative(eta=eta, s_noise=s_noise)
     start, end, n = _find_ends(sigmas)
     orders = [3] * (n // 3 - 1) + [2, 1] if n % 3 == 0 else [3] * (n // 3) + [n % 3]
@@ -59,12 +59,12 @@ def dpm_adaptive(
     accept_safety: float = 0.81,
 ) -> Sampling:
     """DPM-Solver-12 or -23 with steps as long as the error allows (Lu et al. 2022 "DPM-Solver",
-    appendix C.4), between the run's first and its smallest positive level; the run's number of
-    steps counts for nothing.
+    appendix C.4), between the run's first level and its smallest positive one. The run's number of
+    steps has no effect.
 
-    The error of a step, the difference of two orders, is measured an image, and each image of a
-    batch takes its own steps: k-diffusion measures it over the batch, whose pictures then depend on
-    their neighbours. eta 1 is what A1111 runs it with."""
+    The error of a step is the difference of two orders. It is measured for each image, and each
+    image of a batch takes its own steps. k-diffusion measures it over the batch, so its pictures
+    depend on their neighbours. A1111 runs it with eta 1."""
     check_nonnegative(eta=eta, s_noise=s_noise, rtol=rtol, atol=atol)
     if (
         order not in (2, 3)
@@ -73,7 +73,8 @@ def dpm_adaptive(
         or rtol == atol == 0
     ):
         raise BadInput(
-            f"order {order}, h_init {h_init}, accept_safety {accept_safety}, rtol {rtol}, atol {atol} cannot be used",
+            f"order {order}, h_init {h_init}, accept_safety {accept_safety}, rtol {rtol}, "
+            f"atol {atol} cannot be used",
             "give order 2 or 3, h_init above 0, accept_safety in (0, 1), and rtol or atol above 0",
         )
     start, end, n = _find_ends(sigmas)
@@ -107,20 +108,20 @@ def dpm_adaptive(
 
 
 def _find_ends(sigmas: Tensor) -> tuple[float, float, int]:
-    """(first level, smallest positive level, number of steps). Raises BadInput where those levels
-    are one."""
+    """(first level, smallest positive level, number of steps). Raises BadInput where these levels
+    are equal."""
     grid = check_levels(sigmas)
     end = grid[-1] or grid[-2]
     if end == grid[0]:
         raise BadInput(
-            "a run that chooses its own steps needs two positive noise levels",
-            "ask for 2 steps or more",
+            "a sampler that chooses its own steps needs two positive noise levels",
+            "use 2 steps or more",
         )
     return grid[0], end, len(grid) - 1
 
 
 def _split_step_above(s: float, t: float, end: float, eta: float) -> tuple[float, float]:
-    """`ancestral`, but never below `end`."""
+    """`split_step`, but down is never below `end`."""
     down = max(end, split_step(s, t, eta)[0])
     return down, math.sqrt(max(t**2 - down**2, 0.0))
 
@@ -129,8 +130,8 @@ def _take_step(
     x: Tensor, eps: Tensor, s: float, t: float, step: int, order: int, image: int | None = None
 ) -> Generator[Query, Answer, tuple[Tensor, Tensor]]:
     """(x at t by the order below, by `order`) from the noise `eps` predicted at s; order − 1
-    questions. In terms of h = log(s / t), the order below takes its question where the higher one
-    does (r₁ = ½ in 2, ⅓ in 3)."""
+    questions. In terms of h = log(s / t), both orders share their first question (r₁ = ½ for order
+    2, ⅓ for order 3)."""
     h = math.log(s / t)
     first = x - t * math.expm1(h) * eps
     if order == 1:

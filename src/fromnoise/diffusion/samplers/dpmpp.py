@@ -1,5 +1,4 @@
-"""DPM-Solver++ for the probability-flow ODE: exponential integrators in log sigma, of x0 rather
-than of the noise."""
+"""DPM-Solver++ for the probability-flow ODE: exponential integrators of x0 in log sigma."""
 
 import math
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""DPM-Solver++ 2S ancestral: exponential integrators in log sigma, with fresh noise at the end of
+"""DPM-Solver++ 2S ancestral: exponential integrators in log sigma, with new noise at the end of
 each step."""
 
 import math
@@ -13,9 +13,9 @@ from fromnoise.diffusion.samplers.stochastic import check_nonnegative, split_ste
 def dpmpp_2s_a(
     x: Tensor, sigmas: Tensor, noise: NoiseSource, eta: float = 1.0, s_noise: float = 1.0
 ) -> Sampling:
-    """Second order from two questions, the second at the middle of the step in log sigma, to below
-    the next level; then fresh noise up to it (Lu et al. 2022 "DPM-Solver++", algorithm 1 with r =
-    ½, made ancestral by k-diffusion)."""
+    """Second order from two questions, the second at the middle of the step in log sigma. The step
+    goes to below the next level; new noise leads up to it (Lu et al. 2022 "DPM-Solver++", algorithm
+    1 with r = ½, made ancestral by k-diffusion)."""
     check_nonnegative(eta=eta, s_noise=s_noise)
     for i, (s, t) in enumerate(pairwise(check_levels(sigmas))):
         down, up = split_step(s, t, eta)

@@ -1,4 +1,4 @@
-"""DPM-Solver++ for the reverse SDE: 2M and 3M SDE remember the last x0, DPM++ SDE asks twice."""
+"""DPM-Solver++ for the reverse SDE: 2M and 3M SDE use the last x0 too, DPM++ SDE asks twice."""
 
 import math
 from collections.abc import Sequence
@@ -23,9 +23,9 @@ def dpmpp_2m_sde(
     solver: str = "midpoint",
     past: Sequence[Past] = (),
 ) -> Sampling:
-    """`dpmpp_2m` on the reverse SDE, eta scaling its noise (Lu et al. 2022 "DPM-Solver++", section
-    5 and appendix B.5). solver: how the slope of x0 enters, "midpoint" (eta 0 is then `dpmpp_2m`)
-    or "heun" (the exact integral; eta 0 is then `res_multistep`). A step to sigma 0 is x0."""
+    """`dpmpp_2m` on the reverse SDE; eta scales its noise (Lu et al. 2022 "DPM-Solver++", section 5
+    and appendix B.5). solver: how the slope of x0 enters, "midpoint" (with eta 0 it is `dpmpp_2m`)
+    or "heun" (the exact integral; with eta 0 it is `res_multistep`). A step to sigma 0 is x0."""
     if solver not in SOLVERS:
         raise UnknownName("solver", solver, SOLVERS)
     return (
@@ -46,9 +46,9 @@ def dpmpp_3m_sde(
 ) -> Sampling:
     """x0 extrapolated from the last three, on the reverse SDE, as k-diffusion published it.
 
-    Its quadratic term is half of what the derivation gives: with u the way through the step and φ₂
-    = 1 − (1 − e^−h)/h, ∫ h·e^(−h·(1 − u))·u² du = 1 − 2·φ₂/h = −2·(φ₂/h − ½), and the code has
-    −(φ₂/h − ½). So the published order is 2 for all three questions remembered; `exact` takes the
+    Its quadratic term is half of the derived one: with u the way through the step and φ₂ = 1 − (1 −
+    e^−h)/h, ∫ h·e^(−h·(1 − u))·u² du = 1 − 2·φ₂/h = −2·(φ₂/h − ½), and the published code has
+    −(φ₂/h − ½). So the published order is 2, although it uses three questions; `exact` takes the
     whole integral and reaches 3."""
     return (yield from _run_multistep(x, sigmas, noise, eta, s_noise, 3, False, exact, past))
 
@@ -78,7 +78,7 @@ def _run_multistep(
         x = x * math.exp(-(1 + eta) * h) + x0 * gain
         if len(known) > 1:
             r = math.log(known[-2].sigma / s) / h
-            slope = (x0 - known[-2].x0) / r  # of x0, a step
+            slope = (x0 - known[-2].x0) / r  # the change of x0 over one step
             if len(known) == 3:
                 r2 = math.log(known[-3].sigma / known[-2].sigma) / h
                 curve = (slope - (known[-2].x0 - known[-3].x0) / r2) / (r + r2)
@@ -104,7 +104,7 @@ def dpmpp_sde(
     s_noise: float = 1.0,
     r: float = 0.5,
 ) -> Sampling:
-    """Two questions a step, each after ancestral noise of its own; the second at the share r of the
+    """Two questions a step, each after its own ancestral noise; the second at the share r of the
     step in log sigma (k-diffusion's stochastic form of Lu et al. 2022 "DPM-Solver++", algorithm 1).
     A step to sigma 0 is x0."""
     check_nonnegative(eta=eta, s_noise=s_noise)

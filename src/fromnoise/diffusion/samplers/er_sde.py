@@ -1,4 +1,4 @@
-"""ER-SDE: reverse SDEs with a noise of one's choice, x0 as a polynomial in sigma."""
+"""ER-SDE: reverse SDEs with a free choice of noise, x0 as a polynomial in sigma."""
 
 import math
 from collections.abc import Sequence
@@ -14,8 +14,8 @@ from fromnoise.errors import BadInput
 
 
 def compute_phi(sigma: Any) -> Any:
-    """φ(σ) = σ·(e^(σ^0.3) + 10), the paper's "ER SDE 5": the noise is that which makes x/φ(σ) drift
-    alone. Of a float or a Tensor."""
+    """φ(σ) = σ·(e^(σ^0.3) + 10), the paper's "ER SDE 5": with this noise x/φ(σ) drifts alone. For a
+    float or a Tensor."""
     return sigma * (math.e ** (sigma**0.3) + 10)
 
 
@@ -29,17 +29,17 @@ def er_sde(
     past: Sequence[Past] = (),
 ) -> Sampling:
     """Cui et al. 2023 "Elucidating the solution space of extended reverse-time SDE for diffusion
-    models", algorithms 3 to 5 (in variance exploding coordinates, which is where VP-ER-SDE-Solver-3
-    works). A step to sigma 0 is x0.
+    models", algorithms 3 to 5 (in variance exploding coordinates, which VP-ER-SDE-Solver-3 uses). A
+    step to sigma 0 is x0.
 
     With r = φ(t)/φ(s): x ← r·x + (1 − r)·x0 + slope·(t − s + φ(t)·∫ dσ/φ) + …, plus noise of
-    variance t² − r²·s². The integrals, from t to s, are here exact; the authors and ComfyUI sum 200
+    variance t² − r²·s². The integrals, from t to s, are exact here; the authors and ComfyUI sum 200
     rectangles.
 
-    The published order 3 is 2: its polynomial is x0(s) + (σ − s)·d + (σ − s)²·c, with d the divided
-    difference over [s₁, s] and c that over [s₂, s]. Newton's, which goes through all three, has (σ
-    − s)·(σ − s₁)·c; the rest, (σ − s)·(s₁ − s)·c, is of second order. `exact` takes Newton's: order
-    3 from known starts."""
+    The published order 3 is really 2: its polynomial is x0(s) + (σ − s)·d + (σ − s)²·c, with d the
+    divided difference over [s₁, s] and c that over [s₂, s]. Newton's polynomial, which goes through
+    all three, has (σ − s)·(σ − s₁)·c; the rest, (σ − s)·(s₁ − s)·c, is of second order. `exact`
+    takes Newton's: order 3 from exact starting values."""
     check_nonnegative(s_noise=s_noise)
     if order not in (1, 2, 3):
         raise BadInput(f"order {order} cannot be used", "give 1, 2 or 3")
@@ -52,7 +52,7 @@ def er_sde(
             return x0
         end, begin = compute_phi(t), compute_phi(s)
         r = end / begin
-        x = (x * r).add_(x0, alpha=1 - r)  # in place: of such small sums it is most
+        x = (x * r).add_(x0, alpha=1 - r)  # in place: small sums take most of the time
         if known and order > 1:
             slope = (x0 - known[-1].x0) / (s - known[-1].sigma)
             whole, moment = integrate(lambda v: (1 / (size := compute_phi(v)), v / size), t, s)

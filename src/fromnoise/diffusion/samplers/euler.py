@@ -31,8 +31,8 @@ def euler(
 def euler_a(
     x: Tensor, sigmas: Tensor, noise: NoiseSource, eta: float = 1.0, s_noise: float = 1.0
 ) -> Sampling:
-    """Euler's rule to below the next level, then fresh noise up to it (ancestral sampling). eta
-    scales how far below, s_noise the noise alone; eta 0 is `euler`, eta 1 on a variance-preserving
+    """Euler's rule to below the next level, then new noise up to it (ancestral sampling). eta
+    scales how far below, s_noise the noise alone. eta 0 is `euler`; eta 1 on a variance-preserving
     model is DDPM (`ddim` with eta 1)."""
     check_nonnegative(eta=eta, s_noise=s_noise)
     for i, (s, t) in enumerate(pairwise(check_levels(sigmas))):

@@ -42,19 +42,19 @@ def heunpp2(
     s_tmax: float = math.inf,
     s_noise: float = 1.0,
 ) -> Sampling:
-    """Heun++: slopes of this level and of up to two later ones, weighed by sigma / sigma_max, so
-    that the later ones count at high noise and hardly at all at low noise (Carzit,
+    """Heun++: the slopes of this level and of up to two later ones. Their weights are sigma /
+    sigma_max, so the later slopes count at high noise and hardly at all at low noise (Carzit,
     sd-webui-samplers-scheduler, 2023). These weights meet no condition of second order: it
     converges with order 1. Three questions a step, fewer in the last two."""
     grid = check_levels(sigmas)
     for i, (s, t) in enumerate(pairwise(grid)):
         x, s = add_churn(x, s, len(grid) - 1, noise, s_churn, s_tmin, s_tmax, s_noise)
         d = (x - (yield Query(x, s, i)).x0) / s
-        slopes, ahead, before = [d], x, (s, d)
+        slopes, x_later, level = [d], x, s
         for k, later in enumerate(grid[i + 1 : min(i + 3, len(grid) - 1)], 1):
-            ahead = ahead + before[1] * (later - before[0])
-            before = later, (ahead - (yield Query(ahead, later, i, stage=k)).x0) / later
-            slopes.append(before[1])
+            x_later = x_later + slopes[-1] * (later - level)
+            slopes.append((x_later - (yield Query(x_later, later, i, stage=k)).x0) / later)
+            level = later
         weights = [grid[i + k] / (len(slopes) * grid[0]) for k in range(1, len(slopes))]
         mean = d * (1 - sum(weights))
         for w, slope in zip(weights, slopes[1:], strict=True):

@@ -10,29 +10,30 @@ import torch
 
 @cache
 def compute_gauss_legendre(n: int) -> tuple[list[float], list[float]]:
-    """(nodes, weights) in [−1, 1] of the rule that is exact to degree 2n − 1: eigenvalues of the
-    Jacobi matrix, and the squares of its eigenvectors' first components (Golub & Welsch 1969)."""
+    """(nodes, weights) in [−1, 1] of the rule that is exact to degree 2n − 1: the eigenvalues of
+    the Jacobi matrix, and the squares of its eigenvectors' first components (Golub & Welsch 1969).
+    """
     k = torch.arange(1, n, dtype=torch.float64)
-    beside = k / (4 * k**2 - 1).sqrt()
-    nodes, vectors = torch.linalg.eigh(torch.diag(beside, 1) + torch.diag(beside, -1))
+    off = k / (4 * k**2 - 1).sqrt()  # the two diagonals beside the main one
+    nodes, vectors = torch.linalg.eigh(torch.diag(off, 1) + torch.diag(off, -1))
     return nodes.tolist(), (2 * vectors[0] ** 2).tolist()
 
 
 def integrate(
     f: Callable[[float], Sequence[float]], a: float, b: float, n: int = 24
 ) -> list[float]:
-    """∫ f from a to b, of each of f's values; in plain Python, as all here: for so few numbers
-    tensors take longer."""
+    """∫ f from a to b, for each of f's values. Plain Python, as all of this file: for so few
+    numbers it is faster than tensors."""
     nodes, weights = compute_gauss_legendre(n)
     middle, half = (a + b) / 2, (b - a) / 2
     columns = zip(*(f(middle + half * node) for node in nodes), strict=True)
     return [half * sum(map(mul, weights, column)) for column in columns]
 
 
-def solve_vandermonde(places: Sequence[float], wanted: Sequence[float]) -> list[float]:
-    """w_j with Σ w_j·places[j]^p = wanted[p] for p = 0 … n − 1 (Björck & Pereyra 1970; Golub & Van
+def solve_vandermonde(places: Sequence[float], values: Sequence[float]) -> list[float]:
+    """w_j with Σ w_j·places[j]^p = values[p] for p = 0 … n − 1 (Björck & Pereyra 1970; Golub & Van
     Loan 2013, algorithm 4.6.2)."""
-    w, n = list(wanted), len(places)
+    w, n = list(values), len(places)
     for k in range(n - 1):
         for i in range(n - 1, k, -1):
             w[i] -= places[k] * w[i - 1]
@@ -47,8 +48,9 @@ def solve_vandermonde(places: Sequence[float], wanted: Sequence[float]) -> list[
 def compute_adams_weights(
     sigmas: Sequence[float], s: float, t: float, of: Callable[[float], float] | None = None
 ) -> list[float]:
-    """w_j = ∫ L_j(of(σ)) dσ from s to t, L_j the Lagrange polynomial that is 1 at of(sigmas[j]) and
-    0 at the others: Adams-Bashforth for uneven steps, in the variable `of`(σ), or in σ itself."""
+    """w_j = ∫ L_j(of(σ)) dσ from s to t. L_j is the Lagrange polynomial that is 1 at of(sigmas[j])
+    and 0 at the others: Adams-Bashforth for uneven steps, in the variable `of`(σ), or in σ itself.
+    """
     n, h = len(sigmas), t - s
     if of is None:
         return [
@@ -60,27 +62,27 @@ def compute_adams_weights(
     origin, powers = of(s), range(n)
 
     def terms(sigma: float) -> list[float]:
-        away = of(sigma) - origin
-        return [away**p for p in powers]
+        offset = of(sigma) - origin
+        return [offset**p for p in powers]
 
     return solve_vandermonde([of(x) - origin for x in sigmas], integrate(terms, s, t))
 
 
 def compute_moments(h: float, n: int) -> list[float]:
     """∫ h·e^(−h·(1 − u))·u^p du from 0 to 1 for p = 0 … n − 1: by parts, or by the series where
-    that would cancel."""
+    that loses digits."""
     if h < 1:
         terms = [math.exp(-h) * h ** (j + 1) / math.factorial(j) for j in range(20)]
         return [sum(term / (p + 1 + j) for j, term in enumerate(terms)) for p in range(n)]
-    found = [-math.expm1(-h)]
+    moments = [-math.expm1(-h)]
     for p in range(1, n):
-        found.append(1 - p / h * found[-1])
-    return found
+        moments.append(1 - p / h * moments[-1])
+    return moments
 
 
 def compute_exponential_weights(places: Sequence[float], h: float) -> list[float]:
     """w_j with Σ w_j·p(places[j]) = ∫ h·e^(−h·(1 − u))·p(u) du from 0 to 1 for every polynomial p
-    that the places fix: what x0 known at places (0: the step's start, 1: its end, in log sigma)
-    adds to x over a step that keeps e^(−h) of it (the exponential Adams methods: Hochbruck &
+    that the places fix. These are the weights of x0 at the places (0: the step's start, 1: its end,
+    in log sigma) in a step that keeps e^(−h) of x (the exponential Adams methods: Hochbruck &
     Ostermann 2010, section 2.5)."""
     return solve_vandermonde(places, compute_moments(h, len(places)))

@@ -19,13 +19,13 @@ def res_multistep(
     s_noise: float = 1.0,
     past: Sequence[Past] = (),
 ) -> Sampling:
-    """x0 linear in log sigma through this question and the last, integrated exactly (Zhang et al.
-    2023 "Improved order analysis and design of exponential integrator for diffusion models
+    """x0 is linear in log sigma through this question and the last, integrated exactly (Zhang et
+    al. 2023 "Improved order analysis and design of exponential integrator for diffusion models
     sampling", eq. 8): `dpmpp_2m` with weights that meet the stiff order conditions too. eta > 0
-    steps below the next level and adds noise up to it; the last x0 then lies as far back as that
-    step's deterministic part was long, which keeps the drift of second order."""
+    steps below the next level and adds noise up to it. The distance back to the last x0 is then the
+    length of the last step's deterministic part, which keeps the drift of second order."""
     check_nonnegative(eta=eta, s_noise=s_noise)
-    known, last = [*past][-1:], 0.0  # last: where the last step's deterministic part ended
+    known, last = [*past][-1:], 0.0  # last: the level where the last deterministic part ended
     for i, (s, t) in enumerate(pairwise(check_levels(sigmas))):
         x0 = (yield Query(x, s, i)).x0
         down, up = split_step(s, t, eta)

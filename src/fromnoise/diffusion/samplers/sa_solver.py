@@ -1,5 +1,5 @@
-"""SA-Solver: stochastic Adams methods, predictor and corrector, for the reverse SDE with as much
-noise as tau says."""
+"""SA-Solver: stochastic Adams methods, predictor and corrector, for the reverse SDE; tau sets the
+noise."""
 
 import math
 from collections.abc import Sequence
@@ -28,9 +28,9 @@ def sa_solver(
     past: Sequence[Past] = (),
 ) -> Sampling:
     """Xue et al. 2023 "SA-Solver", algorithm 1, eq. 14 to 18. The SDE has noise tau where the step
-    ends inside [tau_min, tau_max] and none elsewhere; the bounds are σ at 20 % and 80 % of Stable
-    Diffusion's timesteps. predictor, corrector: how many x0 their polynomials in log sigma pass
-    through (corrector 0: none). pece: asks again at the corrected x, two questions a step.
+    ends inside of [tau_min, tau_max], and none elsewhere; the bounds are σ at 20 % and 80 % of
+    Stable Diffusion's timesteps. predictor, corrector: the number of x0 on their polynomials in log
+    sigma (corrector 0: none). pece: asks again at the corrected x, two questions a step.
     lower_order_final: fewer x0 in the last steps of a run to sigma 0, whose last step is x0."""
     check_nonnegative(tau=tau, s_noise=s_noise, tau_min=tau_min)
     if predictor not in (1, 2, 3, 4) or corrector not in (0, 1, 2, 3, 4):
@@ -39,30 +39,28 @@ def sa_solver(
         )
     grid, known = check_levels(sigmas), list(past)
     # (x, level, tau, noise) of the last step
-    before: tuple[Tensor, float, float, Tensor | float] | None = None
+    last: tuple[Tensor, float, float, Tensor | float] | None = None
     for i, (s, t) in enumerate(pairwise(grid)):
         left = len(grid) - 1 - i if lower_order_final and grid[-1] == 0 else len(grid)
         x0 = (yield Query(x, s, i)).x0
         known = [*known, Past(s, x, x0)][-4:]
         used = min(corrector, len(known), left)
-        if before and used and (t > 0 or pece):
-            start, level, noisy, added = before
-            x = _take_step(start, known[-used:], level, s, noisy) + added
+        if last and used and (t > 0 or pece):
+            start, level, noise_tau, added = last
+            x = _take_step(start, known[-used:], level, s, noise_tau) + added
             if pece:
                 x0 = (yield Query(x, s, i, stage=1)).x0
             known[-1] = Past(s, x, x0)
         if t == 0:
             return x0
-        noisy = tau if tau_min <= t <= tau_max else 0.0
+        noise_tau = tau if tau_min <= t <= tau_max else 0.0
         added = 0.0
-        if noisy and s_noise:
-            share = math.sqrt(-math.expm1(-2 * noisy**2 * math.log(s / t)))
+        if noise_tau and s_noise:
+            share = math.sqrt(-math.expm1(-2 * noise_tau**2 * math.log(s / t)))
             added = noise(s, t).to(x) * (t * share * s_noise)
-        before = x, s, noisy, added
-        x = (
-            _take_step(x, known[-max(1, min(predictor, len(known), left - 1)) :], s, t, noisy)
-            + added
-        )
+        last = x, s, noise_tau, added
+        points = known[-max(1, min(predictor, len(known), left - 1)) :]
+        x = _take_step(x, points, s, t, noise_tau) + added
     return x
 
 

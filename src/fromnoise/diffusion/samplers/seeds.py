@@ -1,5 +1,5 @@
-"""SEEDS: exponential Runge-Kutta methods for the reverse SDE, with noise that is one path through a
-step's stages."""
+"""SEEDS: exponential Runge-Kutta methods for the reverse SDE; one noise path runs through a step's
+stages."""
 
 import math
 from itertools import pairwise
@@ -22,9 +22,9 @@ def seeds_2(
     exact: bool = False,
 ) -> Sampling:
     """Two questions a step, the second at the share r of it in log sigma (Gonzalez et al. 2023
-    "SEEDS", algorithm 2, data prediction; eta scales the SDE's noise). A step to sigma 0 is x0.
+    "SEEDS", algorithm 2, data prediction). eta scales the SDE's noise. A step to sigma 0 is x0.
 
-    The second x0 enters with weight 1/(2r) on the whole gain, as in DPM-Solver++ 2S; `exact`
+    The second x0 enters with weight 1/(2r) on the whole gain, as in DPM-Solver++ 2S. `exact`
     integrates the line through both (ComfyUI's solver types "phi_1" and "phi_2")."""
     _check_options(eta, s_noise, r, 1.0)
     return (yield from _run_stages(x, sigmas, noise, eta, s_noise, (r,), exact))
@@ -70,13 +70,13 @@ def _run_stages(
             to = s * (t / s) ** r if r < 1 else t
             gain, linear = compute_moments((1 + eta) * r * h, 2)
             x = start * math.exp(-(1 + eta) * r * h) + x0 * gain
-            if len(known) > 1:  # the line through the first x0 and the latest
+            if len(known) > 1:  # the line through the first x0 and the last
                 place, latest = known[-1]
                 share = linear * r / place if exact else gain / (2 * place)
                 x = x + (latest - x0) * share
             if eta:
-                # the path from s to `to`: what was there fades by (to/at)^eta, fresh noise fills up
-                # the variance
+                # The path from s to `to`: the earlier noise shrinks by (to/at)^eta, and new noise
+                # adds the missing variance.
                 way = math.log(at / to)
                 fresh = noise(at, to).to(x) * math.sqrt(-math.expm1(-2 * eta * way)) if way else 0.0
                 added = fresh if added is None else added * math.exp(-eta * way) + fresh

@@ -1,5 +1,4 @@
-"""Noise inside a run: what a step of an ancestral sampler adds back, and churn, which adds some
-before each step."""
+"""Noise inside a run: the noise of ancestral steps, and churn, which adds some before each step."""
 
 import math
 from collections.abc import Iterable
@@ -15,7 +14,7 @@ def check_nonnegative(**options: float) -> None:
     for name, value in options.items():
         if not 0 <= value < math.inf:
             raise BadInput(
-                f"{name} {value} cannot be used", "give a finite number from 0 up; 1 is usual"
+                f"{name} {value} cannot be used", "give a finite number from 0; 1 is usual"
             )
 
 
@@ -39,16 +38,16 @@ def add_churn(
 
 
 def split_step(sigma: float, sigma_next: float, eta: float) -> tuple[float, float]:
-    """(down, up): a step from sigma that goes down to `down` and then adds noise of deviation `up`
-    lands on sigma_next, since down² + up² = sigma_next². up is eta times that of the forward
-    process's own posterior, √(1 − ᾱ_s/ᾱ_t) √((1 − ᾱ_t)/(1 − ᾱ_s)) (Song et al. 2021 "DDIM", eq. 16)
-    divided by √ᾱ_t, and never more than sigma_next."""
+    """(down, up): a step from sigma to `down`, then noise of deviation `up`, ends at sigma_next,
+    since down² + up² = sigma_next². up is eta times the deviation of the forward process's own
+    posterior, √(1 − ᾱ_s/ᾱ_t) √((1 − ᾱ_t)/(1 − ᾱ_s)) (Song et al. 2021 "DDIM", eq. 16) divided by
+    √ᾱ_t, and at most sigma_next."""
     up = min(sigma_next, eta * sigma_next * math.sqrt(1 - (sigma_next / sigma) ** 2))
     return math.sqrt(sigma_next**2 - up**2), up
 
 
 def announce_steps(noise: NoiseSource, steps: Iterable[tuple[float, float]]) -> None:
-    """Tells a source that can make noise ahead, as a Brownian path can, all that it will be asked,
-    in order."""
-    if tell := getattr(noise, "announce", None):
-        tell(steps)
+    """Gives a noise source that can compute ahead, such as a Brownian path, all its later steps in
+    order."""
+    if announce := getattr(noise, "announce", None):
+        announce(steps)

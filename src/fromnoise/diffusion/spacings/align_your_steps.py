@@ -13,14 +13,14 @@ TABLES = {  # the published schedules of 10 steps, from sigma_max to sigma_min
 
 
 def align_your_steps(schedule: NoiseSchedule, n: int, *, family: str = "sd15") -> list[float]:
-    """A table optimised for few steps of one network (Sabour et al. 2024, "Align Your Steps"), at n
-    even places of it, log-linear between its entries (section 3.3). It takes nothing from the
-    schedule, and is of use only with Stable Diffusion's. family: "sd15" or "sdxl".
+    """A table optimised for few steps of one network (Sabour et al. 2024, "Align Your Steps"), read
+    at n even places and log-linear between its entries (section 3.3). It uses nothing of the
+    schedule and suits only Stable Diffusion's. family: "sd15" or "sdxl".
 
-    The tables are of 10 steps that end at sigma_min: `sigmas(schedule, 10, ..., final="none")`.
-    With final="zero" all of n levels down to sigma_min are followed by a step to 0, as in A1111;
-    with discard_penultimate too, the 0 takes the place of sigma_min, as in diffusers' AysSchedules
-    and, but for the digits, ComfyUI's AlignYourStepsScheduler."""
+    The tables are for 10 steps that end at sigma_min: `make_sigmas(schedule, 10, ...,
+    final="none")`. With final="zero" a step to 0 follows the n levels down to sigma_min, as in
+    A1111. With discard_penultimate too, 0 takes the place of sigma_min, as in diffusers'
+    AysSchedules and, except for the digits, ComfyUI's AlignYourStepsScheduler."""
     if family not in TABLES:
         raise UnknownName("family", str(family), TABLES)
     logs, levels = [math.log(s) for s in TABLES[family]], []

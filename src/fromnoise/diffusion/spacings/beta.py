@@ -19,10 +19,10 @@ def beta(
     al. 2024, "Beta Sampling is All You Need"). alpha, beta in (0.01, 100]. Not to be confused with
     the schedule's betas.
 
-    of: what is distributed so. "timestep", as in the paper and in ComfyUI: timestep (T − 1)·Q(1 −
-    i/n) for i < n, rounded, Q the quantile function; of timesteps that fall together one is kept,
-    so that a run may have fewer levels than n. "sigma", as in A1111 and diffusers: sigma_min +
-    (sigma_max − sigma_min)·Q(1 − i/(n − 1)), always n levels."""
+    of: the value that has this distribution. "timestep", as in the paper and in ComfyUI: timestep
+    (T − 1)·Q(1 − i/n) for i < n, rounded, Q the quantile function; equal timesteps count once, so a
+    run may have fewer levels than n. "sigma", as in A1111 and diffusers: sigma_min + (sigma_max −
+    sigma_min)·Q(1 − i/(n − 1)), always n levels."""
     check_range("alpha", alpha, 0.01, 100, usual=0.6)
     check_range("beta", beta, 0.01, 100, usual=0.6)
     if of == "sigma":
@@ -36,8 +36,8 @@ def beta(
 
 
 def quantile(p: float, a: float, b: float) -> float:
-    """The x ∈ [0, 1] at which I_x(a, b) = p ∈ [0, 1]: Newton's steps, halving where they leave the
-    bracket."""
+    """The x ∈ [0, 1] with I_x(a, b) = p ∈ [0, 1], by Newton's steps. A step that leaves the bracket
+    becomes a halving."""
     if p in (0, 1):
         return float(p)
     low, high, x = 0.0, 1.0, 0.5
@@ -56,13 +56,13 @@ def quantile(p: float, a: float, b: float) -> float:
 
 def distribution(x: float, a: float, b: float) -> float:
     """The regularised incomplete beta function I_x(a, b), the distribution function of Beta(a, b),
-    for x ∈ (0, 1): its continued fraction (DLMF 8.17.22) by Lentz's method, reflected (8.17.4) to
-    where it converges fast."""
+    for x ∈ (0, 1). Computed as its continued fraction (DLMF 8.17.22) by Lentz's method, after a
+    reflection (8.17.4) where it converges slowly."""
     if x > (a + 1) / (a + b + 2):
         return 1 - distribution(1 - x, b, a)
     value = c = 1.0
     d = 0.0
-    for k in range(1, 1000):  # of the order of √max(a, b) suffice
+    for k in range(1, 1000):  # about √max(a, b) terms are enough
         m = k // 2
         if k % 2:
             term = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))

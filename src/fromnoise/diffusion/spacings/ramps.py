@@ -1,7 +1,7 @@
-"""Spacings given by a formula in sigma: exponential, polyexponential, kl_optimal, linear_quadratic.
+"""Spacings by a formula in sigma: exponential, polyexponential, kl_optimal, linear_quadratic.
 
-Each returns n levels from sigma_max down to sigma_min, which are the ends of the schedule where
-they are None."""
+Each returns n levels from sigma_max down to sigma_min. Where these are None, they are the ends of
+the schedule."""
 
 import math
 
@@ -29,8 +29,8 @@ def polyexponential(
     sigma_max: float | None = None,
     rho: float = 1,
 ) -> list[float]:
-    """log sigma a power rho of an even ramp (k-diffusion's get_sigmas_polyexponential): at 1 it is
-    exponential, above 1 denser where sigma is small. rho in (0, 1000]."""
+    """log sigma is the power rho of an even ramp (k-diffusion's get_sigmas_polyexponential): at 1
+    it is exponential, above 1 denser where sigma is small. rho in (0, 1000]."""
     low, high = map(math.log, resolve_sigma_range(schedule, sigma_min, sigma_max))
     check_range("rho", rho, 0, 1000, usual=1)
     return [math.exp(low + (1 - u) ** rho * (high - low)) for u in make_ramp(n)]
@@ -43,17 +43,15 @@ def kl_optimal(
     sigma_min: float | None = None,
     sigma_max: float | None = None,
 ) -> list[float]:
-    """Even in arctan sigma: the schedule whose steps lose the least, in Kullback-Leibler
-    divergence, on Gaussian data of variance 1 (Sabour et al. 2024, theorem 3.1 with c = 1).
+    """Even in arctan sigma: the steps with the smallest loss, in Kullback-Leibler divergence, on
+    Gaussian data of variance 1 (Sabour et al. 2024, theorem 3.1 with c = 1).
 
-    The theorem's n steps go from sigma_max to sigma_min and end there: `sigmas(..., final="none")`,
-    as A1111 does. With final="zero" the last of n levels is sigma_min and a step to 0 follows it,
-    as in ComfyUI."""
+    The theorem's n steps go from sigma_max to sigma_min and end there: `make_sigmas(...,
+    final="none")`, as A1111 does. With final="zero" the last of n levels is sigma_min and a step to
+    0 follows it, as in ComfyUI."""
     low, high = resolve_sigma_range(schedule, sigma_min, sigma_max)
-    start, end = (
-        math.atan(1 / high),
-        math.atan(1 / low),
-    )  # π/2 − arctan sigma, exact where sigma is large
+    # π/2 − arctan sigma, exact where sigma is large
+    start, end = math.atan(1 / high), math.atan(1 / low)
     return [1 / math.tan(start + u * (end - start)) for u in make_ramp(n)]
 
 
@@ -62,11 +60,11 @@ def linear_quadratic(
 ) -> list[float]:
     """sigma / sigma_max falls from 1 by threshold_noise in n // 2 even steps, and from there to 0
     as a parabola that starts with the same slope (Genmo's Mochi 1; ComfyUI's linear_quadratic). The
-    0 itself is not among the n levels.
+    n levels do not include the 0.
 
-    Meant for flow matching, where the first steps do as those of a run of (n // 2) /
-    threshold_noise steps would. threshold_noise in (0, 1); above about 1/2 the parabola may
-    overshoot, which `sigmas` refuses."""
+    It is meant for flow matching: the first steps equal those of a run of (n // 2) /
+    threshold_noise steps. threshold_noise in (0, 1); above about 1/2 the parabola may overshoot,
+    and `make_sigmas` refuses that."""
     _, high = resolve_sigma_range(schedule, None, None)
     check_range("threshold_noise", threshold_noise, 0, 1, usual=0.025)
     linear = max(n // 2, 1)

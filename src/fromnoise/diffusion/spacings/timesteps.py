@@ -1,24 +1,24 @@
 """Spacings that visit timesteps of the schedule: linspace, sgm_uniform, leading, trailing, simple,
 ddim.
 
-T is the number of timesteps; n is at most T, which `sigmas` sees to. A fractional timestep's sigma
-is log-linear between its neighbours, as in k-diffusion and in A1111 (diffusers'
-EulerDiscreteScheduler takes it linear)."""
+T is the number of timesteps; `make_sigmas` makes sure that n is at most T. The sigma of a
+fractional timestep is log-linear between its neighbours, as in k-diffusion and A1111 (in diffusers'
+EulerDiscreteScheduler it is linear)."""
 
 from fromnoise.diffusion.schedule import NoiseSchedule
 from fromnoise.diffusion.spacing import make_ramp
 
 
 def linspace(schedule: NoiseSchedule, n: int) -> list[float]:
-    """Timesteps even from T − 1 to 0, both included; they may be fractional. A1111's Uniform
-    (k-diffusion's get_sigmas) and, on a schedule's own range, its Normal (ComfyUI's normal) are the
-    same."""
+    """Timesteps even from T − 1 to 0, both included; they may be fractions. It equals A1111's
+    Uniform (k-diffusion's get_sigmas) and, on a schedule's own range, A1111's Normal (ComfyUI's
+    normal)."""
     return schedule.t_to_sigma([(len(schedule) - 1) * (1 - u) for u in make_ramp(n)]).tolist()
 
 
 def sgm_uniform(schedule: NoiseSchedule, n: int) -> list[float]:
-    """linspace of n + 1 timesteps without its last, 0: even from T − 1 in strides of (T − 1) / n,
-    so that the step to sigma 0 is as long as the others (Stability AI's generative-models)."""
+    """linspace of n + 1 timesteps without its last, 0. It is even from T − 1 in strides of (T − 1)
+    / n, so the step to sigma 0 is as long as the others (Stability AI's generative-models)."""
     return schedule.t_to_sigma([(len(schedule) - 1) * (1 - i / n) for i in range(n)]).tolist()
 
 
@@ -36,9 +36,9 @@ def trailing(schedule: NoiseSchedule, n: int) -> list[float]:
 
 
 def simple(schedule: NoiseSchedule, n: int) -> list[float]:
-    """T − 1 down in strides of T / n, each cut to a whole number (A1111, ComfyUI): trailing but for
-    the rounding, which is theirs to the bit (T / n is rounded to a float before it is
-    multiplied)."""
+    """T − 1 down in strides of T / n, each cut to a whole number (A1111, ComfyUI). It is trailing
+    except for the rounding, which has the bits of these tools (T / n is rounded to a float before
+    the product)."""
     return [float(schedule.sigmas[-(1 + int(i * (len(schedule) / n)))]) for i in range(n)]
 
 
@@ -46,7 +46,7 @@ def ddim(schedule: NoiseSchedule, n: int) -> list[float]:
     """Timesteps 1, 1 + s, 1 + 2s, … below T with s = T // n (A1111's DDIM, ComfyUI's ddim_uniform):
     never reaches T − 1 unless s divides T − 2. Not to be confused with the sampler ddim.
 
-    There are n of them where n divides T and is below it. Otherwise, as in these tools, there may
-    be more, up to nearly twice as many (600 asked of T = 1000 give 999), and for n = T there is one
-    fewer."""
+    Where n divides T and is below it, there are n of them. Otherwise, as in these tools, there may
+    be more, up to nearly twice as many (n = 600 of T = 1000 gives 999), and for n = T there is one
+    less."""
     return schedule.sigmas[1 :: len(schedule) // n].flip(0).tolist()
