@@ -138,7 +138,7 @@ def test_formulas_stand_beside_their_code(chapter):
 
 
 def test_a_moved_line_is_noticed():
-    path = "src/fromnoise/diffusion/guidance.py:cfg"
+    path = "src/fromnoise/diffusion/guidance.py:apply_cfg"
     assert "lerp" in find_place(path, "torch.lerp").text
     for reference, fragment in (
         (path, "no such line"),

@@ -97,11 +97,11 @@ def test_references_are_what_the_engine_computes():
     import torch
 
     from fromnoise.diffusion import forward, guidance, spacing
-    from fromnoise.diffusion.parameterization import coefficients
+    from fromnoise.diffusion.parameterization import compute_coefficients
     from fromnoise.diffusion.samplers import load as load_sampler
     from fromnoise.diffusion.samplers.base import Answer, drive
     from fromnoise.diffusion.schedule import NoiseSchedule
-    from fromnoise.models.attention import attention_map
+    from fromnoise.models.attention import compute_attention_map
 
     chance = random.Random(4)
 
@@ -118,15 +118,17 @@ def test_references_are_what_the_engine_computes():
     x = forward.add_noise(schedule, tensor([x0]), tensor([noise]), torch.tensor([300]))
     agree("add_noise", x[0], (x0, noise, bar))
     sigma = float(schedule.sigmas[300])
-    skip, out, scale = coefficients("eps", sigma)
+    skip, out, scale = compute_coefficients("eps", sigma)
     agree("x0_from_eps", skip * x[0] / scale + out * tensor(noise), (x[0].tolist(), noise, bar))
     cond, uncond, strength = load("cfg").cases(chance)
-    agree("cfg", guidance.cfg(tensor(cond), tensor(uncond), strength), (cond, uncond, strength))
+    agree(
+        "cfg", guidance.apply_cfg(tensor(cond), tensor(uncond), strength), (cond, uncond, strength)
+    )
     n, low, high, rho = load("karras_sigmas").cases(chance)
     levels = spacing.karras(schedule, n, sigma_min=low, sigma_max=high, rho=rho)
     agree("karras_sigmas", tensor(levels), (n, low, high, rho))
     queries, keys, values = load("cross_attention").cases(chance)
-    weights = attention_map(tensor(queries)[None, None], tensor(keys)[None, None])
+    weights = compute_attention_map(tensor(queries)[None, None], tensor(keys)[None, None])
     agree("cross_attention", (weights @ tensor(values))[0, 0], (queries, keys, values))
     x, denoise, high, low = load("heun_step").cases(random.Random(5))
     for name, extra in (("heun", denoise), ("euler", denoise(x, high))):

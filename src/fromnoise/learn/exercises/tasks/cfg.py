@@ -31,7 +31,7 @@ picture with the prompt, `uncond` the one without. Write `cfg(cond, uncond, scal
 picture: a scale of 0 gives `uncond`, 1 gives `cond`, and more goes on in the same direction.
 Return a list.""",
     formula=r"\hat x = \hat x_\varnothing + s\,(\hat x_c - \hat x_\varnothing)",
-    code="src/fromnoise/diffusion/guidance.py:cfg",
+    code="src/fromnoise/diffusion/guidance.py:apply_cfg",
     reference=cfg,
     cases=cases,
     misconceptions=(

@@ -74,7 +74,7 @@ the words makes weights that add up to 1 for each place; the answer is the mean 
 with these weights. Return a list of vectors, one for each place. Scores may be thousands: take
 the largest off before `exp`.""",
     formula=r"\operatorname{softmax}\!\bigl(QK^{\mathsf T}/\sqrt d\bigr)\,V",
-    code="src/fromnoise/models/attention.py:attention_map",
+    code="src/fromnoise/models/attention.py:compute_attention_map",
     reference=cross_attention,
     cases=cases,
     misconceptions=(

@@ -76,7 +76,7 @@ among all pictures; return the mean of the two.""",
     formula=r"\mathcal L = \tfrac12\Bigl(-\tfrac1n\sum_i \ln\frac{e^{\ell_{ii}}}{\sum_j"
     r" e^{\ell_{ij}}}"
     r" - \tfrac1n\sum_i \ln\frac{e^{\ell_{ii}}}{\sum_j e^{\ell_{ji}}}\Bigr)",
-    code="src/fromnoise/train/clip.py:ClipTask.loss",
+    code="src/fromnoise/train/stages/clip.py:ClipTask.loss",
     reference=info_nce,
     cases=cases,
     misconceptions=(

@@ -33,7 +33,7 @@ EXERCISE = Exercise(
 believes the noise to be. Write `x0_from_eps(x, eps, alpha_bar)`: solve that equation for `x0`
 and return it as a list.""",
     formula=r"\hat x_0 = \frac{x_t - \sqrt{1-\bar\alpha_t}\,\hat\varepsilon}{\sqrt{\bar\alpha_t}}",
-    code="src/fromnoise/diffusion/parameterization.py:coefficients",
+    code="src/fromnoise/diffusion/parameterization.py:compute_coefficients",
     reference=x0_from_eps,
     cases=cases,
     misconceptions=(
