@@ -72,7 +72,8 @@ def choose_save_options(
     if kind == ".jpg":
         if text is not None and len(said["exif"]) > ROOM:
             raise BadInput(
-                f"the settings take {len(said['exif']):,} bytes, and a JPEG file holds {ROOM:,} of them",
+                f"the settings take {len(said['exif']):,} bytes, "
+                f"and a JPEG file holds {ROOM:,} of them",
                 "write .webp or .png, which hold any length",
             )
         return said | {

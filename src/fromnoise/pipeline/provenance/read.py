@@ -1,96 +1,173 @@
 """What a file says of itself: PNG, JPEG and WebP pictures, GIFs and MP4s. Needs no torch."""
 
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from html import unescape
 from pathlib import Path
+from typing import Any
 
-from PIL import ExifTags, Image
+from fromnoise.errors import BadInput
+from fromnoise.pipeline.provenance import others
+from fromnoise.pipeline.provenance.comfyui import is_graph, read_comfyui
+from fromnoise.pipeline.provenance.containers import FileTexts, read_file_texts
+from fromnoise.pipeline.provenance.infotext import LONGEST, Infotext, parse, parse_value
 
-from fromnoise.errors import BadInput, NotFound
-from fromnoise.pipeline.provenance.infotext import Infotext, parse, parse_value
-from fromnoise.pipeline.provenance.others import read_comfyui, read_invokeai
-
-CHUNKS = (
-    "parameters",
-    "prompt",
-    "invokeai_metadata",
-)  # A1111's, ComfyUI's and InvokeAI's, in PNG files
+SURE = {"Steps", "Seed", "Sampler", "CFG scale"}  # two of them make a comment settings
+REMEDY = "give the file as the program saved it: most sites and editors strip the settings"
 
 
 def read_text(path: Path | str) -> str | None:
     """The text of a PNG, JPEG, WebP, GIF or MP4 file in the web UI's format; None where it has
     none. Raises NotFound; BadInput for a file that is no picture, is broken before the text or
     claims too many pixels."""
-    return _read_texts(Path(path)).get("parameters")
+    found = _read_texts(Path(path))
+    return next((text for text in _find_infotexts(found.texts)), None)
 
 
 def read_settings(path: Path | str) -> Infotext:
     """What a picture says of itself, by whichever program. Raises as `read_text`, and BadInput
-    where it says nothing."""
-    texts = _read_texts(Path(path))
-    if "parameters" in texts:
-        return parse(texts["parameters"])
-    for chunk, translated in (("invokeai_metadata", read_invokeai), ("prompt", read_comfyui)):
-        content = parse_value(texts.get(chunk, ""))
-        if isinstance(content, dict) and (info := translated(content)):
-            return info
-    raise BadInput(
-        f"{path} says nothing of how it was made",
-        "give the file as the program saved it: most sites and editors strip the settings",
-    )
+    where it says nothing, or nothing that can be read; the message says why."""
+    found = _read_texts(Path(path))
+    info = _identify(found.texts, found.skipped)
+    if info is None and found.kind in ("PNG", "WebP"):
+        info = _read_hidden(Path(path), found)
+    if info is None:
+        if not found.skipped:
+            raise BadInput(f"{path} says nothing of how it was made", REMEDY)
+        why = "; ".join(f"{name}: {reason}" for name, reason in list(found.skipped.items())[:9])
+        raise BadInput(f"{path} says nothing of how it was made that can be read ({why})", REMEDY)
+    unread = {name: f"not read ({reason})" for name, reason in found.skipped.items()}
+    return replace(info, skipped=unread | info.skipped) if unread else info
 
 
-def _read_texts(path: Path) -> dict[str, str]:
-    """CHUNKS → their text, those that are there. No pixel is decoded, but in PNG files that have
-    none of them before their pixels and may have one behind."""
+def _read_texts(path: Path) -> FileTexts:
     if path.suffix.lower() == ".mp4":
         from fromnoise.pipeline.video import read_comment  # which asks for PyAV
 
-        return {"parameters": said} if (said := read_comment(path)) else {}
-    try:
-        with Image.open(path) as picture:
-            texts = {k: v for k, v in picture.info.items() if k in CHUNKS and isinstance(v, str)}
-            large = picture.width * picture.height > (Image.MAX_IMAGE_PIXELS or 2**62)
-            if picture.format == "GIF" and isinstance(film := picture.info.get("comment"), bytes):
-                return {"parameters": film.decode(errors="replace")}
-            if texts or (picture.format == "PNG" and large):
-                return texts
-            exif = picture.getexif()  # reads a PNG file to its end
-            texts = {k: v for k, v in picture.info.items() if k in CHUNKS and isinstance(v, str)}
-            if read_comment := exif.get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.UserComment):
-                texts.setdefault(
-                    "parameters",
-                    read_comment
-                    if isinstance(read_comment, str)
-                    else _comment(bytes(read_comment)),
-                )
-            if str(graph := exif.get(ExifTags.Base.Model, "")).startswith(
-                "prompt:"
-            ):  # ComfyUI's, in WebP
-                texts.setdefault("prompt", graph.removeprefix("prompt:").rstrip("\0"))
-            return texts
-    except FileNotFoundError as error:
-        raise NotFound(f"there is no file {path}", "look for a slip in its name") from error
-    except Image.DecompressionBombError as error:
-        raise BadInput(
-            f"{path} claims too many pixels: {error}", "give a smaller picture"
-        ) from error
-    except Exception as error:  # Pillow promises no fixed set of errors for files that are broken
-        raise BadInput(
-            f"cannot read {path}: {error}", "give a whole PNG, JPEG, WebP or GIF file"
-        ) from error
+        text = read_comment(path)
+        return FileTexts("MP4", {"comment": text} if text else {})
+    return read_file_texts(path)
 
 
-def _comment(raw: bytes) -> str:
-    """EXIF 2.32's UserComment, eight bytes that name the code and the text. Writers disagree on
-    UTF-16's order: the one in which more of its end is ASCII, as the settings are, whatever the
-    prompt is written in."""
-    code, body = raw[:8], raw[8:]
-    if code == b"UNICODE\0":
-        ways = [body.decode(order, "replace").rstrip("\0") for order in ("utf-16-be", "utf-16-le")]
-        return max(ways, key=lambda way: sum(" " <= c <= "~" for c in way[-99:])).removeprefix(
-            "\ufeff"
-        )
-    body = body if code in (b"ASCII\0\0\0", bytes(8)) else raw
+def _find_infotexts(texts: dict[str, str]) -> Iterator[str]:
+    """The texts in the web UI's format: what its own keyword holds, and comments that have
+    settings. A comment of a camera or an editor has none."""
+    own = texts.get("parameters", "")
+    if own.strip() and not own.lstrip().startswith("{") and len(own) <= LONGEST:
+        yield own
+    loose = (texts.get(name, "") for name in ("exif:UserComment", "exif:ImageDescription"))
+    for text in (*loose, texts.get("comment", ""), *_read_xmp(texts.get("xmp", ""))):
+        if text.strip() and not text.lstrip().startswith("{") and len(text) <= LONGEST:
+            fields = parse(text).fields
+            if len(SURE & fields.keys()) >= 2:
+                yield text
+
+
+def _read_xmp(xmp: str) -> Iterator[str]:
+    """Texts that programs put into XMP: stable-diffusion.cpp its parameters, Draw Things JSON."""
+    for name in ("sdcpp:parameters", "exif:UserComment", "dc:description"):
+        begin = xmp.find(f"<{name}>")
+        begin = xmp.find(f"<{name} ") if begin < 0 else begin
+        end = xmp.find(f"</{name}>", begin) if begin >= 0 else -1
+        if end >= 0:
+            inside = xmp[xmp.find(">", begin, end) + 1 : end]
+            yield unescape(re.sub(r"<[^<>]*>", "", inside)).strip()
+
+
+def _identify(texts: dict[str, str], skipped: dict[str, str]) -> Infotext | None:
+    """The settings in a file's texts, the surest first; `skipped` gains what is known and not
+    read."""
+    info = _read_keywords(texts, skipped)
+    if info is not None:
+        return info
+    for text in _find_infotexts({**texts, "parameters": ""}):
+        return parse(text)
+    loose = ("exif:UserComment", "exif:ImageDescription", "comment", "exif:Make", "exif:Model")
+    candidates = [(name, texts.get(name, "")) for name in loose]
+    candidates += [("xmp", text) for text in _read_xmp(texts.get("xmp", ""))]
+    for name, text in candidates:
+        text = text.strip()
+        graph = re.match(r"prompt:\s*", text, re.IGNORECASE)  # ComfyUI's, in EXIF
+        data = _load_object(text[graph.end() :] if graph else text, name, skipped)
+        if data and (info := _read_object(data, name, skipped)):
+            return info
+    if "workflow" in texts or texts.get("exif:Make", "").lower().startswith("workflow:"):
+        skipped.setdefault("workflow", "ComfyUI's editor writes it, and it does not say what ran")
+    return None
+
+
+def _read_keywords(texts: dict[str, str], skipped: dict[str, str]) -> Infotext | None:
+    """The settings under a keyword that programs have for them."""
+    own = texts.get("parameters", "")
+    if own.lstrip().startswith("{"):
+        data = _load_object(own, "parameters", skipped)
+        if data and (info := _read_object(data, "parameters", skipped)):
+            return info
+    elif len(own) > LONGEST:
+        skipped["parameters"] = f"a text of {len(own):,} characters is too long for settings"
+    elif own.strip():
+        return parse(own)
+    for name in ("invokeai_metadata", "sd-metadata", "generation_data"):
+        data = _load_object(texts.get(name, "").rstrip("\0"), name, skipped)
+        if data and (info := _read_object(data, name, skipped)):
+            return info
+    if info := others.read_dream(texts.get("dream", "")):
+        return info
+    if {"num_inference_steps", "guidance_scale", "guidance scale"} & texts.keys():
+        return others.read_easy_diffusion(texts)
+    graph = _load_object(texts.get("prompt", ""), "prompt", skipped)
+    if graph and (info := _read_object(graph, "prompt", skipped)):
+        return info
+    if "novelai" in texts.get("software", "").lower():
+        data = _load_object(texts.get("comment", ""), "comment", skipped)
+        if data:
+            return others.read_novelai(data, texts)
+    return None
+
+
+def _load_object(text: str, name: str, skipped: dict[str, str]) -> dict[str, Any] | None:
+    if not text.lstrip().startswith("{"):
+        return None
+    if len(text) > LONGEST:
+        skipped[name] = f"JSON of {len(text):,} characters is too long for settings"
+        return None
+    data = parse_value(text)
+    if not isinstance(data, dict):
+        skipped[name] = "its JSON is broken"
+        return None
+    return data
+
+
+def _read_object(data: dict[str, Any], name: str, skipped: dict[str, str]) -> Infotext | None:
+    """A graph, also beside its workflow, or another program's JSON."""
+    graph = data.get("prompt") if is_graph(data.get("prompt")) else data
+    if is_graph(graph) and isinstance(graph, dict):
+        if info := read_comfyui(graph):
+            return info
+        skipped[name] = "it is a ComfyUI graph without a sampler that is known"
+        return None
+    if info := others.read_json(data):
+        return info
+    skipped[name] = "it is JSON of a program that is not known"
+    return None
+
+
+def _read_hidden(path: Path, found: FileTexts) -> Infotext | None:
+    """What is hidden in the pixels, where nothing else is said."""
+    from fromnoise.pipeline.provenance import hidden  # only here pixels are decoded
+
+    width, height = found.size or (0, 0)
+    if not 0 < width * height <= hidden.PIXELS:
+        return None
     try:
-        return body.decode().rstrip("\0")
-    except UnicodeDecodeError:
-        return body.decode("latin-1").rstrip("\0")
+        text = hidden.read_hidden_text(path)
+    except BadInput:  # pixels that are broken hide nothing
+        return None
+    if not text or not text.strip():
+        return None
+    data = _load_object(text, "hidden text", found.skipped)
+    if data is None:
+        return None if text.lstrip().startswith("{") else parse(text)
+    inner = {str(k).lower(): v for k, v in data.items() if isinstance(v, str)}
+    return _identify(inner, found.skipped) or _read_object(data, "hidden text", found.skipped)
