@@ -164,14 +164,14 @@ def test_noise_leaves_the_global_generator_alone(source):
 
 @pytest.mark.parametrize("source", SOURCES)
 def test_bad_input(source):
-    for seeds in ([], [-1], [2**63], [1.5], [True], [float("nan")], [3, -1]):
+    for seeds in ([], [-1], [2**64], [1.5], [True], [float("nan")], [3, -1]):
         with pytest.raises(BadInput, match="seeds"):
             source(seeds)
-    source([2**63 - 1])  # the largest there is
+    source([2**64 - 1])  # the largest there is
     source([2**64 - 1], rng="nv")
     with pytest.raises(BadInput, match="seeds"):
         source([2**64], rng="nv")
-    for seed, delta in ((3, -4), (2**63 - 1, 1), (3, 0.5)):
+    for seed, delta in ((3, -4), (2**64 - 1, 1), (3, 0.5)):
         with pytest.raises(BadInput, match="eta_noise_seed_delta"):
             source([seed], eta_noise_seed_delta=delta)
     for rng in ("gpu", ""):
@@ -329,7 +329,7 @@ def far_apart(levels):
     "queries", [in_order, with_middles, as_k_diffusion_computes, upwards, far_apart]
 )
 def test_a_path_is_torchsdes_bit_for_bit(queries, steps):
-    seeds, levels = [1234567, 2**63 - 1], karras(steps).float()
+    seeds, levels = [1234567, 2**64 - 1], karras(steps).float()
     ours, theirs = (
         BrownianNoise(seeds, SHAPE, 0.03, 14.6),
         Reference(seeds, SHAPE, levels[-1], levels[0]),

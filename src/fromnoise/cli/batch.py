@@ -80,7 +80,9 @@ def draw_batch(
     def done(item: tuple[GenerationRequest, Path]) -> bool:
         one, out = item
         there = [
-            is_drawn(choose_path(out, one, i), write_infotext(parts, one, i, unet.plan))
+            is_drawn(
+                choose_path(out, one, i), write_infotext(parts, one, i, unet.plan, None, guide)
+            )
             for i in range(one.count)
         ]
         return all(there)

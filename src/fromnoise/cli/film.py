@@ -85,7 +85,7 @@ def film(
         lambda one: check_drawable(parts, unet, one, guide),
     )
     count, words = request.frames, choose_path(None, request, 0, "").name
-    texts = [describe_frame(parts, request, i, unet.plan) for i in range(count)]
+    texts = [describe_frame(parts, request, i, unet.plan, guide) for i in range(count)]
 
     def frames(wanted: list[int]) -> Iterator["Image.Image"]:
         with run.show_progress() as watch:
@@ -103,7 +103,10 @@ def film(
         video.check_film(path, (request.width or 0, request.height or 0), count, fps)
         paths = [
             video.write_film(
-                path, frames([*range(count)]), fps, describe_frame(parts, request, None, unet.plan)
+                path,
+                frames([*range(count)]),
+                fps,
+                describe_frame(parts, request, None, unet.plan, guide),
             )
         ]
         run.facts["pictures"] = [{"path": str(path), "frames": count, "fps": fps}]

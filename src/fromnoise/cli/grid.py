@@ -111,7 +111,7 @@ def grid(
 
     def there(item: tuple[Path | None, GenerationRequest]) -> bool:
         return item[0] is not None and is_drawn(
-            item[0], write_infotext(parts, item[1], 0, unet.plan)
+            item[0], write_infotext(parts, item[1], 0, unet.plan, None, guide)
         )
 
     already = check_each(zip(told, zip(paths, requests, strict=True), strict=True), there)
@@ -135,7 +135,7 @@ def grid(
             f"{name.upper()} Values": format_values(one.values),
         }
     made = sheet.draw(pictures)
-    made.info["parameters"] = write_infotext(parts, whole, 0, unet.plan, more)
+    made.info["parameters"] = write_infotext(parts, whole, 0, unet.plan, more, guide)
     if run.out is None or not run.out.suffix:
         alone = choose_path(run.out, whole, 0, run.suffix)
         run.out = alone.with_name(f"{alone.stem}-grid{alone.suffix}")

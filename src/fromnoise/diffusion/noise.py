@@ -26,8 +26,7 @@ class Noise:
     variation.vary.
 
     Raises UnknownName for rng and blend. Raises BadInput without seeds, for a seed that is no
-    integer in [0, 2⁶³) for "cpu" or [0, 2⁶⁴) for "nv" (with and without delta), and where
-    variation.vary does."""
+    integer in [0, 2⁶⁴) (with and without delta), and where variation.vary does."""
 
     def __init__(
         self,

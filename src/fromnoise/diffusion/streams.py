@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fromnoise.errors import BadInput, UnknownName
 
-RNGS = {"cpu": 63, "nv": 64}  # name of a generator: the bits that its seeds may have
+RNGS = {"cpu": 64, "nv": 64}  # name of a generator: the bits that its seeds may have
 Stream = Callable[[Sequence[int]], Tensor]  # shape → the next unit noise, float32
 
 

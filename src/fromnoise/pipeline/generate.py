@@ -277,5 +277,7 @@ def generate(
     assert last is not None  # there is at least one step
     pictures = decode_latents(model.vae, last.x, request.tiling)
     for i, picture in enumerate(pictures):
-        picture.info["parameters"] = write_infotext(model, request, i, unet.plan)
+        picture.info["parameters"] = write_infotext(
+            model, request, i, unet.plan, None, guide, latents
+        )
     return pictures

@@ -126,7 +126,7 @@ class GenerationRequest(BaseModel):
         description="The run starts at noise times √(1 + σ²), unit variance for the network, or times σ_max.",
     )
     seed: int | None = Field(
-        None, ge=0, lt=2**63, description="Start of the randomness; picture i has seed + i."
+        None, ge=0, lt=2**64, description="Start of the randomness; picture i has seed + i."
     )
     rng: Literal["cpu", "nv"] = Field(
         "cpu", description="Whose numbers: this program's, or an NVIDIA GPU's."
@@ -140,7 +140,7 @@ class GenerationRequest(BaseModel):
     variation_seed: int | None = Field(
         None,
         ge=0,
-        lt=2**63,
+        lt=2**64,
         description="Noise to go towards; picture i has variation_seed + i, all have the seed.",
     )
     variation_strength: float = Field(

@@ -1,5 +1,7 @@
 """A weaker model as a guide: its U-Net prepared, after a check that it fits the model."""
 
+import hashlib
+
 import torch
 
 from fromnoise.errors import BadInput
@@ -29,4 +31,16 @@ def prepare_guide(
             f"the guide has another {', another '.join(wrong)}",
             "give an earlier checkpoint of the model",
         )
-    return prepare(guide.unet, device, dtype, batch)
+    digest = guide.digest or hash_weights(guide.unet)  # before they are cast
+    network = prepare(guide.unet, device, dtype, batch)
+    network.digest = digest
+    return network
+
+
+def hash_weights(network: torch.nn.Module) -> str:
+    """The start of the SHA-256 of a network's weights, for a model that comes from no file."""
+    total = hashlib.sha256()
+    for name, weight in network.state_dict().items():
+        total.update(name.encode())
+        total.update(weight.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return total.hexdigest()[:10]

@@ -26,6 +26,7 @@ class Prepared:
         for p in network.parameters():
             if p.ndim == 4:
                 p.data = p.data.contiguous(memory_format=torch.channels_last)
+        self.digest = ""  # of a guide: the start of its weights' SHA-256
         self.plan = f"{'exact' if batch == 1 else f'batch{batch}'}-{device.type}-{dtype}"
 
     @torch.inference_mode()

@@ -228,7 +228,7 @@ def edit(
     more = describe_edit(request, image, mask)
     for i, picture in enumerate(decode_latents(model.vae, last.x, drawn.tiling)):
         results.append(composite(canvas, picture, drawn.mask_blur))
-        results[-1].info["parameters"] = write_infotext(model, drawn, i, unet.plan, more)
+        results[-1].info["parameters"] = write_infotext(model, drawn, i, unet.plan, more, guide)
     return results
 
 

@@ -86,7 +86,7 @@ def hires(
     finished = decode_latents(model.vae, last.x, second.tiling)
     said = describe_passes(request, first, second, method)
     for i, picture in enumerate(finished):
-        picture.info["parameters"] = write_infotext(model, first, i, unet.plan, said)
+        picture.info["parameters"] = write_infotext(model, first, i, unet.plan, said, guide)
     return finished
 
 

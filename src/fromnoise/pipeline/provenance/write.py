@@ -1,17 +1,20 @@
 """What a picture was drawn with → the text that AUTOMATIC1111's web UI writes."""
 
+import hashlib
 import json
 import math
 import re
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from fromnoise import __version__
 from fromnoise.diffusion import spacing
 from fromnoise.diffusion.samplers import SAMPLERS
 from fromnoise.latent_diffusion import LatentDiffusion
 from fromnoise.pipeline.request import GenerationRequest
+from fromnoise.runtime.prepare import Prepared
 
 # named by A1111 where it has a name for them, written where they are not the default
 WRITTEN = {
@@ -34,9 +37,15 @@ def write_infotext(
     index: int,
     plan: str,
     more: dict[str, str | None] | None = None,
+    guide: Prepared | None = None,
+    latents: Tensor | None = None,
 ) -> str:
     """What picture `index` of a resolved request was drawn with, in the text format of
-    AUTOMATIC1111's web UI; more: what else there is to say."""
+    AUTOMATIC1111's web UI.
+
+    more: what else there is to say. guide: the network that took the negative prompt's place, by
+    its hash. latents: those that took the place of the seed's noise, (C, h, w) or (count, C, h, w).
+    """
     if request.masks:
         from fromnoise.pipeline.conditioning.regions import describe_masks
 
@@ -57,6 +66,8 @@ def write_infotext(
         "Model hash": model.digest or None,
         "Model": model.source or None,
         "VAE hash": model.vae_digest or None,
+        "Guide hash": guide and guide.digest,
+        "Latents hash": None if latents is None else hash_latents(latents, index),
         "Variation seed": (varied := request.variation_seeds()) and varied[index],
         "Sampler options": json.dumps(request.sampler_options) if request.sampler_options else None,
         "Schedule options": json.dumps(request.spacing_options)
@@ -88,6 +99,13 @@ def write_infotext(
         *([f"Negative prompt: {request.negative_prompt}"] if request.negative_prompt else []),
     ]
     return "\n".join([*lines, format_pairs(settings)])
+
+
+def hash_latents(latents: Tensor, index: int) -> str:
+    """The start of the SHA-256 of the latents that picture `index` began with, as float32."""
+    own = latents[index % len(latents)] if latents.ndim == 4 else latents  # (C, h, w)
+    values = own.detach().to("cpu", torch.float32).contiguous().numpy()
+    return hashlib.sha256(values.tobytes()).hexdigest()[:10]
 
 
 def format_pairs(settings: dict[str, Any]) -> str:

@@ -76,7 +76,7 @@ def blend(
     }
     finished = decode_latents(model.vae, last.x, drawn.tiling)
     for i, picture in enumerate(finished):
-        picture.info["parameters"] = write_infotext(model, drawn, i, unet.plan, more)
+        picture.info["parameters"] = write_infotext(model, drawn, i, unet.plan, more, guide)
     return finished
 
 

@@ -111,7 +111,7 @@ def draw_frame(
             watch(last)
     assert last is not None
     [picture] = decode_latents(model.vae, last.x, one.tiling)
-    picture.info["parameters"] = describe_frame(model, request, index, unet.plan)
+    picture.info["parameters"] = describe_frame(model, request, index, unet.plan, guide)
     return picture
 
 
@@ -124,7 +124,11 @@ def key_request(request: FilmRequest, number: int) -> GenerationRequest:
 
 
 def describe_frame(
-    model: LatentDiffusion, request: FilmRequest, index: int | None, plan: str
+    model: LatentDiffusion,
+    request: FilmRequest,
+    index: int | None,
+    plan: str,
+    guide: Prepared | None = None,
 ) -> str:
     """The settings of a frame, those of the key frame that it follows, and which of which film it
     is; of None, those of the film."""
@@ -132,11 +136,16 @@ def describe_frame(
         {} if index is None else {"frame": index}
     )
     one = key_request(request, 0 if index is None else locate_frame(request, index).start)
-    return write_infotext(model, one, 0, plan, {"Film": json.dumps(said, ensure_ascii=False)})
+    more: dict[str, str | None] = {"Film": json.dumps(said, ensure_ascii=False)}
+    return write_infotext(model, one, 0, plan, more, guide)
 
 
 def redraw_frame(
-    model: LatentDiffusion, unet: Prepared, settings: dict[str, Any], said: str
+    model: LatentDiffusion,
+    unet: Prepared,
+    settings: dict[str, Any],
+    said: str,
+    guide: Prepared | None = None,
 ) -> Image.Image:
     """The frame that a picture says it is: of its other settings, and what it has as "Film". Raises
     BadInput."""
@@ -151,4 +160,4 @@ def redraw_frame(
             f"the picture does not say which frame of a film it is: {error!r}",
             "give a frame, as fromnoise film writes them with --out FOLDER",
         ) from error
-    return draw_frame(model, unet, request, index)
+    return draw_frame(model, unet, request, index, guide=guide)

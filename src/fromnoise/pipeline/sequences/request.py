@@ -12,7 +12,7 @@ if TYPE_CHECKING:  # so that the command line can show its help without torch
     from fromnoise.latent_diffusion import LatentDiffusion
 
 Text = Annotated[str, Field(max_length=20_000, pattern="")]  # as GenerationRequest.prompt
-Seed = Annotated[int, Field(ge=0, lt=2**63)]
+Seed = Annotated[int, Field(ge=0, lt=2**64)]
 
 
 class FilmRequest(GenerationRequest):
