@@ -25,7 +25,10 @@ from fromnoise.errors import BadInput, NotFound, escape
 PIXELS = 50_000_000  # 200 MB as RGBA
 SIDE = 65_535  # pixels: the longest side of a JPEG file
 FILE_BYTES = 160_000_000  # 50 million pixels of RGB without compression are 150 MB
-SECONDS = 15.0  # of processor time: 50 million pixels take 1 to 3
+SECONDS = 10.0  # of processor time: 50 million pixels take 1 to 3
+READS = 100_000  # calls by Pillow: where it reads byte by byte, in Python, these take 0.4 s
+RUN_BYTES = 200_000  # of a BMP file of run lengths, which Pillow decodes in Python: 0.8 s
+JPEG_RATIO = 600  # pixels a byte: a block of 64 pixels takes a bit at least, with all components
 PROFILE_BYTES = 16 << 20  # of a colour profile, unpacked
 TAGS = 1_000  # entries of one EXIF or TIFF directory
 SCANS = 1_000_000_000  # pixels times scans of a JPEG file: 20 scans of the largest picture
@@ -42,6 +45,15 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }  # EXIF's number → what brings the picture upright
+ADAM7 = (  # of each pass: the first column, the first row, and the steps from there
+    (0, 0, 8, 8),
+    (4, 0, 8, 8),
+    (0, 4, 4, 8),
+    (2, 0, 4, 4),
+    (0, 2, 2, 4),
+    (1, 0, 2, 2),
+    (0, 1, 1, 2),
+)
 PNG_START, PNG_KEPT = b"\x89PNG\r\n\x1a\n", (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
 
 BAD_PROFILE = "the picture's colour profile cannot be read: its colours are used as they are"
@@ -179,19 +191,20 @@ def _open(data: bytes, name: str) -> Image.Image:
 
 
 class _BoundedFile:
-    """The bytes of a file for Pillow. Reading stops where it takes more than SECONDS, or where
-    several times as many bytes are read as there are."""
+    """The bytes of a file for Pillow. Reading stops where it takes more than SECONDS or READS, or
+    where several times as many bytes are read as there are."""
 
     def __init__(self, data: bytes):
         self._file = BytesIO(data)
         self._left = 4 * len(data) + 1_000_000
+        self._reads = READS + len(data) // 64
         self._end = time.thread_time() + SECONDS
         self.seek, self.tell = self._file.seek, self._file.tell
 
     def read(self, size: int | None = -1) -> bytes:
         data = self._file.read(size)
-        self._left -= len(data)
-        if self._left < 0 or time.thread_time() > self._end:
+        self._left, self._reads = self._left - len(data), self._reads - 1
+        if min(self._left, self._reads) < 0 or time.thread_time() > self._end:
             raise RuntimeError("it takes too long")
         return data
 
@@ -210,7 +223,11 @@ def _strip(data: bytes, notes: Notes) -> tuple[bytes, dict[str, Any]]:
         return _strip_gif(data), {}
     if data.startswith(b"\xff\xd8\xff"):
         return _strip_jpeg(data)
-    return (_strip_tiff(data) if data.startswith((b"II", b"MM")) else data), {}
+    if data.startswith((b"II", b"MM")):
+        return _strip_tiff(data), {}
+    if data.startswith(b"BM") and data[30:31] in (b"\1", b"\2") and len(data) > RUN_BYTES:
+        raise ValueError("it is a BMP file of run lengths, and too large for one")
+    return data, {}
 
 
 def iterate_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
@@ -226,13 +243,18 @@ def iterate_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
 def _strip_png(data: bytes, notes: Notes) -> tuple[bytes, dict[str, Any]]:
     """Leaves out all chunks but those of the pixels: texts and profiles that unpack to more than
     Pillow allows, and the frames of an animation, cannot refuse a good picture then."""
-    kept, extra, head, whole = [PNG_START], {}, b"", False
+    kept, extra, head, pixels, whole = [PNG_START], {}, b"", [], False
     for name, start, length in iterate_chunks(data):
         content = memoryview(data)[start : start + length]
         if name in PNG_KEPT:
-            kept.append(memoryview(data)[start - 8 : start + length + 4])
+            piece = memoryview(data)[start - 8 : start + length + 4]
+            if piece[-4:] != zlib.crc32(piece[4:-4]).to_bytes(4):
+                raise ValueError("it is cut off or damaged: a checksum is wrong")
+            kept.append(piece)
         if name == b"IHDR":
             head = bytes(content[:13])
+        elif name == b"IDAT":
+            pixels.append(content)
         elif name == b"tRNS":
             extra |= _scale_transparency(head, bytes(content[:6]))
         elif name == b"iCCP":
@@ -252,8 +274,38 @@ def _strip_png(data: bytes, notes: Notes) -> tuple[bytes, dict[str, Any]]:
             whole = True
             break
     if not whole:
-        raise ValueError("it is cut off, its last chunk is missing")
+        raise ValueError("it is cut off: its last chunk is missing")
+    if not _unpacks_to(pixels, _count_png_bytes(head)):
+        raise ValueError("it is cut off or damaged: it has fewer pixels than it says")
     return b"".join(kept), extra
+
+
+def _count_png_bytes(head: bytes) -> int:
+    """Of the pixels of a PNG file, unpacked: each row has a byte that names its filter, and an
+    interlaced picture is seven smaller ones (PNG 8.2). 0 for a picture that is refused anyway."""
+    if len(head) < 13:
+        return 0
+    width, height, depth, kind, *_, interlaced = struct.unpack(">IIBBBBB", head)
+    bits = depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}.get(kind, 0)
+    if width * height > PIXELS:
+        return 0
+    steps = ADAM7 if interlaced else ((0, 0, 1, 1),)
+    sizes = [(-(-(width - x) // wide), -(-(height - y) // high)) for x, y, wide, high in steps]
+    return sum(h * (1 + -(-w * bits // 8)) for w, h in sizes if w > 0 and h > 0)
+
+
+def _unpacks_to(pieces: list[memoryview], size: int) -> bool:
+    """Whether a zlib stream, in pieces, holds so many bytes at least. Pillow does not look."""
+    stream = zlib.decompressobj()
+    try:
+        for piece in pieces:
+            rest: bytes | memoryview = piece
+            while size > 0 and len(rest):
+                size -= len(stream.decompress(rest, 1 << 18))
+                rest = stream.unconsumed_tail
+    except zlib.error:
+        return False
+    return size <= 0
 
 
 def _unpack(data: bytes, limit: int) -> bytes | None:
@@ -330,9 +382,11 @@ def _strip_jpeg(data: bytes) -> tuple[bytes, dict[str, Any]]:
         content, place = data[start + 4 : start + 2 + length], start + 2 + length
         if kind == 0xD9:
             break
-        if kind in (0xC0, 0xC1, 0xC2) and len(content) >= 5:
+        if 0xC0 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC) and len(content) >= 5:
             height, width = struct.unpack_from(">HH", content, 1)
             pixels = max(pixels, height * width)
+            if kind < 0xC8 and pixels > JPEG_RATIO * len(data):
+                raise ValueError(f"{len(data):,} bytes cannot hold its {width}x{height} pixels")
         scans += kind == 0xDA
         if scans * pixels > SCANS:
             raise ValueError(f"it draws its {pixels:,} pixels {scans} times or more")

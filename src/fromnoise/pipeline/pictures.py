@@ -6,7 +6,7 @@ sRGB here, on reading, so that no picture carries one afterwards.
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from io import BytesIO
 
 import numpy as np
@@ -143,20 +143,20 @@ def _split_alpha(picture: Image.Image, notes: Notes) -> tuple[Image.Image, Image
     return colours, None if alpha.getextrema()[0] == 255 else alpha
 
 
-def _strips(picture: Image.Image) -> Iterator[tuple[int, np.ndarray]]:
-    """(first row, values in float64) of strips of a picture, so that it is never floats at once."""
+def _map_strips(picture: Image.Image, change: Callable[[np.ndarray], np.ndarray]) -> Image.Image:
+    """A picture of mode "L" whose levels are `change` of the values, strip by strip."""
+    pixels = np.empty((picture.height, picture.width), np.uint8)
+    for top, values in _iterate_strips(picture):
+        pixels[top : top + len(values)] = change(values)
+    return Image.fromarray(pixels)
+
+
+def _iterate_strips(picture: Image.Image) -> Iterator[tuple[int, np.ndarray]]:
+    """(first row, values) of strips of a grey picture, so that it is never all floats at once."""
     rows = max(1, STRIP // picture.width)
     for top in range(0, picture.height, rows):
         strip = picture.crop((0, top, picture.width, min(top + rows, picture.height)))
-        yield top, np.asarray(strip, np.float64)
-
-
-def _map_strips(picture: Image.Image, change) -> Image.Image:
-    """A picture of mode "L" whose levels are `change` of the values, strip by strip."""
-    pixels = np.empty((picture.height, picture.width), np.uint8)
-    for top, values in _strips(picture):
-        pixels[top : top + len(values)] = change(values)
-    return Image.fromarray(pixels)
+        yield top, np.asarray(strip)
 
 
 def _scale_to_bytes(picture: Image.Image, notes: Notes) -> Image.Image:
@@ -164,33 +164,42 @@ def _scale_to_bytes(picture: Image.Image, notes: Notes) -> Image.Image:
     them.
 
     Floats are from 0 to 1, and what is beyond is clipped; where most are larger than 1 they are
-    levels of 255 or 65,535. Integers are of 16 bits, or of 31 where one is larger.
+    levels of 255 or 65,535. Integers of 32 bits are levels of 65,535, of 2^31 − 1 where one is
+    larger, and of 255 where none is.
     """
-    top, most, finite, bright, missing = 65535.0, 0.0, 0, 0, 0
-    if picture.mode in ("F", "I"):
-        for _, values in _strips(picture):
-            real = values[np.isfinite(values)]
-            finite, bright = finite + real.size, bright + np.count_nonzero(real > 1)
-            missing += np.count_nonzero(np.isnan(values))
-            most = max(most, real.max(initial=0))
+    if picture.mode not in ("F", "I"):
+        levels = _to_levels(np.arange(65536.0), 65535.0).astype(np.uint8)
+        return _map_strips(picture, lambda values: levels[values])
+    top, most, bright, missing = 65535.0, 0.0, 0, 0
+    for _, values in _iterate_strips(picture):
+        most = max(most, float(np.fmax.reduce(values, axis=None)))
+        bright += np.count_nonzero(values > 1)
+        missing += np.count_nonzero(values != values)
     if picture.mode == "F":
-        if most <= 16 or 2 * bright <= finite:
+        if most <= 16 or 2 * bright <= picture.width * picture.height - missing:
             top = 1.0
             if bright:
-                notes[f"{bright:,} pixels are brighter than 1: they are clipped to white"] = None
+                notes[f"{bright:,} pixels are brighter than 1: they become white"] = None
         else:
             top = 255.0 if most <= 255 else 65535.0
             notes[f"the picture's values go up to {most:g}: {top:,.0f} is taken as white"] = None
     elif most > top:
         top = 2.0**31 - 1
+    elif 0 < most <= 255:  # as Pillow's convert("I") makes them of 8 bits
+        top = 255.0
+        notes[f"the picture's values go up to {most:g}: 255 is taken as white"] = None
     if missing:
         notes[f"{missing:,} pixels are no number (NaN): they become black"] = None
-    return _map_strips(
-        picture,
-        lambda values: (
-            (np.nan_to_num(values, posinf=top, neginf=0) / top * 255).round().clip(0, 255)
-        ),
-    )
+    return _map_strips(picture, lambda values: _to_levels(values, top))
+
+
+def _to_levels(values: np.ndarray, top: float) -> np.ndarray:
+    """Values from 0 to `top` as whole numbers from 0 to 255, what is beyond clipped; NaN is 0."""
+    levels = values.astype(np.float64)
+    levels[np.isnan(levels)] = 0
+    levels /= top
+    levels *= 255
+    return np.clip(np.rint(levels, out=levels), 0, 255, out=levels)
 
 
 def _convert_to_srgb(colours: Image.Image, info: dict, notes: Notes, shared: bool) -> Image.Image:
