@@ -372,7 +372,7 @@ def test_a_picture_has_the_same_bits_in_any_batch(engine):
 def test_every_picture_may_have_a_prompt_of_its_own(engine):
     """Latents, not pictures: the evaluation decodes a batch at once, which may round otherwise."""
     prompts = ["a (cat:1.3)", "a dog", "a [cat:dog:2]"]
-    request = GenerationRequest.of(seed=1, count=3).resolved(engine.model)
+    request = GenerationRequest.of(seed=1, count=3).resolve(engine.model)
 
     def latents(prompts: list[str], seeds: list[int]) -> torch.Tensor:
         answer, _ = build_denoiser(engine.model, engine.unet, request, prompts, None)

@@ -6,6 +6,8 @@ that the original gave them when it was run (A1111's parser with lark 1.1.2). We
 to the bit, but where a tolerance is named."""
 
 import math
+import time
+from dataclasses import replace
 from itertools import pairwise
 from typing import get_args
 
@@ -227,11 +229,36 @@ def test_and_joins_weighted_parts():
         ("a dog", 1.0),
         ("a penguin", 2.2),
     ]
-    assert parts("a photo:1.3") == [("a photo", 1.3)]
     assert parts("BAND AND:.5 ANDY") == [("BAND", 1.0), (":.5 ANDY", 1.0)]
     assert parts("a (b:2) and AND x\n:-1. ") == [("a b and", 1.0), ("x", -1.0)]
     assert parts("AND") == [("", 1.0), ("", 1.0)]
     assert [p.weight for p in parse_prompt("[a:b:2] AND [c|d] :0.5").parts] == [1.0, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [  # A1111 takes the number behind any prompt's last colon for its weight; here AND makes it one
+        ("a neon cat, ratio 16:9", [("a neon cat, ratio 16:9", 1.0)]),
+        ("a photo :1.3", [("a photo :1.3", 1.0)]),
+        ("(a) ratio 16:9", [("a ratio 16:9", 1.0)]),
+        ("time 12:30 BREAK at 4:3", [("time 12:30at 4:3", 1.0)]),
+        ("ratio 16:9 AND a dog", [("ratio 16", 9.0), ("a dog", 1.0)]),
+        (r"ratio 16\:9 AND a dog", [("ratio 16:9", 1.0), ("a dog", 1.0)]),
+        (r"ratio 16\:9", [("ratio 16:9", 1.0)]),
+        (r"slash \\:9 AND a dog", [("slash \\", 9.0), ("a dog", 1.0)]),
+        (r"slash \\\:9 AND a dog", [("slash \\:9", 1.0), ("a dog", 1.0)]),
+        ("cat MASK(0 0.5) :0.5", [("cat", 0.5)]),
+        ("a:1:2 AND b:\t-.5\n", [("a:1", 2.0), ("b", -0.5)]),
+        ("a:9x AND b 3:", [("a:9x", 1.0), ("b 3:", 1.0)]),
+        (":9 AND :", [("", 9.0), (":", 1.0)]),
+    ],
+)
+def test_a_part_has_a_weight_only_beside_others(text, parts):
+    joined = [
+        ("".join(c.text for c in part.chunks if isinstance(c, Chunk)), part.weight)
+        for part in parse_prompt(text).resolve(0, 1)
+    ]
+    assert joined == parts
 
 
 @pytest.mark.parametrize(
@@ -540,6 +567,58 @@ def test_depth_does_not_crash(dialect, opening, closing):
     assert parse_prompt(write_prompt(prompt), dialect) == prompt
 
 
+LONG = [
+    *'()[]:|\\<>"+,. \n1',
+    *(
+        "(a",
+        "[a",
+        "(a ",
+        "( ",
+        "[a:",
+        "[a|",
+        "[|",
+        '"(',
+        '"(a" ',
+        "a,",
+        "(a)",
+        "(a:1.1)",
+        "[a:b:3]",
+    ),
+    *("[a|b]", ":1", ": ", "1:", "1.", "\\:", "\\(", '\\"', "AND ", "a AND ", " BREAK ", "BREAK"),
+    *(
+        "<a",
+        "<a:",
+        "<lora:",
+        "<lora:a>",
+        "<<a:b>",
+        "a>",
+        "MASK(",
+        "MASK(0 1)",
+        "MASK(0 ",
+        "IMASK(a",
+    ),
+    *("embedding:", "embedding:a ", "a+", "(a)+", "a-", '("a", ', '"a",', ").and(", '").blend(1,'),
+    *("withLora(", "withLora(a,", "a.swap", ".attend(", ".attend(+", "é", "你", "\x1c", "\u2028"),
+]
+
+
+@pytest.mark.parametrize("dialect", list(DIALECTS))
+def test_parsing_takes_time_linear_in_the_text(dialect):
+    """The longest request of any repeated sign: a quadratic rule takes ten times as long or more.
+
+    A budget of 100 levels of brackets × 20,000 signs is a second on a slow machine; each is usually
+    done in hundredths."""
+    for unit in LONG:
+        for head, tail in (("", ""), ("(", ")"), ('("', '").and()'), ("a" * 9, ":1")):
+            text = head + (unit * 20_000)[: 20_000 - len(head + tail)] + tail
+            start = time.process_time()
+            try:
+                parse_prompt(text, dialect).resolve(3, 20)
+            except BadInput:
+                assert dialect == "compel"
+            assert time.process_time() - start < 1.5, (unit, head)
+
+
 weights = st.one_of(st.just(1.0), st.floats(-1e6, 1e6))
 WORDS = st.one_of(st.text(min_size=1), st.lists(st.sampled_from(SYNTAX), min_size=1).map("".join))
 
@@ -592,6 +671,8 @@ tags = st.builds(
 @unhurried
 @given(st.lists(parts, min_size=1, max_size=3).map(tuple), st.lists(tags, max_size=2).map(tuple))
 def test_every_tree_of_a1111_can_be_written(parts, tags):
+    if len(parts) == 1 and not parts[0].regions:  # a lone part weighs 1
+        parts = (replace(parts[0], weight=1.0),)
     prompt = Prompt(parts, tags)
     assert parse_prompt(write_prompt(prompt)) == prompt
 

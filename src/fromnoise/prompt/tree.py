@@ -7,8 +7,7 @@ from typing import TypeAlias, TypeVar
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Words that share one weight, a finite one. They are as they are to be tokenized, with no
-    escapes left."""
+    """Words that share one finite weight. The text is ready for the tokenizer, without escapes."""
 
     text: str
     weight: float = 1.0
@@ -27,7 +26,7 @@ class Edit:
     before: "Nodes"
     after: "Nodes"
     when: float  # a number of steps, or with `fraction` a share of all of them
-    # it has a decimal point; not to be read off `when`, since 1 is one step and 1.0 is all
+    # `when` is written with a decimal point; its value cannot tell: 1 is one step, 1.0 is all
     fraction: bool
 
 
@@ -45,7 +44,7 @@ N = TypeVar("N", bound=Node)
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """prompt-control's MASK(x1 x2, y1 y2, weight): where a part holds, in shares of width and
+    """prompt-control's MASK(x1 x2, y1 y2, weight): the region of a part, in shares of width and
     height or in pixels."""
 
     x: tuple[float, float] = (0.0, 1.0)
@@ -56,8 +55,8 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Mask:
-    """prompt-control's IMASK(name, weight): where a part holds, by the name of a picture that the
-    caller knows."""
+    """prompt-control's IMASK(name, weight): the region of a part, by the name of a picture that the
+    caller gives."""
 
     name: str
     weight: float = 1.0
@@ -65,8 +64,8 @@ class Mask:
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """A1111's <kind:name:text:unet:…>: a network to patch in, its weights on the text encoder and
-    on the U-Net. `extra` has the arguments that are neither. Kind "embedding" is a textual
+    """A1111's <kind:name:text:unet:…>: a network to patch in, with its weights on the text encoder
+    and on the U-Net. `extra` holds the arguments that are neither. Kind "embedding" is a textual
     inversion, with the weight of its chunk."""
 
     kind: str
@@ -78,8 +77,8 @@ class Network:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What A1111's AND or compel's .and and .blend join. Its leaves carry their whole weight, that
-    of emphasis around an edit too."""
+    """One of the texts that A1111's AND or compel's .and and .blend join. The leaves of `nodes`
+    carry their whole weight, that of emphasis around an edit too."""
 
     nodes: Nodes
     weight: float = 1.0
@@ -102,50 +101,65 @@ class Prompt:
     parts: tuple[Part, ...]
     tags: tuple[Network, ...] = ()
     dialect: str = "a1111"
-    # what is added by weight: the parts' embeddings (compel's .blend), or their predictions; of
+    # True: the parts' embeddings are added by weight (compel's .blend). False: their predictions
+    # are (A1111's AND), or their embeddings follow one another (compel's .and)
     blend: bool = False
-    # compel's .and neither, whose embeddings follow one another
 
     @property
     def networks(self) -> tuple[Network, ...]:
-        """All that has to be loaded: the tags, then the embeddings among the words."""
+        """All networks that have to be loaded: the tags, then the embeddings among the words."""
         chunks = [node for part in self.parts for node in part.nodes if isinstance(node, Chunk)]
         return self.tags + tuple(
             Network("embedding", c.text, c.weight, c.weight) for c in chunks if c.embedding
         )
 
     def resolve(self, step: int, steps: int, first: int = 0) -> tuple[Resolved, ...]:
-        """The parts at `step` ∈ [0, steps). `first`: the steps of an earlier pass that this one
-        goes on from (A1111's "hires fix"); numbers of steps then count on from it, and fractions
-        from 1.0. A1111 counts calls of the network, two a step of some solvers: give the call and
-        the number of calls. Its sampler also looks its schedule up late by one: its call c, from 0,
-        draws what is here at max(c − 1, 0)."""
+        """The parts at `step` ∈ [0, steps).
 
-        def picked(nodes: Nodes) -> Iterator[Chunk | Break]:
+        first: the steps of an earlier pass that this one continues (A1111's "hires fix"); numbers
+        of steps then count on from it, and fractions from 1.0. A1111 counts calls of the network,
+        two a step of some solvers: give the call and the number of calls. Its sampler also looks up
+        its schedule one call late: its call c, from 0, draws what this gives at max(c − 1, 0)."""
+
+        def pick(nodes: Nodes) -> Iterator[Chunk | Break]:
             for node in nodes:
                 if isinstance(node, Edit):
                     last = (node.when - (first > 0)) * steps if node.fraction else node.when - first
-                    yield from picked(node.before if step + 1 <= int(last) else node.after)
+                    yield from pick(node.before if step + 1 <= int(last) else node.after)
                 elif isinstance(node, Alternate):
-                    yield from picked(node.options[step % len(node.options)])
+                    yield from pick(node.options[step % len(node.options)])
                 else:
                     yield node
 
-        def said(nodes: Nodes) -> tuple[Chunk | Break, ...]:
-            chunks = tuple(picked(nodes))  # only A1111 has what to pick, and so what meets only now
+        def list_chunks(nodes: Nodes) -> tuple[Chunk | Break, ...]:
+            chunks = tuple(pick(nodes))
+            # only A1111 has options to pick, so only there new neighbours meet
             return (merge_chunks(chunks, "") if self.dialect == "a1111" else chunks) or (Chunk(""),)
 
-        return tuple(Resolved(said(part.nodes), part.weight, part.regions) for part in self.parts)
+        return tuple(
+            Resolved(list_chunks(part.nodes), part.weight, part.regions) for part in self.parts
+        )
+
+
+def list_leaves(nodes: Iterable[Node]) -> Iterator[Chunk]:
+    """Every chunk that can be shown at any step."""
+    for node in nodes:
+        if isinstance(node, Chunk):
+            yield node
+        elif not isinstance(node, Break):
+            options = node.options if isinstance(node, Alternate) else (node.before, node.after)
+            for option in options:
+                yield from list_leaves(option)
 
 
 def merge_chunks(nodes: Iterable[N], glue: str) -> tuple[N | Chunk, ...]:
-    """Neighbouring chunks of one weight as one, since A1111 and compel tokenize them as one; no
-    empty ones."""
-    found: list[N | Chunk] = []
+    """Joins neighbouring chunks of one weight, since A1111 and compel tokenize them as one; drops
+    empty chunks."""
+    merged: list[N | Chunk] = []
     for node in nodes:
-        last = found[-1] if found else None
+        last = merged[-1] if merged else None
         if isinstance(node, Chunk) and isinstance(last, Chunk) and last.weight == node.weight:
-            found[-1] = Chunk(last.text + glue + node.text, node.weight)
+            merged[-1] = Chunk(last.text + glue + node.text, node.weight)
         elif not isinstance(node, Chunk) or node.text:
-            found.append(node)
-    return tuple(found)
+            merged.append(node)
+    return tuple(merged)

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from fromnoise.prompt.tree import Network, Prompt
 
-NUMBER = r"(?:\d+\.?\d*|\.\d+)"
+# possessive (++, *+): a run of digits is read once, also where no number can stand
+NUMBER = r"(?:\d++(?:\.\d*+)?|\.\d++)"
 SIGNED = rf"[+-]?{NUMBER}"
-TAG = r"<({}):([^>]+)>"  # A1111's extra networks, by their kinds: <lora:name:0.8>
+TAG = r"<({}):([^>]++)>"  # A1111's extra networks, by their kinds: <lora:name:0.8>
 BOUND = 1e30  # of weights: finite in float32 too
-# brackets within brackets that are followed; at 300 A1111 ends in a RecursionError, at 1500 ComfyUI
+# levels of nested brackets that are read; at 300 A1111 ends in a RecursionError, at 1500 ComfyUI
 DEEPEST = 100
 
 
@@ -23,11 +24,11 @@ DEEPEST = 100
 class Dialect:
     """How the prompts of one program are read and written."""
 
-    tags: re.Pattern[
-        str
-    ]  # cut out before all else; groups: kind and arguments, or those two empty, then a LoRA's
-    read: "Callable[[str, tuple[Network, ...]], Prompt]"  # the text without its tags, and the tags
-    # a text for the tree, without tags; need not be right for what cannot be said
+    # what is cut out before all else; groups: kind and arguments, or those two empty, then a LoRA's
+    tags: re.Pattern[str]
+    # reads the text without its tags; is given the tags too
+    read: "Callable[[str, tuple[Network, ...]], Prompt]"
+    # writes a text for the tree, without tags; the text may be wrong for what cannot be written
     write: "Callable[[Prompt], str]"
 
 
@@ -37,8 +38,8 @@ def bound_weight(weight: float) -> float:
 
 
 def read_number(text: str) -> float | None:
-    """As Python reads it, which is how ComfyUI and A1111's tags do; None for what is no finite
-    number."""
+    """Reads a number as Python does, which is how ComfyUI and A1111's tags do; None for what is no
+    finite number."""
     try:
         return bound_weight(float(text)) if math.isfinite(float(text)) else None
     except ValueError:

@@ -21,36 +21,34 @@ EMBEDDING = re.compile(r"(?<!\S)embedding:([^\s,<\[]+)")
 
 
 def _read(text: str, tags: tuple[Network, ...]) -> Prompt:
-    """ComfyUI's `token_weights`. Its chunks are tokenized one by one, and so not merged."""
+    """Reads as ComfyUI's `token_weights`. Its chunks are tokenized one by one, so they are not
+    merged."""
     nodes: list[Chunk] = []
 
     def walk(text: str, weight: float, depth: int) -> None:
-        for piece, bracketed in _outermost(text):
+        for piece, bracketed in _split_brackets(text):
             if bracketed and depth < DEEPEST:
                 before, _, after = piece[1:-1].rpartition(":")
                 number = read_number(after) if before else None
-                walk(
-                    *(piece[1:-1], bound_weight(weight * 1.1))
-                    if number is None
-                    else (before, number),
-                    depth + 1,
-                )
+                if number is None:
+                    walk(piece[1:-1], bound_weight(weight * 1.1), depth + 1)
+                else:
+                    walk(before, number, depth + 1)
                 continue
-            words, at = re.sub(r"\\([()])", r"\1", piece), 0
-            for found in EMBEDDING.finditer(words):
-                nodes.extend(
-                    (Chunk(words[at : found.start()], weight), Chunk(found[1], weight, True))
-                )
-                at = found.end()
-            nodes.append(Chunk(words[at:], weight))
+            words, end = re.sub(r"\\([()])", r"\1", piece), 0
+            for match in EMBEDDING.finditer(words):
+                nodes.append(Chunk(words[end : match.start()], weight))
+                nodes.append(Chunk(match[1], weight, True))
+                end = match.end()
+            nodes.append(Chunk(words[end:], weight))
 
     walk(text, 1.0, 0)
     return Prompt((Part(tuple(node for node in nodes if node.text)),), tags, "comfy")
 
 
-def _outermost(text: str) -> Iterator[tuple[str, bool]]:
-    """ComfyUI's `parse_parentheses`: the pieces, and whether each is a bracket from "(" to ")".
-    After a stray ")" the next "(" opens nothing."""
+def _split_brackets(text: str) -> Iterator[tuple[str, bool]]:
+    """Splits as ComfyUI's `parse_parentheses`: the pieces, and whether each is a bracket from "("
+    to ")". After a stray ")" the next "(" opens nothing."""
     piece: list[str] = []
     level = 0
     for token in re.findall(r"\\[()]|[()]|[^\\()]+|\\", text):
@@ -67,12 +65,12 @@ def _outermost(text: str) -> Iterator[tuple[str, bool]]:
 
 
 def _write(prompt: Prompt) -> str:
-    """As few brackets as it can have."""
-    text, bare = "", None  # the chunk before, if it is not in brackets
+    """Writes as few brackets as the tree needs."""
+    text, bare = "", None  # bare: the chunk before, if it is not in brackets
     for node in (node for part in prompt.parts for node in part.nodes if isinstance(node, Chunk)):
         words = "embedding:" * node.embedding + re.sub(r"([()])", r"\\\1", node.text)
-        meets = re.search(r"\s$", text) if node.embedding else re.match(r"[\s,<\[]", words)
-        alone = bare is None or (bare.embedding != node.embedding and meets)
+        joins = re.search(r"\s$", text) if node.embedding else re.match(r"[\s,<\[]", words)
+        alone = bare is None or (bare.embedding != node.embedding and joins)
         bare = node if node.weight == 1 and alone and not words.endswith("\\") else None
         text += words if bare else f"({words}:{write_number(node.weight)})"
     return text
