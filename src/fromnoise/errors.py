@@ -62,3 +62,7 @@ class UnknownName(FromnoiseError):
         super().__init__(
             f"unknown {kind} {escape(name)!r}", f"{hint}choose one of: {', '.join(choices)}"
         )
+
+
+class NotFinite(FromnoiseError):
+    """A run computed NaN or infinite numbers; the message says which part of the model did."""

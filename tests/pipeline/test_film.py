@@ -10,7 +10,7 @@ from PIL import Image
 
 from fromnoise.api import Engine
 from fromnoise.errors import BadInput, FromnoiseError
-from fromnoise.pipeline.conditioning.compose import InterpolatedPrompt
+from fromnoise.pipeline.conditioning.interpolation import InterpolatedPrompt
 from fromnoise.pipeline.generate import build_denoiser, run_sampler, start_sampler
 from fromnoise.pipeline.provenance import infotext
 from fromnoise.pipeline.provenance.read import read_settings
@@ -34,10 +34,10 @@ def asked(engine, *prompts, **settings):
     )
 
 
-def latents(engine, prompt, seeds=(3,), mixed=None, **settings):
+def latents(engine, prompt, seeds=(3,), mix=None, **settings):
     """The end of a run of a prompt that may be between two."""
     request = GenerationRequest.of(seed=3, **settings).resolve(engine.model)
-    sigmas, sampling = start_sampler(engine.model, request, list(seeds), mixed=mixed)
+    sigmas, sampling = start_sampler(engine.model, request, list(seeds), mix=mix)
     answer, notes = build_denoiser(engine.model, engine.unet, request, [prompt], None)
     *_, last = run_sampler(engine.model, request, sigmas, sampling, answer, notes)
     return last.x
@@ -156,7 +156,7 @@ def test_noise_goes_from_seed_to_seed_in_every_step(engine, sampler):
         engine.model,
         GenerationRequest.of(seed=3, sampler=sampler).resolve(engine.model),
         [3, 8],
-        mixed=lambda noise: film.MixedNoise(noise, 0.5),
+        mix=lambda noise: film.MixedNoise(noise, 0.5),
     )
     assert next(both[1]).x.shape == (1, 4, 8, 8)
     deep = film.MixedNoise(type("Pair", (), {"initial": torch.randn(2, 4, 64, 64)})(), 0.5).initial

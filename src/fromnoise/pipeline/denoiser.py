@@ -5,12 +5,13 @@ from dataclasses import replace
 from functools import cache
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fromnoise.diffusion.guidance import Guidance
 from fromnoise.diffusion.parameterization import check_prediction, compute_coefficients
 from fromnoise.diffusion.samplers.base import Answer, Query
 from fromnoise.diffusion.schedule import NoiseSchedule
+from fromnoise.errors import NotFinite
 from fromnoise.models.unet import Conditioning
 from fromnoise.runtime.prepare import Prepared, Step
 
@@ -30,38 +31,45 @@ def make_denoiser(
 ) -> Callable[[Query], Answer]:
     """Query → Answer, guidance included, `unet.batch` pictures a call of the network.
 
-    prompt: of all pictures (context (1, N, dim)), or of each its own (B, N, dim). negative: the
-    context (1, N, dim) of what to stay away from: both halves are then one call of the network
-    where `guidance` acts, and the prompt alone is called where it does not, unless the sampler
-    needs the unconditional picture `always`. guide: a weaker network of the same parameterization,
-    shown the prompt alone, whose picture takes the unconditional one's place (Karras et al. 2024
-    "Guiding a diffusion model with a bad version of itself"). observer: told of every call (the query,
-    of which pictures, x0 with the prompt, x0 without or None, the maps of cross-attention as
-    models.unet records them, rows with the prompt first); without it none are made."""
+    prompt: for all pictures, context (1, N, dim), or for each its own, (B, N, dim). negative: the
+    context (1, M, dim) of what to stay away from. Where `guidance` acts, or the sampler needs the
+    unconditional picture `always`, the network is shown both: in one call if N = M, else in two,
+    as A1111 does, so that each picture attends to its own tokens alone. Elsewhere it is shown the
+    prompt alone. guide: a weaker network of the same parameterization, shown the prompt alone; its
+    picture takes the unconditional one's place (Karras et al. 2024 "Guiding a diffusion model with
+    a bad version of itself").
+
+    observer: is called after every call of the network with the query, the numbers of the pictures,
+    x0 with the prompt, x0 without it or None, and the maps of cross-attention as models.unet
+    records them (rows with the prompt first). Without an observer no maps are made."""
     check_prediction(prediction, schedule)
     guidance = guidance or Guidance()
-    moving: dict[
-        tuple[int, ...], Tensor | None
-    ] = {}  # what projected guidance remembers of pictures
+    momenta: dict[tuple[int, ...], Tensor | None] = {}  # of projected guidance, by picture
+    joint = negative is not None and negative.shape[1] == prompt.context.shape[1]
 
     @cache
-    def bound(network: Prepared, rows: tuple[int, ...], both: bool) -> Step:
-        context = prompt.context[list(rows)]
-        if both and negative is not None:
-            context = torch.cat((context, negative.expand(len(rows), -1, -1)))
-        return network.bind(replace(prompt, context=context))
+    def bind(network: Prepared, rows: tuple[int, ...], positive: bool, against: bool) -> Step:
+        """A step of the network, shown the prompts of these rows, the negative prompt, or both."""
+        contexts = [prompt.context[list(rows)]] if positive else []
+        if against and negative is not None:
+            contexts.append(negative.expand(len(rows), -1, -1))
+        return network.bind(replace(prompt, context=torch.cat(contexts)))
 
     def answer(query: Query) -> Answer:
         c_skip, c_out, c_in = compute_coefficients(prediction, query.sigma)
         t = schedule.sigma_to_t(query.sigma).float()
 
         def ask(
-            network: Prepared, x: Tensor, images: tuple[int, ...], both: bool = False
+            network: Prepared,
+            x: Tensor,
+            images: tuple[int, ...],
+            positive: bool = True,
+            against: bool = False,
         ) -> Tensor:
-            step = bound(network, images if len(prompt.context) > 1 else (0,) * len(images), both)
-            return c_skip * x + c_out * step(c_in * x, t, maps if network is unet else None).to(
-                x.device
-            )
+            rows = images if len(prompt.context) > 1 else (0,) * len(images)
+            record = maps if network is unet and positive else None
+            output = bind(network, rows, positive, against)(c_in * x, t, record)
+            return c_skip * x + c_out * output.to(x.device)
 
         acts = guidance.acts(query.sigma, query.step)
         answers, unguided = [], []
@@ -70,17 +78,19 @@ def make_denoiser(
             images = tuple(range(first, first + len(x))) if query.image is None else (query.image,)
             maps = None if observer is None else {}
             if not (acts or always) or (guide is None and negative is None):
-                answers.append(ask(unet, x, images))
-                if observer is not None:
-                    observer(query, images, answers[-1], None, maps or {})
-                continue
-            if guide is None:
-                x0, uncond = ask(unet, x.repeat(2, 1, 1, 1), images, both=True).chunk(2)
+                x0, uncond = ask(unet, x, images), None
+                answers.append(x0)
             else:
-                x0, uncond = ask(unet, x, images), ask(guide, x, images)
-            guided, moving[images] = guidance.mix(x0, uncond, moving.get(images))
-            answers.append(guided if acts else x0)
-            unguided.append(uncond)
+                if guide is not None:
+                    x0, uncond = ask(unet, x, images), ask(guide, x, images)
+                elif joint:
+                    x0, uncond = ask(unet, x.repeat(2, 1, 1, 1), images, against=True).chunk(2)
+                else:
+                    x0 = ask(unet, x, images)
+                    uncond = ask(unet, x, images, positive=False, against=True)
+                guided, momenta[images] = guidance.mix(x0, uncond, momenta.get(images))
+                answers.append(guided if acts else x0)
+                unguided.append(uncond)
             if observer is not None:
                 observer(query, images, x0, uncond, maps or {})
         if len(answers) == 1:
@@ -88,3 +98,18 @@ def make_denoiser(
         return Answer(torch.cat(answers), torch.cat(unguided) if unguided else None)
 
     return answer
+
+
+def check_finite(values: Tensor, part: str, network: nn.Module) -> None:
+    """Raises NotFinite where a value of what `part` computed is NaN or infinite; network: the part
+    itself, whose weights are then looked at for the cause."""
+    if values.isfinite().all():
+        return
+    dtypes = {p.dtype for p in network.parameters()}
+    if not all(p.isfinite().all() for p in network.parameters()):
+        remedy = "its weights hold such numbers too: fetch or train the model again"
+    elif torch.float16 in dtypes:
+        remedy = "half precision ends at 65,504: use --dtype bf16 or fp32"
+    else:
+        remedy = "its weights are sound: bring --cfg, the prompt's weights and options nearer to 1"
+    raise NotFinite(f"{part} computed NaN or infinite numbers", remedy)

@@ -15,12 +15,12 @@ from fromnoise.diffusion.guidance import Guidance
 from fromnoise.diffusion.noise import Noise
 from fromnoise.diffusion.parameterization import compute_coefficients
 from fromnoise.diffusion.samplers.base import Answer, Query, Sampling
-from fromnoise.diffusion.spacing import make_sigmas as spaced
+from fromnoise.diffusion.spacing import make_sigmas
 from fromnoise.errors import BadInput
 from fromnoise.latent_diffusion import LatentDiffusion
 from fromnoise.models.unet import Conditioning
-from fromnoise.pipeline.conditioning.encode import encode_texts
-from fromnoise.pipeline.denoiser import make_denoiser
+from fromnoise.pipeline.conditioning.encode import encode_texts, note_unknown_words
+from fromnoise.pipeline.denoiser import check_finite, make_denoiser
 from fromnoise.pipeline.images import decode_latents
 from fromnoise.pipeline.provenance.write import write_infotext
 from fromnoise.pipeline.request import GenerationRequest
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from fromnoise.pipeline.conditioning.blocks import Observer
 
 SYNTAX = re.compile(r"[()\[\]\\<]|\bAND\b|\bBREAK\b")  # what makes a prompt more than words
+SURELY_CHEAP = 100  # steps times pictures, of the model's own size, whose cost needs no estimate
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,30 +43,28 @@ class Step:
     sigma: float  # the noise level that x is at now; 0 after the last step
     x: Tensor  # the latents after the step; after the last one, the finished ones
     x0: Tensor  # the clean latents that the step headed for: a preview
-    notes: tuple[str, ...] = ()  # what whoever asked should know, of the run as a whole
+    notes: tuple[str, ...] = ()  # what the user should know, of the run as a whole
 
 
 def prepare_noise(
     model: LatentDiffusion, request: GenerationRequest, seeds: list[int], strength: float = 1.0
 ) -> tuple[Tensor, "Noise | BrownianNoise"]:
-    """(noise levels of a resolved request, the noise of as many pictures as there are seeds, in
+    """(noise levels of a resolved request; the noise of as many pictures as there are seeds, in
     latents). strength: the share of the run that is kept, its end, as A1111 counts:
     int(min(strength, 0.999) · steps) + 1 steps."""
-    assert (
-        request.steps and request.width and request.height and request.spacing and request.sampler
-    )
-    factor, config = model.vae.config.factor, model.unet.config
-    shape = (config.out_channels, request.height // factor, request.width // factor)
-    entry, options = samplers.find(request.sampler), dict(request.spacing_options)
+    assert request.steps
+    assert request.spacing
+    factor, size = model.vae.config.factor, (request.height or 0, request.width or 0)
+    shape = (model.unet.config.out_channels, size[0] // factor, size[1] // factor)
+    entry, options = samplers.find(request.sampler or ""), dict(request.spacing_options)
     if request.spacing == "leading":
-        options = {
-            "steps_offset": model.configs.get("scheduler", {}).get("steps_offset", 0)
-        } | options
-    sigmas = spaced(
+        offset = model.configs.get("scheduler", {}).get("steps_offset", 0)
+        options = {"steps_offset": offset} | options
+    sigmas = make_sigmas(
         model.schedule,
         request.steps,
         request.spacing,
-        final_sigma(model, request),
+        choose_final_sigma(model, request),
         discard_penultimate=bool(request.discard_penultimate),
         **options,
     )
@@ -81,9 +80,8 @@ def prepare_noise(
         return sigmas, Noise(seeds, shape, **randomness)
     from fromnoise.diffusion.brownian import BrownianNoise
 
-    return sigmas, BrownianNoise(
-        seeds, shape, float(sigmas[sigmas > 0].min()), float(sigmas[0]), **randomness
-    )
+    ends = float(sigmas[sigmas > 0].min()), float(sigmas[0])
+    return sigmas, BrownianNoise(seeds, shape, *ends, **randomness)
 
 
 def start_sampler(
@@ -91,33 +89,36 @@ def start_sampler(
     request: GenerationRequest,
     seeds: list[int],
     latents: Tensor | None = None,
-    mixed: Callable[["Noise | BrownianNoise"], Noise] | None = None,
+    mix: Callable[["Noise | BrownianNoise"], Noise] | None = None,
 ) -> tuple[Tensor, Sampling]:
-    """(noise levels of a resolved request, its sampler ready to be asked), for as many pictures as
-    there are seeds; latents: unit noise to start from, (C, h, w) or (pictures, C, h, w), instead of
-    the seeds' own, or of it `mixed`."""
+    """(noise levels of a resolved request; its sampler, ready to be asked), for as many pictures as
+    there are seeds.
+
+    latents: unit noise to start from in place of the seeds' own, (C, h, w) or (pictures, C, h, w).
+    mix: makes other noise of the seeds' own. Raises BadInput."""
     sigmas, noise = prepare_noise(model, request, seeds)
-    noise = mixed(noise) if mixed else noise
+    noise = mix(noise) if mix else noise
     shape = noise.initial.shape
     if latents is None:
         latents = noise.initial
-    elif (
-        latents.ndim not in (3, 4) or latents.expand(len(seeds), *latents.shape[-3:]).shape != shape
-    ):
+    elif latents.ndim not in (3, 4) or (len(seeds), *latents.shape[-3:]) != shape:
         raise BadInput(
             f"latents are {tuple(latents.shape)}",
             f"give (C, h, w) = {tuple(shape[1:])}, or one a picture",
         )
+    elif latents.ndim == 4 and len(latents) not in (1, len(seeds)):
+        raise BadInput(f"latents are of {len(latents)} pictures", f"give them for {len(seeds)}")
+    elif not latents.isfinite().all():
+        raise BadInput("latents hold NaN or infinite numbers", "give finite ones: unit noise")
     else:
         latents = latents.to("cpu", torch.float32).expand(shape)
-    # what the network is first shown, c_in·x, is the noise itself ("unit"), or as k-diffusion
-    # starts ("sigma_max")
+    # what the network is first shown, c_in·x, is the noise itself ("unit"), or x starts as in
+    # k-diffusion ("sigma_max")
     first = float(sigmas[0])
-    x = (
-        latents * first
-        if request.noise_scaling == "sigma_max"
-        else latents / compute_coefficients(model.prediction, first)[2]
-    )
+    if request.noise_scaling == "sigma_max":
+        x = latents * first
+    else:
+        x = latents / compute_coefficients(model.prediction, first)[2]
     return sigmas, samplers.load(request.sampler or "")(x, sigmas, noise, **request.options)
 
 
@@ -130,50 +131,48 @@ def build_denoiser(
     observer: "Observer | None" = None,
     first: int = 0,
 ) -> tuple[Callable[[Query], Answer], list[str]]:
-    """(what answers the sampler of a resolved request; notes for who asked). prompts: one for all
-    pictures, or one each; observer: see pipeline.trace; first: the steps of an earlier pass that this
-    one goes on from, see grammar."""
+    """(what answers the sampler of a resolved request; notes for the user).
+
+    prompts: one for all pictures, or one each. observer: see conditioning.blocks. first: the steps
+    of an earlier pass that this one continues, see prompt.tree. Raises BadInput for what cannot be
+    drawn or costs too much, and NotFinite."""
     if request.tiling != "none":
         from fromnoise.runtime.tiling import tile
 
-        unet, guide = (
-            tile(unet, request.tiling),
-            None if guide is None else tile(guide, request.tiling),
-        )
-    always, distilled = (
-        samplers.find(request.sampler or "").uncond,
-        model.unet.config.guidance_dim is not None,
-    )
+        unet = tile(unet, request.tiling)
+        guide = None if guide is None else tile(guide, request.tiling)
+    always = samplers.find(request.sampler or "").uncond
+    distilled = model.unet.config.guidance_dim is not None
     if distilled and (request.negative_prompt or always or guide):
         raise BadInput(
             "this model was distilled to guide itself and knows no negative prompt, CFG++ or guide",
             "leave them out; --cfg still says how strongly the prompt pulls",
         )
     # at 1 the negative prompt has no weight: half the work, unless the sampler itself steers by it
-    two = not distilled and (request.cfg != 1 or always)
-    texts = [*prompts, request.negative_prompt] if two else prompts
+    paired = not distilled and (request.cfg != 1 or always)
+    texts = [*prompts, request.negative_prompt] if paired else prompts
     conditioning, dropped = encode_texts(model, texts)
     special = request.dialect != "a1111" or request.clip_skip > 1 or request.masks
     if special or any(dropped) or any(map(SYNTAX.search, texts)):
-        from fromnoise.pipeline.conditioning.compose import (
-            build_composed_denoiser,  # only for more than words
-        )
+        # only for more than words
+        from fromnoise.pipeline.conditioning.compose import build_composed_denoiser
 
         return build_composed_denoiser(model, unet, request, prompts, guide, observer, first)
+    size = max(request.width or 0, request.height or 0)
+    count = (request.steps or 1) * request.count
+    if size > model.size or count > SURELY_CHEAP or request.max_cost is not None:
+        from fromnoise.pipeline.conditioning.cost import check_cost
+
+        check_cost(model, request, prompts)
     context, guidance = conditioning.context, request.guidance
-    prompt, negative = (
-        Conditioning(context[: len(prompts)]),
-        context[len(prompts) :] if two else None,
-    )
+    prompt = Conditioning(context[: len(prompts)])
+    negative = context[len(prompts) :] if paired else None
     if distilled:  # the network takes the scale itself
-        prompt, guidance = (
-            replace(prompt, guidance=torch.tensor([float(request.cfg or 0)])),
-            Guidance(),
-        )
-    seen = observer and partial(observer, prompts)
-    return make_denoiser(
-        unet, model.schedule, model.prediction, prompt, negative, guidance, always, guide, seen
-    ), []
+        scale = torch.tensor([float(request.cfg or 0)])
+        prompt, guidance = replace(prompt, guidance=scale), Guidance()
+    named = observer and partial(observer, prompts)
+    ways = (model.schedule, model.prediction, prompt, negative, guidance, always, guide, named)
+    return make_denoiser(unet, *ways), note_unknown_words(model, texts)
 
 
 def run_steps(
@@ -185,20 +184,19 @@ def run_steps(
     observer: "Observer | None" = None,
 ) -> Iterator[Step]:
     """Runs the sampler, yielding after each step; `unet` is `prepare(model.unet)`, `guide` a weaker
-    network that takes the negative prompt's place, see `denoiser`; observer: is told of all that the
-    network says, see pipeline.trace.
+    network that takes the negative prompt's place, see `denoiser`; observer: is called with all
+    that the network answers, see conditioning.blocks.
 
-    latents: unit Gaussian noise to start from, (C, h, w) or (count, C, h, w), instead of the
-    seeds'. Raises BadInput or UnknownName before the first step."""
+    latents: unit Gaussian noise to start from in place of the seeds', (C, h, w) or (count, C, h,
+    w). Raises BadInput or UnknownName before the first step, NotFinite after it."""
     request = request.resolve(model)
     if model.unet.config.in_channels > model.unet.config.out_channels:
-        from fromnoise.pipeline.conditioning.inpainting import (
-            add_inpainting_channels,  # only for models made for it
-        )
+        # only for models made for it
+        from fromnoise.pipeline.conditioning.inpainting import add_inpainting_channels
 
         unet, guide = add_inpainting_channels(model, request, unet, guide)
-    sigmas, sampling = start_sampler(model, request, request.seeds(), latents)
     answer, notes = build_denoiser(model, unet, request, [request.prompt], guide, observer)
+    sigmas, sampling = start_sampler(model, request, request.seeds(), latents)
     yield from run_sampler(model, request, sigmas, sampling, answer, notes)
 
 
@@ -210,52 +208,56 @@ def run_sampler(
     answer: Callable[[Query], Answer],
     notes: list[str],
 ) -> Iterator[Step]:
-    """Asks and answers to the end, yielding after each step."""
+    """Asks and answers to the end, yielding after each step. Raises NotFinite."""
     query, total = next(sampling), len(sigmas) - 1
     x = x0 = torch.empty(0)  # of all pictures, also where the sampler takes them one by one
     while True:
+        check_finite(query.x, f"the sampler, before step {query.step + 1},", model.unet)
         reply = answer(query)
-        x0 = _put(x0, reply.x0, query.image, request.count)
+        check_finite(reply.x0, f"the network, at step {query.step + 1},", model.unet)
+        x0 = _update_images(x0, reply.x0, query.image, request.count)
         try:
             following = sampling.send(reply)
         except StopIteration as end:
             sigma = float(sigmas[-1])
             x = end.value * compute_coefficients(model.prediction, sigma)[2]
+            check_finite(x, "the sampler, in its last step,", model.unet)
             yield Step(total - 1, total, sigma, x, x0, tuple(notes))
             return
-        x = _put(x, following.x, following.image, request.count)
+        x = _update_images(x, following.x, following.image, request.count)
         if (following.step, following.image) != (query.step, query.image):
-            index = (
-                query.step
-                if query.image is None
-                else (query.image * total + query.step) // request.count
-            )
+            index = query.step
+            if query.image is not None:
+                index = (query.image * total + query.step) // request.count
             yield Step(index, total, following.sigma, x, x0, tuple(notes))
         query = following
 
 
-def _put(all_of_them: Tensor, new: Tensor, image: int | None, count: int) -> Tensor:
-    """`new` as (count, …), where it is of one image the others as they were, or the same before
-    they were anything."""
+def _update_images(images: Tensor, new: Tensor, image: int | None, count: int) -> Tensor:
+    """`new` as (count, …): where it is of one image, the others stay as they were; before there are
+    any, they are all like it."""
     if image is None:
         return new
-    filled = all_of_them.clone() if len(all_of_them) == count else new.repeat(count, 1, 1, 1)
-    filled[image] = new[0]
-    return filled
+    updated = images.clone() if len(images) == count else new.repeat(count, 1, 1, 1)
+    updated[image] = new[0]
+    return updated
 
 
-def final_sigma(model: LatentDiffusion, request: GenerationRequest) -> Literal["zero", "first"]:
-    """Where a run ends: at σ = 0, but at the schedule's first σ for DDIM and PLMS on a model whose
-    scheduler says `set_alpha_to_one: false` (Stable Diffusion 1), and for the model's own sampler
-    where it says `final_sigmas_type: sigma_min`: as diffusers' schedulers do, so that pictures
-    agree."""
+def choose_final_sigma(
+    model: LatentDiffusion, request: GenerationRequest
+) -> Literal["zero", "first"]:
+    """Where a run ends, as in diffusers' schedulers, so that pictures agree: at σ = 0. It ends at
+    the schedule's first σ for DDIM and PLMS on a model whose scheduler says `set_alpha_to_one:
+    false` (Stable Diffusion 1), and for the model's own sampler where the scheduler says
+    `final_sigmas_type: sigma_min`."""
     config = model.configs.get("scheduler", {})
     first = config.get("set_alpha_to_one", True) is False and request.sampler in ("ddim", "plms")
-    first = (first and request.spacing == "leading") or (
-        config.get("final_sigmas_type") == "sigma_min"
-        and request.sampler == model.defaults.get("sampler")
-    )
-    return "first" if first else "zero"
+    own = request.sampler == model.defaults.get("sampler")
+    if (first and request.spacing == "leading") or (
+        config.get("final_sigmas_type") == "sigma_min" and own
+    ):
+        return "first"
+    return "zero"
 
 
 def generate(
@@ -267,8 +269,8 @@ def generate(
     guide: Prepared | None = None,
     observer: "Observer | None" = None,
 ) -> list[Image.Image]:
-    """The pictures of a request, each with its settings in `info["parameters"]`; `watch` is told of
-    every step."""
+    """The pictures of a request, each with its settings in `info["parameters"]`; `watch` is called
+    with every step."""
     request = request.resolve(model)
     last = None
     for last in run_steps(model, unet, request, latents, guide, observer):

@@ -45,6 +45,6 @@ def check_drawable(
     """The request resolved, after everything that a run does before its first step. Raises what
     that raises."""
     request = request.resolve(model)
-    start_sampler(model, request, request.seeds())
     build_denoiser(model, unet, request, [request.prompt], guide)
+    start_sampler(model, request, request.seeds())
     return request

@@ -156,6 +156,11 @@ class GenerationRequest(BaseModel):
     count: int = Field(1, ge=1, le=1000, description="How many pictures.")
     width: int | None = Field(None, ge=8, le=8192, description="Width in pixels.")
     height: int | None = Field(None, ge=8, le=8192, description="Height in pixels.")
+    max_cost: float | None = Field(
+        None,
+        gt=0,
+        description="Refuse what costs more than so many default pictures; 1000 if left out.",
+    )
 
     @classmethod
     def of(cls, **values) -> Self:

@@ -12,9 +12,10 @@ from fromnoise.prompt.tree import Break, Chunk
 BACKTRACK = 20
 LONG_WORD = 8  # tokens from which ComfyUI lets a word begin in one block and end in the next
 Chunks = tuple[Chunk | Break, ...]
-Texts = tuple[
-    tuple[Chunks, float], ...
-]  # what the network is shown as one: a text, or what compel joins, by weight
+# what the network is shown as one context: a text, or the texts that compel joins, by weight
+Texts = tuple[tuple[Chunks, float], ...]
+# is called after each call of the network: the plain prompts or the parsed texts that it was shown,
+# then what denoiser.Observer is given
 Observer = Callable[
     [list[str] | Texts, Query, tuple[int, ...], Tensor, Tensor | None, dict[str, Tensor]], None
 ]
@@ -22,33 +23,33 @@ Block = list[tuple[int, float]]  # token ids and their weights, without start, e
 
 
 def split_blocks(
-    words: Tokenizer, chunks: Sequence[Chunk | Break], dialect: str = "a1111"
+    tokenizer: Tokenizer, chunks: Sequence[Chunk | Break], dialect: str = "a1111"
 ) -> list[Block]:
     """The tokens of a prompt of any length, in blocks of what the text encoder reads at once (CLIP:
-    75, and start and end). A block that is full ends behind its last comma (a1111) or before a word
-    (comfy), or anywhere (compel)."""
-    room, comma = words.max_length - 2, words.ids(",")
-    found: list[Block] = [[]]
+    75, and start and end). A full block ends behind its last comma (a1111), before a word (comfy),
+    or anywhere (compel)."""
+    room, comma = tokenizer.max_length - 2, tokenizer.ids(",")
+    blocks: list[Block] = [[]]
     for chunk in chunks:
         if isinstance(chunk, Break):
-            found.append([])
+            blocks.append([])
             continue
         texts = chunk.text.replace("\n", " ").split(" ") if dialect == "comfy" else [chunk.text]
-        ids = [words.ids(text) for text in texts]
+        ids = [tokenizer.ids(text) for text in texts]
         for unit in ids if dialect == "comfy" else [[token] for token in ids[0]]:
-            now = found[-1]
-            if dialect == "comfy" and len(now) + len(unit) > room and len(unit) < LONG_WORD:
-                found.append([])
-            elif dialect == "a1111" and len(now) == room and unit != comma:
+            block = blocks[-1]
+            if dialect == "comfy" and len(block) + len(unit) > room and len(unit) < LONG_WORD:
+                blocks.append([])
+            elif dialect == "a1111" and len(block) == room and unit != comma:
                 ends = [
-                    at + 1
-                    for at in range(room - BACKTRACK, room)
-                    if at >= 0 and [now[at][0]] == comma
+                    place + 1
+                    for place in range(max(room - BACKTRACK, 0), room)
+                    if [block[place][0]] == comma
                 ]
                 if ends:
-                    found[-1:] = [now[: ends[-1]], now[ends[-1] :]]
+                    blocks[-1:] = [block[: ends[-1]], block[ends[-1] :]]
             for token in unit:
-                if len(found[-1]) == room:
-                    found.append([])
-                found[-1].append((token, chunk.weight))
-    return found if found[-1] or len(found) == 1 else found[:-1]
+                if len(blocks[-1]) == room:
+                    blocks.append([])
+                blocks[-1].append((token, chunk.weight))
+    return blocks if blocks[-1] or len(blocks) == 1 else blocks[:-1]

@@ -1,35 +1,44 @@
 """Plain words → the text encoder's states."""
 
-import math
+import re
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
 
 from fromnoise.latent_diffusion import LatentDiffusion
 from fromnoise.models.unet import Conditioning
+from fromnoise.pipeline.denoiser import check_finite
 
 
 @torch.inference_mode()
 def encode_texts(model: LatentDiffusion, texts: list[str]) -> tuple[Conditioning, list[str]]:
-    """Texts → (their Conditioning, context (B, N, dim) in fp32; of each text the end that did not
+    """Texts → (their Conditioning, context (B, N, dim) in fp32; for each text the end that did not
     fit, or "").
 
-    Each text is encoded alone: its states do not depend, in any bit, on the texts beside it.
+    Each text is encoded alone: the texts beside it change no bit of its states. Raises NotFinite.
     """
     device = next(model.text_encoder.parameters()).device
     states: list[Tensor] = []
     dropped = []
     for text in texts:
         ids, rest = model.tokenizer.encode(text)
-        states.append(
-            model.text_encoder(torch.tensor([ids], device=device)).last_hidden
-        )  # (1, N, dim)
+        encoded = model.text_encoder(torch.tensor([ids], device=device))
+        states.append(encoded.last_hidden)  # (1, N, dim)
         dropped.append(rest)
-    return Conditioning(repeat_to_equal_length(states)), dropped
+    context = torch.cat(states)
+    check_finite(context, "the text encoder", model.text_encoder)
+    return Conditioning(context), dropped
 
 
-def repeat_to_equal_length(states: list[Tensor]) -> Tensor:
-    """States (1, N, dim) of unequal N, repeated to a common multiple: (B, N, dim). What is attended
-    to stays as it is; zeros would be attended to as well."""
-    whole = math.lcm(*(s.shape[1] for s in states))
-    return torch.cat([s.repeat(1, whole // s.shape[1], 1) for s in states])
+def note_unknown_words(model: LatentDiffusion, texts: Iterable[str]) -> list[str]:
+    """A note that names the words which no caption of the model's training had; none for a model
+    that brings no list of words."""
+    if not model.words:
+        return []
+    words = dict.fromkeys(re.findall(r"[^\W\d_]+", " ".join(texts).lower()))
+    unknown = [repr(word) for word in words if word not in model.words]
+    if not unknown:
+        return []
+    more = f" and {len(unknown) - 8} more" if len(unknown) > 8 else ""
+    return [f"no caption that this model learnt from has {', '.join(unknown[:8])}{more}"]

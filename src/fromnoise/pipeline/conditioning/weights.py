@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -9,8 +10,11 @@ from torch import Tensor
 from fromnoise.errors import BadInput
 from fromnoise.latent_diffusion import LatentDiffusion
 from fromnoise.pipeline.conditioning.blocks import Block, Chunks, Texts, split_blocks
-from fromnoise.pipeline.conditioning.encode import repeat_to_equal_length
+from fromnoise.pipeline.denoiser import check_finite
 from fromnoise.prompt.tree import Break, Chunk
+
+LEAST = 1e-5  # compel's least weight of a chunk
+MOST_REPEATS = 8  # contexts grow to so many times the longest, to become equally long
 
 
 @torch.inference_mode()
@@ -28,10 +32,11 @@ def encode_weighted(
     prompt's schedule at once). comfy: a state is moved away from what the empty prompt has in its
     place, by its weight (ComfyUI `sd1_clip.py`). compel: the same, and for every chunk of a weight
     w below 1 the prompt without it has tan((1 − w)·π/2) parts in the average (compel 2,
-    `EmbeddingsProvider`). Without it: no token sees the chunk's, but all keep their places (compel
-    2's mode MASK); or, with `remove`, the others move up (REMOVE, compel 1's). clip_skip: 1 takes
-    the last layer, 2 the one before, its states through the last norm. Raises BadInput."""
-    encoder, words = model.text_encoder, model.tokenizer
+    `EmbeddingsProvider`). The prompt without a chunk is, by default, one where no token sees the
+    chunk's but all keep their places (compel 2's mode MASK); with `remove`, one where the others
+    move up (REMOVE, compel 1's). clip_skip: 1 takes the last layer, 2 the one before, its states
+    through the last norm. Raises BadInput and NotFinite."""
+    encoder, tokenizer = model.text_encoder, model.tokenizer
     device = next(encoder.parameters()).device
     layers = len(encoder.text_model.encoder.layers)
     if clip_skip > layers:
@@ -40,91 +45,95 @@ def encode_weighted(
             f"give clip_skip from 1 to {layers}",
         )
 
-    def states(block: Block, hidden: Sequence[bool] = ()) -> Tensor:
-        ids, seen = [words.bos_id, *(token for token, _ in block), words.eos_id], None
+    def encode(block: Block, hidden: Sequence[bool] = ()) -> Tensor:
+        ids = [tokenizer.bos_id, *(token for token, _ in block), tokenizer.eos_id]
+        ids += [tokenizer.pad_id] * (tokenizer.max_length - len(ids))
+        visible = None
         if hidden:
-            seen = torch.ones(1, words.max_length, dtype=torch.bool, device=device)
-            seen[0, 1 : len(block) + 1] = ~torch.tensor(hidden, device=device)
-        out = encoder(
-            torch.tensor([ids + [words.pad_id] * (words.max_length - len(ids))], device=device),
-            seen,
-        )
-        return (
-            out.last_hidden
-            if clip_skip == 1
-            else encoder.text_model.final_layer_norm(out.hidden_states[-clip_skip])
-        )
+            visible = torch.ones(1, tokenizer.max_length, dtype=torch.bool, device=device)
+            visible[0, 1 : len(block) + 1] = ~torch.tensor(hidden, device=device)
+        out = encoder(torch.tensor([ids], device=device), visible)
+        if clip_skip == 1:
+            return out.last_hidden
+        return encoder.text_model.final_layer_norm(out.hidden_states[-clip_skip])
 
-    def weighted(block: Block, hidden: Sequence[bool] = ()) -> Tensor:
-        z = states(block, hidden)
+    @cache
+    def encode_empty() -> Tensor:
+        return encode([])
+
+    def encode_block(block: Block, hidden: Sequence[bool] = ()) -> Tensor:
+        z = encode(block, hidden)
         if all(weight == 1 for _, weight in block):
             return z
-        by = torch.ones(1, z.shape[1], 1, device=device)
-        by[0, 1 : len(block) + 1, 0] = torch.tensor([weight for _, weight in block])
+        weights = torch.ones(1, z.shape[1], 1, device=device)
+        weights[0, 1 : len(block) + 1, 0] = torch.tensor([weight for _, weight in block])
         if dialect != "a1111":
-            return torch.lerp(states([]), z, by)
-        mean, new = z.mean(), z * by
-        return new * (mean / new.mean()) if new.mean() else new
+            return torch.lerp(encode_empty(), z, weights)
+        mean, weighted = z.mean(), z * weights
+        return weighted * (mean / weighted.mean()) if weighted.mean() else weighted
 
-    def whole(some: Sequence[Chunk | Break]) -> Tensor:
-        return torch.cat([weighted(block) for block in split_blocks(words, some, dialect)], 1)
+    def encode_chunks(some: Sequence[Chunk | Break]) -> Tensor:
+        return torch.cat(
+            [encode_block(block) for block in split_blocks(tokenizer, some, dialect)], 1
+        )
 
-    if dialect != "compel":
-        return whole(chunks)
+    def encode_masked() -> Tensor:
+        """compel's MASK, block by block: a chunk outside of a block changes nothing in it."""
+        owned = [Chunk(c.text, i) if isinstance(c, Chunk) else c for i, c in enumerate(chunks)]
+        encoded: list[Tensor] = []
+        for block, owners in zip(
+            split_blocks(tokenizer, chunks, dialect),
+            split_blocks(tokenizer, owned, dialect),  # with a token's chunk for its weight
+            strict=True,
+        ):
+            inside = {owner for _, owner in owners}
+            here = {i: share for i, share in shares.items() if i in inside}
+            states = [encode_block(block)]
+            states += [encode_block(block, [owner == i for _, owner in owners]) for i in here]
+            rest = total - sum(here.values())
+            weights = [share / total for share in (rest, *here.values())]
+            encoded.append(add_weighted(torch.cat(states), weights) if here else states[0])
+        return torch.cat(encoded, 1)
+
     shares = {
-        i: math.tan((1 - max(chunk.weight, 1e-5)) * math.pi / 2)
+        i: math.tan((1 - max(chunk.weight, LEAST)) * math.pi / 2)
         for i, chunk in enumerate(chunks)
         if isinstance(chunk, Chunk) and chunk.weight < 1
     }
     total = 1 + sum(shares.values())
-    if remove:
-        found = repeat_to_equal_length(
-            [whole(chunks), *(whole(chunks[:i] + chunks[i + 1 :]) for i in shares)]
-        )
-        return weighted_sum(found, [share / total for share in (1.0, *shares.values())])
-    numbered = [
-        Chunk(c.text, i) if isinstance(c, Chunk) else c for i, c in enumerate(chunks)
-    ]  # a token's chunk
-    done: list[Tensor] = []
-    for block, of in zip(
-        split_blocks(words, chunks, dialect), split_blocks(words, numbered, dialect), strict=True
-    ):
-        inside = {owner for _, owner in of}
-        here = {
-            i: share for i, share in shares.items() if i in inside
-        }  # the others change nothing in this block
-        found = [weighted(block), *(weighted(block, [owner == i for _, owner in of]) for i in here)]
-        rest = total - sum(here.values())
-        done.append(
-            weighted_sum(torch.cat(found), [share / total for share in (rest, *here.values())])
-            if here
-            else found[0]
-        )
-    return torch.cat(done, 1)
+    if dialect != "compel":
+        states = encode_chunks(chunks)
+    elif remove:
+        without = (encode_chunks(chunks[:i] + chunks[i + 1 :]) for i in shares)
+        states = repeat_to_equal_length([encode_chunks(chunks), *without])
+        states = add_weighted(states, [share / total for share in (1.0, *shares.values())])
+    else:
+        states = encode_masked()
+    check_finite(states, "the text encoder, with the prompt's weights,", encoder)
+    return states
 
 
 def join_texts(model: LatentDiffusion, texts: Texts, blend: bool, clip_skip: int = 1) -> Tensor:
-    """(1, N, dim): what compel makes of its parts. By .blend they are added, by weight; by .and
-    they are put one behind the other, each moved away from what the empty prompt has in its place,
-    by its weight."""
-    found, weights = (
-        [encode_weighted(model, chunks, "compel", clip_skip) for chunks, _ in texts],
-        [w for _, w in texts],
-    )
+    """(1, N, dim): what compel makes of its parts. .blend adds their states, by weight; .and puts
+    them one behind the other, each moved away from what the empty prompt has in its place, by its
+    weight."""
+    states = [encode_weighted(model, chunks, "compel", clip_skip) for chunks, _ in texts]
+    weights = [weight for _, weight in texts]
     if weights == [1.0]:
-        return found[0]
+        return states[0]
     empty = encode_weighted(model, (), "compel", clip_skip)
     if blend:
-        return weighted_sum(pad_with_empty(found, empty), weights)
-    bases = [empty.repeat(1, z.shape[1] // empty.shape[1], 1) for z in found]
-    return torch.cat(
-        [torch.lerp(base, z, w) for base, z, w in zip(bases, found, weights, strict=True)], 1
+        return add_weighted(pad_with_empty(states, empty), weights)
+    moved = (
+        torch.lerp(empty.repeat(1, z.shape[1] // empty.shape[1], 1), z, weight)
+        for z, weight in zip(states, weights, strict=True)
     )
+    return torch.cat(list(moved), 1)
 
 
 def pad_with_empty(states: Sequence[Tensor], empty: Tensor) -> Tensor:
-    """States (1, N, dim) of unequal N, the shorter ones with the empty prompt's behind them, as
-    compel makes them equal: (B, N, dim)."""
+    """States (1, N, dim) of unequal N → (B, N, dim), the shorter ones with the empty prompt's
+    states behind them, as compel makes them equal."""
     longest = max(z.shape[1] for z in states)
     return torch.cat(
         [
@@ -134,8 +143,20 @@ def pad_with_empty(states: Sequence[Tensor], empty: Tensor) -> Tensor:
     )
 
 
-def weighted_sum(states: Tensor, weights: Sequence[float]) -> Tensor:
+def repeat_to_equal_length(states: Sequence[Tensor]) -> Tensor:
+    """States (1, N, dim) of unequal N → (B, M, dim), each repeated as a whole: attention over
+    states that are there twice is attention over the states.
+
+    M is the least common multiple, up to MOST_REPEATS times the longest; where it is more, M is the
+    longest, and the last repetition is cut off, so that the first states weigh a little more."""
+    lengths = [z.shape[1] for z in states]
+    equal = math.lcm(*lengths)
+    if equal > MOST_REPEATS * max(lengths):
+        equal = max(lengths)
+    return torch.cat([z.repeat(1, -(-equal // z.shape[1]), 1)[:, :equal] for z in states])
+
+
+def add_weighted(states: Tensor, weights: Sequence[float]) -> Tensor:
     """Σ weights[i]·states[i], (N, dim) each: (1, N, dim)."""
-    return (states * torch.tensor(weights, device=states.device)[:, None, None]).sum(
-        0, keepdim=True
-    )
+    factors = torch.tensor(weights, device=states.device)[:, None, None]
+    return (states * factors).sum(0, keepdim=True)

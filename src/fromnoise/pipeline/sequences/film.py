@@ -2,6 +2,7 @@
 drawn alone."""
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -16,7 +17,8 @@ from fromnoise.diffusion.samplers.base import NoiseSource
 from fromnoise.diffusion.variation import slerp
 from fromnoise.errors import BadInput
 from fromnoise.latent_diffusion import LatentDiffusion
-from fromnoise.pipeline.conditioning.compose import InterpolatedPrompt
+from fromnoise.pipeline.conditioning.cost import check_cost
+from fromnoise.pipeline.conditioning.interpolation import InterpolatedPrompt
 from fromnoise.pipeline.generate import Step, build_denoiser, run_sampler, start_sampler
 from fromnoise.pipeline.images import decode_latents
 from fromnoise.pipeline.provenance.write import write_infotext
@@ -91,10 +93,12 @@ def draw_frame(
     seeds, prompts, prompt = request.key_seeds, request.prompts, one.prompt
     if at.share and prompts[at.end] != prompt:
         prompt = InterpolatedPrompt(prompt, prompts[at.end], at.share, request.blend)
+    # of the whole film, so that no later frame is refused
+    check_cost(model, one, prompts, math.ceil(request.frames / len(prompts)))
     if at.share and seeds[at.end] != one.seed:
         pair = [seeds[at.start], seeds[at.end]]
         sigmas, sampling = start_sampler(
-            model, one, pair, mixed=lambda noise: cast(Noise, MixedNoise(noise, at.share))
+            model, one, pair, mix=lambda noise: cast(Noise, MixedNoise(noise, at.share))
         )
     else:
         sigmas, sampling = start_sampler(model, one, one.seeds())

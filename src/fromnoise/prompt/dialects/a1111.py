@@ -165,7 +165,10 @@ def _weigh(pieces: Iterable[Piece]) -> Nodes:
                 start = opened["("].pop()
                 edited = None if weight else _edit_weight(nodes[start:])
                 multiply(start, float(weight or 1.1))
-                nodes[start:] = [edited] if edited else nodes[start:]
+                if edited:
+                    nodes[start:] = [edited]
+                    for sign, starts in opened.items():  # brackets that were opened inside of it
+                        opened[sign] = [min(place, len(nodes)) for place in starts]
             elif token == "]" and opened["["]:
                 multiply(opened["["].pop(), 1 / 1.1)
             else:
