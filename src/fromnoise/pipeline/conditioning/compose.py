@@ -169,11 +169,6 @@ def _build_one(
     entry, steps = samplers.find(request.sampler or ""), request.steps or 1
     guidance, compel = request.guidance, request.dialect == "compel"
     prompts, negative = _parse(request, text)
-    if not compel and any(part.weight != 1 for part in negative.parts):
-        notes[
-            "the weight of the negative prompt as a whole is not used: weigh its words, as in "
-            "(dog:0.5)"
-        ] = None
     factor = model.vae.config.factor
     side = (request.height or model.size) // factor, (request.width or model.size) // factor
     masks = read_region_masks(request.masks, *side, notes) if request.masks else {}

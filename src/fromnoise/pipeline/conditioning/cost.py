@@ -55,8 +55,8 @@ def check_cost(
         raise BadInput(
             f"this costs as much as {_round(cost.pictures)} default pictures of this model "
             f"({figure}), and the limit is {_round(limit)}",
-            "ask for fewer pictures, steps, pixels or parts of the prompt, or allow it with "
-            f"--max-cost {math.ceil(cost.pictures)} (in Python max_cost={math.ceil(cost.pictures)})",
+            "ask for fewer pictures, steps, pixels or parts of the prompt, or allow it: "
+            f"--max-cost {math.ceil(cost.pictures)}, in Python max_cost=…",
         )
     memory = _find_memory(model)
     if cost.memory > memory and limit < math.inf:
