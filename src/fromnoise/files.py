@@ -1,14 +1,18 @@
 """Files that are written whole or not at all: beside their place first, then renamed."""
 
+import errno
 import os
 import tempfile
 from collections.abc import Callable
-from itertools import count
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 from fromnoise.errors import BadInput
 
 REMEDY = "choose another place with --out"
+PREFIX, SUFFIX = ".fromnoise-", ".part"  # of the name that a file has while it is written
+NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 
 def write_file(
@@ -18,77 +22,89 @@ def write_file(
 
     A crash, a signal or a full disk at any moment leaves what was there before as it was.
     `overwrite=False` is for a name that the program chose: where it is taken, a number is added
-    ("cat-7-2.png"). A symbolic link is followed; a device or a pipe is written in place.
+    ("cat-7-2.png"), unless the file there has the very same bytes, or is cut off and has the first
+    of them. A symbolic link is followed. A device or a pipe gets the bytes when all are there.
     Raises BadInput with `remedy` where the file cannot be written.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "it is a folder")
         if path.exists() and not path.is_file():
-            if path.is_dir():
-                raise IsADirectoryError(21, "it is a folder")
-            write(path)
-            return path
+            from fromnoise.rare_files import write_device
+
+            return write_device(path, write)
         target = path.resolve() if path.is_symlink() else path
-        handle, name = tempfile.mkstemp(prefix=".", suffix=".part", dir=target.parent)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        remove_stale_parts(target.parent)
+        handle, name = tempfile.mkstemp(SUFFIX, PREFIX, target.parent)
         os.close(handle)
         part = Path(name)
         try:
             write(part)
-            _sync(part)
-            part.chmod(_mode(target))
-            if overwrite:
-                part.replace(target)
-                return path
-            return _link_new(part, target)
+            sync(part)
+            part.chmod(find_mode(target))
+            if not overwrite:
+                return _take_free_name(part, path)
+            part.replace(target)
+            return path
         finally:
             part.unlink(missing_ok=True)
     except OSError as error:
         raise BadInput(f"cannot write {path}: {error.strerror or error}", remedy) from error
 
 
-def check_writable(path: Path, remedy: str = REMEDY) -> None:
-    """Raises BadInput where `write_file(path, …)` would fail: to be asked before the long work.
-
-    It makes the folders of the path, and a file in the last one that it removes again.
-    """
+def move_new(part: Path, path: Path) -> None:
+    """Moves a file to a free name; no other process can take the same one. Raises
+    FileExistsError."""
     try:
-        if path.is_dir():
-            raise IsADirectoryError(21, "it is a folder")
-        if path.exists() and not path.is_file():
-            return
-        path.parent.mkdir(parents=True, exist_ok=True)
-
-        if len(os.fsencode(path.name)) > os.pathconf(path.parent, "PC_NAME_MAX"):
-            raise OSError(36, "its name is too long")
-        handle, name = tempfile.mkstemp(prefix=".", suffix=".part", dir=path.parent)
-        os.close(handle)
-        os.unlink(name)
+        os.link(part, path)
     except OSError as error:
-        raise BadInput(f"cannot write {path}: {error.strerror or error}", remedy) from error
+        if error.errno not in NO_LINKS:
+            raise
+        from fromnoise.rare_files import reserve_name
+
+        reserve_name(path)
+        part.replace(path)
 
 
-def _sync(path: Path) -> None:
+def _take_free_name(part: Path, path: Path) -> Path:
+    """Gives `part` the first name that is free, or has the same file or its beginning already."""
+    try:
+        move_new(part, path)
+        return path
+    except FileExistsError:
+        from fromnoise.rare_files import is_beginning, list_names
+
+        for place in list_names(path):
+            with suppress(FileExistsError):
+                move_new(part, place)
+                return place
+            if is_beginning(place, part, whole=True):
+                return place
+            if is_beginning(place, part):
+                return part.replace(place)
+        raise
+
+
+@cache  # once in a process and folder
+def remove_stale_parts(folder: Path) -> None:
+    """Removes the hidden files that killed runs left in a folder long ago."""
+    if parts := [*folder.glob(f"{PREFIX}*{SUFFIX}")]:
+        from fromnoise.rare_files import remove_stale
+
+        remove_stale(parts)
+
+
+def sync(path: Path) -> None:
+    """Waits until the file's bytes are on the disk."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
 
 
-def _mode(path: Path) -> int:
+def find_mode(path: Path) -> int:
     """The permissions of the file that is replaced, or those that a new file has."""
     if path.exists():
         return path.stat().st_mode & 0o777
     mask = os.umask(0)
     os.umask(mask)
     return 0o666 & ~mask
-
-
-def _link_new(part: Path, path: Path) -> Path:
-    """Gives `part` the first free name among path, path-2, path-3, …; no other process can take
-    the same one."""
-    for number in count(1):
-        free = path if number == 1 else path.with_name(f"{path.stem}-{number}{path.suffix}")
-        try:
-            os.link(part, free)
-            return free
-        except FileExistsError:
-            continue
-    raise AssertionError

@@ -6,7 +6,7 @@ import json
 import pytest
 from PIL import Image
 
-from fromnoise.cli.axes import parse_axis
+from fromnoise.cli.axes import apply_axes, parse_axis
 from fromnoise.errors import FromnoiseError
 from fromnoise.pipeline.provenance import fields as infotext_fields
 from fromnoise.pipeline.provenance.read import read_settings
@@ -81,7 +81,7 @@ def test_what_a_value_changes(text, value, changed, label):
     one = parse_axis(text if not text.endswith("=") else f'{text}""', REQUEST)
     fields = REQUEST.model_dump()
     assert one.values == (value,)
-    assert one.apply(fields, value) == fields | changed
+    assert apply_axes(fields, [(one, value)]) == fields | changed
     assert one.label(value) == label
 
 

@@ -4,6 +4,7 @@ request."""
 import csv
 import re
 import typing
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -22,8 +23,11 @@ MOST = 10_000  # values of one axis
 
 @dataclass(frozen=True)
 class Axis:
-    """`field` takes one of `values` after the other; `part` is what is searched for in the words of
-    a prompt, or the name of an option, where the field is one that has parts."""
+    """One setting of a request and the values that it takes, one after the other.
+
+    `part` is the words to replace, where the field is a prompt; or the name of an option, where
+    the field holds options; else empty.
+    """
 
     field: str
     part: str
@@ -34,20 +38,49 @@ class Axis:
         return f"{self.field}:{self.part}" if self.part else self.field
 
     def label(self, value: Any) -> str:
+        """The value as the sheet shows it."""
         if self.field in WORDS:
             return str(value) or "(nothing)"
         return f"{(self.part or self.field).replace('_', ' ')} {str(value).removesuffix('.0')}"
 
-    def apply(self, fields: dict[str, Any], value: Any) -> dict[str, Any]:
-        """The fields of a request, with the value."""
-        if self.field == "size":
+
+def apply_axes(fields: dict[str, Any], chosen: Sequence[tuple[Axis, Any]]) -> dict[str, Any]:
+    """The fields of a request with one value of every axis.
+
+    Words are replaced all at once in the prompt as it was: what one axis puts in is never replaced
+    by another ("a cat and a dog" with cat=dog and dog=fish: "a dog and a fish"). Where words of two
+    axes begin at one place, the longer ones are replaced. Raises BadInput for words that lie
+    only inside or across those of another axis.
+    """
+    fields, words = dict(fields), dict[str, dict[str, str]]()
+    for axis, value in chosen:
+        if axis.field == "size":
             width, _, height = value.partition("x")
-            return fields | {"width": int(width), "height": int(height or width)}
-        if self.part and self.field in WORDS:
-            return fields | {self.field: fields[self.field].replace(self.part, value)}
-        return fields | {
-            self.field: fields[self.field] | {self.part: value} if self.part else value
-        }
+            fields |= {"width": int(width), "height": int(height or width)}
+        elif not axis.part:
+            fields[axis.field] = value
+        elif axis.field in WORDS:
+            words.setdefault(axis.field, {})[axis.part] = value
+        else:
+            fields[axis.field] = fields[axis.field] | {axis.part: value}
+    for field, values in words.items():
+        fields[field] = replace_words(fields[field], values)
+    return fields
+
+
+def replace_words(text: str, values: dict[str, str]) -> str:
+    """The text with every key of `values` replaced, in one pass from left to right, the longest
+    first. Raises BadInput for a key that is in the text only as a part of others."""
+    longest_first = sorted(values, key=len, reverse=True)
+    pattern = re.compile("|".join(map(re.escape, longest_first)))
+    replaced = set(pattern.findall(text))
+    for part in values:
+        if part in text and part not in replaced:
+            raise BadInput(
+                f"{part!r} overlaps the words of another axis wherever the prompt has it",
+                "choose words that lie apart, or vary them on one axis",
+            )
+    return pattern.sub(lambda found: values[found[0]], text)
 
 
 def parse_axis(text: str, request: GenerationRequest) -> Axis:

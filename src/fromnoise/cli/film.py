@@ -3,6 +3,7 @@ frames."""
 
 import secrets
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fromnoise.cli.options import add_options
-from fromnoise.cli.outputs import choose_path, is_drawn
+from fromnoise.cli.output_files import find_drawn, split_out
+from fromnoise.cli.outputs import name_picture
 from fromnoise.cli.run import Run
 from fromnoise.errors import BadInput
 from fromnoise.pipeline.sequences.request import FilmRequest
@@ -27,32 +29,39 @@ class FilmRun(Run):
     """The options of a Run, whose file may be a film."""
 
     out: Annotated[
-        Path | None,
-        typer.Option(help="A .gif, an .mp4, or a folder of frames; a .gif if left out."),
+        str | None,
+        typer.Option(
+            metavar="PATH", help="A .gif, an .mp4, or a folder of frames; a .gif if left out."
+        ),
     ] = None
     format: Annotated[
         str | None, typer.Option(help="Of a film without a name: gif, mp4; of frames: png, …")
     ] = None
 
     def __post_init__(self) -> None:
-        named = None if self.out is None or not self.out.suffix else self.out.suffix.lower()
+        file, folder = split_out(self.out)
+        named = file.suffix.lower() if file else None
         asked = f".{self.format.lower()}" if self.format else None
         self.film = next((kind for kind in (named, asked) if kind in (".gif", ".mp4")), None)
         if self.film is None and self.out is None and asked is None:
             self.film = ".gif"
-        if self.film is None and named:
-            raise BadInput(f"cannot write a film as {self.out}", "name a .gif, an .mp4 or a folder")
+        if self.film is None and file:
+            raise BadInput(
+                f"cannot write a film as {self.out}",
+                "name a .gif, an .mp4 or a folder, or say --format",
+            )
         if self.film and asked and asked != self.film:
             raise BadInput(
                 f"--out {self.out} and --format {self.format} are two formats", "leave out --format"
             )
         if self.film and self.quality:
             raise BadInput("--quality is of frames in JPEG and WebP files", "leave it out")
-        kept = self.out, self.format
+        given = self.out, self.format
         if self.film:
-            self.out = self.format = None
+            self.out = self.format = None  # the frames are no files
         super().__post_init__()
-        self.out, self.format = kept
+        self.out, self.format = given
+        self.file, self.folder = file, folder
 
 
 @partial(add_options, schema=FilmRequest, kind=FilmRun)
@@ -71,7 +80,7 @@ def film(
     from fromnoise.pipeline.preflight import check_drawable, check_each
 
     if run.film:
-        video.check_film(Path(f"a{run.film}"), (2, 2), 1, fps)  # what needs no model
+        video.check_film(run.film, (2, 2), 1, fps)  # what needs no model
     if request.seed is None:
         request = request.model_copy(update={"seed": secrets.randbelow(2**32)})
     parts, unet, guide = run.load(encoder=False)
@@ -84,40 +93,62 @@ def film(
         [(f"key frame {i + 1}", key_request(request, i)) for i in keys],
         lambda one: check_drawable(parts, unet, one, guide),
     )
-    count, words = request.frames, choose_path(None, request, 0, "").name
-    texts = [describe_frame(parts, request, i, unet.plan, guide) for i in range(count)]
+    count, name = request.frames, name_picture(request, 0, "")
 
-    def frames(wanted: list[int]) -> Iterator["Image.Image"]:
+    def draw_frames(wanted: list[int]) -> Iterator["Image.Image"]:
         with run.show_progress() as watch:
             for i in wanted:
 
-                def shown(step: "Step", i: int = i) -> None:  # one bar for the whole film
+                def watch_film(step: "Step", i: int = i) -> None:  # one bar for the whole film
                     watch(
                         replace(step, index=i * step.total + step.index, total=count * step.total)
                     )
 
-                yield draw_frame(parts, unet, request, i, shown, guide)
+                yield draw_frame(parts, unet, request, i, watch_film, guide)
 
     if run.film:
-        path = run.out if run.out and run.out.suffix else (run.out or Path()) / f"{words}{run.film}"
-        video.check_film(path, (request.width or 0, request.height or 0), count, fps)
-        paths = [
-            video.write_film(
-                path,
-                frames([*range(count)]),
-                fps,
-                describe_frame(parts, request, None, unet.plan, guide),
-            )
-        ]
-        run.facts["pictures"] = [{"path": str(path), "frames": count, "fps": fps}]
+        path = run.file or run.folder / f"{name}{run.film}"
+        video.check_film(run.film, (request.width or 0, request.height or 0), count, fps)
+        text = describe_frame(parts, request, None, unet.plan, guide)
+        every = draw_frames([*range(count)])
+        paths = [video.write_film(path, every, fps, text, run.film, overwrite=run.file is not None)]
+        run.facts["pictures"] = [{"path": str(paths[0]), "frames": count, "fps": fps}]
     else:
-        folder = run.out or Path(words)
-        paths = [folder / f"{i:0{len(str(count - 1))}}{run.suffix}" for i in range(count)]
-        already = check_each(
-            [(f"frame {i}", i) for i in range(count)], lambda i: is_drawn(paths[i], texts[i])
-        )
-        wanted = [i for i in range(count) if not already[i]]
-        for i, picture in zip(wanted, frames(wanted), strict=True):
-            save_picture(picture, paths[i], run.level)
+        texts = [describe_frame(parts, request, i, unet.plan, guide) for i in range(count)]
+        places, drawn = choose_frames(run.out and run.folder, name, run.suffix, texts)
+        wanted = [i for i in range(count) if drawn[i] is None]
+        for i, picture in zip(wanted, draw_frames(wanted), strict=True):
+            drawn[i] = save_picture(picture, places[i], run.quality_level, overwrite=False)
+        paths = [path for path in drawn if path is not None]
         run.facts["pictures"] = [{"path": str(path), "frame": i} for i, path in enumerate(paths)]
     run.print_paths(paths, request)
+
+
+def choose_frames(
+    folder: Path | None, name: str, suffix: str, texts: list[str]
+) -> tuple[list[Path], list[Path | None]]:
+    """(where the frames of these settings go, those that are there already).
+
+    A folder that the user named may hold frames of this film alone: raises BadInput for others.
+    Where none is named it is `name`, or the first of "name-2", … that holds no others.
+    """
+    from fromnoise.errors import FromnoiseError
+    from fromnoise.pipeline.provenance.read import read_text
+    from fromnoise.rare_files import list_names
+
+    for place in [folder] if folder else list_names(Path(name), folder=True):
+        paths = [place / f"{i:0{len(str(len(texts) - 1))}}{suffix}" for i in range(len(texts))]
+        drawn = [find_drawn(path, text) for path, text in zip(paths, texts, strict=True)]
+        others = []
+        for path, found in zip(paths, drawn, strict=True):
+            with suppress(FromnoiseError):  # cut off or no picture: it is drawn
+                if found is None and path.exists() and read_text(path):
+                    others.append(path)
+        if not others:
+            return paths, drawn
+        if folder:
+            raise BadInput(
+                f"{others[0]} is there, and of other settings",
+                "name another folder with --out, or move it away",
+            )
+    raise AssertionError

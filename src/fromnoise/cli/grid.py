@@ -4,16 +4,18 @@ import csv
 import io
 import secrets
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from fromnoise.cli.axes import Axis, parse_axis
+from fromnoise.cli.axes import Axis, apply_axes, parse_axis
 from fromnoise.cli.options import add_options
-from fromnoise.cli.outputs import choose_path, is_drawn
+from fromnoise.cli.output_files import find_drawn
+from fromnoise.cli.outputs import name_picture
 from fromnoise.cli.run import Run
 from fromnoise.errors import BadInput
 from fromnoise.pipeline.request import GenerationRequest
+from fromnoise.rare_files import check_writable
 
 
 @add_options
@@ -36,125 +38,121 @@ def grid(
     request: GenerationRequest,
     run: Run,
 ) -> None:
-    """Draw a prompt over one to three axes of settings, on one sheet. Values as in A1111's X/Y/Z
-    plot."""
-    found = {
+    """Draw a prompt over one to three axes of settings, on one sheet. Values are written as in
+    A1111's X/Y/Z plot."""
+    axes = {
         name: parse_axis(text, request)
         for name, text in (("x", x), ("y", y), ("z", z))
         if text is not None
     }
-    if not found:
-        raise BadInput("a grid needs an axis", "say what varies: --x steps=4,8,20")
-    if request.count != 1:
-        raise BadInput(
-            "a cell of a grid is one picture", "leave out --count, or vary the seed: --x seed=1-4"
-        )
-    names = [one.name for one in found.values()]
-    if len(set(names)) < len(names):
-        raise BadInput(
-            f"two axes are {max(names, key=names.count)}",
-            "leave one out: the second would undo the first",
-        )
-    shape = [len(found[name].values) if name in found else 1 for name in "xyz"]
-    if (total := shape[0] * shape[1] * shape[2]) > limit:
-        raise BadInput(
-            f"the grid has {total:,} pictures, and {limit:,} are the most", f"say --limit {total}"
-        )
+    shape = check_axes(axes, request, limit)
+    if cells is not None:
+        check_writable(cells / "cell.png", "choose another folder with --cells")
     from PIL import Image
 
     from fromnoise.pipeline.preflight import check_drawable, check_each
     from fromnoise.pipeline.sequences.grid import lay_out_sheet, list_places
 
-    lot = {
+    random = {
         name: secrets.randbelow(2**32)
         for name in ("seed", "variation_seed")
         if getattr(request, name) is None
     }
-    base, at = request.model_copy(update=lot).model_dump(), list_places(shape)
+    base, places = request.model_copy(update=random).model_dump(), list_places(shape)
 
-    def chosen(place: tuple[int, int, int]) -> list[tuple[Axis, object]]:
-        return [
-            (found[name], found[name].values[i])
-            for name, i in zip("xyz", place, strict=True)
-            if name in found
-        ]
+    def choose_values(place: tuple[int, int, int]) -> list[tuple[Axis, Any]]:
+        indices = zip("xyz", place, strict=True)
+        return [(axes[name], axes[name].values[i]) for name, i in indices if name in axes]
 
-    def asked(place: tuple[int, int, int]) -> GenerationRequest:
-        fields = base
-        for one, value in chosen(place):
-            fields = one.apply(fields, value)
-        made = GenerationRequest.of(**fields)
+    def build_request(place: tuple[int, int, int]) -> GenerationRequest:
+        one = GenerationRequest.of(**apply_axes(base, choose_values(place)))
         if run.check:
-            run.check(made)
-        return made
+            run.check(one)
+        return one
 
-    told = [", ".join(one.label(value) for one, value in chosen(place)) for place in at]
-    requests = check_each(zip(told, at, strict=True), asked)
+    names = [
+        ", ".join(axis.label(value) for axis, value in choose_values(place)) for place in places
+    ]
+    requests = check_each(zip(names, places, strict=True), build_request)
     parts, unet, guide = run.load(encoder=False)
     from fromnoise.pipeline.generate import generate as draw
     from fromnoise.pipeline.provenance.write import write_infotext
     from fromnoise.pipeline.saving import save_picture
 
     requests = check_each(
-        zip(told, requests, strict=True), lambda one: check_drawable(parts, unet, one, guide)
+        zip(names, requests, strict=True), lambda one: check_drawable(parts, unet, one, guide)
     )
     box = max(one.width or 0 for one in requests), max(one.height or 0 for one in requests)
     labels = [
-        [found[name].label(v) for v in found[name].values] if name in found else [""]
+        [axes[name].label(value) for value in axes[name].values] if name in axes else [""]
         for name in "xyz"
     ]
     sheet = lay_out_sheet(box, labels[0], labels[1], labels[2], run.suffix)
-    paths = [
-        None if cells is None else choose_cell_path(cells, place, shape, one, run.suffix)
-        for place, one in zip(at, requests, strict=True)
-    ]
-
-    def there(item: tuple[Path | None, GenerationRequest]) -> bool:
-        return item[0] is not None and is_drawn(
-            item[0], write_infotext(parts, item[1], 0, unet.plan, None, guide)
-        )
-
-    already = check_each(zip(told, zip(paths, requests, strict=True), strict=True), there)
+    paths: list[Path | None] = []
     pictures = []
-    for path, one, done in zip(paths, requests, already, strict=True):
-        if done and path is not None and path.suffix == ".png":
-            with Image.open(path) as file:
+    for place, one in zip(places, requests, strict=True):
+        path = cells and choose_cell_path(cells, place, shape, one, run.suffix)
+        drawn = path and find_drawn(path, write_infotext(parts, one, 0, unet.plan, None, guide))
+        if drawn and run.suffix == ".png":  # other formats do not keep every pixel
+            with Image.open(drawn) as file:
                 pictures.append(file.convert("RGB"))
-            continue
-        with run.show_progress() as watch:
-            pictures += draw(parts, unet, one, watch=watch, guide=guide)
-        if path is not None:
-            save_picture(pictures[-1], path, run.level)
+        else:
+            with run.show_progress() as watch:
+                pictures += draw(parts, unet, one, watch=watch, guide=guide)
+            if path and not drawn:
+                drawn = save_picture(pictures[-1], path, run.quality_level, overwrite=False)
+        paths.append(drawn)
     whole = requests[0].model_copy(
         update={"prompt": request.prompt, "negative_prompt": request.negative_prompt}
     )
     more: dict[str, str | None] = {"Script": "X/Y/Z plot"}
-    for name, one in found.items():
+    for name, axis in axes.items():
         more |= {
-            f"{name.upper()} Type": one.name,
-            f"{name.upper()} Values": format_values(one.values),
+            f"{name.upper()} Type": axis.name,
+            f"{name.upper()} Values": format_values(axis.values),
         }
-    made = sheet.draw(pictures)
-    made.info["parameters"] = write_infotext(parts, whole, 0, unet.plan, more, guide)
-    if run.out is None or not run.out.suffix:
-        alone = choose_path(run.out, whole, 0, run.suffix)
-        run.out = alone.with_name(f"{alone.stem}-grid{alone.suffix}")
+    picture = sheet.draw(pictures)
+    picture.info["parameters"] = write_infotext(parts, whole, 0, unet.plan, more, guide)
     run.facts["axes"] = {
-        name: {"field": one.name, "values": [*one.values]} for name, one in found.items()
+        name: {"field": axis.name, "values": [*axis.values]} for name, axis in axes.items()
     }
     run.facts["cells"] = [
         {
             **{
-                name: found[name].values[i]
+                name: axes[name].values[i]
                 for name, i in zip("xyz", place, strict=True)
-                if name in found
+                if name in axes
             },
             "seed": one.seed,
             "path": path and str(path),
         }
-        for place, one, path in zip(at, requests, paths, strict=True)
+        for place, one, path in zip(places, requests, paths, strict=True)
     ]
-    run.save_pictures([made], whole)
+    name = Path(name_picture(whole, 0, run.suffix))
+    places_of_sheet = None if run.file else [run.folder / f"{name.stem}-grid{name.suffix}"]
+    run.save_pictures([picture], whole, places_of_sheet)
+
+
+def check_axes(axes: dict[str, Axis], request: GenerationRequest, limit: int) -> list[int]:
+    """How many columns, rows and sheets there are. Raises BadInput for axes that make no grid."""
+    if not axes:
+        raise BadInput("a grid needs an axis", "say what varies: --x steps=4,8,20")
+    if request.count != 1:
+        raise BadInput(
+            "a cell of a grid is one picture", "leave out --count, or vary the seed: --x seed=1-4"
+        )
+    names = [axis.name for axis in axes.values()]
+    if len(set(names)) < len(names):
+        raise BadInput(
+            f"two axes are {max(names, key=names.count)}",
+            "leave one out: the second would undo the first",
+        )
+    shape = [len(axes[name].values) if name in axes else 1 for name in "xyz"]
+    if (total := shape[0] * shape[1] * shape[2]) > limit:
+        raise BadInput(
+            f"the grid has {total:,} pictures, and {limit:,} are the most", f"say --limit {total}"
+        )
+    return shape
 
 
 def choose_cell_path(
@@ -170,8 +168,7 @@ def choose_cell_path(
         for name, i, n in zip("xyz", place, shape, strict=True)
         if n > 1
     ]
-    path = choose_path(folder, request, 0, suffix)
-    return path.with_name("-".join([*spots, path.name]))
+    return folder / "-".join([*spots, name_picture(request, 0, suffix)])
 
 
 def format_values(values: tuple[object, ...]) -> str:

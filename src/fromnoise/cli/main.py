@@ -1,6 +1,9 @@
-"""The command line: which commands there are, and how their errors are told."""
+"""The command line: which commands there are, and how a command starts and ends."""
 
+import signal
 import sys
+import warnings
+from contextlib import suppress
 from importlib import import_module
 from typing import Annotated, Any
 
@@ -8,7 +11,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from fromnoise import __version__
-from fromnoise.errors import BadInput, FromnoiseError, UnknownName
+from fromnoise.cli.terminal import prepare_streams
 
 # name → (what the help says, the module that holds a function of that name); a module is imported
 # when it runs
@@ -87,10 +90,31 @@ def options(
 
 
 def main() -> None:
-    """The `fromnoise` command. Exit codes: 0 done, 2 a value that cannot be used, 1 any other
-    error."""
+    """The `fromnoise` command. Exit codes: 0 done, 2 a value that cannot be used, 130 Ctrl-C, 143
+    stopped by SIGTERM, 1 any other error."""
+    before = signal.getsignal(signal.SIGTERM)
+    with suppress(ValueError):  # in a thread that is not the first
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that half files are removed
+    with warnings.catch_warnings():
+        prepare_streams()
+        code = run_app()
+    with suppress(ValueError, TypeError):
+        signal.signal(signal.SIGTERM, before)
+    raise SystemExit(code)
+
+
+def run_app() -> int:
+    """Runs the command and gives the exit code."""
     try:
-        app(prog_name="fromnoise")
-    except FromnoiseError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2 if isinstance(error, BadInput | UnknownName) else 1) from None
+        try:
+            code = app(prog_name="fromnoise", standalone_mode=False)
+        except SystemExit as end:
+            code = end.code
+        if code == 130:  # of typer, for Ctrl-C
+            raise KeyboardInterrupt
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except (Exception, KeyboardInterrupt) as error:
+        from fromnoise.cli.failure import report_failure
+
+        return report_failure(error)

@@ -76,8 +76,7 @@ def add_options(
 
             fields |= parse_options(**given)
         request = schema.of(**fields)
-        if run.check:
-            run.check(request)
+        run.check_output(request)
         command(**{p.name: values[p.name] for p in own}, request=request, run=run)
 
     called.__doc__, called.__name__ = command.__doc__, command.__name__

@@ -1,41 +1,30 @@
-"""The files that pictures go to."""
+"""The names of the files that pictures go to."""
 
 import re
-from pathlib import Path
+import unicodedata
 
-from fromnoise.errors import BadInput
 from fromnoise.pipeline.request import GenerationRequest
 
-
-def choose_path(
-    out: Path | None, request: GenerationRequest, index: int, suffix: str = ".png"
-) -> Path:
-    """Where picture `index` goes: `out` itself if it is a file and there is one picture, else a
-    name with the seed."""
-    seed = (request.seed or 0) + index
-    if out is not None and out.suffix:
-        return out if request.count == 1 else out.with_name(f"{out.stem}-{seed}{out.suffix}")
-    words = re.sub(r"\W+", "-", request.prompt.lower()).strip("-")[:60] or "picture"
-    return (out or Path()) / f"{words}-{seed}{suffix}"
+LETTERS, BYTES = 60, 150  # of the words in a file's name
 
 
-def is_drawn(path: Path, text: str) -> bool:
-    """Whether the picture is there, whole and of these settings. Raises BadInput for another file
-    of the name."""
-    if not path.exists():
-        return False
-    from PIL import Image
+def name_picture(request: GenerationRequest, index: int, suffix: str) -> str:
+    """The name of picture `index` in a folder: its words and its seed."""
+    return f"{simplify_words(request.prompt)}-{(request.seed or 0) + index}{suffix}"
 
-    from fromnoise.pipeline.provenance.read import read_text
 
-    if read_text(path) != text:
-        raise BadInput(
-            f"{path} is there, and of other settings",
-            "name another folder with --out, or move it away",
-        )
-    try:
-        with Image.open(path) as picture:
-            picture.load()
-    except OSError:  # cut off, as by a crash: drawn again
-        return False
-    return True
+def simplify_words(text: str) -> str:
+    """Words as a part of a file's name, for any script: letters with their marks, digits and
+    pictographs stay, all else becomes a dash."""
+    text = unicodedata.normalize("NFC", text[:2000].lower())
+    kept = "".join(sign if _is_kept(sign) else "-" for sign in text)
+    words = re.sub("-+", "-", kept)[:LETTERS]
+    words = words.encode("utf-8")[:BYTES].decode("utf-8", "ignore").strip("-")
+    while words and unicodedata.category(words[0])[0] == "M":  # a mark without its letter
+        words = words[1:].lstrip("-")
+    return words or "picture"
+
+
+def _is_kept(sign: str) -> bool:
+    kind = unicodedata.category(sign)
+    return sign == "_" or kind[0] in "LMN" or (kind in ("So", "Sk") and ord(sign) > 0xFF)

@@ -1,14 +1,16 @@
 """`fromnoise replay`: draws a picture again from the settings in it, and says whether it is the
 same."""
 
-import json as jsonlib
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from fromnoise.cli.json_output import print_json
+from fromnoise.cli.terminal import print_line
 from fromnoise.pipeline.saving import save_picture
+from fromnoise.rare_files import check_writable
 
 
 def replay(
@@ -41,6 +43,8 @@ def replay(
     from fromnoise.pipeline.replay import replay as again
     from fromnoise.runtime.prepare import prepare_model
 
+    if out is not None:
+        check_writable(out)
     network = None
     if upscaler is not None:
         from fromnoise.checkpoints.formats.upscaler import load
@@ -59,11 +63,11 @@ def replay(
             "difference": found.difference,
             "reasons": found.reasons,
         }
-        print(jsonlib.dumps(outcome | {"unused": found.unused}, ensure_ascii=False))
+        print_json(outcome | {"unused": found.unused})
     else:
         size = "" if not found.difference else f", by {found.difference} of 255 levels at most"
         print(f"{found.verdict}{size}")
         for reason in found.reasons if found.difference != 0 else ():
-            print(f"  {reason}")
+            print_line(f"  {reason}")
     if found.verdict != "identical":
         sys.exit(1)

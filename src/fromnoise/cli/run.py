@@ -2,7 +2,7 @@
 
 import atexit
 import gc
-import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fromnoise.cli.outputs import choose_path
+from fromnoise.cli.outputs import name_picture
+from fromnoise.cli.terminal import print_line, print_note
 from fromnoise.pipeline.request import GenerationRequest
 
 if TYPE_CHECKING:  # torch comes in only when the request is known to be sound
@@ -40,7 +41,8 @@ class Run:
         int, typer.Option(min=1, help="Pictures at once: faster, last bits may differ; 1: exact.")
     ] = 1
     out: Annotated[
-        Path | None, typer.Option(help="A .png, .jpg or .webp; or a folder (., if left out).")
+        str | None,
+        typer.Option(metavar="PATH", help="A .png, .jpg or .webp; or a folder (., if left out)."),
     ] = None
     format: Annotated[
         str | None, typer.Option(help="Of files without a name: png (if left out), jpeg or webp.")
@@ -54,11 +56,34 @@ class Run:
 
     def __post_init__(self) -> None:
         self.started, self.notes = time.perf_counter(), dict[str, None]()  # each note once
-        self.suffix, self.level, self.check = ".png", None, None
+        self.suffix, self.quality_level, self.check = ".png", None, None
+        self.file, self.folder = None, Path()
         if self.out or self.format or self.quality:
+            from fromnoise.cli.output_files import split_out
             from fromnoise.pipeline.provenance.exif import choose_format
 
-            self.suffix, self.level, self.check = choose_format(self.out, self.format, self.quality)
+            self.file, self.folder = split_out(self.out)
+            chosen = choose_format(self.file, self.format, self.quality)
+            self.suffix, self.quality_level, self.check = chosen
+
+    def check_output(self, request: GenerationRequest) -> None:
+        """Raises BadInput where the pictures could not be written: before the model is read."""
+        if self.check:
+            self.check(request)
+        if self.out or not os.access(".", os.W_OK):
+            from fromnoise.rare_files import check_writable
+
+            check_writable(self.choose_path(request, request.count - 1))
+
+    def choose_path(self, request: GenerationRequest, index: int) -> Path:
+        """Where picture `index` of a request goes."""
+        if self.file is None:
+            return self.folder / name_picture(request, index, self.suffix)
+        if request.count == 1:
+            return self.file
+        return self.file.with_name(
+            f"{self.file.stem}-{(request.seed or 0) + index}{self.file.suffix}"
+        )
 
     def load(
         self, image_tower: bool = False, encoder: bool = True
@@ -103,32 +128,28 @@ class Run:
         with shown as show:
             yield watch
 
-    def save_pictures(self, pictures: list[Any], request: GenerationRequest) -> None:
-        """Writes the files and says where they are."""
+    def save_pictures(
+        self, pictures: list[Any], request: GenerationRequest, paths: list[Path] | None = None
+    ) -> None:
+        """Writes the files, at `paths` if they are given, and prints where they are. Only the file
+        that the user named is overwritten."""
         from fromnoise.pipeline.saving import save_picture
 
-        self.print_paths(
-            [
-                save_picture(picture, choose_path(self.out, request, i, self.suffix), self.level)
-                for i, picture in enumerate(pictures)
-            ],
-            request,
-        )
+        overwrite = paths is None and self.file is not None and request.count == 1
+        chosen = paths or [self.choose_path(request, i) for i in range(len(pictures))]
+        written = [
+            save_picture(picture, path, self.quality_level, overwrite, self.suffix)
+            for picture, path in zip(pictures, chosen, strict=True)
+        ]
+        self.print_paths(written, request)
 
     def print_paths(self, paths: list[Path], request: GenerationRequest) -> None:
-        """Says where files are."""
+        """Prints the notes and where the files are, or all of it as JSON."""
         for note in self.notes:
-            print(f"note: {note}", file=sys.stderr)
+            print_note(note)
         if self.json:
-            return print(self.format_report(paths, request))
-        print(*paths, sep="\n")
+            from fromnoise.cli.json_output import describe_run, print_json
 
-    def format_report(self, paths: list[Path], request: GenerationRequest) -> str:
-        """What was done, as one line of JSON for scripts: files, the request with its defaults
-        decided, notes."""
-        drawn = [
-            {"path": str(path), "seed": (request.seed or 0) + i} for i, path in enumerate(paths)
-        ]
-        said = {"pictures": drawn, "request": request.model_dump(mode="json"), **self.facts}
-        said |= {"notes": list(self.notes), "seconds": round(time.perf_counter() - self.started, 3)}
-        return json.dumps(said, ensure_ascii=False)
+            return print_json(describe_run(paths, request, self.facts, self.notes, self.started))
+        for path in paths:
+            print_line(path)

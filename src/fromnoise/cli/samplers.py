@@ -1,6 +1,5 @@
 """`fromnoise samplers`: the tables of samplers and spacings."""
 
-import json as jsonlib
 from dataclasses import asdict
 from typing import Annotated
 
@@ -23,7 +22,9 @@ def samplers(
         }
         for entry in (entry for entries in found.values() for entry in entries):
             del entry["module"], entry["function"]  # which are nobody's business
-        return print(jsonlib.dumps(found, indent=2, ensure_ascii=False))
+        from fromnoise.cli.json_output import print_json
+
+        return print_json(found, indent=2)
     name = Column("name", no_wrap=True)
     table = Table(name, "label", "order", "calls", "noise", "options", box=None, pad_edge=False)
     for entry in SAMPLERS.values():

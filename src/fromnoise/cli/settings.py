@@ -1,14 +1,16 @@
 """`fromnoise settings`: what a picture, or the text in it, says of how it was drawn."""
 
-import json
-import sys
 from typing import Annotated
 
 import typer
 
+from fromnoise.cli.json_output import print_json
+from fromnoise.cli.texts import read_text_file
 from fromnoise.pipeline.provenance import fields as infotext_fields
 from fromnoise.pipeline.provenance import infotext
 from fromnoise.pipeline.provenance.read import read_settings
+
+LIMIT = 16 << 20  # bytes of a text
 
 
 def settings(
@@ -21,6 +23,6 @@ def settings(
 ) -> None:
     """Print the settings of a picture (of fromnoise, A1111 and its kin, ComfyUI or InvokeAI) as the
     JSON of a request; "unused" says what could not be used, and why."""
-    info = infotext.parse(sys.stdin.read()) if file == "-" else read_settings(file)
+    info = infotext.parse(read_text_file("-", LIMIT)) if file == "-" else read_settings(file)
     request, unused = infotext_fields.to_request(info)
-    print(json.dumps(request | {"unused": unused}, indent=2, ensure_ascii=False))
+    print_json(request | {"unused": unused}, indent=2)

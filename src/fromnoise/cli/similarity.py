@@ -1,7 +1,6 @@
-"""`fromnoise similarity`: how alike CLIP finds pictures and words."""
+"""`fromnoise similarity`: how similar CLIP finds pictures and words."""
 
-import json as jsonlib
-from os.path import isfile  # which knows of names that no file can have
+from os.path import isfile  # False, and no error, for names that no file can have
 from pathlib import Path
 from typing import Annotated
 
@@ -12,38 +11,38 @@ from fromnoise.errors import BadInput
 
 def similarity(
     items: Annotated[
-        list[str], typer.Argument(help="Two or more: files are pictures, anything else is words.")
+        list[str],
+        typer.Argument(help="Two or more: a file's name is a picture, anything else is words."),
     ],
     text: Annotated[
-        bool, typer.Option("--text", help="All are words, whatever files there are.")
+        bool, typer.Option("--text", help="All are words, also names of files.")
     ] = False,
     model: Annotated[
         str | None, typer.Option(help="A folder or a hub id; the bundled model if left out.")
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the whole matrix as JSON.")] = False,
 ) -> None:
-    """How alike CLIP finds the first and each of the others: the cosine of their embeddings, 1 at
-    most. Compare it with others of its kind only: two pictures come higher than a picture and the
-    words for it."""
+    """How similar CLIP finds the first item and each of the others.
+
+    The figure is the cosine of their embeddings, 1 at most. Compare figures of one kind only: two
+    pictures always get a higher one than a picture and the words for it."""
     if len(items) < 2:
         raise BadInput(
             "there is only one thing to compare", "give two pictures, or a picture and words"
         )
-    seen = [Path(item) if not text and isfile(item) else item for item in items]
+    sources = [Path(item) if not text and isfile(item) else item for item in items]
     from fromnoise.checkpoints.hub import load_parts
     from fromnoise.pipeline.seeing.clip import ClipEmbedder
 
-    found = ClipEmbedder(load_parts(model)).cosines(seen, seen).tolist()
+    cosines = ClipEmbedder(load_parts(model)).cosines(sources, sources).tolist()
     if json:
-        kinds = ["picture" if isinstance(item, Path) else "words" for item in seen]
-        print(jsonlib.dumps({"items": items, "kinds": kinds, "cosines": found}, ensure_ascii=False))
-    elif len(items) == 2:
-        print(f"{found[0][1]:.3f}")
-    else:
-        print(
-            *(
-                f"{cosine:+.3f}  {item}"
-                for cosine, item in zip(found[0][1:], items[1:], strict=True)
-            ),
-            sep="\n",
-        )
+        from fromnoise.cli.json_output import print_json
+
+        kinds = ["picture" if isinstance(item, Path) else "words" for item in sources]
+        return print_json({"items": items, "kinds": kinds, "cosines": cosines})
+    from fromnoise.cli.terminal import print_line
+
+    if len(items) == 2:
+        return print_line(f"{cosines[0][1]:.3f}")
+    for cosine, item in zip(cosines[0][1:], items[1:], strict=True):
+        print_line(f"{cosine:+.3f}  {item}")

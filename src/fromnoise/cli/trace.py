@@ -1,11 +1,12 @@
 """`fromnoise generate --trace FOLDER`: the same pictures, and what happened inside."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fromnoise.cli.run import Run
+from fromnoise.cli.terminal import print_note
 from fromnoise.pipeline.request import GenerationRequest
+from fromnoise.rare_files import check_writable
 
 if TYPE_CHECKING:
     from fromnoise.pipeline.generate import Step
@@ -16,6 +17,7 @@ def draw_with_trace(folder: Path, request: GenerationRequest, run: Run) -> None:
     from fromnoise.pipeline.inside import report as trace_report
 
     trace_report.check_plotting()
+    check_writable(folder / "trace.safetensors", trace_report.REMEDY)
     parts, unet, guide = run.load(encoder=False)
     from fromnoise.pipeline.generate import generate as draw
     from fromnoise.pipeline.inside.trace import Trace
@@ -24,13 +26,14 @@ def draw_with_trace(folder: Path, request: GenerationRequest, run: Run) -> None:
     trace = Trace(parts, request)
     with run.show_progress() as watch:
 
-        def both(step: "Step") -> None:
+        def watch_both(step: "Step") -> None:
             trace.watch(step)
             watch(step)
 
-        pictures = draw(parts, unet, request, watch=both, guide=guide, observer=trace.observe)
-    places = trace_report.write_trace(trace, pictures, folder)
-    run.facts["trace"] = [str(place) for place in places]
+        pictures = draw(parts, unet, request, watch=watch_both, guide=guide, observer=trace.observe)
+    folders = trace_report.write_trace(trace, pictures, folder)
+    run.facts["trace"] = [str(place) for place in folders]
     run.save_pictures(pictures, request)
     if not run.json:
-        print(*places, sep="\n", file=sys.stderr)
+        for place in folders:
+            print_note(place, "trace")

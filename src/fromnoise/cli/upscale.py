@@ -1,16 +1,16 @@
 """`fromnoise upscale`: a finished picture → a larger one, by a formula or by a network, with its
 settings kept."""
 
-import json as jsonlib
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from fromnoise.cli.terminal import print_line, print_note
 from fromnoise.errors import BadInput
 from fromnoise.pipeline.provenance.read import read_text
 from fromnoise.pipeline.saving import save_picture
+from fromnoise.rare_files import check_writable
 
 
 def upscale(
@@ -29,41 +29,54 @@ def upscale(
     ] = None,
     device: Annotated[str, typer.Option(help="For a network: cpu, cuda, cuda:0 or mps.")] = "cpu",
     out: Annotated[
-        Path | None, typer.Option(help="A .png, .jpg or .webp; its name and size if left out.")
+        str | None,
+        typer.Option(
+            metavar="PATH",
+            help="A .png, .jpg or .webp; or a folder. Beside the picture if left out.",
+        ),
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print what was made as JSON.")] = False,
+    format: Annotated[
+        str | None, typer.Option(help="Of a file without a name: png (if left out), jpeg or webp.")
+    ] = None,
+    quality: Annotated[
+        str | None, typer.Option(help="Of JPEG and WebP: 1 to 100, or lossless for WebP.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print what was written as JSON.")] = False,
 ) -> None:
-    """Enlarge a picture. What it says of how it was drawn stays in the file, and what was done to
-    it is added."""
+    """Enlarge a picture. Its settings stay in the file, and those of this step are added."""
+    from fromnoise.cli.output_files import cut_name, split_out
     from fromnoise.cli.values import parse_size
     from fromnoise.pipeline import pictures
     from fromnoise.pipeline.enlarging import upscale as upscaling
-    from fromnoise.pipeline.provenance.exif import choose_save_options
+    from fromnoise.pipeline.provenance.exif import choose_format
 
     if scale is not None and size is not None:
         raise BadInput("a scale and a size are given", "leave one of them out")
-    if out is not None:
-        choose_save_options(out.suffix, None)  # raises for what cannot be written
+    file, folder = split_out(out)
+    suffix, level, _ = choose_format(file, format, quality)
     method, before = upscaling.find_upscaler(upscaler), pictures.read_rgb(image)
+    pixels, factor = parse_size(size), None if size else 2.0 if scale is None else scale
+    target = (
+        (pixels["width"], pixels["height"])
+        if factor is None
+        else upscaling.scale_size(before.size, factor)
+    )
+    end = f"-{target[0]}x{target[1]}{suffix}"
+    path = file or (folder if out else image.parent) / f"{cut_name(image.stem, end)}{end}"
+    check_writable(path)
     if method is None:
         from fromnoise.checkpoints.formats.upscaler import load
         from fromnoise.runtime.devices import find_device
 
         where, method = find_device(device), load(upscaler)
         method.network.to(where)
-    given, factor = parse_size(size), None if size else 2.0 if scale is None else scale
-    target = (
-        (given["width"], given["height"])
-        if factor is None
-        else upscaling.scale_size(before.size, factor)
-    )
     after = upscaling.upscale_picture(before, target, method)
     if read_text(image) is None:
-        print(
-            "note: the picture says nothing, in A1111's words, of how it was drawn", file=sys.stderr
-        )
+        print_note("the picture says nothing of how it was drawn, in A1111's words")
     after.info["parameters"] = upscaling.describe_upscaling(image, factor, after.size, method)
-    path = out or image.with_name(f"{image.stem}-{after.width}x{after.height}.png")
-    save_picture(after, path)
-    said = {"path": str(path), "width": after.width, "height": after.height}
-    print(jsonlib.dumps(said, ensure_ascii=False) if json else path)
+    path = save_picture(after, path, level, overwrite=file is not None, suffix=suffix)
+    if json:
+        from fromnoise.cli.json_output import print_json
+
+        return print_json({"path": str(path), "width": after.width, "height": after.height})
+    print_line(path)

@@ -1,6 +1,6 @@
 """Pictures → a GIF, or an MP4 by PyAV."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from fractions import Fraction
 from importlib.util import find_spec
 from itertools import pairwise
@@ -10,33 +10,33 @@ import numpy as np
 from PIL import Image
 
 from fromnoise.errors import BadInput, NotFound
+from fromnoise.files import write_file
 
 PIXELS = 300_000_000  # of all frames of a GIF, which are in memory together
 SAMPLED = 48  # frames that the colours of a GIF are chosen from
-MP4 = {
-    "crf": "15",
-    "x264-params": "asm=0",
-}  # x264's machine code reads memory that nobody wrote: other bytes each time
+# x264's machine code reads memory that nobody wrote, and would give other bytes each time
+MP4 = {"crf": "15", "x264-params": "asm=0"}
 # frames a second of a GIF: it counts hundredths of a second, and players take 1 for 10
 FASTEST = 50
 
 
-def check_film(path: Path, size: tuple[int, int], frames: int, fps: float) -> None:
-    """Raises what `write` of such pictures would, before any is drawn."""
-    if path.suffix.lower() == ".mp4":
+def check_film(kind: str, size: tuple[int, int], frames: int, fps: float) -> None:
+    """Raises what `write_film` would, before any frame is drawn. kind: ".gif" or ".mp4"; size:
+    (width, height)."""
+    if kind == ".mp4":
         if find_spec("av") is None:
             raise NotFound(
-                "MP4 files are for PyAV, and it is not installed",
+                "MP4 files need PyAV, and it is not installed",
                 "pip install 'fromnoise[film]', or name a .gif or a folder",
             )
         if size[0] % 2 or size[1] % 2:
             raise BadInput(
                 f"an MP4 of {size[0]}x{size[1]} pixels has an odd side",
-                "give even ones, or name a .gif",
+                "give even sides, or name a .gif",
             )
     elif fps > FASTEST:
         raise BadInput(
-            f"a GIF has no {fps:g} frames a second",
+            f"a GIF cannot show {fps:g} frames a second",
             f"give --fps {FASTEST} or less, or name an .mp4",
         )
     elif size[0] * size[1] * frames > PIXELS:
@@ -46,25 +46,28 @@ def check_film(path: Path, size: tuple[int, int], frames: int, fps: float) -> No
         )
 
 
-def write_film(path: Path, pictures: Iterable[Image.Image], fps: float, text: str) -> Path:
-    """Writes pictures of one size as they come; text: the settings, as the file's comment. Raises
-    BadInput."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.suffix.lower() == ".mp4":
-            _write_mp4(path, pictures, fps, text)
-        else:
-            _write_gif(path, [*pictures], fps, text)
-    except OSError as error:
-        raise BadInput(
-            f"cannot write {path}: {error.strerror or error}", "choose another place with --out"
-        ) from error
-    return path
+def write_film(
+    path: Path,
+    pictures: Iterable[Image.Image],
+    fps: float,
+    text: str,
+    kind: str | None = None,
+    overwrite: bool = True,
+) -> Path:
+    """Writes pictures of one size as they come, and returns the path.
+
+    text: the settings, as the file's comment; kind: ".gif" or ".mp4", as the path's suffix says if
+    left out; overwrite=False: a name that is taken gets a number (see `files.write_file`). Raises
+    BadInput.
+    """
+    is_mp4 = (kind or path.suffix.lower()) == ".mp4"
+    write = _write_mp4 if is_mp4 else _write_gif
+    return write_file(path, lambda part: write(part, pictures, fps, text), overwrite=overwrite)
 
 
 def read_comment(path: Path) -> str | None:
-    """What an MP4 says of itself. Raises NotFound, and BadInput for a file that is none."""
-    check_film(path, (2, 2), 1, 1)
+    """The comment in an MP4 file. Raises NotFound, and BadInput for what is no MP4 file."""
+    check_film(".mp4", (2, 2), 1, 1)
     import av
     from av.error import FFmpegError
 
@@ -77,9 +80,10 @@ def read_comment(path: Path) -> str | None:
         raise BadInput(f"cannot read {path}: {error}", "give a whole MP4") from error
 
 
-def _write_gif(path: Path, pictures: Sequence[Image.Image], fps: float, text: str) -> None:
-    """One palette for all frames, of their common colours, and one pattern of dots that does not
-    move: what stands still does not flicker."""
+def _write_gif(path: Path, pictures: Iterable[Image.Image], fps: float, text: str) -> None:
+    """All frames share one palette, of their common colours, and one pattern of dots that does not
+    move: so what stands still does not flicker."""
+    pictures = [*pictures]
     width, height = pictures[0].size
     some = pictures[:: -(-len(pictures) // SAMPLED)]
     sheet = Image.new("RGB", (width, height * len(some)))
@@ -121,7 +125,7 @@ def _write_mp4(path: Path, pictures: Iterable[Image.Image], fps: float, text: st
     import av
     from av.video.reformatter import ColorRange, Colorspace
 
-    with av.open(str(path), "w", options={"movflags": "+faststart"}) as file:
+    with av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"}) as file:
         file.metadata["comment"] = text
         stream = None
         for picture in pictures:
@@ -129,13 +133,10 @@ def _write_mp4(path: Path, pictures: Iterable[Image.Image], fps: float, text: st
                 stream = file.add_stream("libx264", Fraction(fps).limit_denominator(1001), MP4)
                 stream.width, stream.height = picture.size
                 stream.pix_fmt = "yuv420p"  # which every player knows
-                # so that the bytes are the same on every machine
-                stream.codec_context.thread_count = 1
-                stream.codec_context.colorspace, stream.codec_context.color_range = (
-                    1,
-                    1,
-                )  # BT.709, limited
-                stream.codec_context.color_primaries = stream.codec_context.color_trc = 1
+                codec = stream.codec_context
+                codec.thread_count = 1  # so that the bytes are the same on every machine
+                codec.colorspace = codec.color_primaries = codec.color_trc = 1  # BT.709
+                codec.color_range = 1  # limited
             frame = av.VideoFrame.from_image(picture)
             frame = frame.reformat(
                 format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG

@@ -13,9 +13,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from fromnoise.errors import BadInput
+from fromnoise.folders import write_folder
 from fromnoise.pipeline.images import decode_latents
 from fromnoise.pipeline.inside.trace import END, START, Call, Trace
 
+REMEDY = "choose another folder with --trace"
 COLUMNS = 10  # of a sheet: the first and the last of the run, and others evenly between
 SIDE = 160  # pixels of a tile, at most
 PAPER, INK = (255, 255, 255), (30, 30, 40)
@@ -29,8 +31,7 @@ HEAT = (
 
 
 def check_plotting() -> None:
-    """Raises BadInput where what draws the plots is not installed, before anything has been
-    drawn."""
+    """Raises BadInput where matplotlib, which draws the plots, is not installed."""
     if find_spec("matplotlib") is None:
         raise BadInput(
             "a trace has plots, and matplotlib is not installed", "pip install 'fromnoise[plots]'"
@@ -38,40 +39,41 @@ def check_plotting() -> None:
 
 
 def write_trace(trace: Trace, pictures: list[Image.Image], folder: Path) -> list[Path]:
-    """Writes every picture's trace, in `folder` itself, or where there are more in a folder of the
-    picture's seed:
+    """Writes the trace of every picture into `folder`; of several pictures, each into a folder of
+    its seed. Returns the folders.
 
-    filmstrip.png     what the network was shown, what it answered with the prompt, without and
-    guided, step by step
-    words.png         the picture under the map of every word, mean of all calls and layers
-    word-….png        one word's maps by layer and step
-    plots.png         sigma, and the norms of x, x0 and eps
-    trace.json        the settings, every call with its sigma and norms, the words, and the share
-    that each got trace.safetensors x, x0 and eps of every call, and every map Returns the folders.
-    Raises BadInput where they cannot be written."""
+    filmstrip.png      what the network was shown, and its answers with the prompt, without it and
+                       guided, step by step
+    words.png          the picture under the map of every word, the mean of all calls and layers
+    word-….png         one word's maps by layer and step
+    plots.png          sigma, and the norms of x, x0 and eps
+    trace.json         the settings, every call with its sigma and norms, the words, and the share
+                       of the attention that each got
+    trace.safetensors  x, x0 and eps of every call, and every map
+
+    No file is overwritten: see `folders.write_folder`. Raises BadInput where they cannot be
+    written.
+    """
     check_plotting()
-    folders = []
+    places = []
     for i, picture in enumerate(pictures):
-        place = folder / str(trace.request.seeds()[i]) if len(pictures) > 1 else folder
-        try:
-            place.mkdir(parents=True, exist_ok=True)
-            _draw_filmstrip(trace, i).save(place / "filmstrip.png")
-            _draw_words(trace, picture, i).save(place / "words.png")
+
+        def write(part: Path, i: int = i, picture: Image.Image = picture) -> None:
+            _draw_filmstrip(trace, i).save(part / "filmstrip.png")
+            _draw_words(trace, picture, i).save(part / "words.png")
             for k, word in enumerate(trace.words(i)):
                 plain = re.sub(r"\W+", "-", word).strip("-")[:40] or "sign"
-                _draw_layers(trace, picture, word, i).save(place / f"word-{k:02d}-{plain}.png")
-            _draw_plots(trace, i, place / "plots.png")
-            said = {"parameters": picture.info.get("parameters"), **_list_numbers(trace, i)}
-            (place / "trace.json").write_text(
-                json.dumps(said, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+                _draw_layers(trace, picture, word, i).save(part / f"word-{k:02d}-{plain}.png")
+            _draw_plots(trace, i, part / "plots.png")
+            values = {"parameters": picture.info.get("parameters"), **_list_numbers(trace, i)}
+            (part / "trace.json").write_text(
+                json.dumps(values, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
             )
-            save_file(_collect_tensors(trace.calls[i]), place / "trace.safetensors")
-        except OSError as error:
-            raise BadInput(
-                f"cannot write {place}: {error.strerror or error}", "choose another folder"
-            ) from error
-        folders.append(place)
-    return folders
+            save_file(_collect_tensors(trace.calls[i]), part / "trace.safetensors")
+
+        place = folder / str(trace.request.seeds()[i]) if len(pictures) > 1 else folder
+        places.append(write_folder(place, write, REMEDY))
+    return places
 
 
 def _choose_calls(calls: list[Call]) -> list[Call]:
