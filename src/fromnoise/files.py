@@ -4,7 +4,6 @@ import errno
 import os
 import tempfile
 from collections.abc import Callable
-from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -12,7 +11,6 @@ from fromnoise.errors import BadInput
 
 REMEDY = "choose another place with --out"
 PREFIX, SUFFIX = ".fromnoise-", ".part"  # of the name that a file has while it is written
-NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 
 def write_file(
@@ -43,47 +41,20 @@ def write_file(
             write(part)
             sync(part)
             part.chmod(find_mode(target))
-            if not overwrite:
-                return _take_free_name(part, path)
-            part.replace(target)
-            return path
+            if overwrite:
+                part.replace(target)
+                return path
+            try:
+                os.link(part, path)
+                return path
+            except OSError:  # the name is taken, or the file system has no links
+                from fromnoise.rare_files import take_free_name
+
+                return take_free_name(part, path)
         finally:
             part.unlink(missing_ok=True)
     except OSError as error:
         raise BadInput(f"cannot write {path}: {error.strerror or error}", remedy) from error
-
-
-def move_new(part: Path, path: Path) -> None:
-    """Moves a file to a free name; no other process can take the same one. Raises
-    FileExistsError."""
-    try:
-        os.link(part, path)
-    except OSError as error:
-        if error.errno not in NO_LINKS:
-            raise
-        from fromnoise.rare_files import reserve_name
-
-        reserve_name(path)
-        part.replace(path)
-
-
-def _take_free_name(part: Path, path: Path) -> Path:
-    """Gives `part` the first name that is free, or has the same file or its beginning already."""
-    try:
-        move_new(part, path)
-        return path
-    except FileExistsError:
-        from fromnoise.rare_files import is_beginning, list_names
-
-        for place in list_names(path):
-            with suppress(FileExistsError):
-                move_new(part, place)
-                return place
-            if is_beginning(place, part, whole=True):
-                return place
-            if is_beginning(place, part):
-                return part.replace(place)
-        raise
 
 
 @cache  # once in a process and folder

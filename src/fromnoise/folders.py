@@ -12,11 +12,10 @@ from fromnoise.files import (
     REMEDY,
     SUFFIX,
     find_mode,
-    move_new,
     remove_stale_parts,
     sync,
 )
-from fromnoise.rare_files import is_beginning, list_names
+from fromnoise.rare_files import is_beginning, list_names, move_new
 
 
 def write_folder(folder: Path, write: Callable[[Path], object], remedy: str = REMEDY) -> Path:

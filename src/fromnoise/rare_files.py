@@ -12,6 +12,7 @@ from pathlib import Path
 
 from fromnoise.errors import BadInput
 
+NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 STALE = 2 * 24 * 3600  # seconds without a change: the run that wrote such a file was killed
 
 
@@ -55,10 +56,29 @@ def write_device(path: Path, write: Callable[[Path], object]) -> Path:
     return path
 
 
-def reserve_name(path: Path) -> None:
-    """Makes an empty file that is to be replaced, where the file system has no links. Raises
-    FileExistsError."""
-    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+def take_free_name(part: Path, path: Path) -> Path:
+    """Gives `part` the first name that is free, or that has the same file or its beginning."""
+    for place in list_names(path):
+        with suppress(FileExistsError):
+            move_new(part, place)
+            return place
+        if is_beginning(place, part, whole=True):
+            return place
+        if is_beginning(place, part):
+            return part.replace(place)
+    raise AssertionError
+
+
+def move_new(part: Path, path: Path) -> None:
+    """Moves a file to a free name; no other process can take the same one. Where the file system
+    has no links, an empty file reserves the name. Raises FileExistsError."""
+    try:
+        os.link(part, path)
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+        part.replace(path)
 
 
 def is_beginning(path: Path, of: Path, whole: bool = False) -> bool:

@@ -36,6 +36,11 @@ def model(tmp_path_factory):
     return str(folder / "tiny")
 
 
+def find_size(path):
+    with Image.open(path) as picture:
+        return picture.size
+
+
 def probe(*args, cwd=None):
     """(exit code, stdout, stderr, top-level modules, own files) of `fromnoise ARGS` in a fresh
     process."""
@@ -322,7 +327,7 @@ def test_hires_and_upscale_are_replayed(model, monkeypatch, capsys, tmp_path):
     report = json.loads(out)
     assert [p["seed"] for p in report["pictures"]] == [3, 4]
     path = report["pictures"][1]["path"]
-    assert Image.open(path).size == (40, 40)
+    assert find_size(path) == (40, 40)
     code, out, said = run(
         monkeypatch, capsys, "replay", path, "--model", model, "--upscaler", network
     )
@@ -346,7 +351,7 @@ def test_hires_and_upscale_are_replayed(model, monkeypatch, capsys, tmp_path):
         monkeypatch, capsys, "upscale", str(tmp_path / "bare.png"), "--upscaler", network
     )
     assert (code, "says nothing" in said) == (0, True)
-    assert Image.open(out.strip()).size == (60, 40)
+    assert find_size(out.strip()) == (60, 40)
     for bad, number, remedy in (
         (["--upscaler", "latent"], 2, "choose one of: nearest"),
         (["--scale", "0"], 2, "scale"),

@@ -156,10 +156,16 @@ def test_a_cell_is_the_picture_that_its_settings_draw(model, fromnoise, tmp_path
     )  # from the cells there are
     assert (code, out) == (0, f"{tmp_path / 'h.png'}\n")
     assert (tmp_path / "h.png").read_bytes() == before
-    code, _, said = fromnoise(
-        *args, "--out", tmp_path / "h.png", "--cells", tmp_path / "c", "--cfg", 2
+    cells = {path.name: path.read_bytes() for path in (tmp_path / "c").iterdir()}
+    other = [*args, "--out", tmp_path / "h.png", "--cells", tmp_path / "c", "--cfg", 2]
+    code, out, _ = fromnoise(*other, "--json")
+    report = json.loads(out)
+    assert (code, report["cells"][5]["path"]) == (
+        0,
+        str(tmp_path / "c" / "x2-y1-z2-a-neon-fox-6-2.png"),
     )
-    assert (code, "of other settings" in said) == (2, True)
+    assert all((tmp_path / "c" / name).read_bytes() == data for name, data in cells.items())
+    assert len([*(tmp_path / "c").iterdir()]) == 16
 
 
 def test_every_cell_has_the_same_seed_where_none_is_given(model, fromnoise, tmp_path):
@@ -184,7 +190,7 @@ def test_every_cell_has_the_same_seed_where_none_is_given(model, fromnoise, tmp_
         (["--x", "steps=0,2"], "steps 0: cannot use steps"),
         (["--x", "sampler=euler,eulr", "--y", "seed=1-3"], "seed 2; sampler eulr, seed 3: "),
         (["--x", "size=32,33"], "size 33: width 33"),
-        (["--x", "sampler_option:order=1", "--sampler", "euler"], "no order"),
+        (["--x", "sampler_option:order=1", "--sampler", "euler"], "no option order"),
         (["--x", "prompt:cat=dog,<lora:x:1>"], "<lora:x:1>: the prompt asks for lora"),
         (
             ["--x", "steps=1", "--format", "jpeg", "--negative", "🦊" * 16_000],

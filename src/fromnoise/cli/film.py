@@ -31,7 +31,7 @@ class FilmRun(Run):
     out: Annotated[
         str | None,
         typer.Option(
-            metavar="PATH", help="A .gif, an .mp4, or a folder of frames; a .gif if left out."
+            metavar="<path>", help="A .gif, an .mp4, or a folder of frames; a .gif if left out."
         ),
     ] = None
     format: Annotated[

@@ -28,10 +28,7 @@ COMMANDS = {
     "describe": ("Say in words what CLIP sees in a picture.", "fromnoise.cli.describe"),
     "similarity": ("How alike CLIP finds pictures and words.", "fromnoise.cli.similarity"),
     "samplers": ("List the samplers, with what each costs.", "fromnoise.cli.samplers"),
-    "completion": (
-        "Print the script that completes words in bash, zsh or fish.",
-        "fromnoise.cli.completion",
-    ),
+    "completion": ("Print a script for the Tab key in a shell.", "fromnoise.cli.completion"),
     "train": ("Train a model from nothing, as a recipe says.", "fromnoise.cli.train"),
     "evaluate": ("Measure a model: does it draw what it is told?", "fromnoise.cli.evaluate"),
     "learn": ("Read the course, do its exercises, take its quiz.", "fromnoise.cli.learn"),

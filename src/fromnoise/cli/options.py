@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable
-from typing import Annotated, Any, Literal, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
 
@@ -17,14 +17,8 @@ NAMES = {
     "apg": "--apg",
     "discard_penultimate": "--discard-penultimate/--keep-penultimate",
 }
-SPELLED = (
-    "prompt",
-    "width",
-    "height",
-    "sampler_options",
-    "spacing_options",
-    "masks",
-)  # in another way:
+# fields that MORE has in another form
+SPELLED = {"prompt", "width", "height", "sampler_options", "spacing_options", "masks"}
 MORE = {
     "sampler_option": (list[str] | None, "More of the sampler: order=2, solver=heun."),
     "spacing_option": (list[str] | None, "Of the spacing: rho=5, sigma_min=0.1."),
@@ -39,47 +33,42 @@ MORE = {
 def add_options(
     command: Command, schema: type[GenerationRequest] = GenerationRequest, kind: type[Run] = Run
 ) -> Command:
-    """Gives a command, in place of its `request` and `run`, an option for every field of `schema`,
-    of its name, type, default and description, but for those it names itself; and those of
+    """Gives a command options in place of its parameters `request` and `run`: one for every field
+    of `schema` that it does not name itself (name, type, default, description), and those of
     `kind`."""
-    own = [
-        p
-        for p in inspect.signature(command).parameters.values()
-        if p.name not in ("request", "run")
-    ]
-    shared, first, made = inspect.signature(kind).parameters, own[0], []
-    for field, about in schema.model_fields.items():
-        if field not in (*SPELLED, *(p.name for p in own)):
-            type_ = str if get_origin(about.annotation) is Literal else about.annotation
-            shown = typer.Option(*filter(None, [NAMES.get(field)]), help=about.description)
-            made.append(
-                first.replace(name=field, default=about.default, annotation=Annotated[type_, shown])
-            )
-    made += [
-        first.replace(name=k, default=None, annotation=Annotated[type_, typer.Option(help=h)])
-        for k, (type_, h) in MORE.items()
-    ]
-    made = sorted(
-        [*own, *made, *shared.values()], key=lambda p: p.default is not p.empty
-    )  # what must be given first
+    own = [p for p in inspect.signature(command).parameters.values()]
+    own = [parameter for parameter in own if parameter.name not in ("request", "run")]
+    of_run, one = inspect.signature(kind).parameters, own[0]
+    parameters = [*own]
+    for name, field in schema.model_fields.items():
+        if name not in (*SPELLED, *(parameter.name for parameter in own)):
+            type_, choices = field.annotation, None
+            if get_origin(type_) is Literal:
+                type_, choices = str, "|".join(get_args(type_))
+            words = [NAMES[name]] if name in NAMES else []
+            option = typer.Option(*words, help=field.description, metavar=choices)
+            annotation = Annotated[type_, option]
+            parameters.append(one.replace(name=name, default=field.default, annotation=annotation))
+    for name, (type_, text) in MORE.items():
+        annotation = Annotated[type_, typer.Option(help=text)]
+        parameters.append(one.replace(name=name, default=None, annotation=annotation))
+    parameters += of_run.values()
+    parameters.sort(key=lambda parameter: parameter.default is not parameter.empty)
 
-    def called(**values: Any) -> None:
-        run = kind(**{name: values.pop(name) for name in shared})
-        given = {name: value for name in MORE if (value := values.pop(name))}
-        fields = {
-            name: value
-            for name, value in values.items()
-            if name in schema.model_fields and value is not None
-        }
-        if given:
+    def run_command(**values: Any) -> None:
+        run = kind(**{name: values.pop(name) for name in of_run})
+        more = {name: value for name in MORE if (value := values.pop(name))}
+        given = {name: value for name, value in values.items() if value is not None}
+        fields = {name: value for name, value in given.items() if name in schema.model_fields}
+        if more:
             from fromnoise.cli.values import parse_options
 
-            fields |= parse_options(**given)
+            fields |= parse_options(**more)
         request = schema.of(**fields)
         run.check_output(request)
         command(**{p.name: values[p.name] for p in own}, request=request, run=run)
 
-    called.__doc__, called.__name__ = command.__doc__, command.__name__
-    called.__signature__ = inspect.Signature(made)  # type: ignore[attr-defined]
-    called.__annotations__ = {p.name: p.annotation for p in made}
-    return called
+    run_command.__doc__, run_command.__name__ = command.__doc__, command.__name__
+    run_command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run_command.__annotations__ = {p.name: p.annotation for p in parameters}
+    return run_command

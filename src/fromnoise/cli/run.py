@@ -42,7 +42,7 @@ class Run:
     ] = 1
     out: Annotated[
         str | None,
-        typer.Option(metavar="PATH", help="A .png, .jpg or .webp; or a folder (., if left out)."),
+        typer.Option(metavar="<path>", help="A .png, .jpg or .webp; or a folder (., if left out)."),
     ] = None
     format: Annotated[
         str | None, typer.Option(help="Of files without a name: png (if left out), jpeg or webp.")

@@ -31,7 +31,7 @@ def upscale(
     out: Annotated[
         str | None,
         typer.Option(
-            metavar="PATH",
+            metavar="<path>",
             help="A .png, .jpg or .webp; or a folder. Beside the picture if left out.",
         ),
     ] = None,
