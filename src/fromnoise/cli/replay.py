@@ -29,6 +29,9 @@ def replay(
         Path | None, typer.Option(help="The network's file, if one enlarged it.")
     ] = None,
     image2: Annotated[Path | None, typer.Option(help="The second one, if it is a blend.")] = None,
+    guide: Annotated[
+        str | None, typer.Option(help="The model that guided it, if one did.")
+    ] = None,
     device: Annotated[str | None, typer.Option(help="As the picture says if left out.")] = None,
     dtype: Annotated[str | None, typer.Option(help="As the picture says if left out.")] = None,
     out: Annotated[

@@ -1,14 +1,15 @@
 """A picture that says how it was drawn → the same again, and whether it is the same."""
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageChops
 
 from fromnoise import __version__
 from fromnoise.errors import BadInput
@@ -23,6 +24,7 @@ from fromnoise.pipeline.enlarging.hires import hires
 from fromnoise.pipeline.enlarging.request import HiresRequest
 from fromnoise.pipeline.generate import generate
 from fromnoise.pipeline.provenance import fields as infotext_fields
+from fromnoise.pipeline.provenance.infotext import Infotext
 from fromnoise.pipeline.provenance.read import read_settings, read_text
 from fromnoise.pipeline.request import GenerationRequest
 from fromnoise.pipeline.sequences import film
@@ -43,7 +45,7 @@ class Replay:
     picture: Image.Image
     difference: int | None
     reasons: tuple[str, ...]  # why it may differ
-    unused: dict[str, str]  # what the picture says and no request can: see infotext_fields.request
+    unused: dict[str, str]  # what the picture says and no request can: see fields.to_request
 
     @property
     def verdict(self) -> str:
@@ -51,6 +53,18 @@ class Replay:
         if self.difference is None or self.difference > NEAR:
             return "different"
         return "near" if self.difference else "identical"
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """What a picture was made with besides its words: the pictures and networks that its hashes
+    name."""
+
+    guide: Prepared | None
+    image: Image.Image | None
+    mask: Image.Image | None
+    image2: Image.Image | None
+    upscalers: dict[str, upscale.Method | Upscaler]  # by the key that names each
 
 
 def read_plan(path: Path) -> tuple[str, str] | None:
@@ -68,109 +82,167 @@ def replay(
     masks: Mapping[str, Path] = MappingProxyType({}),
     network: Upscaler | None = None,
     image2: Path | None = None,
+    guide: Prepared | None = None,
 ) -> Replay:
-    """Draws the picture at `path` again, with as many threads as it was drawn with, and compares.
+    """Draws the picture at `path` again, with as many threads as it was drawn with (and this
+    machine has), and compares.
+
     image and mask: what it was made from, if it is an edit; image and image2, if it is a blend;
-    masks: those that its prompt names; network: what enlarged it, if one did. Raises BadInput for a
-    picture that says nothing, or not enough to draw it again, and where it was made from other
-    pictures or networks than are given."""
+    masks: those that its prompt names; network: what enlarged it, if one did; guide: the network
+    that guided it, if one did. Raises BadInput, before the drawing, for a picture that is not
+    whole, or says nothing, or not enough to draw it again, and where it was made from other
+    pictures or networks than are given.
+    """
     info = read_settings(path)
-    if "Script" in info.fields:  # A1111's grids say so too
-        raise BadInput(
-            f"{path} is a sheet of many pictures ({info.fields['Script']})",
-            "replay one of its cells: fromnoise grid … --cells FOLDER keeps them",
-        )
-    given, unused = infotext_fields.to_request(info)
+    check_replayable(path, info.fields)
+    file = open_picture(path)  # whole, before anything is drawn
+    request, unused = infotext_fields.to_request(info)
     if masks := regions.check_replayed_masks(path, info.fields, masks):
-        given, unused = (
-            given | {"masks": masks},
-            {key: why for key, why in unused.items() if key != "Masks"},
-        )
-    if given.get("seed") is None:
+        request |= {"masks": masks}
+        unused.pop("Masks", None)
+    if request.get("seed") is None:
         raise BadInput(
             f"{path} does not say its seed",
             "nothing can draw it again: noise without a seed is lost",
         )
-    methods = _find_upscalers(path, info.fields, network)
-    threads = (
-        int(said)
-        if (said := info.fields.get("Threads", "")).isdecimal() and 0 < int(said) <= 1024
-        else None
-    )
-    with _use_threads(threads):
-        source, painted, second = _read_sources(
-            path, info.fields, image=image, mask=mask, image2=image2
-        )
-        if more := infotext_fields.to_hires(info):
-            own = methods.get("Hires upscaler")
-            own = own if isinstance(own, Upscaler) else None
-            picture = hires(model, unet, HiresRequest.of(**given | more), own)[0]
-            said = {*infotext_fields.HIRES, "Hires resize", "Hires upscaler hash"}
-            unused = {key: why for key, why in unused.items() if key not in said}
-        elif more := infotext_fields.to_blend(info):
-            from fromnoise.pipeline.seeing.blend import BlendRequest, blend
+    guide = check_guide(path, info.fields, guide)
+    upscalers = _find_upscalers(path, info.fields, network)
+    sources = _read_sources(path, info.fields, image=image, mask=mask, image2=image2)
+    inputs = _Inputs(guide, *sources, upscalers)
+    with _use_threads(info.fields.get("Threads", "")):
+        picture, used = _draw_again(path, model, unet, info, request, inputs)
+        now = describe_machine(model, unet)
+    unused = {key: why for key, why in unused.items() if key not in used}
+    reasons = explain_differences(info.fields, now, upscalers)
+    kind = file.format or ""
+    return _compare(file.convert(picture.mode), kind, picture, reasons, unused)
 
-            if source is None or second is None:
-                raise BadInput(
-                    f"{path} is a blend and does not say of what",
-                    "only this program's own can be replayed",
-                )
-            picture = blend(model, unet, BlendRequest.of(**given | more), source, second)[0]
-            unused = {
-                key: why
-                for key, why in unused.items()
-                if key not in (*infotext_fields.BLENDS, *OTHER)
-            }
-        elif more := infotext_fields.to_edit(info):
-            if source is None:
-                raise BadInput(
-                    f"{path} is an edit and does not say of what",
-                    "only this program's own can be replayed",
-                )
-            picture = edit(model, unet, EditRequest.of(**given | more), source, painted)[0]
-            unused = {
-                key: why
-                for key, why in unused.items()
-                if key not in (*infotext_fields.EDITS, *OTHER)
-            }
-        elif "Film" in info.fields:
-            picture = film.redraw_frame(model, unet, given, info.fields["Film"])
-            unused = {key: why for key, why in unused.items() if key != "Film"}
-        else:
-            picture = generate(model, unet, GenerationRequest.of(**given))[0]
-        if "Postprocess upscaler" in methods:
-            picture = _enlarge_again(picture, info.fields, methods["Postprocess upscaler"])
-            unused = {
-                key: why for key, why in unused.items() if not key.startswith("Postprocess upscale")
-            }
-        now = {
-            "Version": f"fromnoise {__version__}",
-            "Model hash": model.digest,
-            "VAE hash": model.vae_digest,
-            "Plan": unet.plan,
-            "Torch": torch.__version__,
-            "Threads": str(torch.get_num_threads()),
-        }
+
+def check_replayable(path: Path, fields: dict[str, str]) -> None:
+    """Raises BadInput for a picture that no request can draw again."""
+    if "Script" in fields:  # A1111's grids say so too
+        raise BadInput(
+            f"{path} is a sheet of many pictures ({fields['Script']})",
+            "replay one of its cells: fromnoise grid … --cells FOLDER keeps them",
+        )
+    if "Latents hash" in fields:
+        raise BadInput(
+            f"{path} began with latents of its own (hash {fields['Latents hash']}), "
+            "which no seed gives",
+            "draw it in Python: engine.generate(…, latents=…)",
+        )
+
+
+def check_guide(path: Path, fields: dict[str, str], guide: Prepared | None) -> Prepared | None:
+    """The guide. Raises BadInput where another one, or none, guided the picture."""
+    recorded = fields.get("Guide hash")
+    if guide is None and recorded is not None:
+        raise BadInput(
+            f"{path} was drawn with a guide (hash {recorded})", "give its model with --guide"
+        )
+    if guide is not None and recorded is None:
+        raise BadInput(f"{path} was drawn without a guide", "leave out --guide")
+    if guide is not None and guide.digest != recorded:
+        raise BadInput(
+            f"the guide is not the one that {path} was drawn with "
+            f"(hash {guide.digest}, then {recorded})",
+            "give the very same model",
+        )
+    return guide
+
+
+def _draw_again(
+    path: Path,
+    model: LatentDiffusion,
+    unet: Prepared,
+    info: Infotext,
+    request: dict[str, Any],
+    inputs: _Inputs,
+) -> tuple[Image.Image, set[str]]:
+    """(the picture, the keys that say no more than was used here)."""
+    fields, guide, used = info.fields, inputs.guide, {"Guide hash"}
+    if more := infotext_fields.to_hires(info):
+        method = inputs.upscalers.get("Hires upscaler")
+        own = method if isinstance(method, Upscaler) else None
+        two_passes = HiresRequest.of(**request | more)
+        picture = hires(model, unet, two_passes, own, None, guide)[0]
+        used |= {*infotext_fields.HIRES, "Hires resize", "Hires upscaler hash"}
+        used |= {"Size"} if "First pass size" in fields else set()
+    elif more := infotext_fields.to_blend(info):
+        from fromnoise.pipeline.seeing.blend import BlendRequest, blend
+
+        if inputs.image is None or inputs.image2 is None:
+            raise BadInput(
+                f"{path} is a blend and does not say of what",
+                "only this program's own can be replayed",
+            )
+        both = (inputs.image, inputs.image2)
+        picture = blend(model, unet, BlendRequest.of(**request | more), *both, (), None, guide)[0]
+        used |= {*infotext_fields.BLENDS, *OTHER}
+    elif more := infotext_fields.to_edit(info):
+        if inputs.image is None:
+            raise BadInput(
+                f"{path} is an edit and does not say of what",
+                "only this program's own can be replayed",
+            )
+        edited = EditRequest.of(**request | more)
+        picture = edit(model, unet, edited, inputs.image, inputs.mask, None, guide)[0]
+        used |= {*infotext_fields.EDITS, *OTHER}
+    elif "Film" in fields:
+        picture = film.redraw_frame(model, unet, request, fields["Film"], guide)
+        used |= {"Film"}
+    else:
+        one = GenerationRequest.of(**request)
+        picture = generate(model, unet, one, None, None, guide)[0]
+    if "Postprocess upscaler" in inputs.upscalers:
+        picture = _enlarge_again(picture, fields, inputs.upscalers["Postprocess upscaler"])
+        used |= {key for key in fields if key.startswith("Postprocess upscale")}
+    return picture, used
+
+
+def describe_machine(model: LatentDiffusion, unet: Prepared) -> dict[str, str]:
+    """What the bits of a picture depend on besides its request, in the words of its text."""
+    return {
+        "Version": f"fromnoise {__version__}",
+        "Model hash": model.digest,
+        "VAE hash": model.vae_digest,
+        "Plan": unet.plan,
+        "Torch": torch.__version__,
+        "Threads": str(torch.get_num_threads()),
+    }
+
+
+def explain_differences(
+    fields: dict[str, str],
+    now: dict[str, str],
+    upscalers: Mapping[str, upscale.Method | Upscaler],
+) -> list[str]:
+    """Why the picture may differ: what was another then, and what it does not say."""
     reasons = [
-        f"{key}: {was}, now {now[key]}"
-        for key in now
-        if (was := info.fields.get(key)) and was != now[key]
+        f"{key}: {was}, now {now[key]}" for key in now if (was := fields.get(key, now[key])) != now[key]
     ]
-    reasons += [f"{key}: not said" for key in now if now[key] and key not in info.fields]
+    reasons += [f"{key}: not said" for key in now if now[key] and key not in fields]
     reasons += [
         f"{key} hash: not said"
-        for key, method in methods.items()
-        if isinstance(method, Upscaler) and f"{key} hash" not in info.fields
+        for key, method in upscalers.items()
+        if isinstance(method, Upscaler) and f"{key} hash" not in fields
     ]
-    file = open_picture(path)
-    kind, before = file.format, np.asarray(file.convert(picture.mode), np.int16)
-    after = np.asarray(picture, np.int16)
-    if before.shape != after.shape:
-        reasons.append(
-            f"size: {before.shape[1]}x{before.shape[0]}, now {after.shape[1]}x{after.shape[0]}"
-        )
-        return Replay(picture, None, tuple(reasons), unused)
-    difference = int(np.abs(before - after).max())
+    return reasons
+
+
+def _compare(
+    before: Image.Image,
+    kind: str,
+    picture: Image.Image,
+    reasons: list[str],
+    unused: dict[str, str],
+) -> Replay:
+    """Both pictures in bytes, so that large ones need no more than themselves."""
+    if before.size != picture.size:
+        was, now = ("{}x{}".format(*size) for size in (before.size, picture.size))
+        return Replay(picture, None, (*reasons, f"size: {was}, now {now}"), unused)
+    extremes = ImageChops.difference(before, picture).getextrema()
+    difference = max(highest for _, highest in extremes)
     if difference and kind != "PNG":
         reasons.append(f"{kind} files keep exact pixels only where they are lossless")
     if difference and not reasons:
@@ -217,10 +289,14 @@ def _enlarge_again(
     """What `fromnoise upscale` makes of a picture. Raises BadInput for a size that is none."""
     by, to = fields.get("Postprocess upscale by"), fields.get("Postprocess upscale to", "")
     try:
-        width, height = (
-            upscale.scale_size(picture.size, float(by)) if by else map(int, to.split("x"))
-        )
-    except ValueError:
+        if by is not None:
+            width, height = upscale.scale_size(picture.size, float(by))
+        else:
+            wide, _, high = to.partition("x")
+            if max(len(wide), len(high)) > 6:
+                raise ValueError
+            width, height = int(wide), int(high)
+    except (ValueError, OverflowError):
         raise BadInput(
             f"it was enlarged by {by!r} or to {to!r}, which cannot be read", "correct its text"
         ) from None
@@ -261,11 +337,20 @@ def _read_sources(
     return tuple(found)
 
 
+def count_cores() -> int:
+    """The processor's cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 @contextmanager
-def _use_threads(count: int | None) -> Iterator[None]:
+def _use_threads(recorded: str) -> Iterator[None]:
+    """PyTorch with as many threads as a picture says, at most the machine's cores."""
     before = torch.get_num_threads()
+    count = int(recorded) if recorded.isdecimal() and len(recorded) < 9 else 0
     if count:
-        torch.set_num_threads(count)
+        torch.set_num_threads(min(count, max(count_cores(), before)))
     try:
         yield
     finally:
