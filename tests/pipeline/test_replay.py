@@ -14,8 +14,12 @@ from fromnoise.checkpoints.formats import diffusers_folder
 from fromnoise.diffusion.samplers import SAMPLERS
 from fromnoise.diffusion.spacing import SPACINGS
 from fromnoise.errors import BadInput
+from fromnoise.pipeline.decoding import open_picture
+from fromnoise.pipeline.provenance import infotext
+from fromnoise.pipeline.provenance.read import read_text
 from fromnoise.pipeline.replay import read_plan, replay
 from fromnoise.pipeline.saving import save_picture
+from fromnoise.runtime.guide import prepare_guide
 
 
 @pytest.fixture(scope="module")
@@ -83,8 +87,8 @@ def test_a_batch_is_replayed_picture_by_picture(engine, tmp_path):
 
 def test_what_differs_is_said(engine, tmp_path):
     path = drawn(engine, tmp_path / "a.png")
-    text = Image.open(path).info["parameters"]
-    pixels = np.asarray(Image.open(path)).copy()
+    text = read_text(path) or ""
+    pixels = np.asarray(open_picture(path)).copy()
     pixels[0, 0, 0] ^= 1
 
     def changed(text, pixels=pixels, name="b.png"):
@@ -122,22 +126,135 @@ def test_another_vae_is_told_from_another_network(tmp_path):
         assert [reason.split(":")[0] for reason in found.reasons] == [key]
 
 
-def test_as_many_threads_as_it_was_drawn_with(engine, tmp_path, monkeypatch):
-    before, used = torch.get_num_threads(), []
+def rewrite(path, old, new):
+    """The same picture, whose text says something else."""
+    picture = open_picture(path)
+    text = read_text(path) or ""
+    assert old in text
+    picture.info["parameters"] = text.replace(old, new)
+    return save_picture(picture, path.with_name("rewritten.png"))
+
+
+@pytest.mark.parametrize(
+    ("recorded", "cores", "used"),
+    [("3", 4, {3}), ("1024", 4, {4}), ("99999999", 4, {4}), ("9" * 5000, 4, None), ("0", 4, None)],
+)
+def test_as_many_threads_as_it_was_drawn_with(engine, tmp_path, monkeypatch, recorded, cores, used):
+    """At most the cores of the machine; where there are fewer, the reason is told."""
+    before, seen = torch.get_num_threads(), []
+    monkeypatch.setattr("fromnoise.pipeline.replay.count_cores", lambda: cores)
     path = drawn(engine, tmp_path / "a.png")
-    picture = Image.open(path)
-    picture.load()
-    picture.info["parameters"] = picture.info["parameters"].replace(
-        f"Threads: {before}", "Threads: 3"
-    )
-    save_picture(picture, path)
+    path = rewrite(path, f"Threads: {before}", f"Threads: {recorded}")
     hook = engine.model.unet.register_forward_pre_hook(
-        lambda *_: used.append(torch.get_num_threads())
+        lambda *_: seen.append(torch.get_num_threads())
     )
-    replay(path, engine.model, engine.unet)
+    found = replay(path, engine.model, engine.unet)
     hook.remove()
-    assert set(used) == {3}
+    assert set(seen) == (used or {before})
     assert torch.get_num_threads() == before
+    differs = recorded not in map(str, used or {before})
+    assert any(reason.startswith("Threads: ") for reason in found.reasons) == differs
+
+
+@pytest.fixture(scope="module")
+def guides(tmp_path_factory):
+    """Two weaker models; their weights come from no file."""
+    folder = tmp_path_factory.mktemp("guides")
+    models = [fakes.model(folder, steps=4, cfg=3.0) for _ in range(2)]
+    for model, shift in zip(models, (0.5, 1.0), strict=True):
+        with torch.no_grad():
+            model.unet.conv_out.bias += shift
+    return models
+
+
+def test_a_guide_is_asked_for_again(engine, guides, tmp_path):
+    first, second = (prepare_guide(engine.model, guide) for guide in guides)
+    assert first.digest != second.digest
+    alone = drawn(engine, tmp_path / "alone.png")
+    guided = Engine(engine.model, guide=guides[0])
+    guided.unet, guided.guide = engine.unet, first
+    path = drawn(guided, tmp_path / "guided.png")
+    assert f"Guide hash: {first.digest}" in (read_text(path) or "")
+    assert "Guide hash" not in (read_text(alone) or "")
+    found = replay(path, engine.model, engine.unet, guide=first)
+    assert (found.verdict, found.reasons) == ("identical", ())
+    assert "Guide hash" not in found.unused
+    with pytest.raises(BadInput, match=f"drawn with a guide .hash {first.digest}") as error:
+        replay(path, engine.model, engine.unet)
+    assert "--guide" in error.value.remedy
+    with pytest.raises(BadInput, match=f"hash {second.digest}, then {first.digest}"):
+        replay(path, engine.model, engine.unet, guide=second)
+    with pytest.raises(BadInput, match="without a guide"):
+        replay(alone, engine.model, engine.unet, guide=first)
+
+
+def test_every_way_to_draw_records_its_guide(engine, guides, tmp_path):
+    guided = Engine(engine.model, guide=guides[0])
+    source = Image.new("RGB", (32, 32), "red")
+    film = guided.film(["a cat", "a dog"], frames=3, seed=1)
+    pictures = [
+        guided.generate("a cat", seed=1),
+        guided.generate("a [cat|dog] AND a fish", seed=1),
+        guided.edit(source, "a cat", seed=1),
+        guided.hires("a cat", seed=1, hires_scale=2.0),
+        guided.blend(source, source, "a cat", seed=1),
+        guided.trace("a cat", seed=1)[0],
+        *film,
+    ]
+    assert guided.guide is not None
+    for picture in pictures:
+        assert f"Guide hash: {guided.guide.digest}," in picture.info["parameters"]
+    for i, picture in enumerate([pictures[2], pictures[3], film[1]]):
+        path = save_picture(picture, tmp_path / f"{i}.png")
+        again = {"image": save_picture(source, tmp_path / "red.png")} if i == 0 else {}
+        found = replay(path, engine.model, guided.unet, guide=guided.guide, **again)
+        assert (found.verdict, found.reasons) == ("identical", ())
+
+
+def test_latents_of_ones_own_are_recorded(engine, tmp_path):
+    """A picture that no seed gives is not taken for another, and not drawn again."""
+    shape = (2, engine.model.vae.config.latent_channels, 8, 8)
+    latents = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    two = engine.generate("a cat", seed=1, count=2, latents=latents)
+    one = engine.generate("a cat", seed=1, latents=latents[1])
+    hashes = [infotext.parse(p.info["parameters"]).fields["Latents hash"] for p in (*two, one)]
+    assert hashes[0] != hashes[1]
+    assert hashes[1] == hashes[2]
+    path = save_picture(one, tmp_path / "a.png")
+    with pytest.raises(BadInput, match=f"latents of its own .hash {hashes[1]}"):
+        replay(path, engine.model, engine.unet)
+
+
+def test_a_file_that_is_cut_off_is_known_before_the_drawing(engine, tmp_path):
+    whole = drawn(engine, tmp_path / "a.png").read_bytes()
+    begin = whole.index(b"IDAT") + 20
+
+    def fail(*_):
+        raise AssertionError("it was drawn")
+
+    hook = engine.model.unet.register_forward_pre_hook(fail)
+    for end in (begin, (begin + len(whole)) // 2):
+        (tmp_path / "cut.png").write_bytes(whole[:end])
+        with pytest.raises(BadInput, match=r"cut\.png") as error:
+            replay(tmp_path / "cut.png", engine.model, engine.unet)
+        assert error.value.remedy
+    hook.remove()
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        *("Postprocess upscale by: nan", "Postprocess upscale by: 1e999"),
+        *("Postprocess upscale by: 1e-9", "Postprocess upscale to: 999999x999999"),
+        *("Postprocess upscale to: x", f"Postprocess upscale to: {'9' * 5000}x8"),
+    ],
+)
+def test_sizes_that_are_none(engine, tmp_path, said):
+    path = drawn(engine, tmp_path / "a.png")
+    path = rewrite(path, "Plan: ", f"{said}, Postprocess upscaler: Lanczos, Plan: ")
+    with pytest.raises(BadInput) as error:
+        replay(path, engine.model, engine.unet)
+    assert error.value.remedy
 
 
 def test_of_other_files_it_says_what_is_missing(engine, tmp_path):

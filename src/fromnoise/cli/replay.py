@@ -9,6 +9,7 @@ import typer
 
 from fromnoise.cli.json_output import print_json
 from fromnoise.cli.terminal import print_line
+from fromnoise.errors import escape
 from fromnoise.pipeline.saving import save_picture
 from fromnoise.rare_files import check_writable
 
@@ -29,9 +30,7 @@ def replay(
         Path | None, typer.Option(help="The network's file, if one enlarged it.")
     ] = None,
     image2: Annotated[Path | None, typer.Option(help="The second one, if it is a blend.")] = None,
-    guide: Annotated[
-        str | None, typer.Option(help="The model that guided it, if one did.")
-    ] = None,
+    guide: Annotated[str | None, typer.Option(help="The model that guided it, if one did.")] = None,
     device: Annotated[str | None, typer.Option(help="As the picture says if left out.")] = None,
     dtype: Annotated[str | None, typer.Option(help="As the picture says if left out.")] = None,
     out: Annotated[
@@ -43,7 +42,7 @@ def replay(
     from fromnoise.checkpoints.hub import load_parts
     from fromnoise.cli.values import parse_pairs
     from fromnoise.pipeline.replay import read_plan
-    from fromnoise.pipeline.replay import replay as again
+    from fromnoise.pipeline.replay import replay as replay_picture
     from fromnoise.runtime.prepare import prepare_model
 
     if out is not None:
@@ -57,20 +56,27 @@ def replay(
     parts = load_parts(model, image_tower=image2 is not None)
     masks = {name: Path(value) for name, value in parse_pairs(mask_file, "left=left.png").items()}
     unet = prepare_model(parts, device or was[0], dtype or was[1])
-    found = again(file, parts, unet, image, mask, masks, network, image2)
+    weaker = None
+    if guide is not None:
+        from fromnoise.runtime.guide import prepare_guide
+
+        weaker = prepare_guide(
+            parts, load_parts(guide, image_tower=False), device or was[0], dtype or was[1]
+        )
+    result = replay_picture(file, parts, unet, image, mask, masks, network, image2, weaker)
     if out is not None:
-        save_picture(found.picture, out)
+        save_picture(result.picture, out)
     if json:
         outcome = {
-            "verdict": found.verdict,
-            "difference": found.difference,
-            "reasons": found.reasons,
+            "verdict": result.verdict,
+            "difference": result.difference,
+            "reasons": result.reasons,
         }
-        print_json(outcome | {"unused": found.unused})
+        print_json(outcome | {"unused": result.unused})
     else:
-        size = "" if not found.difference else f", by {found.difference} of 255 levels at most"
-        print(f"{found.verdict}{size}")
-        for reason in found.reasons if found.difference != 0 else ():
-            print_line(f"  {reason}")
-    if found.verdict != "identical":
+        size = "" if not result.difference else f", by {result.difference} of 255 levels at most"
+        print(f"{result.verdict}{size}")
+        for reason in result.reasons if result.difference != 0 else ():
+            print_line(f"  {escape(reason)}")
+    if result.verdict != "identical":
         sys.exit(1)

@@ -219,7 +219,9 @@ def explain_differences(
 ) -> list[str]:
     """Why the picture may differ: what was another then, and what it does not say."""
     reasons = [
-        f"{key}: {was}, now {now[key]}" for key in now if (was := fields.get(key, now[key])) != now[key]
+        f"{key}: {was}, now {now[key]}"
+        for key in now
+        if (was := fields.get(key, now[key])) != now[key]
     ]
     reasons += [f"{key}: not said" for key in now if now[key] and key not in fields]
     reasons += [
@@ -275,7 +277,8 @@ def _find_upscalers(
             and (was := fields.get(f"{key} hash", method.digest)) != method.digest
         ):
             raise BadInput(
-                f"{method.name} is not the network that enlarged {path} (hash {method.digest}, then {was})",
+                f"{method.name} is not the network that enlarged {path} "
+                f"(hash {method.digest}, then {was})",
                 f"give the very same file, {fields[key]}",
             )
     if network is not None and network not in found.values():

@@ -41,6 +41,21 @@ def read_settings(path: Path | str) -> Infotext:
     return replace(info, skipped=unread | info.skipped) if unread else info
 
 
+def parse_settings(text: str) -> Infotext:
+    """A text by itself: the web UI's format, or JSON that a program writes. Raises BadInput for
+    JSON that is not known, and for a text that is too long."""
+    if not text.lstrip().startswith("{"):
+        return parse(text)
+    skipped: dict[str, str] = {}
+    info = _identify({"parameters": text, "prompt": text}, skipped)
+    if info is None:
+        raise BadInput(
+            f"this JSON says nothing that can be read ({'; '.join(skipped.values())})",
+            "give the text that A1111 shows below its pictures, or a picture itself",
+        )
+    return info
+
+
 def _read_texts(path: Path) -> FileTexts:
     if path.suffix.lower() == ".mp4":
         from fromnoise.pipeline.video import read_comment  # which asks for PyAV
