@@ -305,3 +305,22 @@ def test_masks_by_name_are_asked_for_again(engine, tmp_path):
     assert replay(tmp_path / "c.png", engine.model, engine.unet, **again).verdict == "identical"
     with pytest.raises(BadInput, match="masks by name: left"):
         replay(tmp_path / "c.png", engine.model, engine.unet, image=tmp_path / "red.png")
+
+
+def test_what_a_picture_may_cost(engine, tmp_path):
+    """A picture that asks for very much is refused before it is drawn, with the figure."""
+    path = drawn(engine, tmp_path / "a.png")
+    path = rewrite(path, "Size: 32x32", "Size: 8192x8192")
+    with pytest.raises(BadInput, match="and the limit is 100") as error:
+        replay(path, engine.model, engine.unet)
+    assert "--max-cost" in error.value.remedy
+
+
+def test_a_film_says_no_other_settings(engine, tmp_path):
+    """What stands in "Film" is of the film alone: neither limits nor files of the machine."""
+    film = engine.film(["a cat", "a dog"], frames=4, seed=1, steps=2)
+    path = save_picture(film[0], tmp_path / "a.png")
+    found = replay(path, engine.model, engine.unet, max_cost=1.0)
+    assert (found.verdict, found.reasons) == ("identical", ())
+    path = rewrite(path, r"{\"prompts\"", r"{\"steps\": 1000, \"max_cost\": 1e9, \"prompts\"")
+    assert replay(path, engine.model, engine.unet).verdict == "identical"

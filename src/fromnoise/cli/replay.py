@@ -9,7 +9,6 @@ import typer
 
 from fromnoise.cli.json_output import print_json
 from fromnoise.cli.terminal import print_line
-from fromnoise.errors import escape
 from fromnoise.pipeline.saving import save_picture
 from fromnoise.rare_files import check_writable
 
@@ -33,6 +32,9 @@ def replay(
     guide: Annotated[str | None, typer.Option(help="The model that guided it, if one did.")] = None,
     device: Annotated[str | None, typer.Option(help="As the picture says if left out.")] = None,
     dtype: Annotated[str | None, typer.Option(help="As the picture says if left out.")] = None,
+    max_cost: Annotated[
+        float, typer.Option(help="The most that it may cost, in default pictures of the model.")
+    ] = 100.0,
     out: Annotated[
         Path | None, typer.Option(help="Where to write the new picture: .png, .jpg or .webp.")
     ] = None,
@@ -63,7 +65,9 @@ def replay(
         weaker = prepare_guide(
             parts, load_parts(guide, image_tower=False), device or was[0], dtype or was[1]
         )
-    result = replay_picture(file, parts, unet, image, mask, masks, network, image2, weaker)
+    result = replay_picture(
+        file, parts, unet, image, mask, masks, network, image2, weaker, max_cost
+    )
     if out is not None:
         save_picture(result.picture, out)
     if json:
@@ -77,6 +81,6 @@ def replay(
         size = "" if not result.difference else f", by {result.difference} of 255 levels at most"
         print(f"{result.verdict}{size}")
         for reason in result.reasons if result.difference != 0 else ():
-            print_line(f"  {escape(reason)}")
+            print_line(f"  {reason}")
     if result.verdict != "identical":
         sys.exit(1)

@@ -34,6 +34,7 @@ from fromnoise.runtime.upscaler import Upscaler
 # what a picture says of others that it was made from, and no field of a request
 OTHER = ("Inpaint area", "Resize to", "Extend", "Image hash", "Mask hash", "Second image hash")
 LARGER = ("Hires upscaler", "Postprocess upscaler")
+MAX_COST = 100.0  # default pictures of the model; a picture of strangers may ask for anything
 NEAR = 2  # levels of 255: the bound of the batched plan, see runtime.prepare
 
 
@@ -83,13 +84,15 @@ def replay(
     network: Upscaler | None = None,
     image2: Path | None = None,
     guide: Prepared | None = None,
+    max_cost: float = MAX_COST,
 ) -> Replay:
     """Draws the picture at `path` again, with as many threads as it was drawn with (and this
     machine has), and compares.
 
     image and mask: what it was made from, if it is an edit; image and image2, if it is a blend;
     masks: those that its prompt names; network: what enlarged it, if one did; guide: the network
-    that guided it, if one did. Raises BadInput, before the drawing, for a picture that is not
+    that guided it, if one did; max_cost: the most that the drawing may cost, see
+    conditioning.cost. Raises BadInput, before the drawing, for a picture that is not
     whole, or says nothing, or not enough to draw it again, and where it was made from other
     pictures or networks than are given.
     """
@@ -97,6 +100,7 @@ def replay(
     check_replayable(path, info.fields)
     file = open_picture(path)  # whole, before anything is drawn
     request, unused = infotext_fields.to_request(info)
+    request |= {"max_cost": max_cost}
     if masks := regions.check_replayed_masks(path, info.fields, masks):
         request |= {"masks": masks}
         unused.pop("Masks", None)

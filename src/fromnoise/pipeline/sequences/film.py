@@ -156,7 +156,10 @@ def redraw_frame(
     try:
         found = json.loads(said)
         index = found.pop("frame")
-        request = FilmRequest.of(**settings | found).resolve(model)
+        own = {name: found[name] for name in FIELDS if name in found}  # and no other settings
+        request = FilmRequest.of(**settings | own).resolve(model)
+        if request.max_cost is not None:  # of the one frame, not of the film
+            request = request.model_copy(update={"max_cost": request.max_cost * request.frames})
         if not isinstance(index, int) or not 0 <= index < request.frames:
             raise ValueError(f"there is no frame {index}")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
