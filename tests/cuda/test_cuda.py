@@ -36,7 +36,8 @@ from fromnoise.pipeline.enlarging.request import HiresRequest
 from fromnoise.pipeline.replay import replay
 from fromnoise.pipeline.saving import save_picture
 from fromnoise.runtime.upscaler import Upscaler
-from fromnoise.train.recipe import Recipe, read_recipe, run_stage
+from fromnoise.train.recipe import Recipe, read_recipe
+from fromnoise.train.run import run_stage
 
 DEVICE = "cuda"
 PROMPT = "a red rocket in the desert"

@@ -1,7 +1,11 @@
-"""What networks make of a source's pictures, made once and kept on disk: what the U-Net trains
-on."""
+"""The latent cache: what networks make of a source's pictures, made once and kept on disk. The
+U-Net trains on it."""
 
+import errno
 import json
+import os
+import shutil
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -11,34 +15,64 @@ from torch import Tensor
 
 from fromnoise.data.loader import Batch, load_batches
 from fromnoise.data.source import Source
+from fromnoise.errors import BadInput
+from fromnoise.files import write_file
 
-CHUNK = 64
+CHUNK = 64  # pictures that are encoded at once
+REMEDY = "free some space on this disk, then run the same command again: the cache goes on"
 
 
 class LatentCache:
     """For each name of `shapes` an array (N, *shape) float16, and `ids` (N, L) int32,
-    memory-mapped; grows, and resumes after a crash.
+    memory-mapped.
 
-    `key` names what made them (source and networks): a cache of another key is made anew.
+    `key` names what made them (source and networks). A cache of another key is made anew; a cache
+    that a crash left is filled from where it stood. Raises BadInput when the disk cannot hold it.
     """
 
     def __init__(
         self, folder: Path, key: str, shapes: Mapping[str, tuple[int, ...]], length: int, count: int
     ):
-        folder.mkdir(parents=True, exist_ok=True)
         self.state, self.key, self.count = folder / "state.json", key, count
-        old = json.loads(self.state.read_text()) if self.state.exists() else {}
-        self.filled = min(old.get("filled", 0), count) if old.get("key") == key else 0
+        files: dict[Path, tuple[type, tuple[int, ...]]] = {
+            folder / f"{name}.f16": (np.float16, (count, *s)) for name, s in shapes.items()
+        }
+        files[folder / "ids.i32"] = (np.int32, (count, length))
+        sizes = {
+            path: int(np.dtype(kind).itemsize * np.prod(shape, dtype=object))
+            for path, (kind, shape) in files.items()
+        }
+        folder.mkdir(parents=True, exist_ok=True)
+        self.filled = self._read_state(sizes)
         if not self.filled:
-            self.state.unlink(
-                missing_ok=True
-            )  # before its latents go, else a crash would leave a lie
-        mode = "r+" if self.filled else "w+"
-        self.arrays = [
-            np.memmap(folder / f"{n}.f16", np.float16, mode, shape=(count, *s))
-            for n, s in shapes.items()
-        ]
-        self.ids = np.memmap(folder / "ids.i32", np.int32, mode, shape=(count, length))
+            # the state goes before its arrays, else a crash would leave a state that is not true
+            for path in (self.state, *files):
+                path.unlink(missing_ok=True)
+        reserve(sizes)
+        *self.arrays, self.ids = (
+            np.memmap(path, kind, "r+", shape=shape) for path, (kind, shape) in files.items()
+        )
+
+    def _read_state(self, sizes: dict[Path, int]) -> int:
+        """How many pictures are in the cache: 0 unless it is this key's and its files are whole."""
+        try:
+            state = json.loads(self.state.read_text("utf-8"))
+            key, filled, count = state["key"], state["filled"], state["count"]
+            if not (isinstance(key, str) and type(filled) is int and 0 <= filled <= count):
+                raise ValueError("its numbers cannot be")
+        except FileNotFoundError:
+            return 0
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            _warn(f"{self.state} is damaged ({error}); the cache is made anew")
+            return 0
+        if key != self.key:
+            return 0
+        for path, size in sizes.items():
+            # the cache may have been made for another count
+            if not path.is_file() or path.stat().st_size < size // self.count * filled:
+                _warn(f"{path} is cut short; the cache is made anew")
+                return 0
+        return min(filled, self.count)
 
     def fill(
         self,
@@ -49,8 +83,10 @@ class LatentCache:
         workers: int = 0,
         progress: Callable[[int], None] = lambda done: None,
     ) -> None:
-        """Makes what is missing: `encode` gives a batch's rows of each array, in the order of
+        """Makes what is missing. `encode` gives a batch's rows of each array, in the order of
         `shapes`."""
+        if self.filled < self.count:
+            self.filled = self.filled // CHUNK * CHUNK  # batches begin at multiples of CHUNK
         stream = load_batches(source, CHUNK, self.filled // CHUNK, first=first, workers=workers)
         while self.filled < self.count:
             batch, end = next(stream), min(self.filled + CHUNK, self.count)
@@ -60,12 +96,15 @@ class LatentCache:
             self.ids[self.filled : end] = [tokenize(c) for c in batch.captions[: end - self.filled]]
             self.filled = end
             if end % (CHUNK * 16) == 0 or end == self.count:
-                for array in (*self.arrays, self.ids):
-                    array.flush()
-                self.state.write_text(
-                    json.dumps({"key": self.key, "count": self.count, "filled": end})
-                )
+                self._save()
             progress(end)
+
+    def _save(self) -> None:
+        """Writes the arrays to disk, then the state that says how much of them is filled."""
+        for array in (*self.arrays, self.ids):
+            array.flush()
+        text = json.dumps({"key": self.key, "count": self.count, "filled": self.filled})
+        write_file(self.state, lambda part: part.write_text(text, "utf-8"), remedy=REMEDY)
 
     def batches(
         self,
@@ -76,26 +115,87 @@ class LatentCache:
         world: int = 1,
         device: str | torch.device = "cpu",
     ) -> Iterator[tuple[Tensor, ...]]:
-        """Endless (rows of each array float32 (size, …), ids int64 (size, L)) on `device` from
-        `step`, each epoch in its own order. A cache that takes less than half of a GPU's free
-        memory is moved there whole: reading rows one by one from the disk's cache would keep the
-        GPU waiting."""
+        """Endless (rows of each array float32 (size, …), ids int64 (size, L)) from step `step` on.
+
+        Each epoch has its own order. The tensors are on `device`. A cache that takes less than half
+        of a GPU's free memory is moved there whole: rows that are read one by one from the disk's
+        cache would keep the GPU waiting.
+        """
         device, epoch, order = torch.device(device), -1, np.empty(0, np.int64)
-        held = [torch.from_numpy(array) for array in (*self.arrays, self.ids)]
-        if (
-            device.type == "cuda"
-            and sum(a.nbytes for a in held) < torch.cuda.mem_get_info(device)[0] // 2
-        ):
-            held = [array.to(device) for array in held]
-        at = (step * world + rank) * size
+        tables = [torch.from_numpy(array) for array in (*self.arrays, self.ids)]
+        if device.type == "cuda":
+            free = torch.cuda.mem_get_info(device)[0]
+            if sum(table.nbytes for table in tables) < free // 2:
+                tables = [table.to(device) for table in tables]
+        position = (step * world + rank) * size
         while True:
             rows = []
-            for i in range(at, at + size):
+            for i in range(position, position + size):
                 if i // self.count != epoch:
                     epoch = i // self.count
                     order = np.random.default_rng([seed, epoch]).permutation(self.count)
                 rows.append(order[i % self.count])
-            chosen = torch.tensor(rows, device=held[0].device)
-            *read, ids = (array[chosen].to(device) for array in held)
-            yield *(array.float() for array in read), ids.long()
-            at += size * world
+            index = torch.tensor(rows, device=tables[0].device)
+            *values, ids = (table[index].to(device) for table in tables)
+            yield *(value.float() for value in values), ids.long()
+            position += size * world
+
+
+def reserve(sizes: Mapping[Path, int]) -> None:
+    """Makes each file at least so many bytes long, with its blocks on the disk.
+
+    A memory map over blocks that a full disk cannot give would end the process (SIGBUS). Raises
+    BadInput with the bytes that are needed and free; the files are then as they were.
+    """
+    before = {path: path.stat().st_size if path.exists() else None for path in sizes}
+    missing = sum(max(0, size - (before[path] or 0)) for path, size in sizes.items())
+    folder = next(iter(sizes)).parent
+    free = shutil.disk_usage(folder).free
+    try:
+        if missing > free:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        for path, size in sizes.items():
+            _extend(path, size)
+    except OSError as error:
+        for path, size in before.items():
+            if size is None:
+                path.unlink(missing_ok=True)
+            elif path.exists():
+                os.truncate(path, size)
+        raise BadInput(
+            f"the latent cache in {folder} needs {missing:,} bytes more; {free:,} are free"
+            f" ({error.strerror})",
+            "lower `cached` under [unet], free some space, or name a folder on another disk with"
+            " --runs",
+        ) from None
+
+
+def _extend(path: Path, size: int) -> None:
+    """Makes a file `size` bytes long, with real blocks. A longer file stays as it is."""
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        length = os.fstat(handle).st_size
+        if _allocate(handle, max(size, length)):
+            return
+        os.lseek(handle, 0, os.SEEK_END)
+        while length < size:  # a file system that cannot reserve: zeros take their room
+            length += os.write(handle, bytes(min(size - length, 1 << 22)))
+    finally:
+        os.close(handle)
+
+
+def _allocate(handle: int, size: int) -> bool:
+    """Reserves blocks. Returns whether the file system can; raises OSError when it is full."""
+    if not hasattr(os, "posix_fallocate"):
+        return False
+    try:
+        os.posix_fallocate(handle, 0, size)
+    except OSError as error:
+        if error.errno in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS, errno.ENODEV):
+            return False
+        raise
+    return True
+
+
+def _warn(text: str) -> None:
+    print(f"warning: {text}", file=sys.stderr)

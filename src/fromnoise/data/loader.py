@@ -1,6 +1,7 @@
 """Captioned pictures in batches that depend on the step alone, so that a resumed run sees what it
 would have seen."""
 
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -53,6 +54,12 @@ class _Steps(Dataset):
         return Batch(to_tensor(images), torch.from_numpy(masks[:, None]).float(), samples)
 
 
+def ignore_signals(worker: int) -> None:
+    """For a worker process: Ctrl-C reaches it too, but its parent decides when it ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
 def load_batches(
     source: Source,
     size: int,
@@ -79,6 +86,7 @@ def load_batches(
             batch_size=None,
             sampler=forever(),
             num_workers=workers,  # type: ignore[arg-type]
+            worker_init_fn=ignore_signals,
             prefetch_factor=4 if workers else None,
         )
     )

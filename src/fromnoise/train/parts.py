@@ -1,14 +1,15 @@
 """Building a stage's network from its recipe, and reading what an earlier stage left."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import nn
 
-from fromnoise.errors import BadInput, NotFound, UnknownName
+from fromnoise.checkpoints.training_state import write_tensors
+from fromnoise.errors import BadCheckpoint, BadInput, NotFound, UnknownName, escape
 from fromnoise.models.clip import CLIPText
 from fromnoise.models.clip_vision import CLIPVision
 from fromnoise.models.config import CLIPTextConfig, CLIPVisionConfig, UNetConfig, VAEConfig
@@ -17,6 +18,7 @@ from fromnoise.models.unet import UNet
 from fromnoise.models.vae import VAE
 from fromnoise.prompt.tokenizer import Tokenizer
 from fromnoise.train.recipe import Recipe, Stage
+from fromnoise.train.results import DONE, REMEDY, read_done
 
 ImageTower = CLIPVision | CLIPResNet
 IMAGE_TOWERS = {"vit": (CLIPVision, CLIPVisionConfig), "resnet": (CLIPResNet, CLIPResNetConfig)}
@@ -39,14 +41,40 @@ def require_stage(recipe: Recipe, name: str) -> Stage:
     stage = recipe.stage(name)
     if not stage.done:
         raise NotFound(
-            f"stage {name!r} is not finished: no {stage.folder / 'done.json'}",
+            f"stage {name!r} is not finished: no {stage.folder / DONE}",
             f"train it first: --stage {name}",
         )
     return stage
 
 
+def load_weights(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a stage's file. Raises BadCheckpoint when it is missing or damaged."""
+    stage = path.parent.name
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError, ValueError) as error:
+        raise BadCheckpoint(
+            f"{path} cannot be read: {error}",
+            f"--stage {stage} --again writes it once more, --stage {stage} --fresh begins anew",
+        ) from None
+
+
+def fill_network(network: nn.Module, tensors: dict[str, torch.Tensor], path: Path) -> None:
+    """Gives a network its weights. Raises BadCheckpoint when they are another network's."""
+    try:
+        network.load_state_dict(tensors)
+    except RuntimeError as error:
+        faults = str(error).split("\n", 1)[-1].strip()
+        raise BadCheckpoint(
+            f"{path} is of another network than the recipe's: {escape(faults, 400)}",
+            f"give the recipe the network of {path.parent}, or train that stage again with --fresh",
+        ) from None
+
+
 def save_weights(module: nn.Module, path: Path) -> None:
-    save_file({k: v.detach().cpu().contiguous() for k, v in module.state_dict().items()}, path)
+    """Writes a network's weights, whole or not at all."""
+    tensors = {k: v.detach().cpu().contiguous() for k, v in module.state_dict().items()}
+    write_tensors(path, tensors, None, REMEDY)
 
 
 def load_tokenizer(recipe: Recipe) -> Tokenizer:
@@ -84,11 +112,11 @@ def load_clip(
     folder = require_stage(recipe, "clip").folder
     if image_tower and "image_tower" in recipe.stages and recipe.stage("image_tower").done:
         folder = recipe.stage("image_tower").folder
-    weights = load_file(folder / "clip.safetensors")
+    path = folder / "clip.safetensors"
+    weights = load_weights(path)
     for module, prefix in ((text, "text."), (vision, "vision.")):
-        module.load_state_dict(
-            {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
-        )
+        own = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
+        fill_network(module, own, path)
         module.requires_grad_(False).eval()
     return text, vision, words, weights["logit_scale"]
 
@@ -131,12 +159,17 @@ def load_vae(recipe: Recipe, decoder: bool = True) -> VAE:
     """The finished autoencoder, frozen; with the longer-trained decoder if that stage is in the
     recipe and done."""
     stage = require_stage(recipe, "vae")
-    done = json.loads((stage.folder / "done.json").read_text())
-    network = build_vae(recipe, scaling_factor=done["scaling_factor"])
+    factor = read_done(stage).get("scaling_factor")
+    if not isinstance(factor, float) or not 0 < factor < float("inf"):
+        raise BadCheckpoint(
+            f"{stage.folder / DONE} has no scaling_factor",
+            "--stage vae --again writes it once more",
+        )
+    network = build_vae(recipe, scaling_factor=factor)
     path = stage.folder / "vae.safetensors"
     if decoder and "decoder" in recipe.stages and recipe.stage("decoder").done:
         path = recipe.stage("decoder").folder / "vae.safetensors"
-    network.load_state_dict(load_file(path))
+    fill_network(network, load_weights(path), path)
     return network.requires_grad_(False).eval()
 
 

@@ -1,7 +1,6 @@
 """A recipe: one TOML file that says how every part of a model is trained, and one dial that scales
 it."""
 
-import importlib
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,24 +8,37 @@ from typing import Any
 
 from fromnoise.errors import BadInput, NotFound, UnknownName
 
-STAGES = {  # in the order they must run; values are resolved only when a stage runs
-    "tokenizer": "fromnoise.train.stages.tokenizer:run",
-    "clip": "fromnoise.train.stages.clip:run",
-    "image_tower": "fromnoise.train.stages.clip:run_image_tower",
-    "vae": "fromnoise.train.stages.vae:run",
-    "decoder": "fromnoise.train.stages.vae:run_decoder",
-    "unet": "fromnoise.train.stages.unet:run",
-    "classifier": "fromnoise.train.stages.classifier:run",
-    "assemble": "fromnoise.train.stages.assemble:run",
+
+@dataclass(frozen=True)
+class StageKind:
+    """What there is to know about a stage of one name. `run` is resolved when the stage runs."""
+
+    run: str  # "module:function"
+    upstream: tuple[str, ...] = ()  # stages that it builds on
+    files: tuple[str, ...] = ()  # its result, in its folder
+
+
+_STAGES = "fromnoise.train.stages"
+KINDS = {  # in the order they must run
+    "tokenizer": StageKind(f"{_STAGES}.tokenizer:run", (), ("vocab.json", "merges.txt")),
+    "clip": StageKind(f"{_STAGES}.clip:run", ("tokenizer",), ("clip.safetensors",)),
+    "image_tower": StageKind(
+        f"{_STAGES}.clip:run_image_tower", ("tokenizer", "clip"), ("clip.safetensors",)
+    ),
+    "vae": StageKind(f"{_STAGES}.vae:run", (), ("vae.safetensors",)),
+    "decoder": StageKind(f"{_STAGES}.vae:run_decoder", ("vae",), ("vae.safetensors",)),
+    "unet": StageKind(f"{_STAGES}.unet:run", ("tokenizer", "clip", "vae"), ("unet.safetensors",)),
+    "classifier": StageKind(f"{_STAGES}.classifier:run", (), ("config.json", "model.safetensors")),
+    "assemble": StageKind(f"{_STAGES}.assemble:run"),
 }
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage's settings, the dial's overrides already merged in."""
+    """One stage's settings, with the values of the chosen scale."""
 
     name: str
-    folder: Path  # where its checkpoint, plots and result live
+    folder: Path  # holds its state, plots and result
     values: dict[str, Any]
 
     def __getitem__(self, key: str) -> Any:
@@ -73,47 +85,49 @@ def read_recipe(
     runs: str | Path | None = None,
     minutes: float | None = None,
 ) -> Recipe:
-    """Reads a recipe. `scale` picks one of its `[scale.NAME.STAGE]` tables, whose values replace
-    the stage's own; `minutes` caps every trained stage by the clock (its learning-rate schedule
-    then follows the clock too)."""
+    """Reads a recipe. Every field is checked: see settings.
+
+    scale: one of the recipe's `[scale.NAME]` tables, whose values replace the stages' own.
+    minutes: caps every trained stage by the clock; its learning rate then follows the clock too.
+    Raises NotFound, UnknownName, or BadInput that names file, line, table and field.
+    """
+    from fromnoise.train.settings import check_recipe
+
     path = Path(path)
-    if not path.exists():
-        raise NotFound(
-            f"no recipe at {path}", "give the path of a .toml file, e.g. recipes/stickers.toml"
-        )
+    text = _read_text(path)
     try:
-        raw = tomllib.loads(path.read_text())
-    except tomllib.TOMLDecodeError as error:
+        raw = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise BadInput(f"{path} is not valid TOML: {error}", "correct the line it names") from error
-    scales = raw.pop("scale", {})
+    check_recipe(raw, path, text)
+    scales = raw.get("scale", {})
     scale = scale or raw.get("default_scale")
     if scale is not None and scale not in scales:
         raise UnknownName("scale", scale, scales)
     name, source = raw.get("name", path.stem), dict(raw.get("source", {}))
-    if "name" not in source:
+    if not isinstance(source.get("name"), str):
         raise BadInput(f"{path} names no data source", 'add `[source]` with `name = "stickers"`')
     root = Path(runs) if runs else Path("runs") / name
     stages = {}
-    for stage in STAGES:
+    for stage in KINDS:
         if stage not in raw:
             continue
         values = {**raw[stage], **(scales[scale].get(stage, {}) if scale else {})}
         if minutes is not None and "pictures" in values:
             values["minutes"] = minutes
         stages[stage] = Stage(stage, root / stage, values)
-    unknown = {k for k, v in raw.items() if isinstance(v, dict)} - set(STAGES) - {"source"}
-    if unknown:
-        raise UnknownName("stage in the recipe", sorted(unknown)[0], STAGES)
-    return Recipe(name, root, int(raw.get("seed", 0)), source.pop("name"), source, stages)
+    return Recipe(name, root, raw.get("seed", 0), source.pop("name"), source, stages)
 
 
-def run_stage(recipe: Recipe, name: str) -> dict[str, Any]:
-    """Runs one stage and gives its figures. First weights depend on the recipe's seed alone."""
-    import torch
-
-    stage = recipe.stage(name)
-    torch.manual_seed(
-        recipe.seed
-    )  # networks are initialised from torch's own generator; nothing else here uses it
-    module, function = STAGES[name].split(":")
-    return getattr(importlib.import_module(module), function)(stage, recipe)
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        raise NotFound(
+            f"no recipe at {path}", "give the path of a .toml file, e.g. recipes/stickers.toml"
+        ) from None
+    except UnicodeDecodeError as error:
+        line = path.read_bytes()[: error.start].count(b"\n") + 1
+        raise BadInput(f"{path}:{line} is not UTF-8", "save the recipe as UTF-8") from None
+    except OSError as error:
+        raise BadInput(f"cannot read {path}: {error.strerror}", "check its permissions") from None

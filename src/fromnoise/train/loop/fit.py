@@ -1,89 +1,226 @@
-"""The one training loop: any task, progress with ETA, plots, checkpoints, resume, one process or
-many (Accelerate)."""
+"""The one training loop: any task, with progress, plots, checkpoints and exact resume, in one
+process or in many (Accelerate)."""
 
-import json
-import math
+import sys
 import time
-from collections.abc import Iterator
-from contextlib import nullcontext
+from collections.abc import Callable
+from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from fromnoise.checkpoints import training_state
-from fromnoise.errors import BadInput, UnknownName
-from fromnoise.train.loop import muon
-from fromnoise.train.loop.ema import Ema
+from fromnoise.errors import BadInput
 from fromnoise.train.loop.hardware import name_hardware
-from fromnoise.train.loop.precision import Fp32Attention, choose_precision
+from fromnoise.train.loop.interrupt import NAMES, Interrupt, Interrupted
+from fromnoise.train.loop.optimizer import LearningRate, build_optimizer
+from fromnoise.train.loop.precision import choose_precision
+from fromnoise.train.loop.state import TrainingState
+from fromnoise.train.loop.step import NotFinite, Stepper
+from fromnoise.train.loop.task import Task
 from fromnoise.train.recipe import Recipe, Stage
+from fromnoise.train.results import describe_stage, write_done
 
-OPTIMIZERS = ("adamw", "muon")
-
-
-class Task(Protocol):
-    """What a stage trains. `module` holds every trained weight; `batches` must depend on the step
-    alone."""
-
-    @property
-    def module(self) -> nn.Module: ...
-
-    def batches(self, step: int, size: int, rank: int, world: int) -> Iterator[Any]: ...
-
-    def loss(
-        self, batch: Any, progress: float, noise: torch.Generator
-    ) -> tuple[Tensor, dict[str, float]]:
-        """(scalar loss, figures to log). `progress` runs from 0 to 1 over the stage."""
-        ...
-
-    def preview(self, path: Path) -> None:
-        """Draws what the averaged weights, loaded at the moment, can do into `path` (a .png); may
-        draw nothing."""
-        ...
-
-    def export(self, folder: Path) -> dict[str, Any]:
-        """Writes the result, averaged weights loaded, and returns figures for `done.json`."""
-        ...
-
-
-def scale_rate(progress: float, step: int, warmup: int, decay: float) -> float:
-    """Share of the peak rate: linear warm-up, constant, then linear to zero over the last `decay`
-    of the stage (the trapezoid of Hägele et al. 2024: a longer run goes on from any checkpoint
-    before the descent)."""
-    return min(1.0, (step + 1) / max(warmup, 1)) * min(
-        1.0, (1 - progress) / decay if decay else 1.0
-    )
-
-
-def build_optimizer(module: nn.Module, stage: Stage) -> torch.optim.Optimizer:
-    """The stage's `optimizer`, "adamw" or "muon", over all trained weights of `module`."""
-    name, decay = stage.get("optimizer", "adamw"), stage.get("weight_decay", 0.01)
-    if name not in OPTIMIZERS:
-        raise UnknownName("optimizer", name, OPTIMIZERS)
-    options = {
-        "lr": float(stage["lr"]),
-        "betas": tuple(stage.get("betas", (0.9, 0.99))),
-        "fused": True,
-    }
-    if name == "muon":
-        return muon.Muon(muon.group_parameters(module, decay), **options)
-    weights = [p for p in module.parameters() if p.requires_grad]
-    kinds = [
-        {"params": [p for p in weights if p.ndim > 1], "weight_decay": decay},
-        {"params": [p for p in weights if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(kinds, **options)
+LOG_SECONDS = 10  # the log is written no more often than this
 
 
 def fit(task: Task, stage: Stage, recipe: Recipe) -> dict[str, Any]:
-    """Trains `task` for `pictures` (or `minutes`, whichever ends first) and exports it; resumes
-    what it finds."""
+    """Trains `task` for `pictures` or `minutes`, whichever ends first, and exports its result.
+
+    Takes up the state that it finds in the stage's folder. Returns the figures of done.json.
+    Raises Interrupted after a signal, BadInput when the loss becomes NaN or infinite.
+    """
+    run = Run(task, stage, recipe)
+    run.resume()
+    run.train()
+    return run.finish()
+
+
+class Run:
+    """One stage in training: its task, its state, and the machines it runs on."""
+
+    def __init__(self, task: Task, stage: Stage, recipe: Recipe):
+        self.task, self.stage, self.recipe = task, stage, recipe
+        self.batch, self.goal = int(stage["batch"]), int(stage["pictures"])
+        self.minutes = stage.get("minutes")
+        if self.batch < 1 or self.goal < self.batch:
+            raise BadInput(
+                f"[{stage.name}] trains {self.goal} pictures in batches of {self.batch}",
+                "raise pictures or lower batch",
+            )
+        self.rate = LearningRate.of(stage)
+        # several processes without a GPU find each other only when they are told to use the CPU
+        self.cpu = stage.get("device") == "cpu" or not torch.accelerator.is_available()
+        self.accelerator = start_accelerator(stage.get("precision", "no"), self.cpu)
+        self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
+        self.is_main = self.accelerator.is_main_process
+        task.module.to(self.accelerator.device)
+        optimizer = build_optimizer(task.module, stage)
+        words = describe_stage(stage, recipe)
+        self.state = TrainingState.of(task, stage, optimizer, words, self.accelerator.scaler)
+        self.stepper = Stepper(task, self.state, self.accelerator, stage.get("clip", 1.0), self.cpu)
+
+    def note(self, text: str) -> None:
+        """Prints a line that the user should see, once for all processes."""
+        if self.is_main:
+            print(text, file=sys.stderr)
+
+    def resume(self) -> None:
+        from accelerate.utils import broadcast
+
+        self.stage.folder.mkdir(parents=True, exist_ok=True)
+        self.state.resume(self.stage, self.batch * self.world, self.note)
+        if self.world > 1:
+            broadcast([p.data for p in self.task.module.parameters()])
+
+    def progress(self) -> float:
+        """The share of the stage that is done, 0 to 1: of its pictures or its minutes."""
+        timed = self.state.elapsed / (60 * self.minutes) if self.minutes else 0.0
+        return min(1.0, max(self.state.pictures / self.goal, timed))
+
+    def train(self) -> None:
+        """Takes steps until the stage is done, saving the state every `checkpoint_minutes`."""
+        self.task.module.train()
+        state, stage = self.state, self.stage
+        batches = self.task.batches(state.step, self.batch, self.rank, self.world)
+        state.restore_random()
+        save = Every(60 * stage.get("checkpoint_minutes", 3))
+        preview = Every(60 * stage.get("preview_minutes", 10))
+        write_log = Every(LOG_SECONDS)
+        with Interrupt() as interrupt, show_progress(stage.name, self.is_main) as show:
+            clock = time.monotonic()
+            while self.progress() < 1:
+                figures, stop = self.take_step(batches, interrupt.number is not None)
+                clock, seconds = time.monotonic(), time.monotonic() - clock
+                self.count_step(figures, seconds)
+                show(self.progress(), figures, state.log.rate)
+                if stop or (interrupt.number is not None and self.world == 1):
+                    self.stop(interrupt.number)
+                if save.is_due():
+                    self.save()
+                if self.is_main and write_log.is_due():
+                    state.log.write(stage.folder)
+                if self.is_main and preview.is_due():
+                    path = stage.folder / f"step-{state.step:07d}.png"
+                    self.with_average(partial(self.task.preview, path))
+        self.save()
+
+    def take_step(self, batches: Any, stop: bool) -> tuple[dict[str, float], bool]:
+        step, progress = self.state.step, self.progress()
+        seed = (self.recipe.seed * 1_000_003 + step) * 64 + self.rank
+        noise = torch.Generator().manual_seed(seed)
+        try:
+            return self.stepper.take(batches, progress, self.rate.at(progress, step), noise, stop)
+        except NotFinite as error:
+            raise BadInput(
+                f"[{self.stage.name}] {error.message} at step {step}; the weights did not move",
+                self.advise(),
+            ) from None
+
+    def advise(self) -> str:
+        """What helps when the loss is no number any more."""
+        name, saved = self.stage.name, self.state.saved_step
+        if saved < 0:
+            return (
+                f"lower lr (it is {self.rate.peak:g}) under [{name}] and run the same command"
+                " again; no state was saved yet, so the stage begins anew"
+            )
+        return (
+            f"lower lr (it is {self.rate.peak:g}) under [{name}] and run the same command again: it"
+            f" goes on from step {saved}, the last good state in {self.stage.folder}. Where the"
+            f" same happens again, --stage {name} --rewind goes back one state more"
+        )
+
+    def count_step(self, figures: dict[str, float], seconds: float) -> None:
+        from accelerate.utils import broadcast
+
+        state, pictures = self.state, self.batch * self.world
+        state.step, state.pictures = state.step + 1, state.pictures + pictures
+        state.elapsed += seconds
+        if self.world > 1 and self.minutes:  # all processes must agree when to stop
+            elapsed = torch.tensor(state.elapsed, device=self.accelerator.device)
+            state.elapsed = float(cast(Tensor, broadcast(elapsed)))
+        state.log.add(figures, pictures, seconds)
+        state.log.close_row(state.step, state.pictures, state.elapsed)
+
+    def save(self) -> None:
+        if self.is_main:
+            self.state.save(self.stage.folder)
+
+    def stop(self, number: int | None) -> None:
+        """Saves the state and raises Interrupted. `number`: the signal; None: of another process's
+        signal."""
+        import signal
+
+        self.save()
+        number = number or signal.SIGTERM
+        raise Interrupted(
+            number,
+            f"{NAMES[signal.Signals(number)]} stopped [{self.stage.name}] after step"
+            f" {self.state.step}; its state is in {self.stage.folder}",
+            "run the same command again to go on from there",
+        )
+
+    def with_average(self, action: Callable[[], Any]) -> Any:
+        """Calls `action` while the module holds the averaged weights, without gradients."""
+        module = self.task.module
+        live = {k: v.clone() for k, v in module.state_dict().items()}
+        module.load_state_dict(self.state.ema.shadow)
+        module.eval()
+        try:
+            with torch.no_grad():
+                return action()
+        finally:
+            module.load_state_dict(live)
+            module.train()
+
+    def finish(self) -> dict[str, Any]:
+        """Draws the last preview, exports the result and writes done.json."""
+        result: dict[str, Any] = {}
+        if self.is_main:
+            folder, state = self.stage.folder, self.state
+            state.log.write(folder)
+            self.with_average(lambda: self.task.preview(folder / "final.png"))
+            result = self.with_average(lambda: self.task.export(folder))
+            result |= {
+                "pictures": state.pictures,
+                "steps": state.step,
+                "seconds": round(state.elapsed),
+                "on": name_hardware(self.cpu),
+            }
+            write_done(self.stage, result, state.words)
+        self.accelerator.wait_for_everyone()
+        return result
+
+
+class Every:
+    """Says when so many seconds have passed since the last time it said so."""
+
+    def __init__(self, seconds: float):
+        self.seconds, self.last = seconds, time.monotonic()
+
+    def is_due(self) -> bool:
+        if time.monotonic() - self.last <= self.seconds:
+            return False
+        self.last = time.monotonic()
+        return True
+
+
+def start_accelerator(precision: str, cpu: bool) -> Any:
+    """Accelerate's plan of processes and number format."""
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
-    from accelerate.utils import broadcast
+
+    # its state outlives a stage, and the next stage would keep this one's precision
+    AcceleratorState._reset_state()
+    return Accelerator(mixed_precision=choose_precision(precision, cpu), cpu=cpu)
+
+
+@contextmanager
+def show_progress(name: str, visible: bool):
+    """A bar on the terminal. Gives a function that takes (progress 0 to 1, figures, pictures a
+    second)."""
     from rich.progress import (
         BarColumn,
         Progress,
@@ -92,78 +229,8 @@ def fit(task: Task, stage: Stage, recipe: Recipe) -> dict[str, Any]:
         TimeRemainingColumn,
     )
 
-    size, goal, minutes = int(stage["batch"]), int(stage["pictures"]), stage.get("minutes")
-    if size < 1 or goal < size:
-        raise BadInput(
-            f"[{stage.name}] trains {goal} pictures in batches of {size}",
-            "raise pictures or lower batch",
-        )
-    # said outright, else several processes without a GPU would each believe themselves alone
-    cpu = stage.get("device") == "cpu" or not torch.accelerator.is_available()
-    # it outlives a stage, and would have the next one keep this one's precision
-    AcceleratorState._reset_state()
-    accelerator = Accelerator(
-        mixed_precision=choose_precision(stage.get("precision", "no"), cpu), cpu=cpu
-    )
-    rank, world = accelerator.process_index, accelerator.num_processes
-    task.module.to(accelerator.device)
-    ema = Ema(task.module, stage.get("ema", 0.999))
-    weights = [p for p in task.module.parameters() if p.requires_grad]
-    optimizer = build_optimizer(task.module, stage)
-    step, pictures, elapsed, log = 0, 0, 0.0, []
-    if found := training_state.load(stage.folder):
-        trees, counters = found
-        task.module.load_state_dict(trees["weights"])
-        moments = trees.get("optimizer", {})
-        before = "muon" if any("momentum" in state for state in moments.values()) else "adamw"
-        if moments and before != (now := stage.get("optimizer", "adamw")):
-            moments = {}
-            if rank == 0:
-                print(
-                    f"warning: [{stage.name}] goes on with {now} after {before}, whose moments are left behind"
-                )
-        training_state.load_optimizer(optimizer, moments)
-        ema.load(trees["ema"], counters["ema_updates"])
-        step, elapsed, log = counters["step"], counters["elapsed"], counters["log"]
-        pictures = int(
-            counters.get("pictures") or step * size * world
-        )  # older states do not count them
-    if world > 1:
-        broadcast([p.data for p in task.module.parameters()])
-    base = float(stage["lr"])
-
-    def progress() -> float:
-        return min(1.0, max(pictures / goal, elapsed / (60 * minutes) if minutes else 0.0))
-
-    def save() -> None:
-        if accelerator.is_main_process:
-            trees = {"weights": task.module.state_dict(), "ema": ema.shadow}
-            trees["optimizer"] = training_state.optimizer_tree(optimizer)
-            counters = {"step": step, "pictures": pictures, "elapsed": elapsed}
-            training_state.save(
-                stage.folder, trees, counters | {"ema_updates": ema.updates, "log": log}
-            )
-
-    def with_average(action):
-        inner = task.module
-        live = {k: v.clone() for k, v in inner.state_dict().items()}
-        inner.load_state_dict(ema.shadow)
-        inner.eval()
-        try:
-            with torch.no_grad():
-                return action()
-        finally:
-            inner.load_state_dict(live)
-            inner.train()
-
-    stage.folder.mkdir(parents=True, exist_ok=True)
-    task.module.train()
-    batches = task.batches(step, size, rank, world)
-    last_save = last_preview = time.monotonic()
-    sums: dict[str, float] = {}
-    count = 0
     columns = (
-        TextColumn(stage.name),
+        TextColumn(name),
         BarColumn(),
         TextColumn("{task.percentage:>5.1f}%"),
         TimeElapsedColumn(),
@@ -171,111 +238,11 @@ def fit(task: Task, stage: Stage, recipe: Recipe) -> dict[str, Any]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[text]}"),
     )
-    with Progress(*columns, disable=not accelerator.is_main_process, refresh_per_second=1) as bar:
-        line = bar.add_task(stage.name, total=1.0, text="")
-        tick = time.monotonic()
-        rate = 0.0
-        while progress() < 1:
-            for group in optimizer.param_groups:
-                group["lr"] = base * scale_rate(
-                    progress(), step, stage.get("warmup", 100), stage.get("decay", 0.3)
-                )
-            noise = torch.Generator().manual_seed((recipe.seed * 1_000_003 + step) * 64 + rank)
-            with accelerator.autocast(), Fp32Attention() if cpu else nullcontext():
-                loss, figures = task.loss(next(batches), progress(), noise)
-            if not math.isfinite(loss.item()):
-                raise BadInput(
-                    f"[{stage.name}] the loss became {loss.item()} at step {step}",
-                    f"lower lr; the last good state is {stage.folder}",
-                )
-            accelerator.backward(loss)
-            if world > 1:  # the gradients of all processes in one message
-                grads = [p.grad for p in weights if p.grad is not None]
-                mean = cast(
-                    Tensor, accelerator.reduce(torch.cat([g.flatten() for g in grads]), "mean")
-                )
-                for g, m in zip(grads, mean.split([g.numel() for g in grads]), strict=True):
-                    g.copy_(m.view_as(g))
-            nn.utils.clip_grad_norm_(weights, stage.get("clip", 1.0))
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-            ema.update(task.module)
-            step, pictures = step + 1, pictures + size * world
-            now = time.monotonic()
-            elapsed, spent, tick = elapsed + now - tick, now - tick, now
-            if world > 1 and minutes:  # all must agree when to stop
-                elapsed = float(
-                    cast(Tensor, broadcast(torch.tensor(elapsed, device=accelerator.device)))
-                )
-            rate = size * world / spent if not rate else 0.95 * rate + 0.05 * size * world / spent
-            for k, v in {"loss": loss.item(), **figures}.items():
-                sums[k] = sums.get(k, 0.0) + v
-            count += 1
-            if step % int(stage.get("log_every", 50)) == 0:
-                means = {k: round(v / count, 6) for k, v in sums.items()}
-                log.append(
-                    {
-                        "pictures": pictures,
-                        "seconds": round(elapsed, 1),
-                        "rate": round(rate, 2),
-                        **means,
-                    }
-                )
-                sums, count = {}, 0
-                if accelerator.is_main_process:
-                    (stage.folder / "log.jsonl").write_text(
-                        "".join(json.dumps(row) + "\n" for row in log)
-                    )
-            text = " ".join(f"{k} {v:.4g}" for k, v in {"loss": loss.item(), **figures}.items())
-            bar.update(line, completed=progress(), text=f"{text} · {rate:.1f} pictures/s")
-            if now - last_save > 60 * stage.get("checkpoint_minutes", 3):
-                save()
-                last_save = time.monotonic()
-            if accelerator.is_main_process and now - last_preview > 60 * stage.get(
-                "preview_minutes", 10
-            ):
-                with_average(partial(task.preview, stage.folder / f"step-{step:07d}.png"))
-                plot_log(log, stage.folder / "loss.png")
-                last_preview = time.monotonic()
-    save()
-    result: dict[str, Any] = {}
-    if accelerator.is_main_process:
-        plot_log(log, stage.folder / "loss.png")
-        result = with_average(
-            lambda: (task.preview(stage.folder / "final.png"), task.export(stage.folder))[1]
-        )
-        result |= {
-            "pictures": pictures,
-            "steps": step,
-            "seconds": round(elapsed),
-            "on": name_hardware(cpu),
-        }
-        (stage.folder / "done.json").write_text(json.dumps(result, indent=2) + "\n")
-    accelerator.wait_for_everyone()
-    return result
+    with Progress(*columns, disable=not visible, refresh_per_second=1) as bar:
+        line = bar.add_task(name, total=1.0, text="")
 
+        def show(progress: float, figures: dict[str, float], rate: float) -> None:
+            text = " ".join(f"{k} {v:.4g}" for k, v in figures.items())
+            bar.update(line, completed=progress, text=f"{text} · {rate:.1f} pictures/s")
 
-def plot_log(log: list[dict[str, float]], path: Path) -> None:
-    """Every figure of the log against pictures seen, each in its own panel."""
-    if len(log) < 2:
-        return
-    import matplotlib
-
-    matplotlib.use("agg")
-    from matplotlib import pyplot as plt
-
-    names = [k for k in log[-1] if k not in ("pictures", "seconds", "rate")]
-    figure, axes = plt.subplots(1, len(names), figsize=(4 * len(names), 3), squeeze=False)
-    for axis, name in zip(axes[0], names, strict=True):
-        axis.plot(
-            [row["pictures"] for row in log if name in row],
-            [row[name] for row in log if name in row],
-            lw=1,
-        )
-        axis.set(title=name, xlabel="pictures")
-        axis.grid(alpha=0.3)
-        if name == "loss" and min(row[name] for row in log) > 0:
-            axis.set_yscale("log")
-    figure.tight_layout()
-    figure.savefig(path, dpi=90)
-    plt.close(figure)
+        yield show

@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from fromnoise.errors import UnknownName
+from fromnoise.errors import BadInput, UnknownName
 
 PRECISIONS = ("auto", "no", "bf16", "fp16")
 
@@ -17,6 +17,8 @@ def choose_precision(name: str, cpu: bool) -> str:
     fp32: without AVX512-BF16 a CPU emulates it, five times slower than fp32. Raises UnknownName."""
     if name not in PRECISIONS:
         raise UnknownName("precision", name, PRECISIONS)
+    if name == "fp16" and cpu:
+        raise BadInput("precision = fp16 needs a GPU", 'use "auto", "bf16" or "no" on a CPU')
     if name != "auto":
         return name
     if cpu:

@@ -29,7 +29,8 @@ def read_states(vision: ImageTower, image: Tensor, side: int) -> Tensor:
     fitting = [h for h in vision(image).hidden_states if h.shape[1] == 1 + side * side]
     if not fitting:
         raise BadInput(
-            f"no states of CLIP's image tower lie on {side}×{side} places, where the U-Net's middle is",
+            f"no states of CLIP's image tower lie on {side}×{side} places, where"
+            " the U-Net's middle is",
             "set align = 0 under [unet], or choose levels that meet",
         )
     return fitting[-1][:, 1:].transpose(1, 2).unflatten(2, (side, side))

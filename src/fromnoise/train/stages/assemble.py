@@ -1,5 +1,5 @@
 """Puts the finished stages together into one model folder, in the layout that every other model
-has."""
+has; and takes a model apart, so that training goes on from it."""
 
 import dataclasses
 import json
@@ -8,30 +8,36 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 
+from fromnoise.checkpoints import training_state
+from fromnoise.checkpoints.folders import write_folder
 from fromnoise.checkpoints.formats import diffusers_folder
 from fromnoise.checkpoints.hub import BUNDLED, load_parts
 from fromnoise.data.loader import load_batches
 from fromnoise.errors import BadInput
+from fromnoise.files import write_file
 from fromnoise.latent_diffusion import LatentDiffusion
 from fromnoise.models.clip import CLIPText
 from fromnoise.prompt import tokenizer_files
 from fromnoise.train import parts
 from fromnoise.train.recipe import Recipe, Stage
+from fromnoise.train.results import REMEDY, START, describe_stage, read_figures, write_done
 from fromnoise.train.stages import card
 from fromnoise.train.stages.unet import build_schedule
 
+FIT_SEEDS = 4_300_000_000  # first seed of the pictures that the preview's colours are fitted to
+ORIGIN = "start.json"  # how the model was made that training goes on from
+
 
 def build_model(recipe: Recipe) -> LatentDiffusion:
-    """Everything the recipe's stages have made; the text encoder without its projection, which is
-    kept beside it."""
+    """The model of all finished stages. The text encoder has no projection; the model keeps the
+    projection beside it."""
     text, vision, words, scale = parts.load_clip(recipe)
     bare = CLIPText(dataclasses.replace(text.config, projection_dim=None))
     bare.text_model.load_state_dict(text.text_model.state_dict())
     unet, stage = parts.build_unet(recipe), parts.require_stage(recipe, "unet")
-    unet.load_state_dict(load_file(stage.folder / "unet.safetensors"))
-    asks = recipe.stage("assemble").values
+    path = stage.folder / "unet.safetensors"
+    parts.fill_network(unet, parts.load_weights(path), path)
     assert text.text_projection is not None  # a contrastive text tower has one
     return LatentDiffusion(
         unet.eval(),
@@ -43,89 +49,122 @@ def build_model(recipe: Recipe) -> LatentDiffusion:
         vision,
         text.text_projection.weight,
         scale,
-        defaults=dict(asks),
+        defaults=dict(recipe.stage("assemble").values),
     )
 
 
-def fit_latent_rgb(made: LatentDiffusion, recipe: Recipe, count: int = 64) -> list[list[float]]:
-    """(C + 1) × 3 numbers that make RGB in [−1, 1] of C latent channels and a 1: the least-squares
-    fit to shrunken pictures, for previews that cost nothing."""
-    images = next(load_batches(recipe.open_source(), count, first=4_300_000_000)).images
+def fit_latent_rgb(model: LatentDiffusion, recipe: Recipe, count: int = 64) -> list[list[float]]:
+    """(C + 1) × 3 numbers that turn C latent channels and a 1 into RGB in [−1, 1].
+
+    The least-squares fit to shrunken pictures, for previews that cost nothing.
+    """
+    images = next(load_batches(recipe.open_source(), count, first=FIT_SEEDS)).images
     with torch.inference_mode():
-        latents = made.vae.to_latents(images)
-    small = torch.nn.functional.avg_pool2d(images, made.vae.config.factor)
-    known = (
-        torch.cat((latents, torch.ones_like(latents[:, :1])), 1).movedim(1, -1).flatten(0, 2)
-    )  # (N·h·w, C + 1)
-    fit = torch.linalg.lstsq(known.double(), small.movedim(1, -1).flatten(0, 2).double()).solution
+        latents = model.vae.to_latents(images)
+    small = torch.nn.functional.avg_pool2d(images, model.vae.config.factor)
+    inputs = torch.cat((latents, torch.ones_like(latents[:, :1])), 1)
+    rows = inputs.movedim(1, -1).flatten(0, 2)  # (N·h·w, C + 1)
+    colours = small.movedim(1, -1).flatten(0, 2)  # (N·h·w, 3)
+    fit = torch.linalg.lstsq(rows.double(), colours.double()).solution
     return [[round(v, 4) for v in row] for row in fit.tolist()]
 
 
 def unpack_model(folder: str | Path | None, recipe: Recipe) -> None:
-    """The way back: a model (None: the bundled one) becomes finished stages of the recipe, so that
-    training goes on from it; its U-Net becomes the start of the stage `unet`, its judge that of
-    `classifier`. The recipe's networks must be the model's; strict loading says so otherwise.
-    Raises BadInput for a model without CLIP's image tower, or where the stages have begun."""
-    made = load_parts(folder)
-    if made.vision is None or made.text_projection is None or made.logit_scale is None:
+    """Turns a model (None: the bundled one) into finished stages, so that training goes on from it.
+
+    Its U-Net becomes the start of the stage `unet`, its judge that of `classifier`. The recipe's
+    networks must be the model's; else the stages that load them say so. Raises BadInput for a model
+    without CLIP's image tower, or when the stages have begun.
+    """
+    model = load_parts(folder)
+    vision, projection, scale = model.vision, model.text_projection, model.logit_scale
+    if vision is None or projection is None or scale is None:
         raise BadInput(
-            f"{made.source} lacks CLIP's image tower",
+            f"{model.source} lacks CLIP's image tower",
             "start from a model that `fromnoise train` made",
         )
     for name in ("tokenizer", "clip", "vae", "unet"):
-        if (recipe.stage(name).folder / "state.safetensors").exists():
+        if (recipe.stage(name).folder / training_state.FILE).exists():
             raise BadInput(
                 f"stage {name!r} has begun in {recipe.stage(name).folder}",
-                "name another folder with --runs",
+                "leave out --start to go on with it, or name another folder with --runs",
             )
         recipe.stage(name).folder.mkdir(parents=True, exist_ok=True)
-    tokenizer_files.save(made.tokenizer, recipe.stage("tokenizer").folder)
-    clip = {f"text.{k}": v for k, v in made.text_encoder.state_dict().items()}
-    clip |= {f"vision.{k}": v for k, v in made.vision.state_dict().items()}
-    clip |= {"text.text_projection.weight": made.text_projection, "logit_scale": made.logit_scale}
-    save_file(
-        {k: v.contiguous() for k, v in clip.items()},
-        recipe.stage("clip").folder / "clip.safetensors",
-    )
-    parts.save_weights(made.vae, recipe.stage("vae").folder / "vae.safetensors")
-    parts.save_weights(made.unet, recipe.stage("unet").folder / "start.safetensors")
-    home, facts = Path(folder or BUNDLED).expanduser(), {}
-    if (told := home / "training.json").exists():
-        facts = json.loads(told.read_text())
+    tokenizer_files.save(model.tokenizer, recipe.stage("tokenizer").folder)
+    clip = {f"text.{k}": v for k, v in model.text_encoder.state_dict().items()}
+    clip |= {f"vision.{k}": v for k, v in vision.state_dict().items()}
+    clip |= {"text.text_projection.weight": projection, "logit_scale": scale}
+    tensors = {k: v.contiguous() for k, v in clip.items()}
+    path = recipe.stage("clip").folder / "clip.safetensors"
+    training_state.write_tensors(path, tensors, None, REMEDY)
+    parts.save_weights(model.vae, recipe.stage("vae").folder / "vae.safetensors")
+    parts.save_weights(model.unet, recipe.stage("unet").folder / START)
+    home = Path(folder or BUNDLED).expanduser()
+    facts = read_facts(home / "training.json")
+    if facts:
         before = facts.get("unet", {})
-        seen = before.get("pictures", 0) + before.get("pictures_before", 0)
-        shutil.copy(told, recipe.runs / "start.json")
-        (recipe.stage("unet").folder / "start.json").write_text(
-            json.dumps({"pictures_before": seen})
-        )
+        total = before.get("pictures", 0) + before.get("pictures_before", 0)
+        write_json(recipe.runs / ORIGIN, facts)
+        write_json(recipe.stage("unet").folder / ORIGIN, {"pictures_before": total})
     if "classifier" in recipe.stages and (home / "judge").is_dir():
-        judge = recipe.stage("classifier").folder
-        shutil.copytree(home / "judge", judge, dirs_exist_ok=True)
-        (judge / "done.json").write_text(json.dumps(facts.get("classifier", {})))
-    done = {"from": made.source, "scaling_factor": made.vae.config.scaling_factor}
+        stage = recipe.stage("classifier")
+        stage.folder.mkdir(parents=True, exist_ok=True)
+        for name in ("config.json", "model.safetensors"):
+            data = (home / "judge" / name).read_bytes()
+            write_file(stage.folder / name, lambda p, data=data: p.write_bytes(data), remedy=REMEDY)
+        write_done(stage, facts.get("classifier", {}), describe_origin(stage, recipe, model))
+    figures = {"from": model.source, "scaling_factor": model.vae.config.scaling_factor}
     for name in ("tokenizer", "clip", "vae"):
-        (recipe.stage(name).folder / "done.json").write_text(json.dumps(done))
+        stage = recipe.stage(name)
+        write_done(stage, figures, describe_origin(stage, recipe, model))
+
+
+def describe_origin(stage: Stage, recipe: Recipe, model: LatentDiffusion) -> dict[str, Any]:
+    """The words of a stage that another model gave."""
+    return {**describe_stage(stage, recipe), "from": f"{model.source} {model.digest}".strip()}
 
 
 def run(stage: Stage, recipe: Recipe) -> dict[str, Any]:
-    """Writes `<runs>/model` (fp16, with the judge in its folder `judge` if the recipe trained
-    one)."""
-    folder: Path = recipe.runs / "model"
-    made = build_model(recipe)
-    made.defaults["latent_rgb"] = fit_latent_rgb(made, recipe)
-    shutil.rmtree(folder, ignore_errors=True)  # an earlier one may hold parts that this one has not
-    diffusers_folder.save(made, folder)
-    if "classifier" in recipe.stages and recipe.stage("classifier").done:
-        (folder / "judge").mkdir(exist_ok=True)
-        for name in ("config.json", "model.safetensors"):
-            shutil.copy(recipe.stage("classifier").folder / name, folder / "judge" / name)
-    told = recipe.runs / "start.json"  # how the model that this one goes on from was made
-    facts = json.loads(told.read_text()) if told.exists() else {}
-    for name, done in recipe.stages.items():
-        if done.done:
-            facts[name] = facts.get(name, {}) | json.loads((done.folder / "done.json").read_text())
-    (folder / "training.json").write_text(json.dumps(facts, indent=2) + "\n")
-    card.write_card(folder, recipe, made, facts)
+    """Writes `<runs>/model` in fp16, with the judge in its folder `judge` if the recipe trained
+    one. The model that was there before is replaced whole, or not at all."""
+    folder = recipe.runs / "model"
+    model = build_model(recipe)
+    model.defaults["latent_rgb"] = fit_latent_rgb(model, recipe)
+    facts = read_facts(recipe.runs / ORIGIN)
+    for name, other in recipe.stages.items():
+        if other.done and other.name != stage.name:
+            facts[name] = facts.get(name, {}) | read_figures(other)
+
+    def write(part: Path) -> None:
+        diffusers_folder.save(model, part)
+        if "classifier" in recipe.stages and recipe.stage("classifier").done:
+            (part / "judge").mkdir()
+            for name in ("config.json", "model.safetensors"):
+                shutil.copyfile(recipe.stage("classifier").folder / name, part / "judge" / name)
+        write_json(part / "training.json", facts)
+        card.write_card(part, recipe, model, facts)
+
+    write_folder(folder, write)
     size = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
-    stage.folder.mkdir(parents=True, exist_ok=True)
     return {"folder": str(folder), "megabytes": round(size / 1e6, 2)}
+
+
+def read_facts(path: Path) -> dict[str, dict[str, Any]]:
+    """Stage → figures, of a training.json. Nothing when there is none. Raises BadInput when it is
+    damaged."""
+    if not path.exists():
+        return {}
+    try:
+        facts = json.loads(path.read_text("utf-8"))
+        if not isinstance(facts, dict) or not all(isinstance(v, dict) for v in facts.values()):
+            raise ValueError("it is no table of stages")
+    except (OSError, ValueError, RecursionError) as error:
+        raise BadInput(
+            f"{path} is damaged: {error}", "remove it; the model's card then lacks its figures"
+        ) from None
+    return facts
+
+
+def write_json(path: Path, value: Any) -> None:
+    text = json.dumps(value, indent=2) + "\n"
+    write_file(path, lambda part: part.write_text(text, "utf-8"), remedy=REMEDY)

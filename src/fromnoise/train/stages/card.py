@@ -5,10 +5,12 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from fromnoise.files import write_file
 from fromnoise.latent_diffusion import LatentDiffusion
 from fromnoise.train.recipe import Recipe
+from fromnoise.train.results import REMEDY
 
-SHOWN = (
+COLUMNS = (  # figures of done.json that the card's table has
     "pictures_before",
     "pictures",
     "steps",
@@ -23,53 +25,53 @@ SHOWN = (
 
 def read_commit() -> str:
     """The commit of the working tree that trains, or "unknown" outside one."""
+    command = ["git", "rev-parse", "--short", "HEAD"]
+    folder = Path(__file__).parent
     try:
-        root = Path(__file__).parent
-        command = ["git", "rev-parse", "--short", "HEAD"]
-        return subprocess.run(
-            command, cwd=root, capture_output=True, text=True, check=True
-        ).stdout.strip()
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
+    return done.stdout.strip()
 
 
 def write_card(
-    folder: Path, recipe: Recipe, made: LatentDiffusion, facts: dict[str, dict[str, Any]]
+    folder: Path, recipe: Recipe, model: LatentDiffusion, facts: dict[str, dict[str, Any]]
 ) -> None:
-    """README.md of a model's folder, from the stages' `done.json` and, where the model was
-    evaluated before, from `<runs>/evaluation/report.json`."""
+    """Writes README.md of a model's folder from the stages' figures.
+
+    It also has the figures of `<runs>/evaluation/report.json`, where the model was evaluated.
+    """
     networks = {
-        "U-Net": made.unet,
-        "VAE": made.vae,
-        "text tower": made.text_encoder,
-        "image tower": made.vision,
+        "U-Net": model.unet,
+        "VAE": model.vae,
+        "text tower": model.text_encoder,
+        "image tower": model.vision,
     }
-    count = {
-        name: sum(p.numel() for p in m.parameters()) / 1e6
-        for name, m in networks.items()
-        if m is not None
-    }
+    sizes = ", ".join(
+        f"{name} {sum(p.numel() for p in network.parameters()) / 1e6:.2f}"
+        for name, network in networks.items()
+        if network is not None
+    )
     lines = [
         f"# {recipe.name}",
         "",
-        f"A text-to-image latent diffusion model, {made.size} × {made.size} pixels, trained from nothing by the recipe",
-        f"`{recipe.name}.toml` of fromnoise (commit {read_commit()}) from the source `{recipe.source}`.",
+        f"A text-to-image latent diffusion model, {model.size} × {model.size} pixels, trained from"
+        f" nothing by the recipe\n`{recipe.name}.toml` of fromnoise (commit {read_commit()}) from"
+        f" the source `{recipe.source}`.",
         "",
-        f"Millions of parameters: {', '.join(f'{k} {v:.2f}' for k, v in count.items())}. Weights in fp16, prediction"
-        f" `{made.prediction}`.",
+        f"Millions of parameters: {sizes}. Weights in fp16, prediction `{model.prediction}`.",
         "",
-        "| stage | " + " | ".join(SHOWN) + " |",
-        "|---|" + "---:|" * len(SHOWN),
+        "| stage | " + " | ".join(COLUMNS) + " |",
+        "|---|" + "---:|" * len(COLUMNS),
     ]
-    for name, done in facts.items():
-        cells = (
-            f"{v:.4g}" if isinstance(v := done.get(key, ""), float) else str(v) for key in SHOWN
-        )
+    for name, figures in facts.items():
+        cells = (_format_cell(figures.get(column, "")) for column in COLUMNS)
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     report = recipe.runs / "evaluation" / "report.json"
     if report.exists():
-        lines += ["", *format_measurements(json.loads(report.read_text()))]
-    (folder / "README.md").write_text("\n".join(lines) + "\n")
+        lines += ["", *format_measurements(json.loads(report.read_text("utf-8")))]
+    text = "\n".join(lines) + "\n"
+    write_file(folder / "README.md", lambda part: part.write_text(text, "utf-8"), remedy=REMEDY)
 
 
 def format_measurements(report: dict[str, Any]) -> list[str]:
@@ -80,20 +82,26 @@ def format_measurements(report: dict[str, Any]) -> list[str]:
         "| combinations | attribute | right | n | on real pictures | of ceiling |",
         "|---|---|---:|---:|---:|---:|",
     ]
-    for split, found in report["faithfulness"].items():
-        for name, row in found["attributes"].items():
+    for split, scores in report["faithfulness"].items():
+        for name, row in scores["attributes"].items():
             drawn, real, share = (row[k] for k in ("drawn", "real", "of_ceiling"))
-            right = f"{drawn['accuracy']:.3f} ± {drawn['error']:.3f}"
-            lines.append(
-                f"| {split.replace('_', '-')} | {name} | {right} | {row['n']} | {real['accuracy']:.3f} |"
-                f" {share['ratio']:.3f} ± {share['error']:.3f} |"
+            cells = (
+                split.replace("_", "-"),
+                name,
+                f"{drawn['accuracy']:.3f} ± {drawn['error']:.3f}",
+                str(row["n"]),
+                f"{real['accuracy']:.3f}",
+                f"{share['ratio']:.3f} ± {share['error']:.3f}",
             )
+            lines.append(f"| {' | '.join(cells)} |")
     for name, row in report.get("reconstruction", {}).items():
         if isinstance(row, dict):
             lines += ["", f"Autoencoder PSNR, {name}: {row['psnr']:.2f} dB."]
     for name, row in report.get("retrieval", {}).items():
-        lines += [
-            "",
-            f"CLIP top-1 of 256, {name}: {row['top1']:.3f} ± {row['error']:.3f} (n = {row['n']}).",
-        ]
+        figures = f"{row['top1']:.3f} ± {row['error']:.3f} (n = {row['n']})"
+        lines += ["", f"CLIP top-1 of 256, {name}: {figures}."]
     return lines
+
+
+def _format_cell(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -13,7 +13,7 @@ from PIL import Image, ImageFilter
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from fromnoise.data.loader import to_tensor
+from fromnoise.data.loader import ignore_signals, to_tensor
 from fromnoise.data.source import Source
 from fromnoise.evaluate.faithfulness import measure_judge
 from fromnoise.evaluate.judge import Judge, JudgeConfig, compute_loss, encode_labels
@@ -87,6 +87,7 @@ class JudgeTask:
             self.judge.load_state_dict(Judge.load(stage.folder).state_dict())
         self.judge.fingerprint = self.source.fingerprint
         self.module: torch.nn.Module = self.judge
+        self.extras = {}
         self.first = TRAIN_SEEDS + recipe.seed * 100_000_000
 
     def batches(
@@ -100,6 +101,7 @@ class JudgeTask:
                 batch_size=None,
                 sampler=count(step),
                 num_workers=workers,  # type: ignore[arg-type]
+                worker_init_fn=ignore_signals,
                 prefetch_factor=4 if workers else None,
             )
         )

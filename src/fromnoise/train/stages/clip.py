@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -89,6 +88,7 @@ class ClipTask:
         )
         self.pair = module or Pair(*parts.build_clip(recipe, self.words))
         self.module: nn.Module = self.pair
+        self.extras = {}
         self.rarity = weigh_tokens(self.source, self.words)
 
     def batches(self, step: int, size: int, rank: int, world: int) -> Iterator[Batch]:
@@ -136,7 +136,7 @@ class ClipTask:
         if hard := int(self.stage.get("hard", 0)):
             apart, figures["picked"] = self.picking(batch, image, hard, noise)
             loss = loss + apart
-        return loss, {k: float(v) for k, v in figures.items()}
+        return loss, {k: float(v.detach()) for k, v in figures.items()}
 
     def picking(
         self, batch: Batch, image: Tensor, hard: int, noise: torch.Generator
@@ -171,7 +171,7 @@ class ClipTask:
             load_batches(self.source, 256, first=HELD_BACK),
         )
         right, text, image, samples = [], [], [], []
-        for batch in islice(stream, MEASURED // 256):
+        for batch in islice(stream, -(-int(self.stage.get("check", MEASURED)) // 256)):
             told, seen = (
                 self.pair.text(self.ids(batch.captions)),
                 self.pair.vision(batch.images.to(device)),
@@ -198,7 +198,7 @@ def run_image_tower(stage: Stage, recipe: Recipe) -> dict[str, Any]:
     text, vision, _, scale = parts.load_clip(recipe, image_tower=False)
     module = Pair(text, vision).requires_grad_(True)
     module.logit_scale.data.copy_(scale)
-    found = load_file(parts.require_stage(recipe, "clip").folder / "clip.safetensors")
+    found = parts.load_weights(parts.require_stage(recipe, "clip").folder / "clip.safetensors")
     if "words.weight" in found:  # a model folder keeps none
         module.words.load_state_dict({k: found[f"words.{k}"] for k in ("weight", "bias")})
     text.text_model.requires_grad_(False)

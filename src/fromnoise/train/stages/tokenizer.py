@@ -4,13 +4,15 @@ import json
 from typing import Any
 
 from fromnoise.data.source import Source
+from fromnoise.files import write_file
 from fromnoise.prompt import tokenizer_files
-from fromnoise.prompt.tokenizer import BOS, EOS, splitting
+from fromnoise.prompt.tokenizer import BOS, EOS, Tokenizer, splitting
 from fromnoise.train.recipe import Recipe, Stage
+from fromnoise.train.results import REMEDY, describe_stage, write_done
 
 
 def run(stage: Stage, recipe: Recipe) -> dict[str, Any]:
-    """Merges learned from `captions` captions until `vocab_size` (Sennrich 2016); words end in
+    """Learns merges from `captions` captions until `vocab_size` (Sennrich 2016). Words end in
     `</w>` as in CLIP."""
     import tokenizers
     from tokenizers import models, pre_tokenizers, trainers
@@ -29,22 +31,23 @@ def run(stage: Stage, recipe: Recipe) -> dict[str, Any]:
     captions = (source.sample(i, draw=False).caption for i in range(int(stage["captions"])))
     bpe.train_from_iterator(captions, trainer)
     merges = json.loads(bpe.to_str())["model"]["merges"]
-    # CLIP's order: the bytes, the bytes that end a word, one id a merge, then the two special
-    # tokens
+    # CLIP's order: the bytes, the bytes that end a word, one id a merge, the two special tokens
     words = [*alphabet, *(a + "</w>" for a in alphabet), *(a + b for a, b in merges), BOS, EOS]
-    words = list(dict.fromkeys(words))
-    stage.folder.mkdir(parents=True, exist_ok=True)
-    (stage.folder / "vocab.json").write_text(
-        json.dumps({w: i for i, w in enumerate(words)}, ensure_ascii=False)
-    )
+    ids = {word: i for i, word in enumerate(dict.fromkeys(words))}
     lines = ["#version: 0.2", *(f"{a} {b}" for a, b in merges)]
-    (stage.folder / "merges.txt").write_text("\n".join(lines) + "\n")
-    from fromnoise.prompt.tokenizer import Tokenizer
-
+    texts = {
+        "vocab.json": json.dumps(ids, ensure_ascii=False),
+        "merges.txt": "\n".join(lines) + "\n",
+    }
+    for name, text in texts.items():
+        data = text.encode()
+        write_file(
+            stage.folder / name, lambda part, data=data: part.write_bytes(data), remedy=REMEDY
+        )
     tokenizer = Tokenizer(
         stage.folder / "vocab.json", stage.folder / "merges.txt", int(stage["max_length"])
     )
     tokenizer_files.save(tokenizer, stage.folder)
     result = {"vocab_size": tokenizer.vocab_size, "merges": len(merges)}
-    (stage.folder / "done.json").write_text(json.dumps(result))
+    write_done(stage, result, describe_stage(stage, recipe))
     return result

@@ -4,11 +4,11 @@
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -23,14 +23,18 @@ from fromnoise.diffusion.samplers.base import Answer, Query, drive
 from fromnoise.diffusion.schedule import NoiseSchedule
 from fromnoise.diffusion.spacing import make_sigmas
 from fromnoise.errors import UnknownName
+from fromnoise.files import write_file
 from fromnoise.models.unet import Conditioning
 from fromnoise.train import parts
-from fromnoise.train.loop.fit import fit, scale_rate
+from fromnoise.train.loop.fit import fit
+from fromnoise.train.loop.optimizer import scale_rate
 from fromnoise.train.recipe import Recipe, Stage
+from fromnoise.train.results import REMEDY
 from fromnoise.train.stages.align import Aligner, read_states
 from fromnoise.train.stages.sheet import write_sheet
 
 PREVIEW_SEED = 4_200_000_000
+PREVIEWS = 32  # pictures of a preview
 WEIGHTINGS = ("uniform", "min_snr", "truncated")
 
 
@@ -76,6 +80,15 @@ def place_timesteps(
     return torch.where(uniform < share, focused, even)
 
 
+def first_process_first(world: int) -> AbstractContextManager[None]:
+    """Inside it the first of `world` processes works alone; the others follow when it is done."""
+    if world == 1:
+        return nullcontext()
+    from accelerate import PartialState
+
+    return PartialState().main_process_first()
+
+
 class UNetTask:
     """MSE of the prediction at a random timestep, plus `align` × the Aligner's loss; a caption is
     dropped with probability `caption_drop`, which is what guidance later subtracts (Ho & Salimans
@@ -95,8 +108,9 @@ class UNetTask:
         if (
             start := stage.folder / "start.safetensors"
         ).exists():  # of another model: see assemble.unpack
-            self.unet.load_state_dict(load_file(start))
+            parts.fill_network(self.unet, parts.load_weights(start), start)
         self.module: nn.Module = nn.ModuleDict({"unet": self.unet})
+        self.extras = {}
         if self.align:
             self.vision = parts.load_clip(recipe, image_tower=False)[1]
             side = self.unet.config.sample_size // 2 ** (
@@ -179,7 +193,9 @@ class UNetTask:
         encoders = [self.vae, *([self.vision] if self.align else [])]
         for network in encoders:
             network.to(device)
-        rows = self.cache(shapes, encode).batches(size, step, self.recipe.seed, rank, world, device)
+        with first_process_first(world):
+            cache = self.cache(shapes, encode)
+        rows = cache.batches(size, step, self.recipe.seed, rank, world, device)
         for network in encoders:
             network.cpu()
         names = [*shapes, "ids"]
@@ -228,10 +244,12 @@ class UNetTask:
         return loss, figures
 
     def preview(self, path: Path) -> None:
-        """32 fixed captions, DPM++ 2M, 20 steps, guidance 4."""
-        samples = [self.source.sample(PREVIEW_SEED + i, draw=False) for i in range(32)]
-        write_sheet(self.draw([s.caption for s in samples], list(range(32))), path)
-        path.with_suffix(".txt").write_text("\n".join(s.caption for s in samples) + "\n")
+        """PREVIEWS fixed captions, DPM++ 2M, 20 steps, guidance 4."""
+        samples = [self.source.sample(PREVIEW_SEED + i, draw=False) for i in range(PREVIEWS)]
+        captions = [sample.caption for sample in samples]
+        write_sheet(self.draw(captions, list(range(PREVIEWS))), path)
+        text = "\n".join(captions) + "\n"
+        write_file(path.with_suffix(".txt"), lambda p: p.write_text(text, "utf-8"), remedy=REMEDY)
 
     def draw(
         self, captions: list[str], seeds: list[int], steps: int = 20, scale: float = 4.0
@@ -263,8 +281,8 @@ class UNetTask:
 
     def export(self, folder: Path) -> dict[str, Any]:
         parts.save_weights(self.unet, folder / "unet.safetensors")
-        told = folder / "start.json"
-        return json.loads(told.read_text()) if told.exists() else {}
+        origin = folder / "start.json"  # see assemble.unpack_model
+        return json.loads(origin.read_text("utf-8")) if origin.exists() else {}
 
 
 def run(stage: Stage, recipe: Recipe) -> dict[str, Any]:

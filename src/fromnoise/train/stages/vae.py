@@ -2,6 +2,7 @@
 (Rombach 2022, §3.1)."""
 
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from fromnoise.train import parts
 from fromnoise.train.loop.fit import fit
 from fromnoise.train.recipe import Recipe, Stage
 
-HELD_BACK = 4_100_000_000
+HELD_BACK = 4_100_000_000  # first seed of the pictures that only measure
+MEASURED = 512
 
 
 def crop_pictures(
@@ -72,7 +74,8 @@ class VaeTask:
         if stage.get("critic", 0):
             from fromnoise.train.stages.critic import CriticTrainer
 
-            self.critic = CriticTrainer(stage.folder, float(stage["critic"]))
+            self.critic = CriticTrainer(float(stage["critic"]))
+        self.extras = {} if self.critic is None else {"critic": self.critic}
 
     def batches(self, step: int, size: int, rank: int, world: int) -> Iterator[Batch]:
         return load_batches(
@@ -142,9 +145,8 @@ class VaeTask:
     def export(self, folder: Path) -> dict[str, Any]:
         parts.save_weights(self.vae, folder / "vae.safetensors")
         wrong, inside, pixels, weight, latents = 0.0, 0.0, 0, 0.0, []
-        for _, batch in zip(
-            range(32), load_batches(self.source, 16, first=HELD_BACK), strict=False
-        ):
+        count = -(-int(self.stage.get("check", MEASURED)) // 16)
+        for batch in islice(load_batches(self.source, 16, first=HELD_BACK), count):
             mean = self.vae.encode(batch.images.to(next(self.vae.parameters()).device)).mean
             square = (self.vae.decode(mean).clamp(-1, 1).cpu() - batch.images).square() / 4
             wrong, pixels = wrong + square.sum().item(), pixels + square.numel()
