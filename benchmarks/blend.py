@@ -54,7 +54,11 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--out", default="blend.png")
     args = parser.parse_args()
-    engine, source, judge = load(dtype="bf16"), open_source("stickers"), Judge.load(find_judge(None))
+    engine, source, judge = (
+        load(dtype="bf16"),
+        open_source("stickers"),
+        Judge.load(find_judge(None)),
+    )
     samples = [
         s
         for s in (source.sample(FIRST + i) for i in range(4 * args.n))

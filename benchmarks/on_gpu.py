@@ -35,11 +35,12 @@ from PIL import Image
 from tokenizers.pre_tokenizers import ByteLevel
 
 from fromnoise import load
-from fromnoise.checkpoints.tensors import digest
+from fromnoise.checkpoints.configs import read_tokenizer
+from fromnoise.checkpoints.tensors import hash_file
 from fromnoise.models.unet import Conditioning
 from fromnoise.pipeline.images import to_picture
 from fromnoise.prompt import tokenizer_files
-from fromnoise.prompt.tokenizer import BOS, EOS, Tokenizer
+from fromnoise.prompt.tokenizer import BOS, EOS
 from fromnoise.runtime.prepare import DTYPES
 
 GB = 2**30
@@ -138,7 +139,7 @@ def write_words(folder: Path, size: int) -> None:
         json.dumps({word: i for i, word in enumerate(words)}, ensure_ascii=False), encoding="utf-8"
     )
     merges.write_text("#version: 0.2\n", encoding="utf-8")
-    tokenizer_files.save(Tokenizer(vocab, merges, 77), folder)
+    tokenizer_files.save(read_tokenizer(folder, 77), folder)
 
 
 def write_model(folder: Path, device: torch.device, tiny: bool) -> None:
@@ -328,7 +329,7 @@ def compare(folder: Path, device: Device, args: argparse.Namespace) -> None:
         loading["diffusers"].append(spent)
         own["diffusers"] = (device.held() - before) / GB
     weights = [folder / part / "diffusion_pytorch_model.safetensors" for part in ("unet", "vae")]
-    hashing = device.seconds(lambda: [digest(path) for path in weights])[0]
+    hashing = device.seconds(lambda: [hash_file(path) for path in weights])[0]
     rows = [
         [name, *(f"{s:.2f}" for s in found), f"{own[name]:.2f}"] for name, found in loading.items()
     ]

@@ -8,11 +8,12 @@ from pathlib import Path
 import torch
 from tokenizers.pre_tokenizers import ByteLevel
 
+from fromnoise.checkpoints.configs import read_tokenizer
 from fromnoise.diffusion.schedule import NoiseSchedule
 from fromnoise.latent_diffusion import LatentDiffusion
 from fromnoise.models.clip import CLIPText
-from fromnoise.models.clip_vision import CLIPVision
-from fromnoise.models.config import CLIPTextConfig, CLIPVisionConfig, UNetConfig, VAEConfig
+from fromnoise.models.clip_vision import CLIPVision, CLIPVisionConfig
+from fromnoise.models.config import CLIPTextConfig, UNetConfig, VAEConfig
 from fromnoise.models.unet import UNet
 from fromnoise.models.vae import VAE
 from fromnoise.prompt.tokenizer import BOS, EOS, Tokenizer
@@ -41,8 +42,7 @@ def tokenizer(folder: Path, max_length: int = 16, pad: str | None = None) -> Tok
     vocab, merges = vocabulary()
     (folder / "vocab.json").write_text(vocab, encoding="utf-8")
     (folder / "merges.txt").write_text(merges, encoding="utf-8")
-    pad_id = None if pad is None else json.loads(vocab)[pad]
-    return Tokenizer(folder / "vocab.json", folder / "merges.txt", max_length, pad_id)
+    return read_tokenizer(folder, max_length, pad or EOS)
 
 
 def randomize(module: torch.nn.Module, seed: int) -> None:

@@ -13,12 +13,16 @@ from safetensors.torch import load_file, save_file
 
 from fromnoise.api import Engine, load
 from fromnoise.checkpoints import hub
+from fromnoise.checkpoints.configs import Fields
+from fromnoise.checkpoints.formats import diffusers_configs as reading
 from fromnoise.checkpoints.formats import diffusers_folder as folders
 from fromnoise.checkpoints.formats import diffusers_folder_save as writing
-from fromnoise.checkpoints.formats.diffusers_scheduler import CLASSES, defaults
+from fromnoise.checkpoints.formats import diffusers_old as old
+from fromnoise.checkpoints.formats.diffusers_scheduler import CLASSES, read_defaults
 from fromnoise.diffusion.samplers import SAMPLERS
 from fromnoise.diffusion.schedule import NoiseSchedule
 from fromnoise.errors import BadCheckpoint, BadInput, NotFound
+from fromnoise.models.config import CLIPTextConfig
 from fromnoise.models.resnet import CLIPResNet, CLIPResNetConfig
 from fromnoise.pipeline.request import GenerationRequest
 
@@ -68,7 +72,7 @@ def test_without_the_encoder_pictures_come_out_the_same_and_none_go_in(saved, tm
     latents = torch.randn(1, 4, 4, 4, generator=torch.Generator().manual_seed(0))
     assert torch.equal(whole.vae.to_image(latents), half.vae.to_image(latents))
     assert not [key for key in half.vae.state_dict() if key.startswith(("encoder.", "quant_conv."))]
-    with pytest.raises(BadInput, match="without its encoder"):
+    with pytest.raises(BadInput, match="has no encoder"):
         half.vae.to_latents(torch.zeros(1, 3, 32, 32))
     with pytest.raises(BadInput, match="without its autoencoder's encoder"):
         folders.save(half, tmp_path / "half")
@@ -226,7 +230,7 @@ def test_every_scheduler_that_is_known_is_one_of_diffusers():
         default = inspect.signature(getattr(diffusers, name)).parameters.get("timestep_spacing")
         assert default is None or default.default == spacing, name
     with pytest.warns(UserWarning, match="IPNDMScheduler"):
-        assert defaults({"_class_name": "IPNDMScheduler"}) == {}
+        assert read_defaults({"_class_name": "IPNDMScheduler"}) == {}
 
 
 @pytest.mark.parametrize(
@@ -242,7 +246,7 @@ def test_every_scheduler_that_is_known_is_one_of_diffusers():
 def test_a_schedule_that_has_a_name_is_written_by_it(schedule):
     config = writing.write_scheduler(schedule, "v", {})
     assert config["trained_betas"] is None
-    assert torch.equal(folders.read_scheduler(config)[0].alpha_bar, schedule.alpha_bar)
+    assert torch.equal(reading.read_scheduler(Fields("x", config))[0].alpha_bar, schedule.alpha_bar)
 
 
 def rewrite(path, **changes):
@@ -256,7 +260,7 @@ def test_names_of_older_files_are_understood(tmp_path):
         f"encoder.mid_block.attentions.0.{n}.weight": torch.ones(1)
         for n in ("query", "key", "value", "proj_attn")
     }
-    assert {k.split("attentions.0.")[1] for k in folders.native("vae", vae)} == {
+    assert {k.split("attentions.0.")[1] for k in old.rename_tensors("vae", vae)} == {
         "to_q.weight",
         "to_k.weight",
         "to_v.weight",
@@ -266,14 +270,14 @@ def test_names_of_older_files_are_understood(tmp_path):
         "encoder.layers.0.mlp.fc1.bias": torch.ones(1),
         "embeddings.position_ids": torch.arange(77),
     }
-    assert list(folders.native("text_encoder", bare)) == [
+    assert list(old.rename_tensors("text_encoder", bare)) == [
         "text_model.encoder.layers.0.mlp.fc1.bias"
     ]
     full = {
         "text_model.final_layer_norm.bias": torch.ones(1),
         "text_model.embeddings.position_ids": torch.arange(77),
     }
-    assert list(folders.native("text_encoder", full)) == ["text_model.final_layer_norm.bias"]
+    assert list(old.rename_tensors("text_encoder", full)) == ["text_model.final_layer_norm.bias"]
 
 
 def test_missing_and_unexpected_keys_are_named(copied):
@@ -286,8 +290,10 @@ def test_missing_and_unexpected_keys_are_named(copied):
 
 
 def test_a_wrong_shape_is_named(copied):
-    rewrite(copied / "unet" / "config.json", cross_attention_dim=24)
-    with pytest.raises(BadCheckpoint, match=r"attn2\.to_k\.weight is \(16, 16\), not \(16, 24\)"):
+    rewrite(copied / "unet" / "config.json", in_channels=5)
+    with pytest.raises(
+        BadCheckpoint, match=r"conv_in\.weight is \(16, 4, 3, 3\), not \(16, 5, 3, 3"
+    ):
         folders.load(copied)
 
 
@@ -337,8 +343,8 @@ def test_stable_diffusion_1_configurations_are_understood():
         "block_out_channels": [320, 640, 1280, 1280],
     }
     assert (
-        folders.unet_config(
-            unet | {"act_fn": "silu", "norm_eps": 1e-05, "center_input_sample": False}
+        reading.read_unet(
+            Fields("x", unet | {"act_fn": "silu", "norm_eps": 1e-05, "center_input_sample": False})
         ).heads
         == (8,) * 4
     )
@@ -348,9 +354,8 @@ def test_stable_diffusion_1_configurations_are_understood():
         "intermediate_size": 3072,
         "eos_token_id": 2,
     }
-    assert folders.text_config(
-        text | {"projection_dim": 768, "architectures": ["CLIPTextModel"]}
-    ) == (folders.CLIPTextConfig())
+    text |= {"projection_dim": 768, "architectures": ["CLIPTextModel"]}
+    assert reading.read_text(Fields("x", text)) == CLIPTextConfig()
 
 
 def test_what_was_looked_for_is_said(tmp_path, monkeypatch):

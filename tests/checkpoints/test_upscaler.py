@@ -172,7 +172,9 @@ def test_every_layout_draws_what_the_peer_draws(tmp_path, layout, ups, unshuffle
 
 def test_the_comparison_sees_a_planted_fault():
     peer = randomized(Peer())
-    ours = formats.build(found := formats.native(layouts(peer, 2, 2)["first"], "x"), "x")
+    ours = formats.build_network(
+        found := formats.rename_tensors(layouts(peer, 2, 2)["first"], "x"), "x"
+    )
     ours.load_state_dict({k: v.double() for k, v in found.items()}, assign=True)
     assert difference(ours, peer) < 1e-9
     with torch.no_grad():

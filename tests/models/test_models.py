@@ -14,8 +14,8 @@ from transformers import CLIPTextModel
 
 from fromnoise.errors import BadInput, UnknownName
 from fromnoise.models.clip import CLIPText
-from fromnoise.models.clip_vision import CLIPVision
-from fromnoise.models.config import CLIPTextConfig, CLIPVisionConfig, UNetConfig, VAEConfig
+from fromnoise.models.clip_vision import CLIPVision, CLIPVisionConfig
+from fromnoise.models.config import CLIPTextConfig, UNetConfig, VAEConfig
 from fromnoise.models.unet import Conditioning, UNet
 from fromnoise.models.vae import VAE
 

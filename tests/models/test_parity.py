@@ -18,8 +18,8 @@ from transformers import CLIPVisionConfig as TheirVisionConfig
 from fromnoise.errors import BadInput
 from fromnoise.models import attention, layers
 from fromnoise.models.clip import MLP, CLIPText
-from fromnoise.models.clip_vision import CLIPVision
-from fromnoise.models.config import CLIPTextConfig, CLIPVisionConfig, UNetConfig, VAEConfig
+from fromnoise.models.clip_vision import CLIPVision, CLIPVisionConfig
+from fromnoise.models.config import CLIPTextConfig, UNetConfig, VAEConfig
 from fromnoise.models.unet import Conditioning, Residuals, UNet
 from fromnoise.models.vae import VAE
 

@@ -9,12 +9,12 @@ import torch
 from transformers import CLIPTextConfig as TheirTextConfig
 from transformers import CLIPTextModelWithProjection, CLIPTokenizer
 
+from fromnoise.checkpoints.configs import read_tokenizer
 from fromnoise.models.clip import CLIPText, SelfAttention
 from fromnoise.models.config import CLIPTextConfig
 from fromnoise.pipeline.conditioning.weights import encode_weighted, join_texts, pad_with_empty
 from fromnoise.prompt import tokenizer_files
 from fromnoise.prompt.grammar import parse_prompt
-from fromnoise.prompt.tokenizer import Tokenizer
 
 # Largest deviation over the RMS of theirs. fp32 has 1e-7 a layer, sums in another order; a weight
 # near 0 is a share of 6e4 in an average, which fp32 still has to 1e-7 of the whole
@@ -39,7 +39,7 @@ def ours(tmp_path_factory):
         CLIPTextConfig(words.vocab_size, 32, 3, 4, 64, 12, "quick_gelu", 16, words.eos_id)
     ).eval()
     fakes.randomize(encoder, 5)
-    words = Tokenizer.load(folder / "saved")
+    words = read_tokenizer(folder / "saved")
     return replace(model, text_encoder=encoder, tokenizer=words, source=str(folder / "saved"))
 
 

@@ -30,7 +30,7 @@ class Words:
 
     max_length, bos_id, eos_id, pad_id = 10, 100, 101, 102
 
-    def ids(self, text: str) -> list[int]:
+    def encode_words(self, text: str) -> list[int]:
         return [{",": 44}.get(word, len(word)) for word in text.replace(",", " , ").split()]
 
 
@@ -65,7 +65,7 @@ def test_break_ends_a_block_and_weights_stay_with_their_tokens():
 
 def test_comfy_keeps_words_whole_unless_they_are_long(monkeypatch):
     words = Words()
-    monkeypatch.setattr(words, "ids", lambda text: [7] * len(text), raising=False)
+    monkeypatch.setattr(words, "encode_words", lambda text: [7] * len(text), raising=False)
     assert split_blocks(words, [Chunk("aaaaa bbbb")], "comfy") == [[(7, 1.0)] * 5, [(7, 1.0)] * 4]
     assert [len(block) for block in split_blocks(words, [Chunk("aaaaa " + "b" * 9)], "comfy")] == [
         8,
@@ -83,7 +83,10 @@ def test_weights_of_the_web_ui_keep_the_mean(engine):
     plain = encode_weighted(model, (Chunk("a cat"), Chunk(" in space")))
     assert torch.equal(plain, encode_weighted(model, (Chunk("a cat in space"),)))
     found = encode_weighted(model, (Chunk("a cat"), Chunk(" in space", 1.4)))
-    tokens = len(model.tokenizer.ids("a cat")), len(model.tokenizer.ids("in space"))
+    tokens = (
+        len(model.tokenizer.encode_words("a cat")),
+        len(model.tokenizer.encode_words("in space")),
+    )
     by = torch.ones(plain.shape[1])
     by[1 + tokens[0] : 1 + sum(tokens)] = 1.4
     expected = plain * by[:, None]
@@ -97,7 +100,7 @@ def test_weights_of_comfy_move_away_from_the_empty_prompt(engine):
     model = engine.model
     plain, empty = encode_weighted(model, (Chunk("a cat"),)), encode_weighted(model, (Chunk(""),))
     found = encode_weighted(model, (Chunk("a cat", 1.3),), "comfy")
-    count = len(model.tokenizer.ids("a cat"))
+    count = len(model.tokenizer.encode_words("a cat"))
     inside = slice(1, 1 + count)
     assert torch.allclose(
         found[:, inside], empty[:, inside] + 1.3 * (plain - empty)[:, inside], rtol=1e-5, atol=1e-6
@@ -387,7 +390,7 @@ def test_long_prompts_are_read_whole_and_say_so(engine):
     words = engine.model.tokenizer
     long = "neon cat " * 20
     step = next(engine.steps(long, seed=1, steps=1))
-    count, room = len(words.ids(long)), words.max_length - 2
+    count, room = len(words.encode_words(long)), words.max_length - 2
     assert step.notes == (
         f"the prompt has {count} tokens, read in {math.ceil(count / room)} blocks of {room}",
     )

@@ -1,51 +1,97 @@
-"""Tensor files: safetensors read by memory map and written; pickles are refused, because opening
-one runs its code."""
+"""Tensor files: safetensors, the header first and the tensors later; no pickles, which run code.
 
-import hashlib
+Tensors are copied from the file, never mapped to it. A mapped file follows its disk: a program that
+writes into it changes the weights of a run in progress (other pictures under the old hash), and one
+that cuts it short ends the run (SIGBUS). The digest is that of the very bytes that were read.
+"""
+
+import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, NoReturn, Self
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from fromnoise.errors import BadCheckpoint, NotFound
+from fromnoise.checkpoints.configs import open_file, parse_json
+from fromnoise.errors import BadCheckpoint
+
+HEADER_BYTES = 4 << 20  # the 686 tensors of Stable Diffusion's U-Net take 77 kB
+DTYPES = {
+    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
+    "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2, "I64": torch.int64,
+    "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
+}  # fmt: skip
 
 
-def read(path: Path) -> dict[str, Tensor]:
-    """Every tensor of a safetensors file, as it lies there (mapped, not copied).
+class Stored(NamedTuple):
+    """A tensor that still lies in its file."""
 
-    Raises NotFound when there is none (naming a pickle that lies in its place), BadCheckpoint when
-    it is damaged."""
-    if not path.is_file():
-        pickles = [
-            p.name
-            for s in ("*.bin", "*.ckpt", "*.pt", "*.pth")
-            for p in sorted(path.parent.glob(s))
-        ]
-        if pickles:
-            raise BadCheckpoint(
-                f"{path.parent} holds {', '.join(pickles)}, a pickle: opening it would run code from the file",
-                f"use the safetensors version, {path.name} (hub pages offer it, or convert it where you trust it)",
-            )
-        raise NotFound(
-            f"no {path.name} in {path.parent}",
-            "check that the model was copied or downloaded whole",
-        )
-    try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise BadCheckpoint(
-            f"{path} cannot be read: {error}", "it is cut short or damaged; fetch it again"
-        ) from None
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    start: int  # of its bytes, counted from the end of the header
+    end: int
+
+
+class TensorFile:
+    """A safetensors file whose header is read and checked: `stored` has the type and the shape of
+    every tensor, by its key; `metadata` is the header's. Raises NotFound without the file,
+    BadCheckpoint where a pickle lies in its place, and for any damage."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        if not os.path.lexists(path):
+            from fromnoise.checkpoints.refusals import refuse_pickles
+
+            refuse_pickles(path)
+        with open_file(path) as file:
+            head = file.read(8)
+            length = int.from_bytes(head, "little")
+            self.head = head + file.read(min(length, HEADER_BYTES))
+        if not 10 <= 8 + length == len(self.head):
+            read, most = len(self.head[8:]), HEADER_BYTES
+            self._refuse(f"of a header of {length:,} bytes, {read:,} are there (at most {most:,})")
+        header = parse_json(self.head[8:], f"{path}, header")
+        try:
+            with safe_open(path, "pt"):  # the library proves that types, shapes and places agree
+                pass
+            self.metadata: dict[str, str] = header.pop("__metadata__", {})
+            self.stored = {
+                key: Stored(DTYPES[e["dtype"]], tuple(e["shape"]), *e["data_offsets"])
+                for key, e in header.items()
+            }
+        except (SafetensorError, OSError, KeyError, TypeError) as error:
+            from fromnoise.checkpoints.refusals import describe_header
+
+            self._refuse(describe_header(header, DTYPES, error))
+
+    def _refuse(self, reason: str) -> NoReturn:
+        remedy = "it is cut short, damaged or of another kind; fetch it again"
+        raise BadCheckpoint(f"{self.path} cannot be read: {reason}", remedy)
+
+    def read(self, see: Callable[[bytes | memoryview], object] | None = None) -> dict[str, Tensor]:
+        """Every tensor, in memory of its own. `see` is called with the file's bytes, in their
+        order. Raises BadCheckpoint where the file is no longer the one whose header was read."""
+        see, tensors = see or (lambda data: None), {}
+        with open_file(self.path) as file:
+            if file.read(len(self.head)) != self.head:
+                self._refuse("it changed while it was read")
+            see(self.head)
+            for key, entry in sorted(self.stored.items(), key=lambda item: item[1][2:]):
+                block = torch.empty(entry.end - entry.start, dtype=torch.uint8)
+                memory = memoryview(block.numpy())
+                if file.readinto(memory) < len(memory):
+                    self._refuse("it became shorter while it was read")
+                see(memory)
+                tensors[key] = block.view(entry.dtype).view(entry.shape)
+        return tensors
 
 
 class Unfilled(TorchFunctionMode):
-    """Inside `with Unfilled():` networks are built on the meta device and their initialisation is
-    left out: no memory and no random numbers for weights that `fill` is about to give, nor the
-    second that torch takes to simulate them."""
+    """Inside `with Unfilled():` networks are built on the meta device and not initialised: no
+    memory and no random numbers for weights that `fill` gives, nor the time to simulate them."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -65,30 +111,24 @@ class Unfilled(TorchFunctionMode):
         self.device.__exit__(*error)
 
 
-def fill(network: nn.Module, tensors: dict[str, Tensor], name: str) -> None:
-    """Gives a network built on the meta device its tensors, in fp32; every key must fit, or
-    BadCheckpoint names it."""
+def check_fit(network: nn.Module, tensors: Mapping[str, Stored | Tensor], file: Path) -> None:
+    """Raises BadCheckpoint, which names keys, unless the tensors are those of the network: no more
+    and no less, each of its shape, floating point where the network's is."""
     wanted = network.state_dict()
-    faults = [f"missing {k}" for k in wanted if k not in tensors]
-    faults += [f"unexpected {k}" for k in tensors if k not in wanted]
-    faults += [
-        f"{k} is {tuple(v.shape)}, not {tuple(wanted[k].shape)}"
-        for k, v in tensors.items()
-        if k in wanted and v.shape != wanted[k].shape
-    ]
-    if faults:
-        more = f" and {len(faults) - 8} more" if len(faults) > 8 else ""
-        remedy = "the weights belong to another architecture or configuration; fetch config and weights together"
-        raise BadCheckpoint(
-            f"{name} does not fit its configuration: {'; '.join(faults[:8])}{more}", remedy
-        )
-    fp32 = {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
-    network.load_state_dict(fp32, strict=True, assign=True)
+    if wanted.keys() == tensors.keys() and all(
+        w.shape == tensors[k].shape and w.is_floating_point() == tensors[k].dtype.is_floating_point
+        for k, w in wanted.items()
+    ):
+        return
+    from fromnoise.checkpoints.refusals import refuse_misfits
+
+    refuse_misfits(wanted, tensors, file)
+
+
+def fill(network: nn.Module, tensors: Mapping[str, Tensor], file: Path) -> None:
+    """Gives a network built on the meta device its tensors, in fp32. Raises as `check_fit`."""
+    check_fit(network, tensors, file)
+    types = {key: tensor.dtype for key, tensor in network.state_dict().items()}
+    cast = {key: tensor.to(types[key]) for key, tensor in tensors.items()}
+    network.load_state_dict(cast, strict=True, assign=True)
     network.eval()
-
-
-def digest(path: Path) -> str:
-    """The first ten hex digits of a file's SHA-256: the "Model hash" that picture metadata
-    carries."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:10]

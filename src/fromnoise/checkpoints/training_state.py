@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
+from fromnoise.checkpoints.tensors import TensorFile
 from fromnoise.errors import BadCheckpoint
 from fromnoise.files import write_file
 
@@ -137,15 +138,14 @@ def _read(path: Path) -> State:
             node = node.setdefault(parent, {})
         node[last] = value
 
-    with safe_open(path, "pt") as file:
-        texts = file.metadata() or {}
-        counters, plain = json.loads(texts["counters"]), json.loads(texts["plain"])
-        checksums = json.loads(texts.get("checksums", "{}"))  # older states have none
-        for key in file.keys():  # noqa: SIM118 (safe_open is no mapping)
-            value = file.get_tensor(key)
-            if key in checksums and _checksum(value) != checksums[key]:
-                raise ValueError(f"the bytes of {key} are not those that were written")
-            put(key, value)
+    file = TensorFile(path)
+    texts = file.metadata
+    counters, plain = json.loads(texts["counters"]), json.loads(texts["plain"])
+    checksums = json.loads(texts.get("checksums", "{}"))  # older states have none
+    for key, value in file.read().items():
+        if key in checksums and _checksum(value) != checksums[key]:
+            raise ValueError(f"the bytes of {key} are not those that were written")
+        put(key, value)
     for key, value in plain.items():
         put(key, value)
     return trees, counters

@@ -1,7 +1,7 @@
 """CLIP's text tower: captions → states for the U-Net's attention, and one vector each (Radford
 2021)."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from fromnoise.errors import BadInput, UnknownName
 from fromnoise.models.attention import merge_heads, split_heads
-from fromnoise.models.config import CLIPTextConfig, CLIPVisionConfig
+from fromnoise.models.config import CLIPTextConfig
 from fromnoise.models.layers import ACTIVATIONS
 
 
@@ -57,7 +57,7 @@ class MLP(nn.Module):
 class Layer(nn.Module):
     """A transformer layer with the norms first."""
 
-    def __init__(self, config: CLIPTextConfig | CLIPVisionConfig, causal: bool):
+    def __init__(self, config: Any, causal: bool):  # CLIPTextConfig or CLIPVisionConfig
         super().__init__()
         self.self_attn = SelfAttention(config.dim, config.heads, causal)
         self.layer_norm1 = nn.LayerNorm(config.dim)
@@ -72,7 +72,7 @@ class Layer(nn.Module):
 class LayerStack(nn.Module):
     """The layers. Returns the input and every layer's output."""
 
-    def __init__(self, config: CLIPTextConfig | CLIPVisionConfig, causal: bool):
+    def __init__(self, config: Any, causal: bool):  # CLIPTextConfig or CLIPVisionConfig
         super().__init__()
         self.layers = nn.ModuleList(Layer(config, causal) for _ in range(config.layers))
         # Radford 2021 §2.5 and its code: residual branches shrink with depth, so the size of their

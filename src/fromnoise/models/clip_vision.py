@@ -1,6 +1,7 @@
 """CLIP's image tower as a vision transformer: images → the space shared with captions (Radford
 2021)."""
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -8,7 +9,24 @@ from torch import Tensor, nn
 
 from fromnoise.errors import BadInput
 from fromnoise.models.clip import LayerStack
-from fromnoise.models.config import CLIPVisionConfig
+from fromnoise.models.config import check, heads_rule
+
+
+@dataclass(frozen=True)
+class CLIPVisionConfig:
+    """CLIP's image tower: a vision transformer. Raises BadInput."""
+
+    image_size: int = 224
+    patch_size: int = 32
+    dim: int = 768
+    layers: int = 12
+    heads: int = 12
+    mlp_dim: int = 3072
+    activation: str = "quick_gelu"
+    projection_dim: int = 512
+
+    def __post_init__(self) -> None:
+        check(self, heads_rule(self.dim, self.heads))
 
 
 class VisionOutput(NamedTuple):

@@ -1,8 +1,9 @@
 """What the networks are built from: frozen configurations of the U-Net, the autoencoder and CLIP's
-two towers.
+text tower. (Those of image towers lie beside their networks.)
 
-The defaults are those of Stable Diffusion 1.5; names of other libraries are translated in
-checkpoints/formats only."""
+The defaults are those of Stable Diffusion 1.5. Only checkpoints/formats translates the names of
+other libraries.
+"""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,18 +12,26 @@ from fromnoise.errors import BadInput
 
 
 def check(config: Any, *rules: tuple[bool, str, str]) -> None:
-    for holds, wrong, remedy in rules:
+    """Raises BadInput for the first rule (whether it holds, the fault, the remedy) that is
+    broken."""
+    for holds, fault, remedy in rules:
         if not holds:
-            raise BadInput(f"{type(config).__name__}: {wrong}", remedy)
+            raise BadInput(f"{type(config).__name__}: {fault}", remedy)
 
 
-def divides(widths: tuple[int, ...], groups: int) -> tuple[bool, str, str]:
-    wrong = f"widths {widths} do not divide into {groups} groups"
+def groups_rule(widths: tuple[int, ...], groups: int) -> tuple[bool, str, str]:
+    """The rule that every width is a multiple of the number of norm groups."""
     return (
-        all(c % groups == 0 for c in widths),
-        wrong,
+        groups > 0 and all(width % groups == 0 for width in widths),
+        f"block_out_channels {widths} are no multiples of norm_groups {groups}",
         "choose norm_groups that divides every width",
     )
+
+
+def heads_rule(width: int, heads: int) -> tuple[bool, str, str]:
+    """The rule that an attention's width is a multiple of its number of heads."""
+    fault = f"the width {width} is no multiple of its heads {heads}"
+    return heads > 0 and width % heads == 0, fault, "choose heads that divide the width"
 
 
 @dataclass(frozen=True)
@@ -35,12 +44,7 @@ class UNetConfig:
     block_out_channels: tuple[int, ...] = (320, 640, 1280, 1280)
     layers_per_block: int = 2  # residual blocks a level on the way down; one more on the way up
     attention: tuple[bool, ...] = (True, True, True, False)  # which levels hold transformers
-    heads: tuple[int, ...] = (
-        8,
-        8,
-        8,
-        8,
-    )  # a head COUNT (diffusers writes it as `attention_head_dim`)
+    heads: tuple[int, ...] = (8, 8, 8, 8)  # a head COUNT (diffusers: `attention_head_dim`)
     context_dim: int = 768  # width of the text encoder's states
     transformer_depth: int = 1  # transformer blocks in a transformer
     norm_groups: int = 32
@@ -53,24 +57,18 @@ class UNetConfig:
     guidance_dim: int | None = None  # sinusoids of the guidance scale, where that is an input (LCM)
 
     def __post_init__(self) -> None:
-        levels, mid = len(self.block_out_channels), len(self.block_out_channels) - 1
-        same = levels == len(self.attention) == len(self.heads)
-        apart = "block_out_channels, attention and heads differ in length"
+        widths = self.block_out_channels
+        same = len(widths) == len(self.attention) == len(self.heads)
+        fault = "block_out_channels, attention and heads differ in length"
         check(
             self,
-            (same, apart, "give one entry a level to each"),
-            divides(self.block_out_channels, self.norm_groups),
+            (same, fault, "give one entry a level to each"),
+            groups_rule(widths, self.norm_groups),
         )
-        for i, (c, on, heads) in enumerate(
-            zip(self.block_out_channels, self.attention, self.heads, strict=True)
-        ):
-            used = on or (i == mid and self.mid_attention)
-            rule = (
-                not used or c % heads == 0,
-                f"width {c} does not divide into {heads} heads",
-                "change heads",
-            )
-            check(self, rule)
+        attends = [*self.attention[:-1], self.attention[-1] or self.mid_attention]
+        for width, heads, used in zip(widths, self.heads, attends, strict=True):
+            if used:
+                check(self, heads_rule(width, heads))
 
 
 @dataclass(frozen=True)
@@ -86,24 +84,18 @@ class VAEConfig:
     norm_groups: int = 32
     mid_attention: bool = True  # one attention over all pixels of the coarsest level
     quant_conv: bool = True  # 1×1 convolutions on both sides of the latent space
-    # latents = (z − shift_factor) · scaling_factor, of about unit variance
+    # latents = (z − shift_factor) · scaling_factor; their variance is about 1
     scaling_factor: float = 0.18215
     shift_factor: float = 0.0
     sample_size: int = 512  # pixel side it was trained at; a default only
 
     def __post_init__(self) -> None:
-        check(self, divides(self.block_out_channels, self.norm_groups))
+        check(self, groups_rule(self.block_out_channels, self.norm_groups))
 
     @property
     def factor(self) -> int:
         """Pixels a latent, along each side."""
         return 2 ** (len(self.block_out_channels) - 1)
-
-
-def check_heads(dim: int, heads: int) -> None:
-    """Raises BadInput for a transformer whose width does not divide into its heads."""
-    if dim % heads:
-        raise BadInput(f"width {dim} does not divide into {heads} heads", "change heads")
 
 
 @dataclass(frozen=True)
@@ -118,25 +110,8 @@ class CLIPTextConfig:
     max_length: int = 77  # tokens, begin and end included
     activation: str = "quick_gelu"
     projection_dim: int | None = None  # None: no projection into the space shared with images
-    # the state at its first place is the pooled one (files that say 2 mean the highest id)
+    # the pooled state is the one at the first eos_id (a file that says 2 means the highest id)
     eos_id: int = 49407
 
     def __post_init__(self) -> None:
-        check_heads(self.dim, self.heads)
-
-
-@dataclass(frozen=True)
-class CLIPVisionConfig:
-    """CLIP's image tower: a vision transformer. Raises BadInput."""
-
-    image_size: int = 224
-    patch_size: int = 32
-    dim: int = 768
-    layers: int = 12
-    heads: int = 12
-    mlp_dim: int = 3072
-    activation: str = "quick_gelu"
-    projection_dim: int = 512
-
-    def __post_init__(self) -> None:
-        check_heads(self.dim, self.heads)
+        check(self, heads_rule(self.dim, self.heads))

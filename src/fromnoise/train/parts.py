@@ -8,11 +8,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
+from fromnoise.checkpoints.configs import read_tokenizer
 from fromnoise.checkpoints.training_state import write_tensors
 from fromnoise.errors import BadCheckpoint, BadInput, NotFound, UnknownName, escape
 from fromnoise.models.clip import CLIPText
-from fromnoise.models.clip_vision import CLIPVision
-from fromnoise.models.config import CLIPTextConfig, CLIPVisionConfig, UNetConfig, VAEConfig
+from fromnoise.models.clip_vision import CLIPVision, CLIPVisionConfig
+from fromnoise.models.config import CLIPTextConfig, UNetConfig, VAEConfig
 from fromnoise.models.resnet import CLIPResNet, CLIPResNetConfig
 from fromnoise.models.unet import UNet
 from fromnoise.models.vae import VAE
@@ -78,7 +79,7 @@ def save_weights(module: nn.Module, path: Path) -> None:
 
 
 def load_tokenizer(recipe: Recipe) -> Tokenizer:
-    return Tokenizer.load(require_stage(recipe, "tokenizer").folder)
+    return read_tokenizer(require_stage(recipe, "tokenizer").folder)
 
 
 def build_clip(recipe: Recipe, words: Tokenizer) -> tuple[CLIPText, ImageTower]:

@@ -1,166 +1,168 @@
-"""The configurations of a diffusers folder → ours."""
+"""The configurations of a diffusers folder → ours: names translated, types and ranges checked.
+
+The ranges are far beyond every published model, and small enough that a network of them is built on
+the meta device within a second."""
 
 from dataclasses import fields
-from typing import Any, NoReturn
+from typing import Any
 
-import torch
-
+from fromnoise.checkpoints.configs import Fields, Rule
 from fromnoise.diffusion.schedule import NoiseSchedule
-from fromnoise.errors import BadCheckpoint
+from fromnoise.errors import BadCheckpoint, BadInput
 from fromnoise.models.config import CLIPTextConfig, UNetConfig, VAEConfig
+from fromnoise.models.layers import ACTIVATIONS
 
 PREDICTIONS = {"epsilon": "eps", "v_prediction": "v", "sample": "x0"}  # scheduler's word → ours
 WEIGHTS: dict[str, str] = dict.fromkeys(("unet", "vae"), "diffusion_pytorch_model.safetensors")
 WEIGHTS |= dict.fromkeys(("text_encoder", "image_encoder", "image_tower"), "model.safetensors")
 
-# our field → the key of config.json, where the value is the same
-BOTH = {
-    name: name
-    for name in (
-        "in_channels",
-        "out_channels",
-        "block_out_channels",
-        "layers_per_block",
-        "sample_size",
-    )
+# our field → its key in config.json and what that may hold
+SIZES = {
+    "block_out_channels": Rule("block_out_channels", int, 1, 8192, per_level=True),
+    "layers_per_block": Rule("layers_per_block", int, 1, 8),
+    "sample_size": Rule("sample_size", int, 1, 4096),
+    "norm_groups": Rule("norm_num_groups", int, 1, 8192),
 }
-UNET = BOTH | {
-    "context_dim": "cross_attention_dim", "transformer_depth": "transformer_layers_per_block",
-    "norm_groups": "norm_num_groups", "linear_projection": "use_linear_projection",
-    "freq_shift": "freq_shift", "flip_sin_to_cos": "flip_sin_to_cos",
-    "guidance_dim": "time_cond_proj_dim",
+UNET = {name: Rule(name, int, 1, 128) for name in ("in_channels", "out_channels")} | SIZES | {
+    "context_dim": Rule("cross_attention_dim", int, 1, 16384),
+    "transformer_depth": Rule("transformer_layers_per_block", int, 1, 12),
+    "linear_projection": Rule("use_linear_projection"), "flip_sin_to_cos": Rule("flip_sin_to_cos"),
+    "freq_shift": Rule("freq_shift", int, 0, 1),
+    "guidance_dim": Rule("time_cond_proj_dim", int, 4, 16384),
 }  # fmt: skip
-VAE_ = BOTH | {
-    "latent_channels": "latent_channels", "norm_groups": "norm_num_groups",
-    "mid_attention": "mid_block_add_attention", "quant_conv": "use_quant_conv",
-    "scaling_factor": "scaling_factor", "shift_factor": "shift_factor",
+VAE_ = {name: Rule(name, int, 3, 3) for name in ("in_channels", "out_channels")} | SIZES | {
+    "latent_channels": Rule("latent_channels", int, 1, 128),
+    "mid_attention": Rule("mid_block_add_attention"), "quant_conv": Rule("use_quant_conv"),
+    "scaling_factor": Rule("scaling_factor", float, 1e-6, 1e6),
+    "shift_factor": Rule("shift_factor", float, -1e6, 1e6),
 }  # fmt: skip
 CLIP = {
-    "dim": "hidden_size", "layers": "num_hidden_layers", "heads": "num_attention_heads",
-    "mlp_dim": "intermediate_size", "activation": "hidden_act", "projection_dim": "projection_dim",
+    "dim": Rule("hidden_size", int, 1, 16384), "layers": Rule("num_hidden_layers", int, 1, 64),
+    "heads": Rule("num_attention_heads", int, 1, 1024),
+    "mlp_dim": Rule("intermediate_size", int, 1, 65536),
+    "activation": Rule("hidden_act", str, choices=ACTIVATIONS),
+    "projection_dim": Rule("projection_dim", int, 1, 16384),
 }  # fmt: skip
 TEXT = CLIP | {
-    "vocab_size": "vocab_size",
-    "max_length": "max_position_embeddings",
-    "eos_id": "eos_token_id",
-}
-# settings that our networks do not have: absent, None and False are fine, and so are these values
-FIXED: dict[str, Any] = {
-    "act_fn": "silu", "norm_eps": 1e-5, "downsample_padding": 1, "mid_block_scale_factor": 1,
-    "dropout": 0.0, "resnet_time_scale_shift": "default", "time_embedding_type": "positional",
-    "attention_type": "default", "conv_in_kernel": 3, "conv_out_kernel": 3,
-    "resnet_out_scale_factor": 1.0, "addition_embed_type_num_heads": 64,
-    "class_embeddings_concat": False, "layer_norm_eps": 1e-5, "attention_dropout": 0.0,
-    "num_channels": 3,
+    "vocab_size": Rule("vocab_size", int, 2, 1 << 18),
+    "eos_id": Rule("eos_token_id", int, 0, 1 << 18),
+    "max_length": Rule("max_position_embeddings", int, 3, 4096),
 }  # fmt: skip
-# settings that change no result here: precisions, training, sizes of a sibling, and names
-FREE = {
-    "upcast_attention", "force_upcast", "architectures", "dtype", "torch_dtype",
-    "transformers_version", "model_type", "initializer_factor", "initializer_range", "bos_token_id",
-    "pad_token_id", "use_cache", "down_block_types", "up_block_types", "mid_block_type",
-    "attention_head_dim", "num_attention_heads", "use_post_quant_conv", "is_decoder",
-    "tie_word_embeddings", "id2label", "label2id", "return_dict", "problem_type",
-    "gradient_checkpointing", "chunk_size_feed_forward",
+SCHEDULER = (
+    Rule("steps_offset", int, 0, 1000), Rule("set_alpha_to_one"), Rule("rescale_betas_zero_snr"),
+    Rule("use_karras_sigmas"), Rule("use_exponential_sigmas"), Rule("use_beta_sigmas"),
+    Rule("solver_order", int, 1, 3), Rule("_class_name", str), Rule("algorithm_type", str),
+    Rule("final_sigmas_type", str),
+    Rule("timestep_spacing", str, choices=("leading", "linspace", "trailing")),
+)  # fmt: skip
+DOWN = {"CrossAttnDownBlock2D": "CrossAttnUpBlock2D", "DownBlock2D": "UpBlock2D"}  # and its mirror
+MIDDLE = ("UNetMidBlock2DCrossAttn", "UNetMidBlock2D")
+# keys of config.json that are read by hand, or say nothing that a network is built from
+OTHERS = {
+    "down_block_types", "up_block_types", "mid_block_type", "attention_head_dim", "architectures",
+    "use_post_quant_conv", "model_type", "layer_norm_eps", "torch_dtype", "bos_token_id",
+    "pad_token_id",
 }  # fmt: skip
+POST = Rule("use_post_quant_conv")
+BETAS = ("linear", "scaled_linear", "squaredcos_cap_v2")
 
 
-def unsupported(what: str) -> NoReturn:
-    raise BadCheckpoint(
-        what, "this architecture is not supported; use a Stable Diffusion 1 or 2 model"
-    )
+def translate(names: dict[str, Rule], config: Fields, kind: type, **values: Any) -> Any:
+    """The configuration of ours that config.json describes; `values` are those that are known
+    already. A setting that our networks lack is a BadCheckpoint."""
+    known = {rule.key for rule in names.values()} | OTHERS
+    if more := {k: v for k, v in config.values.items() if k not in known and k[:1] != "_"}:
+        from fromnoise.checkpoints.formats.diffusers_settings import check_settings
+
+        check_settings(config, more)
+    if isinstance(config.values.get("sample_size"), list):
+        from fromnoise.checkpoints.formats.diffusers_old import average_side
+
+        values["sample_size"] = average_side(config, SIZES["sample_size"])
+    for field in fields(kind):
+        if field.name in names and field.name not in values:
+            values[field.name] = config.get(names[field.name], field.default)
+    try:
+        return kind(**values)
+    except BadInput as error:
+        named = ", ".join(rule.key for name, rule in names.items() if name in error.message)
+        raise BadCheckpoint(f"{config.file}, {named}: {error.message}", error.remedy) from None
 
 
-def translated(names: dict[str, str], config: dict, cls: type, **found) -> Any:
-    """The configuration of ours that config.json describes; a setting that our networks lack is an
-    error."""
-    for key, value in config.items():
-        known = (
-            key.startswith("_")
-            or key in FREE
-            or key in names.values()
-            or value is None
-            or value is False
-        )
-        if not known and value != FIXED.get(key):
-            unsupported(f"{cls.__name__}: cannot follow {key} = {value!r}")
-    ours = {f.name for f in fields(cls)}
-    for name, key in names.items():
-        if name in ours and name not in found and config.get(key) is not None:
-            found[name] = tuple(config[key]) if isinstance(config[key], list) else config[key]
-    return cls(**found)
-
-
-def unet_config(config: dict) -> UNetConfig:
-    """config.json of a UNet2DConditionModel; its `attention_head_dim` is, misnamed, the number of
+def read_unet(config: Fields) -> UNetConfig:
+    """config.json of a UNet2DConditionModel. Its `attention_head_dim` is, misnamed, the number of
     heads."""
-    down = config.get("down_block_types", ["CrossAttnDownBlock2D"] * 3 + ["DownBlock2D"])
-    up = config.get("up_block_types", ["UpBlock2D"] + ["CrossAttnUpBlock2D"] * 3)
-    mid = config.get("mid_block_type", "UNetMidBlock2DCrossAttn")
-    attention = tuple(kind == "CrossAttnDownBlock2D" for kind in down)
-    for kinds in (down, [kind.replace("Up", "Down") for kind in reversed(up)]):
-        if kinds != ["CrossAttnDownBlock2D" if a else "DownBlock2D" for a in attention]:
-            unsupported(f"UNet: cannot follow the blocks {down} and {up}")
-    if mid not in ("UNetMidBlock2DCrossAttn", "UNetMidBlock2D"):
-        unsupported(f"UNet: cannot follow the middle block {mid}")
-    heads = config.get("num_attention_heads") or config.get("attention_head_dim", 8)
-    heads = tuple(heads) if isinstance(heads, list) else (heads,) * len(down)
-    mid_attention = mid == "UNetMidBlock2DCrossAttn"
-    return translated(
-        UNET, config, UNetConfig, attention=attention, heads=heads, mid_attention=mid_attention
+    down = Rule("down_block_types", str, choices=DOWN, per_level=True)
+    levels = config.get(down, ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",))
+    mirrored = tuple(DOWN[kind] for kind in reversed(levels))
+    up = down._replace(key="up_block_types", choices=[*DOWN.values()])
+    if config.get(up, ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3) != mirrored:
+        config.refuse(up.key, "down_block_types mirrored")
+    middle = config.get(Rule("mid_block_type", str, choices=MIDDLE), MIDDLE[0])
+    key = "attention_head_dim"
+    key = "num_attention_heads" if config.values.get("num_attention_heads") else key
+    many = isinstance(config.values.get(key), list)
+    heads = config.get(Rule(key, int, 1, 1024, per_level=many), 8)
+    names = UNET | {"heads": Rule(key), "attention": down}
+    return translate(
+        names,
+        config,
+        UNetConfig,
+        attention=tuple(kind == "CrossAttnDownBlock2D" for kind in levels),
+        heads=heads if many else (heads,) * len(levels),
+        mid_attention=middle == MIDDLE[0],
     )
 
 
-def vae_config(config: dict) -> VAEConfig:
+def read_vae(config: Fields) -> VAEConfig:
     """config.json of an AutoencoderKL."""
-    for key, kind in (
-        ("down_block_types", "DownEncoderBlock2D"),
-        ("up_block_types", "UpDecoderBlock2D"),
-    ):
-        if any(k != kind for k in config.get(key, [])):
-            unsupported(f"VAE: cannot follow the blocks {config[key]}")
-    if config.get("use_quant_conv", True) != config.get("use_post_quant_conv", True):
-        unsupported("VAE: use_quant_conv and use_post_quant_conv differ")
-    return translated(VAE_, config, VAEConfig)
+    for key in ("Down", "Encoder"), ("Up", "Decoder"):
+        kind = f"{key[0]}{key[1]}Block2D"
+        config.get(Rule(f"{key[0].lower()}_block_types", str, choices=[kind], per_level=True))
+    if (quant := config.get(VAE_["quant_conv"], True)) != config.get(POST, True):
+        config.refuse(POST.key, f"{quant}, as use_quant_conv")
+    return translate(VAE_, config, VAEConfig)
 
 
-def text_config(config: dict) -> CLIPTextConfig:
+def read_text(config: Fields) -> CLIPTextConfig:
     """config.json of a CLIPTextModel. Old files say eos_token_id 2 and mean the highest id."""
-    if config.get("model_type", "clip_text_model") != "clip_text_model":
-        unsupported(f"text encoder: {config['model_type']} is no CLIP")
-    eos = config.get("eos_token_id", 2)
-    eos = config.get("vocab_size", 49408) - 1 if eos == 2 else eos
-    projected = "CLIPTextModelWithProjection" in config.get("architectures", [])
-    projection = (
-        config.get("projection_dim", 512) if projected else None
-    )  # written for a plain CLIPTextModel too
+    config.get(Rule("model_type", str, choices=["clip_text_model"]))
+    config.get(Rule("layer_norm_eps", float, 1e-5, 1e-5))
     # transformers' own defaults, which are not those of Stable Diffusion's encoder
-    config = {"hidden_size": 512, "intermediate_size": 2048, "num_attention_heads": 8} | config
-    return translated(TEXT, config, CLIPTextConfig, eos_id=eos, projection_dim=projection)
+    defaults = {"hidden_size": 512, "intermediate_size": 2048, "num_attention_heads": 8}
+    config = Fields(config.file, defaults | config.values)
+    highest = config.get(TEXT["vocab_size"], 49408) - 1
+    if (eos := config.get(TEXT["eos_id"], 2)) > highest:
+        config.refuse("eos_token_id", f"below vocab_size {highest + 1:,}")
+    projection = None  # the field is written for a plain CLIPTextModel too
+    if "CLIPTextModelWithProjection" in config.get(Rule("architectures", str, per_level=True), ()):
+        projection = config.get(TEXT["projection_dim"], 512)
+    eos = highest if eos == 2 else eos
+    return translate(TEXT, config, CLIPTextConfig, eos_id=eos, projection_dim=projection)
 
 
-def read_scheduler(config: dict) -> tuple[NoiseSchedule, str]:
+def read_scheduler(config: Fields) -> tuple[NoiseSchedule, str]:
     """scheduler_config.json → (schedule, prediction type). What diffusers leaves out has diffusers'
     default value."""
-    said = config.get("prediction_type", "epsilon")
-    if said not in PREDICTIONS:
-        raise BadCheckpoint(
-            f"unknown prediction_type {said!r}", f"supported: {', '.join(PREDICTIONS)}"
-        )
-    steps, kind = config.get("num_train_timesteps", 1000), config.get("beta_schedule", "linear")
-    first, last = config.get("beta_start", 0.0001), config.get("beta_end", 0.02)
-    if config.get("trained_betas") is not None:
-        schedule = NoiseSchedule.from_betas(
-            torch.tensor(config["trained_betas"], dtype=torch.float64)
-        )
-    elif kind in ("linear", "scaled_linear"):
-        schedule = getattr(NoiseSchedule, kind)(first, last, steps)
-    elif kind == "squaredcos_cap_v2":
-        schedule = NoiseSchedule.cosine(steps)
-    else:
-        raise BadCheckpoint(
-            f"unknown beta_schedule {kind!r}",
-            "supported: linear, scaled_linear, squaredcos_cap_v2, trained_betas",
-        )
-    return schedule.rescale_zero_terminal_snr() if config.get(
-        "rescale_betas_zero_snr"
-    ) else schedule, PREDICTIONS[said]
+    for rule in SCHEDULER:
+        config.get(rule)
+    prediction = config.get(Rule("prediction_type", str, choices=PREDICTIONS), "epsilon")
+    kind = config.get(Rule("beta_schedule", str, choices=BETAS), "linear")
+    steps = config.get(Rule("num_train_timesteps", int, 2, 10_000), 1000)
+    first = config.get(Rule("beta_start", float, 0, 1), 0.0001)
+    last = config.get(Rule("beta_end", float, 0, 1), 0.02)
+    try:
+        if config.values.get("trained_betas") is not None:
+            from fromnoise.checkpoints.formats.diffusers_old import read_betas
+
+            kind, schedule = "trained_betas", NoiseSchedule.from_betas(read_betas(config))
+        elif kind == "squaredcos_cap_v2":
+            schedule = NoiseSchedule.cosine(steps)
+        else:
+            schedule = getattr(NoiseSchedule, kind)(first, last, steps)
+        if config.values.get("rescale_betas_zero_snr"):
+            schedule = schedule.rescale_zero_terminal_snr()
+    except BadInput as error:
+        fields = "beta_start, beta_end, num_train_timesteps" if kind in BETAS else kind
+        raise BadCheckpoint(f"{config.file} ({fields}): {error.message}", error.remedy) from None
+    return schedule, PREDICTIONS[prediction]

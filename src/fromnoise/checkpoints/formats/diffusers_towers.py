@@ -1,28 +1,65 @@
 """CLIP's image tower in the folder of `diffusers_folder`: a vision transformer or a residual
 network."""
 
-from dataclasses import fields
+import os
+from pathlib import Path
 
-from fromnoise.checkpoints.formats.diffusers_configs import CLIP, translated
-from fromnoise.models.clip_vision import CLIPVision
-from fromnoise.models.config import CLIPVisionConfig
+from torch import Tensor
+
+from fromnoise.checkpoints.configs import Fields, Rule
+from fromnoise.checkpoints.formats.diffusers_configs import CLIP, translate
+from fromnoise.checkpoints.tensors import TensorFile
+from fromnoise.errors import BadCheckpoint
+from fromnoise.models.clip_vision import CLIPVision, CLIPVisionConfig
 from fromnoise.models.resnet import CLIPResNet, CLIPResNetConfig
 
-VISION = CLIP | {"image_size": "image_size", "patch_size": "patch_size"}
+VISION = CLIP | {
+    "image_size": Rule("image_size", int, 8, 1024),
+    "patch_size": Rule("patch_size", int, 1, 256),
+}
+RESNET = {
+    "image_size": Rule("image_size", int, 8, 1024),
+    "stem": Rule("stem", int, 1, 8192),
+    "widths": Rule("widths", int, 1, 8192, per_level=True),
+    "blocks": Rule("blocks", int, 1, 32, per_level=True),
+    "projection_dim": Rule("projection_dim", int, 1, 16384),
+}
 
 
-def build(configs: dict[str, dict]) -> CLIPVision | CLIPResNet:
-    """The network that `image_tower` or `image_encoder` describes."""
+def build_image_tower(configs: dict[str, Fields]) -> dict[str, CLIPVision | CLIPResNet]:
+    """The network that `image_tower` or `image_encoder` describes, by that name, if there is
+    one."""
     if "image_tower" in configs:
-        return CLIPResNet(resnet_config(configs["image_tower"]))
-    return CLIPVision(vision_config(configs["image_encoder"]))
+        return {"image_tower": CLIPResNet(read_resnet(configs["image_tower"]))}
+    if "image_encoder" in configs:
+        return {"image_encoder": CLIPVision(read_vision(configs["image_encoder"]))}
+    return {}
 
 
-def vision_config(config: dict) -> CLIPVisionConfig:
+def read_vision(config: Fields) -> CLIPVisionConfig:
     """config.json of a CLIPVisionModelWithProjection."""
-    return translated(VISION, config, CLIPVisionConfig)
+    config.get(Rule("model_type", str, choices=["clip_vision_model"]))
+    ours = translate(VISION, config, CLIPVisionConfig)
+    if ours.patch_size > ours.image_size:
+        config.refuse("patch_size", f"at most image_size {ours.image_size}")
+    return ours
 
 
-def resnet_config(config: dict) -> CLIPResNetConfig:
+def read_resnet(config: Fields) -> CLIPResNetConfig:
     """config.json of `image_tower/`."""
-    return translated({f.name: f.name for f in fields(CLIPResNetConfig)}, config, CLIPResNetConfig)
+    return translate(RESNET, config, CLIPResNetConfig)
+
+
+def read_head(path: Path, width: int) -> dict[str, Tensor]:
+    """What completes CLIP: text_projection.weight (D, width) and logit_scale (), in fp32."""
+    if not os.path.lexists(path):
+        return {}
+    file = TensorFile(path)
+    for key, entry in file.stored.items():
+        right = key == "logit_scale" and entry.shape == ()
+        right |= key == "text_projection.weight" and entry.shape[1:] == (width,)
+        if not right or not entry.dtype.is_floating_point:
+            reason = f"{path} holds {key[:200]} of {entry.shape} and {entry.dtype}"
+            remedy = f"it holds text_projection.weight (D, {width}) and logit_scale (), no more"
+            raise BadCheckpoint(reason, remedy)
+    return {key: tensor.float() for key, tensor in file.read().items()}

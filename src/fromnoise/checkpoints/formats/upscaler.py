@@ -5,24 +5,26 @@ The numbers of blocks, widths and doublings are read off the shapes. What one of
 not have is an error that names its key: other architectures (SwinIR, DAT, ESRGAN+ …) are not
 guessed at."""
 
+import hashlib
+import os
 import re
 from collections.abc import Mapping
 from math import isqrt
 from pathlib import Path
+from typing import TypeVar
 
 from torch import Tensor
 
-from fromnoise.checkpoints import tensors
+from fromnoise.checkpoints.tensors import Stored, TensorFile, Unfilled, check_fit, fill
 from fromnoise.errors import BadCheckpoint, NotFound
 from fromnoise.models.rrdb import Compact, RRDBNet
 from fromnoise.runtime.upscaler import Upscaler
 
+T = TypeVar("T")
 SUFFIX = ".safetensors"
-PREFIXES = (
-    "params_ema.",
-    "params.",
-    "module.",
-)  # of Real-ESRGAN's training; the average before what it is of
+# of Real-ESRGAN's training; where a file has both, the average (ema) is the better network
+PREFIXES = ("params_ema.", "params.", "module.")
+WIDEST, DEEPEST = 8192, 128  # channels, and blocks of ESRGAN; published ones have 64 and 23
 # ESRGAN's own code called the parts so before BasicSR named them anew
 RENAMED = {
     "RRDB_trunk.": "body.",
@@ -39,7 +41,7 @@ def load(path: str | Path) -> Upscaler:
     """The file's network, in fp32 on the CPU. Raises NotFound, and BadCheckpoint for a pickle, a
     damaged file or another architecture."""
     path = Path(path).expanduser()
-    if not path.is_file():
+    if not os.path.lexists(path):
         raise NotFound(
             f"there is no upscaler {path}", "give a .safetensors file, or a method, such as lanczos"
         )
@@ -48,48 +50,55 @@ def load(path: str | Path) -> Upscaler:
             f"{path} is no {SUFFIX} file: opening a pickle (.pth, .pt) would run code from it",
             f"convert it to {SUFFIX} where you trust it, or fetch it in that form",
         )
-    found = native(tensors.read(path), str(path))
-    with tensors.Unfilled():
-        network = build(found, str(path))
-    tensors.fill(network, found, str(path))
-    return Upscaler(network, path.stem, tensors.digest(path))
+    file, digest = TensorFile(path), hashlib.sha256()
+    stored = rename_tensors(file.stored, str(path))
+    with Unfilled():
+        network = build_network(stored, str(path))
+    check_fit(network, stored, path)
+    fill(network, rename_tensors(file.read(digest.update), str(path)), path)
+    return Upscaler(network, path.stem, digest.hexdigest()[:10])
 
 
-def native(found: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+def rename_tensors(tensors: Mapping[str, T], name: str) -> dict[str, T]:
     """Tensors under the names of models.rrdb. Raises BadCheckpoint for a key that none of the
     layouts has."""
     groups = {
-        prefix: {k.removeprefix(prefix): v for k, v in found.items() if k.startswith(prefix)}
+        prefix: {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
         for prefix in PREFIXES
     }
     groups = {prefix: group for prefix, group in groups.items() if group}
     if groups:
-        if stray := [k for k in found if not k.startswith(PREFIXES)]:
+        if stray := [k for k in tensors if not k.startswith(PREFIXES)]:
             raise BadCheckpoint(f"{name} has {stray[0]} beside {next(iter(groups))}…", REMEDY)
-        first = next(iter(groups.values()))
+        tensors = next(iter(groups.values()))
         for prefix, group in groups.items():
-            if group.keys() != first.keys():
-                odd = min(group.keys() ^ first.keys())
+            if group.keys() != tensors.keys():
+                odd = min(group.keys() ^ tensors.keys())
                 raise BadCheckpoint(
                     f"{name} has {odd} only with or only without {prefix}", "fetch the file again"
                 )
-        return native(first, name)
-    if any(k.startswith("model.") for k in found):
-        return _first_layout(found, name)
-    for old, new in RENAMED.items():
-        found = {re.sub(rf"^{re.escape(old)}", new, k): v for k, v in found.items()}
-    return {k.replace(".RDB", ".rdb"): v for k, v in found.items()}
+    if any(k.startswith("model.") for k in tensors):
+        return _first_layout(tensors, name)
+    renamed: dict[str, T] = {}
+    for key, value in tensors.items():
+        old = next((old for old in RENAMED if key.startswith(old)), "")
+        new = RENAMED.get(old, "") + key.removeprefix(old)
+        new = new.replace(".RDB", ".rdb")
+        if new in renamed:
+            raise BadCheckpoint(f"{name} has {new} twice, once as {key}", REMEDY)
+        renamed[new] = value
+    return renamed
 
 
-def _first_layout(found: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+def _first_layout(tensors: Mapping[str, T], name: str) -> dict[str, T]:
     """The layout of ESRGAN's first files, one long sequence: model.0 the first convolution,
     model.1.sub the blocks and a convolution, then after every doubling one, at 3, 6, …, and the
     last two."""
     tail = sorted(
-        {int(m[1]) for k in found if (m := re.fullmatch(r"model\.(\d{1,3})\.(?:weight|bias)", k))}
+        {int(m[1]) for k in tensors if (m := re.fullmatch(r"model\.(\d{1,3})\.(?:weight|bias)", k))}
         - {0}
     )
-    blocks = [int(m[1]) for k in found if (m := re.match(r"model\.1\.sub\.(\d{1,4})\.RDB", k))]
+    blocks = [int(m[1]) for k in tensors if (m := re.match(r"model\.1\.sub\.(\d{1,4})\.RDB", k))]
     doublings = len(tail) - 2
     end = 3 * doublings + 2
     if doublings < 0 or not blocks or tail != [*range(3, end, 3), end, end + 2]:
@@ -104,7 +113,7 @@ def _first_layout(found: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
     }
     names |= {str(3 * i): f"conv_up{i}" for i in range(1, doublings + 1)}
     renamed = {}
-    for key, value in found.items():
+    for key, value in tensors.items():
         inside = re.fullmatch(r"model\.1\.sub\.(\d+)\.RDB([123])\.conv(\d)\.0\.(weight|bias)", key)
         outside = re.fullmatch(r"model\.(.+)\.(weight|bias)", key)
         if inside:
@@ -116,27 +125,28 @@ def _first_layout(found: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
     return renamed
 
 
-def build(found: Mapping[str, Tensor], name: str) -> RRDBNet | Compact:
+def build_network(tensors: Mapping[str, Stored | Tensor], name: str) -> RRDBNet | Compact:
     """The network that tensors of these names and shapes fill, not yet filled. Raises
     BadCheckpoint."""
 
     def shape(key: str) -> tuple[int, ...]:
-        value = found.get(f"{key}.weight")
-        if value is None or value.ndim != 4:
+        value = tensors.get(f"{key}.weight")
+        size = () if value is None else tuple(value.shape)
+        if len(size) != 4 or not 1 <= min(size) <= max(size) <= WIDEST:
             raise BadCheckpoint(
                 f"{name} has no convolution {key}: it is another architecture", REMEDY
             )
-        return tuple(value.shape)
+        return size
 
     def count(pattern: str) -> int:
-        """1 + the highest number of what matches; no more than there are keys, so that no number
-        asks for memory."""
-        numbers = {int(m[1]) for k in found if (m := re.match(pattern, k))}
-        return min(max(numbers, default=-1) + 1, len(found))
+        """1 + the highest number of what matches."""
+        return 1 + max((int(m[1]) for k in tensors if (m := re.match(pattern, k))), default=-1)
 
-    if "conv_first.weight" in found:
+    if "conv_first.weight" in tensors:
         width, channels, *_ = shape("conv_first")
-        blocks, doublings = count(r"body\.(\d{1,4})\.rdb"), count(r"conv_up(\d{1,2})\.") - 1
+        # no more blocks than have keys (30 each), so that no number in a name asks for memory
+        blocks = min(count(r"body\.(\d{1,4})\.rdb"), len(tensors) // 30 + 1, DEEPEST)
+        doublings = count(r"conv_up(\d{1,2})\.") - 1
         unshuffle, growth = isqrt(channels // 3), shape("body.0.rdb1.conv1")[0]
         if (
             3 * unshuffle**2 != channels
@@ -151,8 +161,8 @@ def build(found: Mapping[str, Tensor], name: str) -> RRDBNet | Compact:
                 f"{name} doubles the side {doublings} times", "give a network of ×8 at most"
             )
         return RRDBNet(width, blocks, growth, max(doublings, 0), unshuffle)
-    if "body.0.weight" in found:
-        last = count(r"body\.(\d{1,4})\.") - 1
+    if "body.0.weight" in tensors:
+        last = min(count(r"body\.(\d{1,4})\."), len(tensors), 8 * DEEPEST) - 1
         width, scale = shape("body.0")[0], isqrt(shape(f"body.{last}")[0] // 3)
         if last < 2 or last % 2 or not 1 <= scale <= 8:
             raise BadCheckpoint(
@@ -160,6 +170,6 @@ def build(found: Mapping[str, Tensor], name: str) -> RRDBNet | Compact:
             )
         return Compact(width, last // 2 - 1, scale)
     raise BadCheckpoint(
-        f"{name} is no upscaling network that is known: it has {min(found, default='nothing')}",
+        f"{name} is no upscaling network that is known: it has {min(tensors, default='nothing')}",
         REMEDY,
     )

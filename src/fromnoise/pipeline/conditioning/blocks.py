@@ -28,14 +28,14 @@ def split_blocks(
     """The tokens of a prompt of any length, in blocks of what the text encoder reads at once (CLIP:
     75, and start and end). A full block ends behind its last comma (a1111), before a word (comfy),
     or anywhere (compel)."""
-    room, comma = tokenizer.max_length - 2, tokenizer.ids(",")
+    room, comma = tokenizer.max_length - 2, tokenizer.encode_words(",")
     blocks: list[Block] = [[]]
     for chunk in chunks:
         if isinstance(chunk, Break):
             blocks.append([])
             continue
         texts = chunk.text.replace("\n", " ").split(" ") if dialect == "comfy" else [chunk.text]
-        ids = [tokenizer.ids(text) for text in texts]
+        ids = [tokenizer.encode_words(text) for text in texts]
         for unit in ids if dialect == "comfy" else [[token] for token in ids[0]]:
             block = blocks[-1]
             if dialect == "comfy" and len(block) + len(unit) > room and len(unit) < LONG_WORD:

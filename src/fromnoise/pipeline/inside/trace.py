@@ -191,7 +191,7 @@ def split_words(
     for start, block in zip(range(0, len(of) * length, length), of, strict=True):
         spelled, places = "", []
         for at, (token, _) in enumerate(block, start + 1):
-            piece = tokenizer.token(token)
+            piece = tokenizer.spell(token)
             spelled, places = spelled + piece.removesuffix("</w>"), [*places, at]
             if piece.endswith("</w>") or at == start + len(block):
                 found.append(Word(spell.decode([spelled]), tuple(places)))

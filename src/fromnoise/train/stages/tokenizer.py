@@ -3,10 +3,11 @@
 import json
 from typing import Any
 
+from fromnoise.checkpoints.configs import read_tokenizer
 from fromnoise.data.source import Source
 from fromnoise.files import write_file
 from fromnoise.prompt import tokenizer_files
-from fromnoise.prompt.tokenizer import BOS, EOS, Tokenizer, splitting
+from fromnoise.prompt.tokenizer import BOS, EOS, build_splitters
 from fromnoise.train.recipe import Recipe, Stage
 from fromnoise.train.results import REMEDY, describe_stage, write_done
 
@@ -19,7 +20,7 @@ def run(stage: Stage, recipe: Recipe) -> dict[str, Any]:
 
     source: Source = recipe.open_source()
     bpe = tokenizers.Tokenizer(models.BPE(continuing_subword_prefix="", end_of_word_suffix="</w>"))
-    bpe.normalizer, bpe.pre_tokenizer = splitting()
+    bpe.normalizer, bpe.pre_tokenizer = build_splitters()
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     trainer = trainers.BpeTrainer(
         vocab_size=int(stage["vocab_size"]) - 256,  # the bytes that end a word come on top
@@ -44,9 +45,7 @@ def run(stage: Stage, recipe: Recipe) -> dict[str, Any]:
         write_file(
             stage.folder / name, lambda part, data=data: part.write_bytes(data), remedy=REMEDY
         )
-    tokenizer = Tokenizer(
-        stage.folder / "vocab.json", stage.folder / "merges.txt", int(stage["max_length"])
-    )
+    tokenizer = read_tokenizer(stage.folder, int(stage["max_length"]), EOS)
     tokenizer_files.save(tokenizer, stage.folder)
     result = {"vocab_size": tokenizer.vocab_size, "merges": len(merges)}
     write_done(stage, result, describe_stage(stage, recipe))

@@ -1,0 +1,161 @@
+"""The gate: what a model's files say of themselves → values of known type and range.
+
+Every text file of a model passes here before anything is built from it: a configuration, an index,
+the header of a tensor file, the two tables of a tokenizer. What does not pass is a BadCheckpoint
+that names the file and the field; its words lie in refusals.py, which only a fault needs.
+"""
+
+import json
+import os
+import stat
+from collections.abc import Collection
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple, NoReturn
+
+from fromnoise.errors import BadCheckpoint
+from fromnoise.prompt.tokenizer import BOS, EOS, Tokenizer
+
+JSON_BYTES = 1 << 20  # of a configuration: published ones have a few kilobytes
+TABLE_BYTES = 4 << 20  # of vocab.json and of merges.txt: CLIP's have 1 MB and 0.5 MB
+WORDS = 1 << 17  # entries of a vocabulary: CLIP's has 49,408
+
+
+class Rule(NamedTuple):
+    """What one field may hold: true or false, a number from `low` to `high`, or a text of at most
+    4,096 characters (one of `choices`)."""
+
+    key: str  # its name in the file
+    kind: type = bool  # bool, int, float or str
+    low: float = 0
+    high: float = 1
+    choices: Collection[str] | None = None
+    per_level: bool = False  # a list of 1 to 8 such values
+
+    def admits(self, value: Any) -> bool:
+        if self.per_level:
+            one = self._replace(per_level=False)
+            return isinstance(value, list) and 0 < len(value) <= 8 and all(map(one.admits, value))
+        if self.kind is str:
+            short = isinstance(value, str) and len(value) <= 4096
+            return short and (self.choices is None or value in self.choices)
+        if self.kind is bool or isinstance(value, bool):
+            return self.kind is bool and isinstance(value, bool)
+        number = isinstance(value, int if self.kind is int else int | float)
+        return number and self.low <= value <= self.high  # false for NaN
+
+
+@dataclass(frozen=True)
+class Fields:
+    """The fields of one JSON object; `file` is what errors call it."""
+
+    file: Path | str
+    values: dict[str, Any]
+
+    def get(self, rule: Rule, default: Any = None) -> Any:
+        """The value of a field, a list as a tuple; `default` where it is absent or null."""
+        value = self.values.get(rule.key)
+        if value is None:
+            return default
+        if not rule.admits(value):
+            self.refuse(rule.key, rule)
+        return tuple(value) if isinstance(value, list) else value
+
+    def refuse(self, key: str, expected: Rule | str) -> NoReturn:
+        from fromnoise.checkpoints.refusals import refuse_field
+
+        refuse_field(self.file, key, self.values.get(key), expected)
+
+
+def open_file(path: Path) -> BinaryIO:
+    """A regular file, open for reading. Raises NotFound, and BadCheckpoint for a folder, a pipe, a
+    dangling link or what may not be read."""
+    try:
+        if stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for its writer
+            return path.open("rb")
+        reason: OSError | None = None
+    except OSError as error:
+        reason = error
+    from fromnoise.checkpoints.refusals import refuse_file
+
+    refuse_file(path, reason)
+
+
+def read_bytes(path: Path, limit: int) -> bytes:
+    """A whole file. Raises as `open_file`, and BadCheckpoint for more than `limit` bytes."""
+    with open_file(path) as file:
+        if os.fstat(file.fileno()).st_size > limit:
+            raise BadCheckpoint(f"{path} has more than {limit:,} bytes", "fetch the file again")
+        return file.read(limit)
+
+
+def parse_json(data: bytes, file: Path | str) -> dict[str, Any]:
+    """The JSON object in `data`. Raises BadCheckpoint for anything else, for a key that stands in
+    an object twice, and for NaN and Infinity."""
+
+    def refuse_constant(name: str) -> NoReturn:
+        raise ValueError(f"{name} is no number of JSON")
+
+    try:
+        text = data.decode("utf-8-sig")
+        value = json.loads(text, object_pairs_hook=_unique, parse_constant=refuse_constant)
+        if isinstance(value, dict):
+            return value
+        reason = f"it holds a {type(value).__name__}, not an object"
+    except (ValueError, RecursionError) as error:
+        reason = str(error)
+    raise BadCheckpoint(f"{file} is not a JSON object: {reason}", "fetch the file again")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        twice = next(key for key, after in pairwise(sorted(k for k, _ in pairs)) if key == after)
+        raise ValueError(f"the key {twice[:200]!r} stands there twice")
+    return values
+
+
+def read_json(path: Path) -> Fields:
+    """The fields of a JSON file. Raises NotFound or BadCheckpoint."""
+    return Fields(path, parse_json(read_bytes(path, JSON_BYTES), path))
+
+
+def read_tokenizer(
+    folder: Path, max_length: int | None = None, pad: str | None = None
+) -> Tokenizer:
+    """The tokenizer in a folder as transformers writes it. Raises NotFound or BadCheckpoint.
+
+    max_length, pad: in place of what tokenizer_config.json and special_tokens_map.json say.
+    """
+    settings = Fields(folder / "tokenizer_config.json", {})
+    for name in ("special_tokens_map.json", "tokenizer_config.json"):
+        if os.path.lexists(folder / name):
+            settings = Fields(folder / name, settings.values | read_json(folder / name).values)
+    # transformers writes 10^30 where it knows no length
+    longest = settings.get(Rule("model_max_length", float, 3, 1e31), 77)
+    if isinstance(token := settings.values.get("pad_token"), dict):
+        settings = Fields(settings.file, {"pad_token": token.get("content")})
+    pad = pad or settings.get(Rule("pad_token", str), EOS)
+    files = {name: read_bytes(folder / name, TABLE_BYTES) for name in ("vocab.json", "merges.txt")}
+    words = parse_json(files["vocab.json"], folder / "vocab.json")
+    merges: list[tuple[str, str]] = []
+    if right_words := (
+        len(words) <= WORDS
+        and {BOS, EOS, pad} <= words.keys()
+        and all(type(i) is int and 0 <= i < 2 * WORDS for i in words.values())
+        and len({*words.values()}) == len(words)
+        and files["merges.txt"].count(b"\n") <= len(words) + 2
+    ):
+        lines = files["merges.txt"].decode(errors="replace").splitlines()
+        # each line: the two words that become a third
+        merges = [
+            (left, right)
+            for left, _, right in (line.partition(" ") for line in lines)
+            if left.strip() and not left.startswith("#version")
+        ]
+    if not right_words or not all({a, b, a + b} <= words.keys() for a, b in merges):
+        from fromnoise.checkpoints.refusals import refuse_tokenizer
+
+        refuse_tokenizer(folder, words, (BOS, EOS, pad), merges, WORDS)
+    return Tokenizer(words, merges, max_length or min(int(longest), 77), words[pad], files)

@@ -1,0 +1,155 @@
+"""The words of a refusal: what is said of files that cannot be used; imported only where there is
+a fault."""
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from reprlib import repr as shorten  # bounded, however long or deep the value
+from typing import Any, NoReturn
+
+from torch import Tensor
+
+from fromnoise.errors import BadCheckpoint, NotFound
+
+REMEDY = "correct it, or fetch the file again"
+PICKLES = (".bin", ".ckpt", ".pt", ".pth")
+MOST = 8  # faults in one message
+
+
+def refuse_field(file: Path | str, key: str, value: Any, expected: Any) -> NoReturn:
+    """Raises BadCheckpoint for the value of one field. expected: a Rule, or words."""
+    if not isinstance(expected, str):
+        expected = describe_rule(expected)
+    raise BadCheckpoint(f"{file}: {key[:200]} is {shorten(value)}, not {expected}", REMEDY)
+
+
+def describe_rule(rule: Any) -> str:
+    words = "true or false" if rule.kind is bool else "a short text"
+    if rule.kind in (int, float):
+        number = "whole number" if rule.kind is int else "number"
+        words = f"a {number} from {rule.low:,} to {rule.high:,}"
+    elif rule.choices is not None:
+        words = f"one of {', '.join(rule.choices)}"
+    return f"a list of 1 to 8 values, each {words}" if rule.per_level else words
+
+
+def refuse_file(path: Path, error: OSError | None) -> NoReturn:
+    """Raises NotFound or BadCheckpoint for what is no regular file, or cannot be opened."""
+    if error is None:
+        raise BadCheckpoint(f"{path} is not a file", "put the model's file in its place")
+    if isinstance(error, FileNotFoundError):
+        missing = "it is a link to a file that is not there" if path.is_symlink() else "not there"
+        remedy = "check that the model was copied or downloaded whole"
+        raise NotFound(f"no {path.name} in {path.parent}: {missing}", remedy)
+    remedy = "check the permissions and the disk"
+    raise BadCheckpoint(f"{path} cannot be read: {error.strerror}", remedy)
+
+
+def refuse_tokenizer(
+    folder: Path,
+    words: dict[str, Any],
+    special: tuple[str, ...],
+    merges: list[tuple[str, str]],
+    most: int,
+) -> NoReturn:
+    """Raises BadCheckpoint for the first fault of vocab.json and merges.txt. special: the words
+    that it must hold; most: how many there may be."""
+    file = folder / "vocab.json"
+    if len(words) > most:
+        raise BadCheckpoint(f"{file} has more than {most:,} words", REMEDY)
+    for word in special:
+        if word not in words:
+            remedy = "the vocabulary of CLIP holds the start, end and padding tokens"
+            raise BadCheckpoint(f"{file} has no {shorten(word)}", remedy)
+    owners: dict[int, str] = {}
+    for word, number in words.items():
+        if type(number) is not int or not 0 <= number < 2 * most:
+            refuse_field(file, word, number, f"a whole number from 0 to {2 * most - 1:,}")
+        if number in owners:
+            other = shorten(owners[number])
+            refuse_field(file, word, number, f"an id of its own: {other} has that one")
+        owners[number] = word
+    file = folder / "merges.txt"
+    for pair in merges:
+        if not {*pair, "".join(pair)} <= words.keys():
+            reason = f"{file}: the line {shorten(' '.join(pair))} is no merge"
+            remedy = "each line holds two words of the vocabulary, whose merge is a third"
+            raise BadCheckpoint(reason, remedy)
+    raise BadCheckpoint(f"{file} has more lines than vocab.json has words", REMEDY)
+
+
+def refuse_parts(
+    configs: Mapping[str, Any], unet: Any, vae: Any, text: Any, tokenizer: Any, largest: int
+) -> NoReturn:
+    """Raises BadCheckpoint for parts that are each right and do not fit together."""
+    side, length = largest // vae.factor, tokenizer.max_length
+    if unet.out_channels != vae.latent_channels:
+        expected = f"{vae.latent_channels}, the VAE's latent_channels"
+        configs["unet"].refuse("out_channels", expected)
+    if unet.in_channels < unet.out_channels:
+        configs["unet"].refuse("in_channels", f"{unet.out_channels} or more, as out_channels")
+    if unet.context_dim != text.dim:
+        expected = f"{text.dim}, the text encoder's hidden_size"
+        configs["unet"].refuse("cross_attention_dim", expected)
+    if unet.sample_size > side:
+        expected = f"at most {side}, which is a picture of {largest} pixels"
+        configs["unet"].refuse("sample_size", expected)
+    if tokenizer.vocab_size > text.vocab_size:
+        expected = f"{tokenizer.vocab_size} or more, as vocab.json has it"
+        configs["text_encoder"].refuse("vocab_size", expected)
+    expected = f"{length} or more, the tokenizer's model_max_length"
+    configs["text_encoder"].refuse("max_position_embeddings", expected)
+
+
+def refuse_pickles(path: Path) -> None:
+    """Raises BadCheckpoint where a pickle lies in the place of a missing safetensors file."""
+    pickles = sorted(p.name for p in path.parent.glob("*") if p.suffix in PICKLES)
+    if pickles:
+        raise BadCheckpoint(
+            f"{path.parent} holds {', '.join(pickles[:MOST])}, a pickle: opening it would run code "
+            "from the file",
+            f"use the safetensors version, {path.name} (hub pages offer it, or convert it where "
+            "you trust it)",
+        )
+
+
+def describe_header(header: dict[str, Any], dtypes: Collection[str], error: Exception) -> str:
+    """What is wrong in the header of a safetensors file: the first bad entry, or else the words of
+    the library."""
+    for key, entry in header.items():
+        name = shorten(key)
+        if key == "__metadata__":
+            continue
+        if not isinstance(entry, dict):
+            return f"{name} is {shorten(entry)}, not an object"
+        dtype = entry.get("dtype")
+        if not isinstance(dtype, str) or dtype not in dtypes:
+            return f"{name} has the dtype {shorten(dtype)}, not one of {', '.join(dtypes)}"
+        for field in ("shape", "data_offsets"):
+            value = entry.get(field)
+            whole = isinstance(value, list) and all(
+                type(n) is int and 0 <= n < 2**63 for n in value
+            )
+            if not whole:
+                return f"{name} has the {field} {shorten(value)}, not a list of sizes"
+    return str(error)
+
+
+def refuse_misfits(
+    wanted: Mapping[str, Tensor], tensors: Mapping[str, Any], file: Path
+) -> NoReturn:
+    """Raises BadCheckpoint with the first keys that are missing, unexpected, or of another shape or
+    type than the network's. tensors: tensors, or what is stored of them."""
+    faults = [f"missing {k}" for k in wanted if k not in tensors]
+    faults += [f"unexpected {k[:200]}" for k in tensors if k not in wanted]
+    for key, tensor in tensors.items():
+        if key in wanted and tensor.shape != wanted[key].shape:
+            faults.append(f"{key} is {tuple(tensor.shape)}, not {tuple(wanted[key].shape)}")
+        elif key in wanted and tensor.dtype.is_floating_point != wanted[key].is_floating_point():
+            name, right = (str(t.dtype).removeprefix("torch.") for t in (tensor, wanted[key]))
+            faults.append(f"{key} has the type {name}, not {right}")
+    more = f" and {len(faults) - MOST} more" if len(faults) > MOST else ""
+    raise BadCheckpoint(
+        f"{file} does not fit its configuration: {'; '.join(faults[:MOST])}{more}",
+        "the weights belong to another architecture or configuration; fetch config and weights "
+        "together",
+    )
