@@ -104,7 +104,7 @@ NETWORKS = {
     "classifier.network": ("fromnoise.evaluate.judge:JudgeConfig", ("schema",)),
 }
 IMAGE_TOWERS = {
-    "vit": "fromnoise.models.config:CLIPVisionConfig",
+    "vit": "fromnoise.models.clip_vision:CLIPVisionConfig",
     "resnet": "fromnoise.models.resnet:CLIPResNetConfig",
 }
 
