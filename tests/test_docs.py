@@ -1,16 +1,88 @@
-"""docs/adding-a-sampler.md, followed to the letter on a copy of the package."""
+"""The documents are true: their commands parse, the names in them exist, their recipe for a sampler
+works on a copy of the package."""
 
+import ast
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+import typer
+
+from fromnoise.cli.main import app
 from fromnoise.diffusion.samplers import SAMPLERS
 from fromnoise.diffusion.spacing import SPACINGS
 
 ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+SUFFIXES = ("py", "json", "toml", "md", "safetensors", "png", "webp")
+BLOCK = re.compile(r"```sh\n(.*?)```", re.DOTALL)
+INLINE = re.compile(r"`(fromnoise [^`\n]*)`")
+
+
+def read_commands() -> list[str]:
+    """Every `fromnoise …` command of the pages, without the comment behind it."""
+    texts = [page.read_text(encoding="utf-8") for page in PAGES]
+    lines = [line for text in texts for block in BLOCK.findall(text) for line in block.splitlines()]
+    lines += [command for text in texts for command in INLINE.findall(text)]
+    commands = {re.split(r"  +#| # ", line)[0].strip() for line in lines}
+    return sorted(c for c in commands if c.startswith("fromnoise ") and "…" not in c)
+
+
+@pytest.mark.parametrize("command", read_commands())
+def test_a_command_of_the_pages_parses(command):
+    """click knows the command, its options and their types. Nothing is drawn."""
+    args = shlex.split(command)[1:]
+    group = typer.main.get_command(app)
+    context = group.make_context("fromnoise", list(args))
+    name, found, rest = group.resolve_command(context, args)  # pyright: ignore
+    if len(rest) > 1:  # a command alone, or with one option's name, is only mentioned
+        found.make_context(name, rest, parent=context)
+
+
+def find_definitions() -> dict[str, set[str]]:
+    """Name of a module (its last part) → the names that modules of that name define."""
+    names: dict[str, set[str]] = {}
+    for path in (ROOT / "src/fromnoise").rglob("*.py"):
+        stem = path.parent.name if path.stem == "__init__" else path.stem
+        own = names.setdefault(stem, set())
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef | ast.ClassDef):
+                own.add(node.name)
+            elif isinstance(node, ast.Assign | ast.AnnAssign):
+                targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+                own |= {t.id for t in targets if isinstance(t, ast.Name)}
+        if path.stem == "__init__":
+            own |= {p.stem for p in path.parent.iterdir()}
+    return names
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_names_and_files_of_a_page_exist(page):
+    """`fromnoise.module.name` and `module.function` in back-ticks exist, and so do linked files."""
+    text, names = page.read_text(encoding="utf-8"), find_definitions()
+    missing = []
+    for dotted in re.findall(r"`((?:fromnoise\.)?[a-z_]+(?:\.[A-Za-z_]+)+)(?:\(.*?\))?`", text):
+        *_, module, name = dotted.split(".")
+        if module in names and module != name and name not in SUFFIXES:
+            missing += [] if name in names[module] else [dotted]
+        elif dotted.startswith("fromnoise."):
+            missing.append(dotted)
+    for link in re.findall(r"\]\((?!https?:|#)([^)\s#]+)", text):
+        missing += [] if (page.parent / link).exists() else [link]
+    assert not missing
+
+
+def test_the_pictures_of_the_readme_are_small():
+    """A checkout stays small: its pages' pictures weigh at most 600 KB together."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    pictures = re.findall(r"!\[[^\]]*\]\((\S+)\)", text)
+    assert len(pictures) >= 5
+    assert sum((ROOT / picture).stat().st_size for picture in pictures) <= 600_000
 
 
 def test_adding_a_sampler(tmp_path):

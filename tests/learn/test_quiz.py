@@ -136,26 +136,46 @@ CARD = {"box": 1, "due": 5, "wording": 0, "seen": 1, "right": 1}
 @pytest.mark.parametrize(
     "data",
     [
-        "", "[]", "null", "[" * 100_000, '{"format": "fromnoise-quiz"}', "x" * 1_000_001,
+        "",
+        "[]",
+        "null",
+        "[" * 100_000,
+        '{"format": "fromnoise-quiz"}',
+        "x" * 1_000_001,
         {"format": "other", "version": 1, "cards": {}},
         {"format": "fromnoise-quiz", "version": 2, "cards": {}},
         {"format": "fromnoise-quiz", "version": 1, "cards": []},
-        *({"format": "fromnoise-quiz", "version": 1, "cards": {"kl-zero": card}} for card in (
-            None, {}, {**CARD, "box": 99}, {**CARD, "box": True}, {**CARD, "due": -1},
-            {**CARD, "due": 1e300}, {**CARD, "due": float("nan")}, {**CARD, "wording": 7},
-            {**CARD, "right": 2}, {**CARD, "extra": 1}, {**CARD, "seen": "1"},
-        )),
+        *(
+            {"format": "fromnoise-quiz", "version": 1, "cards": {"kl-zero": card}}
+            for card in (
+                None,
+                {},
+                {**CARD, "box": 99},
+                {**CARD, "box": True},
+                {**CARD, "due": -1},
+                {**CARD, "due": 1e300},
+                {**CARD, "due": float("nan")},
+                {**CARD, "wording": 7},
+                {**CARD, "right": 2},
+                {**CARD, "extra": 1},
+                {**CARD, "seen": "1"},
+            )
+        ),
     ],
     ids=str,
-)  # fmt: skip
+)
 def test_nothing_from_outside_gets_in_unread(data):
     with pytest.raises(BadInput):
         load_progress(data if isinstance(data, str) else json.dumps(data))
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-                    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))  # fmt: skip
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    )
+)
 def test_any_json_is_refused_or_read(data):
     for text in (data, {"format": "fromnoise-quiz", "version": 1, "cards": {"kl-zero": data}}):
         with pytest.raises(BadInput):

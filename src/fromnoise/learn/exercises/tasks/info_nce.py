@@ -37,8 +37,15 @@ def unit(vector):
     return [v / length for v in vector]
 
 
-def loss(normalize=True, scale=lambda v, t: v / t, sides=(1, 1), others=False, total=False,
-         by=2, stable=True):  # fmt: skip
+def loss(
+    normalize=True,
+    scale=lambda v, t: v / t,
+    sides=(1, 1),
+    others=False,
+    total=False,
+    by=2,
+    stable=True,
+):
     """The loss with one thing changed: vectors left as they are, cosines scaled otherwise, weights
     of the two sides, the right pair left out of the sum (others), sums in place of means, what the
     two sides are divided by, no largest logit taken off before exp."""

@@ -55,8 +55,11 @@ variance is 0.""",
             "factor 2.",
             total(lambda m, v: (m * m + math.exp(2 * v) - 1 - 2 * v) / 2),
         ),
-        Misconception("no_half", "The ½ before the sum is missing.", total(
-            lambda m, v: m * m + math.exp(v) - 1 - v)),
+        Misconception(
+            "no_half",
+            "The ½ before the sum is missing.",
+            total(lambda m, v: m * m + math.exp(v) - 1 - v),
+        ),
         Misconception(
             "no_minus_one",
             "At mean 0 and variance 1 the divergence must be 0. Yours is ½ for each value: the −1 "
@@ -91,4 +94,4 @@ variance is 0.""",
         "The term of one value is ½(μ² + σ² − 1 − ln σ²), with σ² = exp(log_var).",
         "Return `sum(… for m, v in zip(mean, log_var))`.",
     ),
-)  # fmt: skip
+)
