@@ -196,12 +196,12 @@ def _choose_sampler(reading: _Reading) -> str | None:
         seen = set(reading.ancestors(saved))
         likely = [name for name in likely if name in seen] or likely
         # one walk down from all samplers: the first ones are those that it does not reach
-        later = set(_descendants(reading, likely)) - set(likely)
+        later = set(_descendants(reading, likely))  # with the samplers themselves
         reached = {
             name
             for name in likely
             for value in nodes[name].inputs.values()
-            if (above := _target(value)) in later or above in likely
+            if _target(value) in later
         }
         likely = [name for name in likely if name not in reached] or likely
 

@@ -17,6 +17,7 @@ from typing import Any
 from fromnoise.errors import BadInput
 
 LONGEST = 4 << 20  # characters of a text that is read
+PIECES = 200_000  # between commas, that are looked at in one text
 MOST = 1_000  # settings, and lines behind them, that are read
 KEY = re.compile(r"\s*(\w[\w \-/]+):\s*")
 END = re.compile(r"[^\S\n]*(?:,|\n|\Z)")  # of a value in quotes
@@ -113,6 +114,7 @@ class _PairReader:
 
     def __init__(self, text: str):
         self.text = text
+        self.pieces = PIECES  # that may still be read
         self.faults = 0  # values that began as JSON and were none
         self.unclosed = len(text)  # no quote that begins from here on has an end
 
@@ -141,7 +143,8 @@ class _PairReader:
         """(key or None, value, where it ends) along the line, and along the lines of its quotes."""
         text, at = self.text, start
         stop = self._find_line_end(start)
-        while at < stop:
+        while at < stop and self.pieces > 0:
+            self.pieces -= 1
             key = KEY.match(text, at, stop)
             begin = key.end() if key else at
             value = self._read_quoted(begin, stop) if key else None

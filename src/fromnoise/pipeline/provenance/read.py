@@ -14,6 +14,7 @@ from fromnoise.pipeline.provenance.containers import FileTexts, read_file_texts
 from fromnoise.pipeline.provenance.infotext import LONGEST, Infotext, parse, parse_value
 
 SURE = {"Steps", "Seed", "Sampler", "CFG scale"}  # two of them make a comment settings
+XMP_TEXT = 1 << 20  # characters of a text in XMP: each may be an entity
 REMEDY = "give the file as the program saved it: most sites and editors strip the settings"
 
 
@@ -86,7 +87,8 @@ def _read_xmp(xmp: str) -> Iterator[str]:
         begin = xmp.find(f"<{name} ") if begin < 0 else begin
         end = xmp.find(f"</{name}>", begin) if begin >= 0 else -1
         if end >= 0:
-            inside = xmp[xmp.find(">", begin, end) + 1 : end]
+            start = xmp.find(">", begin, end) + 1
+            inside = xmp[start : min(end, start + XMP_TEXT)]
             yield unescape(re.sub(r"<[^<>]*>", "", inside)).strip()
 
 

@@ -109,10 +109,14 @@ def hash_latents(latents: Tensor, index: int) -> str:
 
 
 def format_pairs(settings: dict[str, Any]) -> str:
-    """ "key: value, …" of what is not None, in JSON's quotes where a value needs them."""
-    quoted = {
-        k: json.dumps(v) if re.search('[,:"\n]', str(v)) else v
-        for k, v in settings.items()
-        if v is not None
-    }
-    return ", ".join(f"{k}: {v}" for k, v in quoted.items())
+    """ "key: value, …" of what is not None, in one line: a value stands in JSON's quotes where it
+    needs them to be read back as it is."""
+    return ", ".join(
+        f"{key}: {json.dumps(value) if _needs_quotes(str(value)) else value}"
+        for key, value in settings.items()
+        if value is not None
+    )
+
+
+def _needs_quotes(text: str) -> bool:
+    return bool(re.search('[,:"\n\r]', text)) or text != text.strip() or text.startswith(("[", "{"))
