@@ -19,11 +19,27 @@ SETTINGS = "Steps: 20, Sampler: Euler a, CFG scale: 7, Seed: 5, Size: 64x64"
 
 nasty = st.lists(
     st.sampled_from(
-        [*'",:\n\\()', "\\(", '\\"', "Seed: 9", "\nSteps: 1, Sampler: DDIM, Seed: 9", "é", "\r\n",
-         "Negative prompt: x", "\nNegative prompt: ", " ", "a", "\\n", "\t", "{", "[1,", "\\\\"]
+        [
+            *'",:\n\\()',
+            "\\(",
+            '\\"',
+            "Seed: 9",
+            "\nSteps: 1, Sampler: DDIM, Seed: 9",
+            "é",
+            "\r\n",
+            "Negative prompt: x",
+            "\nNegative prompt: ",
+            " ",
+            "a",
+            "\\n",
+            "\t",
+            "{",
+            "[1,",
+            "\\\\",
+        ]
     ),
     max_size=8,
-).map("".join)  # fmt: skip
+).map("".join)
 
 
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])

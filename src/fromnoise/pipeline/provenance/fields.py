@@ -180,7 +180,9 @@ class _Translation:
         """stable-diffusion.cpp's "euler_a karras" → sampler and schedule type. Its numbers have
         six decimals, and its Eta was of DDIM and TCD alone while 0 was the default."""
         name, space, schedule = self.fields.get("Sampler", "").rpartition(" ")
-        if space and "Schedule type" not in self.fields:
+        if space and name == "ddim_trailing":  # it has timesteps of its own
+            self.fields["Sampler"] = name
+        elif space and "Schedule type" not in self.fields:
             self.fields |= {"Sampler": name, "Schedule type": schedule}
         eta = self.fields.get("Eta", "")
         if re.fullmatch(r"0\.?0*", eta[:20]) and "ddim" not in name:
