@@ -1,10 +1,14 @@
 """Prompts that are more than words: blocks, weights, times, parts and regions."""
 
 import math
+import re
+from dataclasses import replace
 
 import fakes
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from fromnoise.api import Engine
@@ -16,8 +20,23 @@ from fromnoise.pipeline.conditioning.compose import adds_up_to_one, combine_pred
 from fromnoise.pipeline.conditioning.regions import place_regions, read_region_masks
 from fromnoise.pipeline.conditioning.weights import encode_weighted
 from fromnoise.pipeline.generate import build_denoiser, start_sampler
+from fromnoise.pipeline.generate import SYNTAX
 from fromnoise.pipeline.request import GenerationRequest
+from fromnoise.prompt.grammar import parse_prompt
 from fromnoise.prompt.tree import Box, Break, Chunk, Mask
+
+
+SIGNS = [
+    *":|;,.<>{}+-=\"'\n\t\x1c\x85\u2028 1",
+    "16:9",
+    "AND",
+    "and",
+    "BREAK",
+    "a",
+    "cat",
+    "MASK",
+    "é",
+]
 
 
 @pytest.fixture(scope="module")
@@ -182,7 +201,7 @@ def test_clip_skip_takes_an_earlier_layer(engine):
 
 
 @pytest.mark.parametrize(
-    "settings",
+    "more",
     [
         {},
         {"negative_prompt": "dog"},
@@ -195,12 +214,73 @@ def test_clip_skip_takes_an_earlier_layer(engine):
         {"cfg_rescale": 0.5},
     ],
 )
-def test_words_alone_draw_the_same_bits_either_way(engine, settings):
-    one = engine.generate("a cat in space", seed=3, count=2, **settings)
+def test_words_alone_draw_the_same_bits_either_way(engine, more):
+    one = engine.generate("a cat in space", seed=3, count=2, **more)
     other = engine.generate(
-        "a cat [::1]in space", seed=3, count=2, **settings
+        "a cat [::1]in space", seed=3, count=2, **more
     )  # an edit from nothing to nothing
     assert [p.tobytes() for p in one] == [p.tobytes() for p in other]
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.one_of(st.text(), st.lists(st.sampled_from(SIGNS), max_size=12).map("".join)))
+def test_words_are_the_same_words_to_both_paths(engine, text):
+    """What `build_denoiser` shows as plain words is no syntax to the parser either, at any length:
+    the composed path reads one unweighted part of the very same tokens."""
+    if SYNTAX.search(text):
+        return
+    tokenizer = engine.model.tokenizer
+    (part,) = parse_prompt(text).resolve(0, 1)
+    assert (part.weight, part.regions) == (1.0, ())
+    assert all(isinstance(chunk, Chunk) and chunk.weight == 1 for chunk in part.chunks)
+    assert [id for chunk in part.chunks for id in tokenizer.ids(chunk.text)] == tokenizer.ids(text)
+
+
+@pytest.mark.parametrize("text", ["a cat, ratio 16:9", "cat :1.5", "a | b", "12:30, 1:2 "])
+def test_colons_are_words_at_any_length(engine, text):
+    """Plain, escaped, which takes the composed path, and in a prompt of many blocks."""
+    plain = engine.generate(text, seed=1).tobytes()
+    assert plain == engine.generate(re.sub("([:|])", r"\\\1", text), seed=1).tobytes()
+    long = "neon cat " * 20 + text
+    assert (
+        engine.generate(long, seed=1).tobytes()
+        == engine.generate(long.replace(":", r"\:"), seed=1).tobytes()
+    )
+    against = {"seed": 1, "prompt": "a cat"}
+    assert (
+        engine.generate(**against, negative_prompt=long).tobytes()
+        == engine.generate(**against, negative_prompt=long.replace(":", r"\:")).tobytes()
+    )
+
+
+def test_a_ratio_beside_and_says_that_it_is_a_weight(engine):
+    notes = next(engine.steps("a cat, ratio 16:9 AND a dog", seed=1)).notes
+    assert any(r"16\:9" in note for note in notes)
+    for prompt in (r"a cat, ratio 16\:9 AND a dog", "a cat :0.9 AND a dog", "(a) ratio 16:9"):
+        assert next(engine.steps(prompt, seed=1)).notes == ()
+
+
+def test_words_that_no_caption_had_are_named(engine):
+    model = replace(engine.model, words=frozenset("a cat in space neon photo".split()))
+    known = Engine(model)
+
+    said = "no caption that this model learnt from has "
+
+    def notes(prompt, **more):
+        step = next(known.steps(prompt, seed=1, **more))
+        return tuple(note for note in step.notes if note.startswith(said))
+
+    assert notes("A Neon cat, IN x 1:9") == (said + "'x'",)
+    assert notes("an astronaut riding a cat") == (said + "'an', 'astronaut', 'riding'",)
+    assert notes("a cat", negative_prompt="blurry") == (said + "'blurry'",)
+    assert notes("a cat", negative_prompt="blurry", cfg=1) == ()  # it is not shown
+    assert notes("a [cat:dog:0.5] AND (a fish:1.2)") == (said + "'dog', 'fish'",)
+    assert notes("a cat BREAK", negative_prompt="(dog)") == (said + "'dog'",)
+    assert notes("a cat++ (dog)0.5", dialect="compel") == (said + "'dog'",)
+    assert notes("你好, Über cat") == (said + "'你好', 'über'",)
+    assert notes("b c d e f g h i j k l")[0].endswith("'i' and 3 more")
+    assert notes("") == ()
+    assert next(engine.steps("an astronaut", seed=1)).notes == ()  # it brings no list
 
 
 def test_emphasis_edits_and_alternation_reach_the_picture(engine):

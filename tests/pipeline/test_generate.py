@@ -14,7 +14,7 @@ from PIL import Image
 from fromnoise.api import Engine
 from fromnoise.diffusion.samplers import SAMPLERS
 from fromnoise.diffusion.spacing import SPACINGS
-from fromnoise.errors import BadInput, UnknownName
+from fromnoise.errors import BadInput, NotFinite, UnknownName
 from fromnoise.models.unet import Conditioning
 from fromnoise.pipeline.images import to_picture
 from fromnoise.pipeline.presets import PRESETS
@@ -193,6 +193,80 @@ def test_states_of_unequal_length_are_repeated_not_padded(engine):
     assert (once - padded).abs().max() > 1e-3
 
 
+def spoil(network, value=math.nan):
+    """Puts the value into one weight; gives what puts the old one back."""
+    weight = list(network.parameters())[-1].data.view(-1)
+    before = weight[0].clone()
+    weight[0] = value
+    return lambda: weight[0].copy_(before)
+
+
+WAYS = {
+    "generate": lambda e: e.generate("a cat", seed=1, count=2),
+    "composed": lambda e: e.generate("a (cat:1.2) AND b", seed=1),
+    "one by one": lambda e: e.generate("a cat", seed=1, sampler="dpm_adaptive"),
+    "steps": lambda e: list(e.steps("a cat", seed=1)),
+    "trace": lambda e: e.trace("a cat", seed=1),
+    "edit": lambda e: e.edit(Image.new("RGB", (32, 32)), "a cat", seed=1),
+    "hires": lambda e: e.hires("a cat", seed=1, hires_upscaler="lanczos"),
+    "film": lambda e: e.film(["a cat", "a dog"], seed=1, frames=3),
+    "blend": lambda e: e.blend(*[Image.new("RGB", (32, 32))] * 2, "a cat", seed=1),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [("unet", "the network, at step 1,"), ("text_encoder", "the text encoder"), ("vae", "coder")],
+)
+def test_numbers_that_are_none_are_an_error_that_says_where(tmp_path, way, value, part, said):
+    if way == "steps" and part == "vae":
+        return  # nothing is decoded
+    engine = Engine(fakes.model(tmp_path, steps=4, cfg=3.0))
+    spoil(getattr(engine.model, part), value)
+    with pytest.raises(NotFinite, match=said) as error:
+        WAYS[way](engine)
+    assert "train the model again" in error.value.remedy
+
+
+def test_numbers_out_of_range_of_sound_weights_say_the_settings(engine, tmp_path):
+    with pytest.raises(NotFinite, match="the network, at step 1,") as error:
+        engine.generate("a (cat:" + "9" * 40 + ")", seed=1, dialect="comfy")
+    assert "weights are sound" in error.value.remedy
+    half = Engine(fakes.model(tmp_path, steps=4, cfg=1.0), dtype="fp16")
+    spoil(half.model.unet, 6e4)
+    half.model.unet.conv_out.weight.data.fill_(6e4)
+    with pytest.raises(NotFinite, match="the network, at step 1,") as error:
+        half.generate("a cat", seed=1)
+    assert "--dtype bf16" in error.value.remedy
+
+
+def test_a_step_in_the_middle_is_named(engine, monkeypatch):
+    from fromnoise.models.unet import UNet
+
+    forward, calls = UNet.forward, []
+
+    def broken(self, *args):
+        calls.append(1)
+        return forward(self, *args) * (math.nan if len(calls) == 3 else 1)
+
+    monkeypatch.setattr(UNet, "forward", broken)
+    with pytest.raises(NotFinite, match="the network, at step 3,"):
+        engine.generate("a cat", seed=1, sampler="euler")
+    assert len(calls) == 3  # the run ends there
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_latents_that_are_no_numbers_are_refused(engine, value):
+    latents = torch.zeros(4, 8, 8)
+    latents[0, 0, 0] = value
+    with pytest.raises(BadInput, match="latents hold NaN"):
+        engine.generate("a cat", latents=latents)
+    with pytest.raises(BadInput, match="of 2 pictures"):
+        engine.generate("a cat", count=3, latents=torch.zeros(2, 4, 8, 8))
+
+
 def test_randomness(engine):
     draw = lambda **settings: engine.generate("a cat", seed=1, **settings).tobytes()  # noqa: E731
     assert draw(rng="nv") != draw()
@@ -355,7 +429,8 @@ def test_the_file_carries_its_settings(engine, tmp_path):
         "a cat, 你好", negative_prompt="dog", seed=7, sampler="euler_a", eta=0.5
     )
     save_picture(picture, tmp_path / "deep" / "a.png")
-    text = Image.open(tmp_path / "deep" / "a.png").info["parameters"]
+    with Image.open(tmp_path / "deep" / "a.png") as file:
+        text = file.info["parameters"]
     first, second, third = text.split("\n")
     assert (first, second) == ("a cat, 你好", "Negative prompt: dog")
     found = dict(item.split(": ", 1) for item in third.split(", "))

@@ -11,7 +11,6 @@ from fromnoise.diffusion.guidance import Guidance
 from fromnoise.diffusion.parameterization import check_prediction, compute_coefficients
 from fromnoise.diffusion.samplers.base import Answer, Query
 from fromnoise.diffusion.schedule import NoiseSchedule
-from fromnoise.errors import NotFinite
 from fromnoise.models.unet import Conditioning
 from fromnoise.runtime.prepare import Prepared, Step
 
@@ -103,13 +102,7 @@ def make_denoiser(
 def check_finite(values: Tensor, part: str, network: nn.Module) -> None:
     """Raises NotFinite where a value of what `part` computed is NaN or infinite; network: the part
     itself, whose weights are then looked at for the cause."""
-    if values.isfinite().all():
-        return
-    dtypes = {p.dtype for p in network.parameters()}
-    if not all(p.isfinite().all() for p in network.parameters()):
-        remedy = "its weights hold such numbers too: fetch or train the model again"
-    elif torch.float16 in dtypes:
-        remedy = "half precision ends at 65,504: use --dtype bf16 or fp32"
-    else:
-        remedy = "its weights are sound: bring --cfg, the prompt's weights and options nearer to 1"
-    raise NotFinite(f"{part} computed NaN or infinite numbers", remedy)
+    if not values.isfinite().all():
+        from fromnoise.pipeline.finite import refuse  # only then
+
+        refuse(part, network)

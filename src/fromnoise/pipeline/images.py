@@ -8,18 +8,24 @@ from torch import Tensor
 from fromnoise.errors import BadInput
 from fromnoise.latent_diffusion import LatentDiffusion
 from fromnoise.models.vae import VAE
+from fromnoise.pipeline.denoiser import check_finite
 
 
 @torch.inference_mode()
 def decode_latents(vae: VAE, latents: Tensor, tiling: str = "none") -> list[Image.Image]:
     """Latents (B, C, h, w) → B pictures, RGB; decoded one by one, so that each has the bits it
-    would have alone."""
+    would have alone. Raises NotFinite."""
     device, to_image = next(vae.parameters()).device, vae.to_image
     if tiling != "none":
         from fromnoise.runtime.tiling import make_circular  # only where it is asked for
 
         to_image = make_circular(to_image, tiling)
-    return [to_picture(to_image(one.to(device))[0]) for one in latents.split(1)]
+    pictures = []
+    for one in latents.split(1):
+        image = to_image(one.to(device))[0]
+        check_finite(image, "the autoencoder's decoder", vae)
+        pictures.append(to_picture(image))
+    return pictures
 
 
 def to_picture(image: Tensor) -> Image.Image:
@@ -51,7 +57,9 @@ def encode_tensor(model: LatentDiffusion, image: Tensor, tiling: str = "none") -
         from fromnoise.runtime.tiling import make_circular  # only where it is asked for
 
         to_latents = make_circular(to_latents, tiling)
-    return to_latents(image.to(parameter.device, parameter.dtype)).float().cpu()
+    latents = to_latents(image.to(parameter.device, parameter.dtype)).float().cpu()
+    check_finite(latents, "the autoencoder's encoder", model.vae)
+    return latents
 
 
 def encode_picture(model: LatentDiffusion, picture: Image.Image, tiling: str = "none") -> Tensor:

@@ -23,14 +23,12 @@ FALLBACK = {
     "cfg_sigma_min": 0.0,
     "cfg_sigma_max": math.inf,
 }
-OPTIONS = (
-    "eta",
-    "s_churn",
-    "s_tmin",
-    "s_tmax",
-    "s_noise",
-)  # of samplers, that have fields of their own
+OPTIONS = ("eta", "s_churn", "s_tmin", "s_tmax", "s_noise")  # of samplers, with fields here
 Value = bool | int | float | str
+
+
+def _setting(default: Any, description: str, **rules: Any) -> Any:
+    return Field(default, description=description, **rules)
 
 
 class GenerationRequest(BaseModel):
@@ -38,128 +36,101 @@ class GenerationRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
 
-    prompt: str = Field(
-        "", max_length=20_000, pattern="", description="What to draw."
-    )  # "": no lone surrogates
-    negative_prompt: str = Field(
-        "", max_length=20_000, pattern="", description="What to stay away from."
+    # an empty pattern refuses lone surrogates
+    prompt: str = _setting("", "What to draw.", max_length=20_000, pattern="")
+    negative_prompt: str = _setting("", "What to stay away from.", max_length=20_000, pattern="")
+    dialect: Literal["a1111", "comfy", "compel"] = _setting(
+        "a1111", "Whose syntax the prompts are in."
     )
-    dialect: Literal["a1111", "comfy", "compel"] = Field(
-        "a1111", description="Whose syntax the prompts are in."
+    prompt_steps: Literal["step", "call"] = _setting(
+        "step", "Prompts change by step, or by call and one call late, as in A1111."
     )
-    prompt_steps: Literal["step", "call"] = Field(
-        "step",
-        description="Prompts change by step, or by call of the network and one late, as A1111 does it.",
+    masks: dict[str, Path] = _setting(
+        {}, "Name → picture, white where the IMASK(name) holds.", max_length=99
     )
-    masks: dict[str, Path] = Field(
-        {}, max_length=99, description="Name → picture, white where the IMASK(name) holds."
+    clip_skip: int = _setting(
+        1, "Layer of the text encoder, from its end; 2: the last but one.", ge=1, le=64
     )
-    clip_skip: int = Field(
-        1, ge=1, le=64, description="Layer of the text encoder from its end; 2: the last but one."
+    steps: int | None = _setting(None, "Number of denoising steps.", ge=1, le=1000)
+    cfg: float | None = _setting(
+        None, "Guidance scale: how strongly the prompt pulls; 1: no guidance.", ge=0, le=100
     )
-    steps: int | None = Field(None, ge=1, le=1000, description="Number of denoising steps.")
-    cfg: float | None = Field(
-        None, ge=0, le=100, description="Guidance scale: how strongly the prompt pulls; 1: none."
+    cfg_rescale: float = _setting(
+        0.0, "How far to undo the contrast that guidance adds.", ge=0, le=1
     )
-    cfg_rescale: float = Field(
-        0.0, ge=0, le=1, description="How far to undo the contrast that guidance adds."
+    cfg_sigma_min: float | None = _setting(None, "Noise level down to which guidance acts.", ge=0)
+    cfg_sigma_max: float | None = _setting(
+        None, "Noise level up to which guidance acts; inf: all levels.", gt=0
     )
-    cfg_sigma_min: float | None = Field(
-        None, ge=0, description="Noise level down to which guidance acts."
+    skip_uncond_below: float = _setting(
+        0.0, "Noise level below which every second step is unguided (A1111's NGMS).", ge=0
     )
-    cfg_sigma_max: float | None = Field(
-        None, gt=0, description="Noise level up to which guidance acts; inf: all."
+    apg: bool = _setting(False, "Adaptive projected guidance: high scales without glaring colours.")
+    apg_parallel: float = _setting(
+        0.0, "Share that apg keeps of what points along the picture.", ge=0, le=1
     )
-    skip_uncond_below: float = Field(
-        0.0,
-        ge=0,
-        description="Noise level below which every second step goes without guidance (A1111's NGMS).",
+    apg_norm: float | None = _setting(None, "The most that apg's guidance may measure.", gt=0)
+    apg_momentum: float = _setting(
+        0.0, "Share that apg keeps of its last guidance; usual: -0.5.", gt=-1, lt=1
     )
-    apg: bool = Field(
-        False, description="Adaptive projected guidance: high scales without glaring colours."
+    preset: str | None = _setting(
+        None, "Settings for few steps: fast; of models made for them lcm, turbo, …"
     )
-    apg_parallel: float = Field(
-        0.0, ge=0, le=1, description="Share that apg keeps of what points along the picture."
+    sampler: str | None = _setting(None, "The sampler, as `fromnoise samplers` lists them.")
+    spacing: str | None = _setting(
+        None, "Spacing of the noise levels: karras, automatic, trailing, ..."
     )
-    apg_norm: float | None = Field(
-        None, gt=0, description="The most that apg's guidance may measure."
+    eta: float | None = _setting(
+        None, "Fresh noise in each step, for samplers that take it.", ge=0, le=10
     )
-    apg_momentum: float = Field(
-        0.0, gt=-1, lt=1, description="Share that apg keeps of its last guidance; -0.5: usual."
+    s_churn: float | None = _setting(
+        None, "Noise added before each step, over the run.", ge=0, le=1000
     )
-    preset: str | None = Field(
-        None, description="Settings for few steps: fast; of models made for them lcm, turbo, …"
+    s_tmin: float | None = _setting(None, "Noise level below which s_churn adds none.", ge=0)
+    s_tmax: float | None = _setting(None, "Noise level above which s_churn adds none.", ge=0)
+    s_noise: float | None = _setting(
+        None, "Factor on all noise that a sampler adds; 1: exact.", ge=0, le=10
     )
-    sampler: str | None = Field(
-        None, description="The sampler, as `fromnoise samplers` lists them."
+    sampler_options: dict[str, Value] = _setting(
+        {}, "More options of the sampler: order, solver, rtol, ..."
     )
-    spacing: str | None = Field(
-        None, description="Spacing of the noise levels: karras, automatic, trailing, ..."
+    spacing_options: dict[str, Value] = _setting(
+        {}, "Options of the spacing: rho, sigma_min, alpha, ..."
     )
-    eta: float | None = Field(
-        None, ge=0, le=10, description="Fresh noise in each step, for samplers that take it."
+    discard_penultimate: bool | None = _setting(
+        None, "Leave out the last positive noise level; None: as A1111 does."
     )
-    s_churn: float | None = Field(
-        None, ge=0, le=1000, description="Noise added before each step, over the run."
-    )
-    s_tmin: float | None = Field(
-        None, ge=0, description="Noise level below which s_churn adds none."
-    )
-    s_tmax: float | None = Field(
-        None, ge=0, description="Noise level above which s_churn adds none."
-    )
-    s_noise: float | None = Field(
-        None, ge=0, le=10, description="Factor on all noise that a sampler adds; 1: exact."
-    )
-    sampler_options: dict[str, Value] = Field(
-        {}, description="More options of the sampler: order, solver, rtol, ..."
-    )
-    spacing_options: dict[str, Value] = Field(
-        {}, description="Options of the spacing: rho, sigma_min, alpha, ..."
-    )
-    discard_penultimate: bool | None = Field(
-        None,
-        description="Leave out the last positive noise level; None: as A1111 does for the sampler.",
-    )
-    noise_scaling: Literal["unit", "sigma_max"] = Field(
+    noise_scaling: Literal["unit", "sigma_max"] = _setting(
         "unit",
-        description="The run starts at noise times √(1 + σ²), unit variance for the network, or times σ_max.",
+        "Scale of the first noise: √(1 + σ²), so that the network sees unit noise, or σ_max.",
     )
-    seed: int | None = Field(
-        None, ge=0, lt=2**64, description="Start of the randomness; picture i has seed + i."
+    seed: int | None = _setting(
+        None, "Start of the randomness; picture i has seed + i.", ge=0, lt=2**64
     )
-    rng: Literal["cpu", "nv"] = Field(
-        "cpu", description="Whose numbers: this program's, or an NVIDIA GPU's."
+    rng: Literal["cpu", "nv"] = _setting(
+        "cpu", "Whose numbers: this program's, or an NVIDIA GPU's."
     )
-    eta_noise_seed_delta: int = Field(
-        0,
-        ge=-(2**62),
-        le=2**62,
-        description="Added to the seed for the noise in the steps (A1111's ENSD).",
+    eta_noise_seed_delta: int = _setting(
+        0, "Added to the seed for the noise in the steps (A1111's ENSD).", ge=-(2**62), le=2**62
     )
-    variation_seed: int | None = Field(
+    variation_seed: int | None = _setting(
         None,
+        "Noise to go towards; picture i has variation_seed + i, all have the seed.",
         ge=0,
         lt=2**64,
-        description="Noise to go towards; picture i has variation_seed + i, all have the seed.",
     )
-    variation_strength: float = Field(
-        0.0, ge=0, le=1, description="How far towards the variation seed's noise."
+    variation_strength: float = _setting(
+        0.0, "How far towards the variation seed's noise.", ge=0, le=1
     )
-    variation_blend: Literal["slerp", "columns"] = Field(
-        "slerp",
-        description="Along the sphere through both noises, or column by column as A1111 does.",
+    variation_blend: Literal["slerp", "columns"] = _setting(
+        "slerp", "Along the sphere through both noises, or column by column as in A1111."
     )
-    tiling: Literal["none", "both", "x", "y"] = Field(
-        "none", description="Seamless: along both axes, x, y."
-    )
-    count: int = Field(1, ge=1, le=1000, description="How many pictures.")
-    width: int | None = Field(None, ge=8, le=8192, description="Width in pixels.")
-    height: int | None = Field(None, ge=8, le=8192, description="Height in pixels.")
-    max_cost: float | None = Field(
-        None,
-        gt=0,
-        description="Refuse what costs more than so many default pictures; 1000 if left out.",
+    tiling: Literal["none", "both", "x", "y"] = _setting("none", "Seamless: along both axes, x, y.")
+    count: int = _setting(1, "How many pictures.", ge=1, le=1000)
+    width: int | None = _setting(None, "Width in pixels.", ge=8, le=8192)
+    height: int | None = _setting(None, "Height in pixels.", ge=8, le=8192)
+    max_cost: float | None = _setting(
+        None, "Refuse what costs more default pictures than this; 1000 if left out.", gt=0
     )
 
     @classmethod
@@ -169,15 +140,12 @@ class GenerationRequest(BaseModel):
         for name in values:
             if name not in cls.model_fields:
                 raise UnknownName("setting", name, cls.model_fields)
-        if isinstance(values.get("sampler"), str):
-            samplers.find(values["sampler"])
-        if (
-            isinstance(values.get("spacing"), str)
-            and values["spacing"].strip().lower() != "automatic"
-        ):
-            spacing.find(values["spacing"])
-        if isinstance(values.get("preset"), str):
-            _preset(values["preset"])
+        if isinstance(name := values.get("sampler"), str):
+            samplers.find(name)
+        if isinstance(name := values.get("spacing"), str) and not is_automatic(name):
+            spacing.find(name)
+        if isinstance(name := values.get("preset"), str):
+            _find_preset(name)
         try:
             return cls(**values)
         except ValidationError as error:
@@ -190,81 +158,79 @@ class GenerationRequest(BaseModel):
 
         Raises UnknownName for a sampler or spacing, BadInput for a size that the model cannot draw
         or an option that the sampler does not take."""
-        prefers = (
-            FALLBACK | model.defaults | (_preset(self.preset) if self.preset is not None else {})
-        )
-        chosen = {
-            k: getattr(self, k) if getattr(self, k) is not None else prefers[k] for k in FALLBACK
-        }
-        entry, fused = samplers.parse(chosen["sampler"])
+        preset = {} if self.preset is None else _find_preset(self.preset)
+        defaults = FALLBACK | model.defaults | preset
+        own = {name: getattr(self, name) for name in FALLBACK}
+        update = {name: defaults[name] if own[name] is None else own[name] for name in FALLBACK}
+        entry, fused = samplers.parse(update["sampler"])
         if fused and self.spacing is None:  # "DPM++ 2M Karras"
-            chosen["spacing"] = fused
-        if chosen["spacing"].strip().lower() == "automatic":
-            chosen["spacing"] = entry.spacing
-        chosen["spacing"] = spacing.find(chosen["spacing"]).name
-        given = {name: getattr(self, name) for name in OPTIONS if getattr(self, name) is not None}
-        if both := given.keys() & self.sampler_options.keys():
-            raise BadInput(
-                f"{', '.join(sorted(both))} is given twice", "leave it out of sampler_options"
-            )
-        if options := given | self.sampler_options:
+            update["spacing"] = fused
+        if is_automatic(update["spacing"]):
+            update["spacing"] = entry.spacing
+        update["spacing"] = spacing.find(update["spacing"]).name
+        fields = {name for name in OPTIONS if getattr(self, name) is not None}
+        if both := fields & self.sampler_options.keys():
+            names = ", ".join(sorted(both))
+            raise BadInput(f"{names} is given twice", "leave it out of sampler_options")
+        if self.options:
             from fromnoise.diffusion.options import check_sampler
 
-            check_sampler(entry, options)
+            check_sampler(entry, self.options)
         if self.discard_penultimate is None:
-            chosen["discard_penultimate"] = entry.discard_penultimate
+            update["discard_penultimate"] = entry.discard_penultimate
         if self.variation_strength and self.variation_seed is None:
-            chosen["variation_seed"] = secrets.randbelow(2**32)
-        size = {"width": self.width or model.size, "height": self.height or model.size}
-        for side, pixels in size.items():
+            update["variation_seed"] = secrets.randbelow(2**32)
+        for side in ("width", "height"):
+            update[side] = pixels = getattr(self, side) or model.size
             if pixels % model.multiple:
                 near = max(round(pixels / model.multiple), 1) * model.multiple
                 raise BadInput(
                     f"{side} {pixels} does not fit this model",
                     f"use a multiple of {model.multiple}, such as {near}",
                 )
-        seed = secrets.randbelow(2**32) if self.seed is None else self.seed
-        return self.model_copy(update=chosen | size | {"sampler": entry.name, "seed": seed})
+        update["seed"] = secrets.randbelow(2**32) if self.seed is None else self.seed
+        return self.model_copy(update=update | {"sampler": entry.name})
 
     @property
     def guidance(self) -> "Guidance":
-        """Of a resolved request. Raises BadInput."""
+        """The guidance of a resolved request. Raises BadInput."""
         from fromnoise.diffusion.guidance import Guidance
 
-        norm = math.inf if self.apg_norm is None else self.apg_norm
-        low, high = self.cfg_sigma_min or 0.0, self.cfg_sigma_max or math.inf
         return Guidance(
             1.0 if self.cfg is None else self.cfg,
             self.cfg_rescale,
-            low,
-            high,
+            self.cfg_sigma_min or 0.0,
+            self.cfg_sigma_max or math.inf,
             self.skip_uncond_below,
             self.apg,
             self.apg_parallel,
-            norm,
+            math.inf if self.apg_norm is None else self.apg_norm,
             self.apg_momentum,
         )
 
     @property
     def options(self) -> dict[str, Value]:
-        """Everything that the sampler is told."""
-        return {k: v for k in OPTIONS if (v := getattr(self, k)) is not None} | self.sampler_options
+        """All options that the sampler is given."""
+        fields = {name: getattr(self, name) for name in OPTIONS}
+        return {k: v for k, v in fields.items() if v is not None} | self.sampler_options
 
     def seeds(self) -> list[int]:
-        """Of the pictures of a resolved request: seed + i, but one for all where they are
+        """The seeds of the pictures of a resolved request: seed + i, but one for all where they are
         variations of it."""
-        return [(self.seed or 0) + (0 if self.variation_strength else i) for i in range(self.count)]
+        return [(self.seed or 0) + i * (not self.variation_strength) for i in range(self.count)]
 
     def variation_seeds(self) -> list[int] | None:
-        """Of the pictures of a resolved request, or None where nothing varies."""
-        return (
-            [(self.variation_seed or 0) + i for i in range(self.count)]
-            if self.variation_strength
-            else None
-        )
+        """The variation seeds of the pictures of a resolved request; None where nothing varies."""
+        first = self.variation_seed or 0
+        return [first + i for i in range(self.count)] if self.variation_strength else None
 
 
-def _preset(name: str) -> dict[str, Any]:
+def is_automatic(name: str) -> bool:
+    """Whether a spacing is left to the sampler, as in A1111."""
+    return name.strip().lower() == "automatic"
+
+
+def _find_preset(name: str) -> dict[str, Any]:
     from fromnoise.pipeline.presets import find  # only where one is asked for
 
     return find(name)

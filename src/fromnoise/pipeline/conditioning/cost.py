@@ -41,12 +41,16 @@ class Cost:
 
 
 def check_cost(
-    model: LatentDiffusion, request: GenerationRequest, prompts: Sequence[str], times: int = 1
+    model: LatentDiffusion,
+    request: GenerationRequest,
+    prompts: Sequence[str],
+    times: int = 1,
+    share: float = 1.0,
 ) -> None:
     """Raises BadInput where a resolved request costs more than its `max_cost`, or more memory than
-    there is. prompts: as build_denoiser takes them; times: the frames of a film."""
+    there is. prompts, times and share: see `estimate_cost`."""
     limit = LIMIT if request.max_cost is None else request.max_cost
-    cost = estimate_cost(model, request, prompts, times)
+    cost = estimate_cost(model, request, prompts, times, share)
     figure = (
         f"{cost.calls:,} calls of the network for one picture each, at {request.width}x"
         f"{request.height} pixels with {cost.tokens:,} tokens"
@@ -72,18 +76,19 @@ def estimate_cost(
     request: GenerationRequest,
     prompts: Sequence[str] | None = None,
     times: int = 1,
+    share: float = 1.0,
 ) -> Cost:
     """The cost of a resolved request. prompts: as build_denoiser takes them, the request's own if
-    left out; times: the frames of a film."""
+    left out; times: the frames of a film; share: the share of the steps that an edit takes."""
     prompts = [request.prompt] if prompts is None else prompts
     factor, size = model.vae.config.factor, model.size
     high, wide = (request.height or size) // factor, (request.width or size) // factor
     entry, block = samplers.find(request.sampler or ""), model.tokenizer.max_length
-    steps = (request.steps or 1) * (entry.evaluations or ADAPTIVE)
+    steps = math.ceil((request.steps or 1) * share * (entry.evaluations or ADAPTIVE))
     negative = parse_prompt(request.negative_prompt, request.dialect)
     paired = request.cfg != 1 or entry.uncond
     unlike = max(_list_lengths(model, negative, request.steps or 1)) * block if paired else 0
-    work, calls, longest, blocks, contexts = 0.0, 0, unlike, 0, 0
+    work, calls, longest, blocks, contexts = 0.0, 0, unlike, unlike // block, 0
     for text in prompts:
         count = (request.count if len(prompts) == 1 else 1) * times
         ends = (text.start, text.end) if isinstance(text, InterpolatedPrompt) else (text,)

@@ -12,6 +12,7 @@ from fromnoise.diffusion.samplers.base import Answer, Query
 from fromnoise.errors import BadInput
 from fromnoise.latent_diffusion import LatentDiffusion
 from fromnoise.pipeline import pictures
+from fromnoise.pipeline.conditioning.cost import check_cost
 from fromnoise.pipeline.decoding import Notes
 from fromnoise.pipeline.editing.redraw import redraw
 from fromnoise.pipeline.editing.request import EditRequest
@@ -190,8 +191,8 @@ def edit(
     canvas, request = make_canvas(model, request, image, mask, seen)
     work, work_mask = canvas.work, canvas.work_mask
     drawn = request.model_copy(update={"width": work.width, "height": work.height}).resolve(model)
-    seeds = drawn.seeds()
-    sigmas, noise = prepare_noise(model, drawn, seeds, drawn.strength)
+    check_cost(model, drawn, [drawn.prompt], share=drawn.strength)
+    sigmas, noise = prepare_noise(model, drawn, drawn.seeds(), drawn.strength)
     kept = encode_picture(model, work, drawn.tiling)  # (1, C, h, w)
     start = kept
     if work_mask and drawn.content == "fill":

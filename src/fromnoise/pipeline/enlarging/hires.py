@@ -11,6 +11,7 @@ from torch import Tensor
 from fromnoise.diffusion import samplers, spacing
 from fromnoise.errors import BadInput
 from fromnoise.latent_diffusion import LatentDiffusion
+from fromnoise.pipeline.conditioning.cost import check_cost
 from fromnoise.pipeline.editing.redraw import redraw
 from fromnoise.pipeline.enlarging import upscale
 from fromnoise.pipeline.enlarging.request import SIDE, HiresRequest
@@ -64,6 +65,7 @@ def hires(
         )  # so that too many pixels are said now
     taken = second.steps or 1
     whole = second.model_copy(update={"steps": int(taken / min(first.hires_strength or 1, 0.999))})
+    check_cost(model, second, [second.prompt])
     sigmas, noise = prepare_noise(model, whole, second.seeds())
     sigmas = sigmas[-taken - 1 :]
     entry = samplers.find(first.sampler or "")

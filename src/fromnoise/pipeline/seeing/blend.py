@@ -14,6 +14,7 @@ from fromnoise.diffusion.samplers.base import Answer, Query
 from fromnoise.diffusion.variation import slerp
 from fromnoise.latent_diffusion import LatentDiffusion
 from fromnoise.pipeline import pictures
+from fromnoise.pipeline.conditioning.cost import check_cost
 from fromnoise.pipeline.editing.edit import resize
 from fromnoise.pipeline.editing.redraw import redraw
 from fromnoise.pipeline.generate import Step, build_denoiser, prepare_noise
@@ -56,6 +57,7 @@ def blend(
         request = request.model_copy(update=update)
     drawn = request.resolve(model)
     assert drawn.width and drawn.height  # noqa: PT018
+    check_cost(model, drawn, [drawn.prompt], share=drawn.strength)
     sigmas, noise = prepare_noise(model, drawn, drawn.seeds(), drawn.strength)
     size = drawn.width, drawn.height
     begun = slerp(
