@@ -24,9 +24,8 @@ class LatentDiffusion:
     `prediction` says what the U-Net answers: "eps", "v", "x0" or "flow". `vision`,
     `text_projection` (D, dim) and `logit_scale` () complete CLIP where the model brings it.
     `configs` holds each part's configuration as its file had it, `defaults` what the model asks to
-    be drawn with (sampler, spacing, steps, cfg, ...), `source` the name it was asked for by,
-    `digest` and `vae_digest` the starts of its U-Net's and VAE's files' SHA-256, `words` the words
-    of the captions that it learnt from, in lower case (none: not known)."""
+    be drawn with (sampler, spacing, steps, cfg, ...) and the words that it knows, `source` the name it was asked for by,
+    `digest` and `vae_digest` the starts of its U-Net's and VAE's files' SHA-256."""
 
     unet: UNet
     vae: VAE
@@ -42,7 +41,6 @@ class LatentDiffusion:
     source: str = ""
     digest: str = ""
     vae_digest: str = ""
-    words: frozenset[str] = frozenset()
 
     @property
     def size(self) -> int:

@@ -1,5 +1,6 @@
 """Prompts that are more than words: blocks, weights, times, parts and regions."""
 
+import json
 import math
 import re
 from dataclasses import replace
@@ -19,12 +20,10 @@ from fromnoise.pipeline.conditioning.blocks import split_blocks
 from fromnoise.pipeline.conditioning.compose import adds_up_to_one, combine_predictions
 from fromnoise.pipeline.conditioning.regions import place_regions, read_region_masks
 from fromnoise.pipeline.conditioning.weights import encode_weighted
-from fromnoise.pipeline.generate import build_denoiser, start_sampler
-from fromnoise.pipeline.generate import SYNTAX
+from fromnoise.pipeline.generate import SYNTAX, build_denoiser, start_sampler
 from fromnoise.pipeline.request import GenerationRequest
 from fromnoise.prompt.grammar import parse_prompt
 from fromnoise.prompt.tree import Box, Break, Chunk, Mask
-
 
 SIGNS = [
     *":|;,.<>{}+-=\"'\n\t\x1c\x85\u2028 1",
@@ -261,8 +260,8 @@ def test_a_ratio_beside_and_says_that_it_is_a_weight(engine):
 
 
 def test_words_that_no_caption_had_are_named(engine):
-    model = replace(engine.model, words=frozenset("a cat in space neon photo".split()))
-    known = Engine(model)
+    words = {"words": "a cat in space neon photo".split()}
+    known = Engine(replace(engine.model, defaults=engine.model.defaults | words))
 
     said = "no caption that this model learnt from has "
 
@@ -508,3 +507,14 @@ def test_a_distilled_model_takes_parts_that_add_up_to_one(tmp_path):
     engine.generate("a (cat:1.2) :0.5 AND a dog :0.5", seed=1)
     with pytest.raises(BadInput, match="add up to 1"):
         engine.generate("a cat AND a dog", seed=1)
+
+
+def test_the_bundled_model_brings_the_words_of_its_captions():
+    from fromnoise.checkpoints.hub import BUNDLED
+    from fromnoise.data.sources import open_source
+    from fromnoise.train.stages.assemble import list_caption_words
+
+    words = json.loads((BUNDLED / "fromnoise.json").read_text())["words"]
+    assert words == list_caption_words(open_source("stickers"), 1000)
+    assert {"neon", "cats", "snowy"} < {*words}
+    assert "astronaut" not in words

@@ -172,6 +172,11 @@ def read_defaults(config: Fields, channels: int) -> dict[str, Any]:
         and all(number.admits(value) for row in rows for value in row)
     ):
         config.refuse("latent_rgb", f"{channels + 1} rows of 3 numbers")
+    words = config.values.get("words")  # of the captions that the model learnt from
+    if words is not None and not (
+        isinstance(words, list) and all(map(Rule("", str).admits, words))
+    ):
+        config.refuse("words", "a list of words")
     return {key: value for key, value in config.values.items() if value is not None}
 
 

@@ -33,12 +33,16 @@ def encode_texts(model: LatentDiffusion, texts: list[str]) -> tuple[Conditioning
 
 def note_unknown_words(model: LatentDiffusion, texts: Iterable[str]) -> list[str]:
     """A note that names the words which no caption of the model's training had; none for a model
-    that brings no list of words."""
-    if not model.words:
-        return []
-    words = dict.fromkeys(re.findall(r"[^\W\d_]+", " ".join(texts).lower()))
-    unknown = [repr(word) for word in words if word not in model.words]
-    if not unknown:
+    whose fromnoise.json has no list of words."""
+    known = set(model.defaults.get("words", ()))
+    words = dict.fromkeys(split_words(" ".join(texts)))
+    unknown = [repr(word) for word in words if word not in known]
+    if not known or not unknown:
         return []
     more = f" and {len(unknown) - 8} more" if len(unknown) > 8 else ""
     return [f"no caption that this model learnt from has {', '.join(unknown[:8])}{more}"]
+
+
+def split_words(text: str) -> list[str]:
+    """The words of a text in lower case, without numbers and punctuation."""
+    return re.findall(r"[^\W\d_]+", text.lower())

@@ -14,10 +14,12 @@ from fromnoise.checkpoints.folders import write_folder
 from fromnoise.checkpoints.formats import diffusers_folder
 from fromnoise.checkpoints.hub import BUNDLED, load_parts
 from fromnoise.data.loader import load_batches
+from fromnoise.data.source import Source
 from fromnoise.errors import BadInput
 from fromnoise.files import write_file
 from fromnoise.latent_diffusion import LatentDiffusion
 from fromnoise.models.clip import CLIPText
+from fromnoise.pipeline.conditioning.encode import split_words
 from fromnoise.prompt import tokenizer_files
 from fromnoise.train import parts
 from fromnoise.train.recipe import Recipe, Stage
@@ -51,6 +53,15 @@ def build_model(recipe: Recipe) -> LatentDiffusion:
         scale,
         defaults=dict(recipe.stage("assemble").values),
     )
+
+
+def list_caption_words(source: Source, count: int = 5_000) -> list[str]:
+    """The words of the source's captions, in lower case and in order: of `count` training samples,
+    and all names that it has for the values of its attributes."""
+    captions = [source.sample(seed, draw=False).caption for seed in range(count)]
+    names = (source.list_names(attribute).values() for attribute in source.schema)
+    texts = [*captions, *(name for values in names for some in values for name in some)]
+    return sorted({word for text in texts for word in split_words(text)})
 
 
 def fit_latent_rgb(model: LatentDiffusion, recipe: Recipe, count: int = 64) -> list[list[float]]:
@@ -130,6 +141,7 @@ def run(stage: Stage, recipe: Recipe) -> dict[str, Any]:
     folder = recipe.runs / "model"
     model = build_model(recipe)
     model.defaults["latent_rgb"] = fit_latent_rgb(model, recipe)
+    model.defaults["words"] = list_caption_words(recipe.open_source())
     facts = read_facts(recipe.runs / ORIGIN)
     for name, other in recipe.stages.items():
         if other.done and other.name != stage.name:
