@@ -14,7 +14,7 @@ from fromnoise.pipeline.provenance.containers import FileTexts, read_file_texts
 from fromnoise.pipeline.provenance.infotext import LONGEST, Infotext, parse, parse_value
 
 SURE = {"Steps", "Seed", "Sampler", "CFG scale"}  # two of them make a comment settings
-XMP_TEXT = 1 << 20  # characters of a text in XMP: each may be an entity
+XMP_TEXT = 1 << 18  # characters of a text in XMP: each may be an entity
 REMEDY = "give the file as the program saved it: most sites and editors strip the settings"
 
 
