@@ -9,14 +9,16 @@ import numpy as np
 # thing.
 OBJECTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "cat": ("🐱", ("kitten",)), "dog": ("🐕", ("puppy",)), "fish": ("🐟", ()), "whale": ("🐋", ()),
-    "octopus": ("🐙", ()), "butterfly": ("🦋", ()), "snail": ("🐌", ()), "rabbit": ("🐇", ("bunny",)),
+    "octopus": ("🐙", ()), "butterfly": ("🦋", ()), "snail": ("🐌", ()),
+    "rabbit": ("🐇", ("bunny",)),
     "elephant": ("🐘", ()), "giraffe": ("🦒", ()), "duck": ("🦆", ()), "penguin": ("🐧", ()),
     "turtle": ("🐢", ()), "crab": ("🦀", ()), "spider": ("🕷", ()), "dragon": ("🐉", ()),
     "unicorn": ("🦄", ()), "flamingo": ("🦩", ()), "kangaroo": ("🦘", ()), "bat": ("🦇", ()),
     "hourglass": ("⌛", ()), "dinosaur": ("🦕", ()), "rooster": ("🐓", ()), "camel": ("🐪", ()),
     "squirrel": ("🐿", ()), "rocket": ("🚀", ("spaceship",)), "car": ("🚗", ()),
     "bicycle": ("🚲", ("bike",)), "airplane": ("✈", ("plane",)),
-    "sailboat": ("⛵", ("sailing boat",)), "helicopter": ("🚁", ()), "train": ("🚂", ("steam train",)),
+    "sailboat": ("⛵", ("sailing boat",)), "helicopter": ("🚁", ()),
+    "train": ("🚂", ("steam train",)),
     "tractor": ("🚜", ()), "tree": ("🌳", ()), "cactus": ("🌵", ()), "mushroom": ("🍄", ()),
     "sunflower": ("🌻", ()), "tulip": ("🌷", ()), "palm tree": ("🌴", ()), "maple leaf": ("🍁", ()),
     "banana": ("🍌", ()), "ice cream": ("🍦", ("ice cream cone",)),

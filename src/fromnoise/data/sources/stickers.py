@@ -143,8 +143,10 @@ class Stickers:
     not stated has any. `count` counts `object`."""
 
     def __init__(self, size: int = 128, font: str | os.PathLike[str] | None = None):
-        if not 32 <= size <= 512:
-            raise BadInput(f"stickers of {size} pixels", "choose a size from 32 to 512")
+        if type(size) is not int or not 32 <= size <= 512:
+            raise BadInput(f"size: stickers of {size!r} pixels", "choose a size from 32 to 512")
+        if not isinstance(font, str | os.PathLike | None):
+            raise BadInput(f"font = {font!r} is no path", "name the file of Noto Color Emoji")
         self.size = size
         self._font = font
         self.schema: dict[str, tuple[str, ...]] = {
