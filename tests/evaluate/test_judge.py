@@ -87,7 +87,48 @@ def test_a_folder_without_or_with_another_judge_says_so(judge, tmp_path):
     judge.save(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"stem": 4}))
-    with pytest.raises(BadCheckpoint, match="cannot be read"):
+    with pytest.raises(BadCheckpoint, match=r"model\.safetensors") as caught:
+        Judge.load(tmp_path)
+    assert "body.0" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("schema", None),
+        ("schema", {}),
+        ("schema", {"a": []}),
+        ("schema", {"a": [1]}),
+        ("schema", {"a.b": ["x"]}),
+        ("schema", {"keys": ["x"]}),
+        ("size", -1),
+        ("size", "128"),
+        ("stem", 10**9),
+        ("stem", 1.5),
+        ("widths", [8, -8]),
+        ("widths", []),
+        ("widths", None),
+        ("blocks", [10**9, 1, 1]),
+        ("blocks", [1]),
+        ("fingerprint", 3),
+    ],
+)
+def test_a_judge_of_impossible_settings_is_refused_by_field(judge, tmp_path, field, value):
+    judge.save(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {field: value}))
+    with pytest.raises(BadCheckpoint) as caught:
+        Judge.load(tmp_path)
+    assert "config.json" in caught.value.message
+    assert field in caught.value.message
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\x00" * 100, b"\xff\xfe"])
+def test_a_damaged_judge_is_refused_by_file(judge, tmp_path, name, content):
+    judge.save(tmp_path)
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(BadCheckpoint, match=name):
         Judge.load(tmp_path)
 
 

@@ -1,5 +1,6 @@
 """The report: every figure in every form, one page that needs nothing beside itself."""
 
+import io
 import json
 import re
 
@@ -69,7 +70,7 @@ def test_the_dictionary_holds_every_figure(report, tmp_path):
 
 
 def test_the_tables_print(report):
-    console = Console(width=110, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console = Console(width=110, record=True, file=io.StringIO())
     console.print(build_tables(report))
     text = console.export_text()
     assert "prompt-following, held-out combinations" in text

@@ -143,7 +143,7 @@ def test_a_file_of_another_network_is_an_error_that_names_both(begun):
     with pytest.raises(BadCheckpoint, match="another network than the recipe's"):
         parts.load_vae(begun)
     begun.stage("vae").values["network"]["norm_groups"] = 3
-    with pytest.raises(BadInput, match="do not divide into 3 groups"):
+    with pytest.raises(BadInput, match="norm_groups 3"):
         parts.build_vae(begun)
 
 

@@ -4,13 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import nn
 
 from fromnoise.checkpoints.configs import read_tokenizer
+from fromnoise.checkpoints.tensors import TensorFile
 from fromnoise.checkpoints.training_state import write_tensors
-from fromnoise.errors import BadCheckpoint, BadInput, NotFound, UnknownName, escape
+from fromnoise.errors import BadCheckpoint, BadInput, FromnoiseError, NotFound, UnknownName, escape
 from fromnoise.models.clip import CLIPText
 from fromnoise.models.clip_vision import CLIPVision, CLIPVisionConfig
 from fromnoise.models.config import CLIPTextConfig, UNetConfig, VAEConfig
@@ -26,11 +25,10 @@ IMAGE_TOWERS = {"vit": (CLIPVision, CLIPVisionConfig), "resnet": (CLIPResNet, CL
 
 
 def build_config(kind: type, values: dict[str, Any], **more: Any) -> Any:
-    """A config dataclass from a TOML table; lists become tuples, unknown fields are an error."""
+    """A config dataclass from a TOML table; lists become tuples. Raises BadInput."""
+    fields = {k: tuple(v) if isinstance(v, list) else v for k, v in {**values, **more}.items()}
     try:
-        return kind(
-            **{k: tuple(v) if isinstance(v, list) else v for k, v in {**values, **more}.items()}
-        )
+        return kind(**fields)
     except TypeError as error:
         raise BadInput(
             f"{kind.__name__}: {error}", f"its fields are {', '.join(kind.__dataclass_fields__)}"
@@ -52,10 +50,10 @@ def load_weights(path: Path) -> dict[str, torch.Tensor]:
     """The tensors of a stage's file. Raises BadCheckpoint when it is missing or damaged."""
     stage = path.parent.name
     try:
-        return load_file(path)
-    except (OSError, SafetensorError, ValueError) as error:
+        return TensorFile(path).read()
+    except FromnoiseError as error:
         raise BadCheckpoint(
-            f"{path} cannot be read: {error}",
+            f"{path} cannot be read: {error.message}",
             f"--stage {stage} --again writes it once more, --stage {stage} --fresh begins anew",
         ) from None
 
