@@ -64,8 +64,8 @@ def test_a_chapter_keeps_to_the_form(chapter):
 
 
 def minutes(chapter):
-    """Reading time: 150 words a minute, 15 s a formula, 3 s a line of code. Playing with explorables
-    and exercises comes on top."""
+    """Reading time: 150 words a minute, 15 s a formula, 3 s a line of code. Playing with
+    explorables and exercises comes on top."""
     words = sum(len(b.text.split()) for s in chapter.sections for b in s.blocks if b.kind in READ)
     code = sum(len(b.text.splitlines()) for b in chapter.blocks("python"))
     return words / WORDS_A_MINUTE + len(chapter.blocks("formula")) / 4 + code / 20

@@ -32,6 +32,7 @@ def show_contents() -> str:
         "  fromnoise learn exercise cfg       what to write; --hint 1 … 3, --solution",
         "  fromnoise learn check cfg.py       check what you wrote",
         "  fromnoise learn quiz --chapter 1   questions; without a chapter, from all",
+        '  fromnoise mentor "what is sigma?"  ask; every sentence says where it stands',
     ]
     return "\n".join(rows)
 

@@ -1,0 +1,133 @@
+"""BM25 over spans (Robertson & Zaragoza 2009, "The Probabilistic Relevance Framework", eq. 3.15),
+with the title counted more than the text and the surroundings less (their BM25F, eq. 3.19)."""
+
+import math
+import re
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from functools import cache
+
+from fromnoise.learn.mentor.corpus import Span, load_spans
+from fromnoise.learn.mentor.words import RELATED, WEAK, stem, terms_of, unique_terms, units_of
+
+K1, B = 1.2, 0.5
+SHORTEST = 1.0  # of the mean length: what is shorter is not better for it
+SAME_PLACE = 2  # hits of one section: more of them would hide other places
+TITLE, TEXT, TOPIC, WORDS = 2.0, 1.0, 0.2, 1.5  # how much an occurrence counts, by where it stands
+RELATED_WEIGHT = 0.4
+AROUND = 0.6  # how much counts what only the rest of the section says
+WEAKEST = 1.0  # the weight of a word that says little
+WEAK_STEMS = frozenset(map(stem, WEAK))
+
+
+@dataclass(frozen=True)
+class Hit:
+    span: Span
+    score: float
+    coverage: float  # share of the question's weight that the span speaks of
+    missing: int  # how many things of weight it does not speak of
+
+
+# How far a kind of text is to be preferred: the course explains, docstrings state.
+PRIORS = {"course": 1.25, "glossary": 1.15, "quiz": 1.1, "docs": 1.0, "code": 0.75}
+
+
+def prior(span: Span) -> float:
+    return PRIORS[span.kind]
+
+
+class Index:
+    """Spans that can be searched. Built in the order of the spans, without chance."""
+
+    def __init__(self, spans: tuple[Span, ...]):
+        self.spans = spans
+        self.postings: dict[str, list[tuple[int, float]]] = defaultdict(list)
+        self.inside: list[frozenset[str]] = []
+        self.around: list[frozenset[str]] = []
+        lengths = []
+        for number, span in enumerate(spans):
+            counts: Counter[str] = Counter()
+            near: set[str] = set()
+            for field, weight in (
+                (span.title, TITLE),
+                (span.text, TEXT),
+                (span.topic, TOPIC),
+                (span.words, WORDS),
+            ):
+                terms = terms_of(field)
+                for term in terms:
+                    counts[term] += weight  # type: ignore[assignment]
+                near.update(terms if weight != TOPIC else ())
+            self.inside.append(frozenset(near))
+            self.around.append(frozenset(terms_of(span.topic)))
+            lengths.append(sum(counts.values()))
+            for term, count in counts.items():
+                self.postings[term].append((number, count))
+        mean = sum(lengths) / max(len(lengths), 1)
+        lengths = [max(length / mean, SHORTEST) for length in lengths]
+        self.norms = [K1 * (1 - B + B * length) for length in lengths]
+        self.priors = [prior(span) for span in spans]
+
+    def weight(self, term: str) -> float:
+        """How much a term tells: its inverse document frequency; the most for an unknown one."""
+        if term in WEAK_STEMS:
+            return WEAKEST
+        n, N = len(self.postings.get(term, ())), len(self.spans)
+        return math.log(1 + (N - n + 0.5) / (n + 0.5))
+
+    def speaks(self, number: int, unit: tuple[str, ...]) -> float:
+        """How far a span speaks of one thing: 1 in its own words, AROUND beside it. The parts of a
+        name stand for it where they are words."""
+        parts = unit[1:] if all(len(p) > 1 and p.isalpha() for p in unit[1:]) else ()
+        for words, share in ((self.inside[number], 1.0), (self.around[number], AROUND)):
+            if unit[0] in words or (parts and all(part in words for part in parts)):
+                return share
+        return 0.0
+
+    def search(self, question: str, boosts: dict[str, float] | None = None) -> list[Hit]:
+        """The spans that speak of a question, best first. boosts: id → factor."""
+        asked = unique_terms(question)
+        wanted = dict.fromkeys(asked, 1.0)
+        for term in asked:
+            for other in RELATED.get(term, ()):
+                wanted.setdefault(stem(other), RELATED_WEIGHT)
+        scores: dict[int, float] = defaultdict(float)
+        for term, share in wanted.items():
+            idf = self.weight(term)
+            for number, count in self.postings.get(term, ()):
+                scores[number] += share * idf * count * (K1 + 1) / (count + self.norms[number])
+        code = bool(re.search(r"\w_\w|[a-z][A-Z]|\.py\b|\b(code|function|class)\b", question))
+        short = (
+            bool(re.match(r"(what|which) (is|are|does)\b", question.lower())) and len(asked) == 1
+        )
+        units = [(unit, self.weight(unit[0])) for unit in units_of(question)]
+        total = sum(weight for _, weight in units) or 1.0
+        hits = []
+        for number, score in scores.items():
+            known, missing = 0.0, 0
+            for unit, weight in units:
+                share = self.speaks(number, unit)
+                known += weight * share
+                missing += not share and weight > WEAKEST
+            span = self.spans[number]
+            factor = (boosts or {}).get(span.id, 1.0) * self.priors[number]
+            if code and span.kind == "code":
+                factor *= 1.6
+            if short and span.kind == "glossary" and asked[0] in unique_terms(span.title):
+                factor *= 2
+            known /= total
+            hits.append(Hit(span, score * factor * (0.5 + 0.5 * known), known, missing))
+        hits.sort(key=lambda hit: (-hit.score, hit.span.path, hit.span.line))
+        places: Counter[str] = Counter()
+        kept = []
+        for hit in hits:
+            places[hit.span.id] += 1
+            if places[hit.span.id] <= SAME_PLACE:
+                kept.append(hit)
+        return kept
+
+
+@cache
+def load_index() -> Index:
+    """The index over everything, built at its first use (about a second, once a process)."""
+    return Index(load_spans())

@@ -1,0 +1,77 @@
+"""Reads mentor_questions.txt; every third line of a part is held out."""
+
+from pathlib import Path
+
+FILE = Path(__file__).with_suffix(".txt")
+
+
+def rows(part: str) -> list[tuple[list[str], str]]:
+    """(golds, question) of one part: "answerable", "unanswerable" or "false"."""
+    found, here = [], ""
+    for line in FILE.read_text().splitlines():
+        if line.startswith("["):
+            here = line.strip("[]")
+        elif line and not line.startswith("#") and here == part:
+            gold, _, question = line.rpartition(" | ")
+            found.append((gold.split(), question))
+    return found
+
+
+def load(part: str, half: str) -> list[tuple[list[str], str]]:
+    """half: "tuned", "held" or "all"."""
+    every = rows(part)
+    return [row for i, row in enumerate(every) if half == "all" or (i % 3 == 2) == (half == "held")]
+
+
+def matches(gold: str, name: str) -> bool:
+    """Whether a span's id is what a gold says."""
+    kind, _, rest = gold.partition(":")
+    if kind == "g":
+        return name.lower() in (f"glossary:{rest}".lower(), f"glossary:{rest.rstrip(',')}".lower())
+    if kind == "d":
+        file, _, anchor = rest.partition("#")
+        return name == f"docs/{file}.md#{anchor}"
+    if kind == "q":
+        return name == f"quiz:{rest}"
+    if kind == "c":  # the docstring of the file counts as well as that of the function
+        return name in (f"src/fromnoise/{rest}", f"src/fromnoise/{rest.split(':')[0]}:")
+    return name == gold
+
+
+def part_of(kind: str, half: str) -> list[tuple[list[str], str]]:
+    """half "more": the questions that were written later; of false premises there are none."""
+    if half != "more":
+        return load(kind, half)
+    return [] if kind == "false" else load(f"{kind}-more", "all")
+
+
+def measure(half: str) -> dict[str, float]:
+    """The mentor's figures on one half."""
+    from fromnoise.learn.mentor.answer import ask
+    from fromnoise.learn.mentor.index import load_index
+
+    known, unknown = part_of("answerable", half), part_of("unanswerable", half)
+    false = part_of("false", half)
+    found = [
+        any(
+            matches(gold, hit.span.id)
+            for hit in load_index().search(question)[:5]
+            for gold in golds
+        )
+        for golds, question in known
+    ]
+    answers = [(golds, ask(question)) for golds, question in known]
+    cited = [any(matches(g, i) for i in a.spans for g in golds) for golds, a in answers]
+    figures = {
+        "recall@5": found,
+        "gold cited": cited,
+        "false abstention": [answer.abstained for _, answer in answers],
+        "abstention": [ask(question).abstained for _, question in unknown],
+        "corrected": [ask(question).premise == gold[0] for gold, question in false],
+    }
+    return {name: sum(rows) / len(rows) for name, rows in figures.items() if rows}
+
+
+if __name__ == "__main__":
+    for half in ("tuned", "held", "more"):
+        print(half, {name: round(value, 3) for name, value in measure(half).items()})
