@@ -892,6 +892,20 @@ def test_json_is_never_a_prompt(tmp_path, content):
         read_settings(tmp_path / "a.jpg")
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Postprocess upscale by: 4, Postprocess upscaler: R-ESRGAN 4x+, Postprocess crop: False",
+        "Postprocess upscale by: 2, Postprocess upscaler: Lanczos, Version: fromnoise 1",
+        "a cat\nSteps: 20, Sampler: Euler a, Version: v1.9",
+        "a cat\nSeed: 3, CFG scale: 7, Model: x",
+    ],
+)
+def test_comments_with_settings(tmp_path, text):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.jpg", exif=write_exif(text))
+    assert read_text(tmp_path / "a.jpg") == text
+
+
 def test_a_broken_profile_leaves_the_text(tmp_path):
     """EXIF that is no EXIF is skipped, and said so."""
     for junk in (b"\0\x08\0\2\1\x12\0\3", b"b'Exif\\x00\\x00MM", b"", b"II*\0\xff\xff\xff\xff"):

@@ -11,7 +11,13 @@ from fromnoise.errors import BadInput
 from fromnoise.pipeline.provenance import others
 from fromnoise.pipeline.provenance.comfyui import is_graph, read_comfyui
 from fromnoise.pipeline.provenance.containers import FileTexts, read_file_texts
-from fromnoise.pipeline.provenance.infotext import LONGEST, Infotext, parse, parse_value
+from fromnoise.pipeline.provenance.infotext import (
+    LONGEST,
+    Infotext,
+    find_maker,
+    parse,
+    parse_value,
+)
 
 SURE = {"Steps", "Seed", "Sampler", "CFG scale"}  # two of them make a comment settings
 XMP_TEXT = 1 << 18  # characters of a text in XMP: each may be an entity
@@ -74,10 +80,18 @@ def _find_infotexts(texts: dict[str, str]) -> Iterator[str]:
         yield own
     loose = (texts.get(name, "") for name in ("exif:UserComment", "exif:ImageDescription"))
     for text in (*loose, texts.get("comment", ""), *_read_xmp(texts.get("xmp", ""))):
-        if text.strip() and not text.lstrip().startswith("{") and len(text) <= LONGEST:
-            fields = parse(text).fields
-            if len(SURE & fields.keys()) >= 2:
-                yield text
+        is_text = text.strip() and not text.lstrip().startswith("{") and len(text) <= LONGEST
+        if is_text and _has_settings(parse(text).fields):
+            yield text
+
+
+def _has_settings(fields: dict[str, str]) -> bool:
+    """Whether a comment is the web UI's text: of a drawing, of its "Extras", or of ours."""
+    return (
+        len(SURE & fields.keys()) >= 2
+        or "Postprocess upscaler" in fields
+        or find_maker(fields) == "fromnoise"
+    )
 
 
 def _read_xmp(xmp: str) -> Iterator[str]:
