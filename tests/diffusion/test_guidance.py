@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from fromnoise.diffusion.guidance import Guidance, apply_cfg, rescale
-from fromnoise.diffusion.projection import project
+from fromnoise.diffusion.guidance import Guidance, apply_cfg
+from fromnoise.diffusion.projection import project, rescale
 from fromnoise.errors import BadInput
 
 

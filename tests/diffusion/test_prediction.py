@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from fromnoise.diffusion.forward import add_noise, compute_target
-from fromnoise.diffusion.guidance import Guidance, apply_cfg, rescale
+from fromnoise.diffusion.guidance import Guidance, apply_cfg
 from fromnoise.diffusion.losses import compute_min_snr_weight
 from fromnoise.diffusion.parameterization import PREDICTIONS, check_prediction, compute_coefficients
+from fromnoise.diffusion.projection import rescale
 from fromnoise.diffusion.schedule import NoiseSchedule
 from fromnoise.errors import BadInput, UnknownName
 

@@ -55,28 +55,21 @@ class Guidance:
         if self.apg:
             from fromnoise.diffusion.projection import project  # most runs do not need it
 
-            difference = (
-                x0 - x0_uncond if last is None else x0 - x0_uncond + self.apg_momentum * last
-            )
-            guided = x0 + (self.scale - 1) * project(
-                difference, x0, self.apg_parallel, self.apg_norm
-            )
+            difference = x0 - x0_uncond
+            if last is not None:
+                difference = difference + self.apg_momentum * last
+            push = project(difference, x0, self.apg_parallel, self.apg_norm)
+            guided = x0 + (self.scale - 1) * push
         else:
             difference, guided = None, apply_cfg(x0, x0_uncond, self.scale)
-        return rescale(guided, x0, self.rescale) if self.rescale else guided, difference
+        if self.rescale:
+            from fromnoise.diffusion.projection import rescale
+
+            guided = rescale(guided, x0, self.rescale)
+        return guided, difference
 
 
 def apply_cfg(x0: Tensor, x0_uncond: Tensor, scale: float) -> Tensor:
     """x0_uncond + scale·(x0 − x0_uncond) (Ho & Salimans 2022, eq. 6, with w = scale − 1). x0 is
     affine in every prediction, so this equals guidance of eps or v. Scale 1 gives x0."""
     return torch.lerp(x0_uncond, x0, scale)
-
-
-def rescale(guided: Tensor, x0: Tensor, phi: float) -> Tensor:
-    """Guided x0 (B, …) with its standard deviation moved towards that of the conditional x0, by phi
-    in [0, 1] (Lin et al. 2023, eq. 15 and 16, on x0). An image of standard deviation 0 stays as it
-    is."""
-    dims = tuple(range(1, x0.ndim))
-    std, std_guided = x0.std(dims, keepdim=True), guided.std(dims, keepdim=True)
-    ratio = torch.where(std_guided > 0, std / std_guided, 1.0)
-    return guided * (phi * ratio + (1 - phi))

@@ -1,5 +1,6 @@
-"""Adaptive projected guidance: high scales without glaring colours."""
+"""What tames high guidance scales: projection, and the contrast of before."""
 
+import torch
 from torch import Tensor
 
 
@@ -14,3 +15,13 @@ def project(difference: Tensor, x0: Tensor, parallel: float, norm: float) -> Ten
     square = x0.square().sum(dims, keepdim=True).clamp(min=1e-20)
     along = (difference * x0).sum(dims, keepdim=True) / square * x0
     return difference - (1 - parallel) * along
+
+
+def rescale(guided: Tensor, x0: Tensor, phi: float) -> Tensor:
+    """Guided x0 (B, …) with its standard deviation moved towards that of the conditional x0, by phi
+    in [0, 1] (Lin et al. 2023, eq. 15 and 16, on x0). An image of standard deviation 0 stays as it
+    is."""
+    dims = tuple(range(1, x0.ndim))
+    std, std_guided = x0.std(dims, keepdim=True), guided.std(dims, keepdim=True)
+    ratio = torch.where(std_guided > 0, std / std_guided, 1.0)
+    return guided * (phi * ratio + (1 - phi))

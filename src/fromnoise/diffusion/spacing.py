@@ -100,21 +100,17 @@ def make_sigmas(
     import torch
 
     entry = find(spacing)
-    if final not in ("zero", "first", "none"):
-        raise UnknownName("final", final, ("zero", "first", "none"))
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-        raise BadInput(f"steps {steps} cannot be used", "give a whole number from 1; 20 is usual")
-    if unknown := set(options) - set(entry.options):
-        raise BadInput(
-            f"spacing {entry.name!r} has no option {', '.join(sorted(unknown))}",
-            f"its options: {', '.join(entry.options) or 'none'}",
-        )
-    n = steps + (final == "none") + bool(discard_penultimate)
-    if entry.timesteps:
-        check_level_count(schedule, n)
-    elif steps > MAX_STEPS:
-        remedy = f"use at most {MAX_STEPS}; 20 is usual"
-        raise BadInput(f"{steps} steps are more than any run needs", remedy)
+    whole = type(steps) is int and 1 <= steps <= MAX_STEPS
+    n = steps + (final == "none") + bool(discard_penultimate) if whole else 0
+    if (
+        not whole
+        or final not in ("zero", "first", "none")
+        or options.keys() - {*entry.options}
+        or (entry.timesteps and n > len(schedule))
+    ):
+        from fromnoise.diffusion.spacing_faults import refuse_run
+
+        refuse_run(entry, schedule, steps, n, final, options)
     function = load(entry.name)
     if options:
         from fromnoise.diffusion.options import check_kinds
@@ -123,27 +119,16 @@ def make_sigmas(
     try:
         levels = function(schedule, n, **options)
     except OverflowError:
-        raise BadInput(
-            f"options {options} give the spacing {entry.name!r} an infinite level",
-            "leave them out",
-        ) from None
-    if not (math.inf > levels[0] and levels[-1] > 0 and all(s > t for s, t in pairwise(levels))):
-        raise BadInput(
-            f"the {n} levels of spacing {entry.name!r} are not strictly decreasing and above 0",
-            f"use fewer steps{' or the default options' if options else ''}",
-        )
+        levels = [math.inf]
+    sound = levels[0] < math.inf and levels[-1] > 0 and all(s > t for s, t in pairwise(levels))
     if final != "none":
         levels.append(0.0 if final == "zero" else float(schedule.sigmas[0]))
     if discard_penultimate:
         del levels[-2:-1]
-    if len(levels) < 2:
-        remedy = "use another number of steps"
-        raise BadInput(f"the spacing {entry.name!r} gives a run without steps", remedy)
-    if levels[-1] >= levels[-2]:
-        raise BadInput(
-            f"final={final!r} is not below the run's last level (sigma {levels[-2]:.4g})",
-            "use final='zero', steps_offset=1 for leading or a higher sigma_min for karras",
-        )
+    if not sound or len(levels) < 2 or levels[-1] >= levels[-2]:
+        from fromnoise.diffusion.spacing_faults import refuse_levels
+
+        refuse_levels(entry, levels, n, final, options, sound)
     return torch.tensor(levels, dtype=torch.float64)
 
 
@@ -174,15 +159,6 @@ def check_range(name: str, value: float, low: float, high: float, usual: float) 
     if not low < value <= high:
         remedy = f"give a number above {low:g}, up to {high:g}; {usual} is usual"
         raise BadInput(f"{name} {value} cannot be used", remedy)
-
-
-def check_level_count(schedule: "NoiseSchedule", n: int) -> None:
-    """Raises BadInput for more levels than the schedule has timesteps."""
-    if n > len(schedule):
-        raise BadInput(
-            f"{n} noise levels are more than the {len(schedule)} timesteps of the schedule",
-            "use fewer steps, or the karras or exponential spacing",
-        )
 
 
 def karras(
