@@ -279,7 +279,7 @@ def test_discard_penultimate_with_other_ends():
         *make_sigmas(SD, 9, "linspace")[:-2].tolist(),
         TABLE[0],
     ]
-    with pytest.raises(BadInput, match="no step"):
+    with pytest.raises(BadInput, match="without steps"):
         make_sigmas(NoiseSchedule.linear(T=2), 1, "ddim", discard_penultimate=True)
 
 
