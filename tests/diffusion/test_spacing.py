@@ -289,7 +289,7 @@ def test_final():
     assert float(make_sigmas(SD, 20, "karras", "none")[-1]) == pytest.approx(
         float(SD.sigmas[0]), rel=1e-13
     )
-    with pytest.raises(BadInput, match="ends the run where"):
+    with pytest.raises(BadInput, match="is not below the run"):
         make_sigmas(SD, 20, "leading", "first")
 
 

@@ -110,7 +110,8 @@ def make_sigmas(
     ):
         from fromnoise.diffusion.spacing_faults import refuse_run
 
-        refuse_run(entry, schedule, steps, n, final, options)
+        table = schedule if entry.timesteps else None
+        refuse_run(entry.name, entry.options, table, steps, n, final, options)
     function = load(entry.name)
     if options:
         from fromnoise.diffusion.options import check_kinds
@@ -128,7 +129,7 @@ def make_sigmas(
     if not sound or len(levels) < 2 or levels[-1] >= levels[-2]:
         from fromnoise.diffusion.spacing_faults import refuse_levels
 
-        refuse_levels(entry, levels, n, final, options, sound)
+        refuse_levels(entry.name, levels, n, final, options, sound)
     return torch.tensor(levels, dtype=torch.float64)
 
 

@@ -7,51 +7,53 @@ from fromnoise.errors import BadInput, UnknownName
 
 if TYPE_CHECKING:
     from fromnoise.diffusion.schedule import NoiseSchedule
-    from fromnoise.diffusion.spacing import Entry
 
 
 def refuse_run(
-    entry: "Entry",
-    schedule: "NoiseSchedule",
+    name: str,
+    known: tuple[str, ...],
+    table: "NoiseSchedule | None",
     steps: int,
     n: int,
     final: str,
     options: dict[str, Any],
 ) -> NoReturn:
-    """Raises BadInput or UnknownName for arguments of `make_sigmas` that cannot be used; n: the
-    levels that the spacing is asked for."""
+    """Raises BadInput or UnknownName for arguments of `make_sigmas` that cannot be used.
+
+    name, known: of the spacing, and its options. table: the schedule, if the spacing visits its
+    timesteps. n: the levels that the spacing is asked for."""
     if final not in ("zero", "first", "none"):
         raise UnknownName("final", final, ("zero", "first", "none"))
     if type(steps) is not int or steps < 1:
         raise BadInput(f"steps {steps} cannot be used", "give a whole number from 1; 20 is usual")
-    if unknown := options.keys() - {*entry.options}:
+    if unknown := options.keys() - {*known}:
         raise BadInput(
-            f"spacing {entry.name!r} has no option {', '.join(sorted(unknown))}",
-            f"its options: {', '.join(entry.options) or 'none'}",
+            f"spacing {name!r} has no option {', '.join(sorted(unknown))}",
+            f"its options: {', '.join(known) or 'none'}",
         )
-    if entry.timesteps:
-        check_level_count(schedule, max(n, steps))
+    if table is not None:
+        check_level_count(table, max(n, steps))
     raise BadInput(f"{steps} steps are more than any run needs", "use fewer; 20 is usual")
 
 
 def refuse_levels(
-    entry: "Entry", levels: list[float], n: int, final: str, options: dict[str, Any], sound: bool
+    name: str, levels: list[float], n: int, final: str, options: dict[str, Any], sound: bool
 ) -> NoReturn:
     """Raises BadInput for levels that make no run; sound: whether those of the spacing itself are
     strictly decreasing and above 0."""
     if levels[0] == math.inf:
         raise BadInput(
-            f"options {options} give the spacing {entry.name!r} an infinite level",
+            f"options {options} give the spacing {name!r} an infinite level",
             "leave them out",
         )
     if not sound:
         raise BadInput(
-            f"the {n} levels of spacing {entry.name!r} are not strictly decreasing and above 0",
+            f"the {n} levels of spacing {name!r} are not strictly decreasing and above 0",
             f"use fewer steps{' or the default options' if options else ''}",
         )
     if len(levels) < 2:
         raise BadInput(
-            f"the spacing {entry.name!r} gives a run without steps", "use another number of steps"
+            f"the spacing {name!r} gives a run without steps", "use another number of steps"
         )
     raise BadInput(
         f"final={final!r} is not below the run's last level (sigma {levels[-2]:.4g})",
