@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
@@ -11,12 +11,10 @@ from PIL import Image
 from torch import Tensor
 
 from fromnoise.diffusion import samplers
-from fromnoise.diffusion.guidance import Guidance
 from fromnoise.diffusion.noise import Noise
 from fromnoise.diffusion.parameterization import compute_coefficients
 from fromnoise.diffusion.samplers.base import Answer, Query, Sampling
 from fromnoise.diffusion.spacing import make_sigmas
-from fromnoise.errors import BadInput
 from fromnoise.latent_diffusion import LatentDiffusion
 from fromnoise.models.unet import Conditioning
 from fromnoise.pipeline.conditioning.encode import encode_texts, note_unknown_words
@@ -98,20 +96,12 @@ def start_sampler(
     mix: makes other noise of the seeds' own. Raises BadInput."""
     sigmas, noise = prepare_noise(model, request, seeds)
     noise = mix(noise) if mix else noise
-    shape = noise.initial.shape
     if latents is None:
         latents = noise.initial
-    elif latents.ndim not in (3, 4) or (len(seeds), *latents.shape[-3:]) != shape:
-        raise BadInput(
-            f"latents are {tuple(latents.shape)}",
-            f"give (C, h, w) = {tuple(shape[1:])}, or one a picture",
-        )
-    elif latents.ndim == 4 and len(latents) not in (1, len(seeds)):
-        raise BadInput(f"latents are of {len(latents)} pictures", f"give them for {len(seeds)}")
-    elif not latents.isfinite().all():
-        raise BadInput("latents hold NaN or infinite numbers", "give finite ones: unit noise")
     else:
-        latents = latents.to("cpu", torch.float32).expand(shape)
+        from fromnoise.pipeline.latents import fit_latents  # only for latents of one's own
+
+        latents = fit_latents(latents, noise.initial.shape)
     # what the network is first shown, c_in·x, is the noise itself ("unit"), or x starts as in
     # k-diffusion ("sigma_max")
     first = float(sigmas[0])
@@ -142,19 +132,14 @@ def build_denoiser(
         unet = tile(unet, request.tiling)
         guide = None if guide is None else tile(guide, request.tiling)
     always = samplers.find(request.sampler or "").uncond
-    distilled = model.unet.config.guidance_dim is not None
-    if distilled and (request.negative_prompt or always or guide):
-        raise BadInput(
-            "this model was distilled to guide itself and knows no negative prompt, CFG++ or guide",
-            "leave them out; --cfg still says how strongly the prompt pulls",
-        )
     # at 1 the negative prompt has no weight: half the work, unless the sampler itself steers by it
-    paired = not distilled and (request.cfg != 1 or always)
+    paired = request.cfg != 1 or always
     texts = [*prompts, request.negative_prompt] if paired else prompts
     conditioning, dropped = encode_texts(model, texts)
     special = request.dialect != "a1111" or request.clip_skip > 1 or request.masks
-    if special or any(dropped) or any(map(SYNTAX.search, texts)):
-        # only for more than words
+    distilled = model.unet.config.guidance_dim is not None  # the network takes the scale itself
+    if special or distilled or any(dropped) or any(map(SYNTAX.search, texts)):
+        # only for more than words and guidance
         from fromnoise.pipeline.conditioning.compose import build_composed_denoiser
 
         return build_composed_denoiser(model, unet, request, prompts, guide, observer, first)
@@ -164,15 +149,11 @@ def build_denoiser(
         from fromnoise.pipeline.conditioning.cost import check_cost
 
         check_cost(model, request, prompts)
-    context, guidance = conditioning.context, request.guidance
-    prompt = Conditioning(context[: len(prompts)])
-    negative = context[len(prompts) :] if paired else None
-    if distilled:  # the network takes the scale itself
-        scale = torch.tensor([float(request.cfg or 0)])
-        prompt, guidance = replace(prompt, guidance=scale), Guidance()
+    prompt = Conditioning(conditioning.context[: len(prompts)])
+    negative = conditioning.context[len(prompts) :] if paired else None
     named = observer and partial(observer, prompts)
-    ways = (model.schedule, model.prediction, prompt, negative, guidance, always, guide, named)
-    return make_denoiser(unet, *ways), note_unknown_words(model, texts)
+    parts = (model.schedule, model.prediction, prompt, negative, request.guidance, always)
+    return make_denoiser(unet, *parts, guide, named), note_unknown_words(model, texts)
 
 
 def run_steps(

@@ -75,8 +75,15 @@ def build_composed_denoiser(
     observer: Observer | None = None,
     first: int = 0,
 ) -> tuple[Callable[[Query], Answer], list[str]]:
-    """What `generate.build_denoiser` gives, for prompts that are more than words: (answers, notes
-    for the user)."""
+    """What `generate.build_denoiser` gives, for prompts that are more than words, and for models
+    that were distilled to guide themselves: (answers, notes for the user)."""
+    if model.unet.config.guidance_dim is not None and (
+        request.negative_prompt or guide or samplers.find(request.sampler or "").uncond
+    ):
+        raise BadInput(
+            "this model was distilled to guide itself and knows no negative prompt, CFG++ or guide",
+            "leave them out; --cfg still says how strongly the prompt pulls",
+        )
     check_cost(model, request, prompts)
     notes: dict[str, None] = {}  # each once
     denoisers = {

@@ -86,7 +86,8 @@ def estimate_cost(
     entry, block = samplers.find(request.sampler or ""), model.tokenizer.max_length
     steps = math.ceil((request.steps or 1) * share * (entry.evaluations or ADAPTIVE))
     negative = parse_prompt(request.negative_prompt, request.dialect)
-    paired = request.cfg != 1 or entry.uncond
+    distilled = model.unet.config.guidance_dim is not None  # such a model guides itself
+    paired = (request.cfg != 1 or entry.uncond) and not distilled
     unlike = max(_list_lengths(model, negative, request.steps or 1)) * block if paired else 0
     work, calls, longest, blocks, contexts = 0.0, 0, unlike, unlike // block, 0
     for text in prompts:
