@@ -6,13 +6,16 @@ import json
 import re
 import sys
 
+import fakes
 import pytest
+import torch
 from PIL import Image
 
+from fromnoise.checkpoints.formats import diffusers_folder
 from fromnoise.cli import batch
 from fromnoise.errors import BadInput
 from fromnoise.pipeline.provenance import fields as infotext_fields
-from fromnoise.pipeline.provenance.read import read_settings
+from fromnoise.pipeline.provenance.read import read_settings, read_text
 
 LINES = """# a comment
 
@@ -179,3 +182,27 @@ def test_a_picture_of_a_line_is_the_same_alone(model, fromnoise, monkeypatch, tm
     ):
         assert alone.tobytes() == of_many.tobytes()
         assert alone.info == of_many.info
+
+
+def test_another_guide_is_another_picture(model, fromnoise, tmp_path):
+    """What a guide drew is not taken for what another one, or none, would draw."""
+    other = fakes.model(tmp_path / "words", steps=3, cfg=3.0)
+    with torch.no_grad():
+        other.unet.conv_out.weight += 0.5
+    diffusers_folder.save(other, tmp_path / "guide")
+    (tmp_path / "a.txt").write_text("a cat\n")
+    args = ["--prompts", tmp_path / "a.txt", "--model", model, "--seed", "5", "--out"]
+    args += [tmp_path / "o"]
+    guide = ["--guide", str(tmp_path / "guide")]
+    for more, skipped in (([], False), ([], True), (guide, False), (guide, True)):
+        code, _, notes = fromnoise("generate", *args, *more)
+        assert code == 0
+        assert ("skipped" in notes) == skipped
+    texts = [read_settings(path).fields for path in (tmp_path / "o").iterdir()]
+    assert sorted("Guide hash" in fields for fields in texts) == [False, True]
+    guided = next(p for p in (tmp_path / "o").iterdir() if "Guide hash" in (read_text(p) or ""))
+    code, out, error = fromnoise("replay", guided, "--model", model)
+    assert code != 0
+    assert "--guide" in error
+    code, out, _ = fromnoise("replay", guided, "--model", model, *guide)
+    assert (code, out) == (0, "identical\n")

@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
 from fromnoise.errors import BadInput
@@ -833,6 +835,39 @@ def test_civitai(tmp_path):
     graph = GRAPH | {"extra": {"airs": []}, "extraMetadata": "{}"}
     Image.new("RGB", (8, 8)).save(tmp_path / "a.jpg", exif=write_exif(json.dumps(graph)))
     is_told(tmp_path / "a.jpg", TOLD, {"Model"})
+
+
+leaf = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=3)
+    | st.sampled_from(["a", "k_lms", "512x512", "[a", -1, 10**30])
+)
+NAMES = [*SWARM["sui_image_params"], *NOVEL, *FOOOCUS, *INVOKE_2, *INVOKE_2["image"], *DRAW]
+NAMES += ["sui_image_params", "v2", "seedMode", "images", "positive_prompt", "negative_prompt"]
+tree = st.recursive(
+    leaf,
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=6)
+    ),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.dictionaries(st.sampled_from(NAMES), tree, max_size=12))
+def test_no_json_is_an_error(data):
+    """Whatever the values are: a request that can be used, or a BadInput."""
+    wholes = [data, {"sui_image_params": data}, DRAW | data, {**DRAW, "v2": data}, FOOOCUS | data]
+    wholes += [NOVEL | data, INVOKE_2 | data, INVOKE_2 | {"image": data}, {"image": [data]} | data]
+    for whole in wholes:
+        try:
+            request, _ = to_request(parse_settings(json.dumps(whole)))
+        except BadInput:
+            continue
+        GenerationRequest.of(**request)
 
 
 @pytest.mark.parametrize(

@@ -163,7 +163,7 @@ def guides(tmp_path_factory):
     models = [fakes.model(folder, steps=4, cfg=3.0) for _ in range(2)]
     for model, shift in zip(models, (0.5, 1.0), strict=True):
         with torch.no_grad():
-            model.unet.conv_out.bias += shift
+            model.unet.conv_out.weight += shift
     return models
 
 

@@ -270,7 +270,8 @@ def _walk_webp(file: BinaryIO, found: FileTexts) -> None:
             continue
         if name == b"VP8X" and length >= 10:
             body = file.read(10)
-            found.size = tuple(int.from_bytes(body[i : i + 3], "little") + 1 for i in (4, 7))
+            width, height = (int.from_bytes(body[i : i + 3], "little") + 1 for i in (4, 7))
+            found.size = (width, height)
             length -= 10
         file.seek(length + (length & 1), 1)
     raise _Damaged(f"it has more than {PARTS:,} parts")

@@ -164,11 +164,12 @@ def read_draw_things(data: dict[str, Any]) -> Infotext:
     more = data.pop("v2", None)
     mode = data.pop("seed_mode", None)
     if mode is None and isinstance(more, dict):
-        mode = {1: "Torch CPU Compatible", 3: "NVIDIA GPU Compatible"}.get(more.get("seedMode"))
+        number = more.get("seedMode")
+        mode = {"1": "Torch CPU Compatible", "3": "NVIDIA GPU Compatible"}.get(str(number), number)
     if data.get("strength") == 1:
         del data["strength"]  # it starts from noise alone
     info = _read_names(data, "Draw Things")
-    rng = {} if mode is None else {"RNG": SEED_MODES.get(str(mode), str(mode))}
+    rng = {} if mode is None else {"RNG": SEED_MODES.get(str(mode), _write_value(mode))}
     rest = {} if more is None else {"v2": _write_value(more)}
     return Infotext(info.prompt, info.negative_prompt, info.fields | rng | rest)
 
