@@ -18,23 +18,22 @@ from rich.text import Text
 from fromnoise.evaluate.faithfulness import Faithfulness, Ratio, Score, Tally
 from fromnoise.evaluate.reconstruction import PSNR, Reconstruction
 from fromnoise.evaluate.retrieval import Retrieval
+from fromnoise.files import write_file
 
 
 @dataclass
 class Report:
-    """All that one evaluation found; what was not measured is None."""
+    """All figures of one evaluation. What was not measured is None."""
 
     title: str
-    facts: dict[str, str] = field(
-        default_factory=dict
-    )  # model, steps, judge, … in the order they are shown
+    # model, steps, judge, … in the order of the page
+    facts: dict[str, str] = field(default_factory=dict)
     seen: Faithfulness | None = None
     held_out: Faithfulness | None = None
     reconstruction: Reconstruction | None = None
     retrieval: Retrieval | None = None
-    curves: dict[str, list[tuple[float, float]]] = field(
-        default_factory=dict
-    )  # name → (pictures seen, value)
+    # name → (pictures seen, value)
+    curves: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
 
     @property
     def splits(self) -> list[Faithfulness]:
@@ -57,7 +56,7 @@ class Report:
 
 
 def as_dict(report: Report) -> dict:
-    """Every figure, without the pictures: what `--json` prints and report.json holds."""
+    """Every figure, without the pictures: the content of report.json, and what `--json` prints."""
     out: dict = {"title": report.title, "facts": report.facts, "faithfulness": {}}
     for split in report.splits:
         rows = {}
@@ -90,7 +89,8 @@ def as_dict(report: Report) -> dict:
 
 
 def build_tables(report: Report) -> Group:
-    """For a rich console: one table a split, then a line each for reconstruction and retrieval."""
+    """For a rich console: a table for each split, then a line for reconstruction and one for
+    retrieval."""
     parts: list[Table | Text] = []
     for split in report.splits:
         title = f"prompt-following, {_words(split.split)} combinations"
@@ -135,26 +135,26 @@ def build_tables(report: Report) -> Group:
 
 
 def write_report(report: Report, folder: str | Path) -> Path:
-    """Writes report.html and report.json; returns the path of the page."""
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "report.json").write_text(
-        json.dumps(as_dict(report), indent=1, ensure_ascii=False) + "\n"
-    )
-    page = folder / "report.html"
-    page.write_text(render_html(report), encoding="utf-8")
-    return page
+    """Writes report.html and report.json, each whole or not at all. Returns the page's path."""
+    figures = json.dumps(as_dict(report), indent=1, ensure_ascii=False) + "\n"
+    page = render_html(report)
+    for name, text in (("report.json", figures), ("report.html", page)):
+        data = text.encode()
+        write_file(Path(folder) / name, lambda part, data=data: part.write_bytes(data))
+    return Path(folder) / "report.html"
 
 
 def render_html(report: Report) -> str:
-    """One page that needs nothing beside itself: pictures are embedded."""
+    """One page that needs no other file: its pictures are embedded."""
     body = [f"<h1>{escape(report.title)}</h1>", _facts(report.facts), _tiles(report)]
     if report.splits:
         body.append(
-            "<h2>Does the picture show what the words say?</h2><p>Every caption states some attributes; a "
-            "separate network, the judge, reads them back from the picture drawn. The mark on a bar is the "
-            "judge’s own ceiling: what it reads in <em>real</em> pictures of the same captions. ± is one "
-            "standard error.</p>"
+            "<h2>Does the picture show what the words say?</h2>"
+            "<p>Every caption states some attributes. A separate network, the judge, reads them"
+            " back from the picture that the model drew. The mark on a bar is the judge’s own"
+            " ceiling:"
+            " what it reads in <em>real</em> pictures of the same captions. ± is one standard"
+            " error.</p>"
         )
         body += [_score_table(report, split) for split in report.splits]
         body += [_sheet(split) for split in report.splits]
@@ -169,14 +169,17 @@ def render_html(report: Report) -> str:
             for a, b in r.shown
         )
         body.append(
-            f"<h2>What the autoencoder keeps</h2><p>{figures}, of the mean squared error over {r.n:,} fresh "
-            f"pictures. Left the picture, right what came back.</p><div class=sheet>{pairs}</div>"
+            f"<h2>What the autoencoder keeps</h2><p>{figures}, from the mean squared error over"
+            f" {r.n:,} fresh pictures. Left: the picture. Right: its reconstruction.</p>"
+            f"<div class=sheet>{pairs}</div>"
         )
     if report.curves:
         body.append("<h2>Learning</h2>" + _curves(report.curves))
     return (
-        f'<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content="width=device-width">'
-        f"<title>{escape(report.title)}</title><style>{_STYLE}</style><main>{''.join(body)}</main></html>\n"
+        "<!doctype html><html lang=en><meta charset=utf-8>"
+        '<meta name=viewport content="width=device-width">'
+        f"<title>{escape(report.title)}</title><style>{_STYLE}</style>"
+        f"<main>{''.join(body)}</main></html>\n"
     )
 
 
@@ -207,7 +210,7 @@ def _words(name: str) -> str:
 
 
 def _value(attribute: str, value: str) -> str:
-    """A value that says what it is: "neon", but "count 2"."""
+    """A value that can stand alone: "neon", but "count 2"."""
     return f"{_words(attribute)} {value}" if value.isdigit() else value
 
 
@@ -271,7 +274,8 @@ def _score_table(report: Report, split: Faithfulness) -> str:
         low, high = max(0.0, drawn.accuracy - drawn.error), min(1.0, drawn.accuracy + drawn.error)
         bar = (
             f'<div class=bar><i style="width:{drawn.accuracy:.2%}"></i>'
-            f'<u style="left:{low:.2%};width:{high - low:.2%}"></u><s style="left:{real.accuracy:.2%}"></s></div>'
+            f'<u style="left:{low:.2%};width:{high - low:.2%}"></u>'
+            f'<s style="left:{real.accuracy:.2%}"></s></div>'
         )
         cells = [
             f"<th scope=row>{escape(_words(name))}",
@@ -299,7 +303,8 @@ def _score_table(report: Report, split: Faithfulness) -> str:
     ]
     head = "".join(f"<th scope=col>{h}" if h else "<td>" for h in heads)
     caption = f"{_words(split.split).capitalize()} combinations"
-    return f"<div class=scroll><table><caption>{caption}</caption><tr>{head}{''.join(rows)}</table></div>"
+    table = f"<table><caption>{caption}</caption><tr>{head}{''.join(rows)}</table>"
+    return f"<div class=scroll>{table}</div>"
 
 
 def _sheet(split: Faithfulness) -> str:
@@ -310,15 +315,18 @@ def _sheet(split: Faithfulness) -> str:
         for name in (a for a in wanted if a in scene.sample.stated):
             kind, sign = ("yes", "✓") if read[name] == wanted[name] else ("no", "✗")
             title = escape(f"{name}: the judge reads {read[name]}", quote=True)
-            marks += f'<span class={kind} title="{title}">{sign} {escape(_value(name, wanted[name]))}</span> '
+            value = escape(_value(name, wanted[name]))
+            marks += f'<span class={kind} title="{title}">{sign} {value}</span> '
         caption = escape(scene.sample.caption)
         figures.append(
-            f"<figure><div class=pair>{_img(drawn, scene.sample.caption)}{_img(real, 'a real picture')}"
-            f"</div><figcaption>{caption}<p class=marks>{marks}</p></figcaption></figure>"
+            f"<figure><div class=pair>{_img(drawn, scene.sample.caption)}"
+            f"{_img(real, 'a real picture')}</div><figcaption>{caption}"
+            f"<p class=marks>{marks}</p></figcaption></figure>"
         )
     return (
-        f"<h3>{_words(split.split).capitalize()} combinations, unselected</h3><p>Left what the model drew, right a "
-        f"real picture of the same caption.</p><div class=sheet>{''.join(figures)}</div>"
+        f"<h3>{_words(split.split).capitalize()} combinations, unselected</h3><p>Left: the model's"
+        " picture. Right: a real picture of the same caption.</p>"
+        f"<div class=sheet>{''.join(figures)}</div>"
     )
 
 
@@ -342,8 +350,9 @@ def _mistakes(split: Faithfulness) -> str:
         )
         rows.append(f"<tr><th scope=row>{escape(_words(name))}<td>{wrong}<td>{worst}")
     return (
-        f"<details><summary>Mistakes, {_words(split.split)} combinations</summary><div class=scroll><table "
-        f"class=words><tr><th scope=col>attribute<th scope=col>stated → read<th scope=col>hardest values"
+        f"<details><summary>Mistakes, {_words(split.split)} combinations</summary>"
+        "<div class=scroll><table class=words><tr><th scope=col>attribute"
+        "<th scope=col>stated → read<th scope=col>hardest values"
         f"{''.join(rows)}</table></div></details>"
     )
 
@@ -365,28 +374,51 @@ def _curves(curves: dict[str, list[tuple[float, float]]]) -> str:
 
 
 _STYLE = """
-:root{color-scheme:light dark;--ink:#1c1d2b;--soft:#666a80;--paper:#fbfaf7;--card:#fff;--line:#e4e2dc;--fill:#6c7bff;
---yes:#1d7a48;--no:#b3261e}
-@media(prefers-color-scheme:dark){:root{--ink:#ecebf5;--soft:#a3a5bb;--paper:#14151f;--card:#1d1f2d;--line:#33364a;
---fill:#7d8aff;--yes:#6fd39c;--no:#ff8a80}}
-*{box-sizing:border-box}body{margin:0;background:var(--paper);color:var(--ink);font:16px/1.5 system-ui,sans-serif}
-main{max-width:1120px;margin:auto;padding:2rem 1.2rem 5rem}h1{margin:0 0 .4rem;font-size:2rem;letter-spacing:-.02em}
-h2{margin:3rem 0 .3rem}h3{margin:2.2rem 0 0}p{max-width:70ch;color:var(--soft);margin:.3rem 0 1rem}p b{color:var(--ink)}
-dl{display:flex;flex-wrap:wrap;gap:.3rem 1.6rem;margin:0 0 1.6rem}dt{font-size:.8rem;color:var(--soft)}dd{margin:0}
+:root{color-scheme:light dark;--ink:#1c1d2b;--soft:#666a80;--paper:#fbfaf7;--card:#fff;
+  --line:#e4e2dc;--fill:#6c7bff;--yes:#1d7a48;--no:#b3261e}
+@media(prefers-color-scheme:dark){:root{--ink:#ecebf5;--soft:#a3a5bb;--paper:#14151f;
+  --card:#1d1f2d;--line:#33364a;--fill:#7d8aff;--yes:#6fd39c;--no:#ff8a80}}
+*{box-sizing:border-box}
+body{margin:0;background:var(--paper);color:var(--ink);font:16px/1.5 system-ui,sans-serif}
+main{max-width:1120px;margin:auto;padding:2rem 1.2rem 5rem}
+h1{margin:0 0 .4rem;font-size:2rem;letter-spacing:-.02em}
+h2{margin:3rem 0 .3rem}
+h3{margin:2.2rem 0 0}
+p{max-width:70ch;color:var(--soft);margin:.3rem 0 1rem}
+p b{color:var(--ink)}
+dl{display:flex;flex-wrap:wrap;gap:.3rem 1.6rem;margin:0 0 1.6rem}
+dt{font-size:.8rem;color:var(--soft)}
+dd{margin:0}
 .tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(210px,1fr));gap:1rem}
-.tiles div{background:var(--card);border:1px solid var(--line);border-radius:14px;padding:1rem 1.2rem;display:grid}
-.tiles b{font-size:2rem;letter-spacing:-.02em;line-height:1.2}.tiles small{color:var(--soft)}
-.scroll{overflow-x:auto}table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums;margin:1.2rem 0}
-caption{text-align:left;font-weight:600;padding:.4rem 0}th,td{padding:.42rem .7rem;text-align:right;white-space:nowrap;
-border-bottom:1px solid var(--line)}tr:first-child>*{color:var(--soft);font-weight:500;font-size:.85rem}
-th:first-child,.words *{text-align:left}.words td{white-space:normal}th[scope=row]{font-weight:500}
-td:nth-child(2){width:32%}.words td:nth-child(2){width:auto}
+.tiles div{background:var(--card);border:1px solid var(--line);border-radius:14px;
+  padding:1rem 1.2rem;display:grid}
+.tiles b{font-size:2rem;letter-spacing:-.02em;line-height:1.2}
+.tiles small{color:var(--soft)}
+.scroll{overflow-x:auto}
+table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums;margin:1.2rem 0}
+caption{text-align:left;font-weight:600;padding:.4rem 0}
+th,td{padding:.42rem .7rem;text-align:right;white-space:nowrap;border-bottom:1px solid var(--line)}
+tr:first-child>*{color:var(--soft);font-weight:500;font-size:.85rem}
+th:first-child,.words *{text-align:left}
+.words td{white-space:normal}
+th[scope=row]{font-weight:500}
+td:nth-child(2){width:32%}
+.words td:nth-child(2){width:auto}
 .bar{position:relative;height:14px;min-width:140px;background:var(--line);border-radius:7px}
-.bar *{position:absolute;top:0;height:100%}.bar i{left:0;background:var(--fill);border-radius:7px}
-.bar u{background:var(--ink);opacity:.28}.bar s{width:2px;margin-left:-2px;background:var(--ink);top:-4px;height:22px}
-.sheet{display:grid;grid-template-columns:repeat(auto-fill,minmax(256px,1fr));gap:1.1rem}figure{margin:0}
-.pair{display:flex;gap:3px}.pair img{width:50%;border-radius:8px;display:block;image-rendering:auto}
-figcaption{font-size:.88rem;line-height:1.35;padding:.4rem .1rem}.marks{font-size:.8rem;margin:.25rem 0 0}
-.yes{color:var(--yes)}.no{color:var(--no);font-weight:600}.marks span{white-space:nowrap}
-details{margin:1rem 0}summary{cursor:pointer;font-weight:600}main>img{max-width:100%;border-radius:12px}
+.bar *{position:absolute;top:0;height:100%}
+.bar i{left:0;background:var(--fill);border-radius:7px}
+.bar u{background:var(--ink);opacity:.28}
+.bar s{width:2px;margin-left:-2px;background:var(--ink);top:-4px;height:22px}
+.sheet{display:grid;grid-template-columns:repeat(auto-fill,minmax(256px,1fr));gap:1.1rem}
+figure{margin:0}
+.pair{display:flex;gap:3px}
+.pair img{width:50%;border-radius:8px;display:block;image-rendering:auto}
+figcaption{font-size:.88rem;line-height:1.35;padding:.4rem .1rem}
+.marks{font-size:.8rem;margin:.25rem 0 0}
+.yes{color:var(--yes)}
+.no{color:var(--no);font-weight:600}
+.marks span{white-space:nowrap}
+details{margin:1rem 0}
+summary{cursor:pointer;font-weight:600}
+main>img{max-width:100%;border-radius:12px}
 """

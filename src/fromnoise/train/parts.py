@@ -82,7 +82,7 @@ def load_tokenizer(recipe: Recipe) -> Tokenizer:
 
 def build_clip(recipe: Recipe, words: Tokenizer) -> tuple[CLIPText, ImageTower]:
     stage = recipe.stage("clip")
-    size = int(recipe.source_options.get("size", 128))
+    size = recipe.open_source().size
     shared = {"projection_dim": stage["projection_dim"]}
     text = build_config(
         CLIPTextConfig,
@@ -146,7 +146,7 @@ def build_vae(recipe: Recipe, **more: Any) -> VAE:
     config = build_config(
         VAEConfig,
         recipe.stage("vae")["network"],
-        sample_size=recipe.source_options.get("size", 128),
+        sample_size=recipe.open_source().size,
         **more,
     )
     network = VAE(config)
@@ -175,7 +175,7 @@ def load_vae(recipe: Recipe, decoder: bool = True) -> VAE:
 def build_unet(recipe: Recipe) -> UNet:
     network, text = recipe.stage("vae")["network"], recipe.stage("clip")["text"]
     channels = network["latent_channels"]
-    side = recipe.source_options.get("size", 128) // 2 ** (len(network["block_out_channels"]) - 1)
+    side = recipe.open_source().size // 2 ** (len(network["block_out_channels"]) - 1)
     return UNet(
         build_config(
             UNetConfig,

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from fromnoise.data.loader import ignore_signals, to_tensor
 from fromnoise.data.source import Source
+from fromnoise.errors import BadInput
 from fromnoise.evaluate.faithfulness import measure_judge
 from fromnoise.evaluate.judge import Judge, JudgeConfig, compute_loss, encode_labels
 from fromnoise.train import parts
@@ -76,6 +77,11 @@ class JudgeTask:
     def __init__(self, stage: Stage, recipe: Recipe):
         self.stage, self.source = stage, recipe.open_source()
         network = dict(stage.get("network", {}))
+        if not self.source.schema:
+            raise BadInput(
+                f"the source {recipe.source} has no attributes for a judge to read",
+                "leave the stage [classifier] out of the recipe",
+            )
         self.judge = Judge(
             parts.build_config(
                 JudgeConfig, network, schema=self.source.schema, size=self.source.size
