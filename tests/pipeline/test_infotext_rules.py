@@ -172,6 +172,13 @@ def test_numbers_of_thousands_of_digits():
         assert all(len(why) < 2_500 for why in unused.values())
 
 
+def test_what_is_no_number_is_told():
+    line = 'Steps: 1, Sampler: Euler, Seed: 1, Sampler options: "{\\"s_noise\\": NaN}"'
+    request, unused = to_request(infotext.parse(f"a\n{line}"))
+    assert "sampler_options" not in request
+    assert "NaN" in unused["Sampler options"]
+
+
 def test_prompts_that_no_request_takes_are_told():
     request, unused = to_request(infotext.parse("a" * 30_000))
     assert "prompt" not in request

@@ -236,6 +236,8 @@ class _Translation:
             if not isinstance(options, dict) or not options.keys() <= known:
                 why = f"{owner.name} takes no such option" if owner else None
                 self.drop(key, why or "what it is an option of is not known")
+            elif any(value != value for value in options.values()):  # NaN alone is not itself
+                self.drop(key, "it holds what is no number")
             elif key in names and self.fields[key] in ("0", "0.0"):
                 self.drop(key, "0 leaves it to the model")
             else:
