@@ -1,6 +1,5 @@
 """What a picture was drawn with → the text that AUTOMATIC1111's web UI writes."""
 
-import hashlib
 import json
 import math
 import re
@@ -50,6 +49,10 @@ def write_infotext(
         from fromnoise.pipeline.conditioning.regions import describe_masks
 
         more = (more or {}) | describe_masks(request.masks)
+    if latents is not None:
+        from fromnoise.pipeline.provenance.hashes import hash_latents
+
+        more = (more or {}) | {"Latents hash": hash_latents(latents, index)}
     g, bounds = request.guidance, (request.guidance.low, request.guidance.high)
     limited = (
         bounds != (0, math.inf)
@@ -67,7 +70,6 @@ def write_infotext(
         "Model": model.source or None,
         "VAE hash": model.vae_digest or None,
         "Guide hash": guide and guide.digest,
-        "Latents hash": None if latents is None else hash_latents(latents, index),
         "Variation seed": (varied := request.variation_seeds()) and varied[index],
         "Sampler options": json.dumps(request.sampler_options) if request.sampler_options else None,
         "Schedule options": json.dumps(request.spacing_options)
@@ -99,13 +101,6 @@ def write_infotext(
         *([f"Negative prompt: {request.negative_prompt}"] if request.negative_prompt else []),
     ]
     return "\n".join([*lines, format_pairs(settings)])
-
-
-def hash_latents(latents: Tensor, index: int) -> str:
-    """The start of the SHA-256 of the latents that picture `index` began with, as float32."""
-    own = latents[index % len(latents)] if latents.ndim == 4 else latents  # (C, h, w)
-    values = own.detach().to("cpu", torch.float32).contiguous().numpy()
-    return hashlib.sha256(values.tobytes()).hexdigest()[:10]
 
 
 def format_pairs(settings: dict[str, Any]) -> str:
