@@ -1,5 +1,6 @@
-"""Writes docs/map.md: every module with its docstring's first line and its length. `--check` fails
-if it is stale."""
+"""Writes docs/map.md: every module with its docstring's first line and its length.
+
+`--check` fails if the page is out of date."""
 
 import ast
 import sys
@@ -18,7 +19,8 @@ def build() -> str:
         if path.parent != folder:
             folder = path.parent
             lines.append(
-                f"\n## {folder.relative_to(package.parent)}/\n| module | lines | what it is |\n|---|---:|---|"
+                f"\n## {folder.relative_to(package.parent)}/\n"
+                "| module | lines | what it is |\n|---|---:|---|"
             )
         first = (ast.get_docstring(ast.parse(text)) or "").split("\n")[0].replace("|", "\\|")
         lines.append(

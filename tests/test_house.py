@@ -39,7 +39,7 @@ def test_a_circle_of_two_files_is_found(tmp_path):
 
 
 def test_the_formatter_is_rarely_switched_off():
-    """The mark that does so stands at tables only: behind a bracket that closes, 20 times at most."""
+    """The mark stands only at tables, that is behind a closing bracket, and at most 20 times."""
     mark, lines = "# fmt: " + "skip", []
     for folder in ("src", "tests", "benchmarks", "docs"):
         for path in (ROOT / folder).rglob("*.py"):

@@ -235,9 +235,8 @@ FREELY = settings(
 
 def memory(what):
     """Bytes that this process holds (VmRSS), or held at most (VmHWM)."""
-    return 1024 * next(
-        int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(what)
-    )
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(what))
 
 
 def said(monkeypatch, capsys, *args):
