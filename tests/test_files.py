@@ -1,3 +1,4 @@
+import errno
 import os
 import stat
 from pathlib import Path
@@ -6,6 +7,7 @@ import pytest
 
 from fromnoise.errors import BadCheckpoint, BadInput, UnknownName, escape
 from fromnoise.files import write_file
+from fromnoise.folders import write_folder
 from fromnoise.rare_files import check_writable
 
 
@@ -81,3 +83,88 @@ def test_what_a_file_says_is_escaped_and_cut():
     assert "\x1b" not in str(error)
     assert "\nb" in str(error)
     assert len(str(UnknownName("sampler", "z" * 1_000_000, ["euler"]))) < 1_000
+
+
+def test_the_same_file_is_not_kept_twice_and_a_cut_one_is_completed(tmp_path):
+    path = tmp_path / "a.png"
+    write_file(path, put("one"), overwrite=False)
+    assert write_file(path, put("one"), overwrite=False) == path
+    assert write_file(path, put("two"), overwrite=False).name == "a-2.png"
+    assert write_file(path, put("two"), overwrite=False).name == "a-2.png"
+    path.write_text("on")  # cut off, as by a full disk of another program
+    assert write_file(path, put("one"), overwrite=False) == path
+    assert path.read_text() == "one"
+    path.write_text("")  # another process may have just reserved it
+    assert write_file(path, put("one"), overwrite=False).name == "a-3.png"
+    (tmp_path / "b.png").mkdir()
+    (tmp_path / "b-2.png").symlink_to("nowhere")
+    assert write_file(tmp_path / "b.png", put("x"), overwrite=False).name == "b-3.png"
+
+
+def test_file_systems_without_links(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    names = [write_file(tmp_path / "a.png", put(text), overwrite=False).name for text in "abbc"]
+    assert names == ["a.png", "a-2.png", "a-2.png", "a-3.png"]
+    assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {
+        "a.png": "a",
+        "a-2.png": "b",
+        "a-3.png": "c",
+    }
+
+
+def test_what_killed_runs_left_is_removed_after_two_days(tmp_path):
+    old, new = tmp_path / ".fromnoise-1.part", tmp_path / ".fromnoise-2.part"
+    folder, other = tmp_path / ".fromnoise-3.part", tmp_path / ".other.part"
+    folder.mkdir()
+    (folder / "a.png").touch()
+    for path in (old, new, other):
+        path.touch()
+    for path in (old, folder, other):
+        os.utime(path, (0, 0))
+    write_file(tmp_path / "a.txt", put("x"))
+    assert {p.name for p in tmp_path.iterdir()} == {new.name, other.name, "a.txt"}
+
+
+def test_a_pipe_gets_the_bytes(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    assert write_file(pipe, put("picture"), overwrite=False) == pipe
+    assert os.read(reader, 99) == b"picture"
+    os.close(reader)
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+
+
+def test_folders_of_files_overwrite_nothing(tmp_path):
+    def write(text):
+        def write_two(folder):
+            (folder / "a.txt").write_text(text)
+            (folder / "b.txt").write_text("same")
+
+        return write_two
+
+    place = tmp_path / "t.1"
+    assert write_folder(place, write("one")) == place
+    assert write_folder(place, write("one")) == place  # the very same
+    assert write_folder(place, write("two")) == tmp_path / "t.1-2"
+    (place / "a.txt").unlink()
+    assert write_folder(place, write("two")) == place  # nothing to overwrite
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("mine")
+    assert write_folder(tmp_path / "mine", write("x")) == tmp_path / "mine"
+    assert (tmp_path / "mine" / "notes.txt").read_text() == "mine"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["mine", "t.1", "t.1-2"]
+    assert stat.S_IMODE((place / "a.txt").stat().st_mode) & 0o044
+
+    def fail(folder):
+        (folder / "a.txt").write_text("half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(BadInput, match="No space left"):
+        write_folder(place, fail)
+    assert sorted(p.name for p in place.iterdir()) == ["a.txt", "b.txt"]
+    with pytest.raises(BadInput, match="cannot write"):
+        write_folder(place / "a.txt", write("x"))

@@ -25,9 +25,9 @@ def write_file(
     Raises BadInput with `remedy` where the file cannot be written.
     """
     try:
-        if path.is_dir():
+        if path.is_dir() and overwrite:
             raise IsADirectoryError(errno.EISDIR, "it is a folder")
-        if path.exists() and not path.is_file():
+        if path.exists() and not path.is_file() and not path.is_dir():
             from fromnoise.rare_files import write_device
 
             return write_device(path, write)

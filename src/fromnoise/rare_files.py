@@ -20,12 +20,12 @@ def check_writable(path: Path, remedy: str = "choose another place with --out") 
     """Raises BadInput where `write_file(path, …)` would fail, before the long work. It makes no
     folder; it makes a file in the last folder that is there, and removes it again."""
     try:
-        if path.is_dir():
+        if os.path.isdir(path):
             raise IsADirectoryError(errno.EISDIR, "it is a folder")
-        if path.exists() and not path.is_file():
+        if os.path.exists(path) and not os.path.isfile(path):
             return
         folder, missing = path.parent, [path.name]
-        while not folder.exists():
+        while not os.path.exists(folder):  # False also where a name is too long
             missing.append(folder.name)
             folder = folder.parent
         if not folder.is_dir():

@@ -6,7 +6,7 @@ import json
 import pytest
 from PIL import Image
 
-from fromnoise.cli.axes import apply_axes, parse_axis
+from fromnoise.cli.axes import apply_axes, parse_axis, replace_words
 from fromnoise.errors import FromnoiseError
 from fromnoise.pipeline.provenance import fields as infotext_fields
 from fromnoise.pipeline.provenance.read import read_settings
@@ -83,6 +83,47 @@ def test_what_a_value_changes(text, value, changed, label):
     assert one.values == (value,)
     assert apply_axes(fields, [(one, value)]) == fields | changed
     assert one.label(value) == label
+
+
+@pytest.mark.parametrize(
+    ("values", "result"),
+    [
+        ({"cat": "dog", "dog": "fish"}, "a dog and a fish in a dogalogue"),
+        ({"cat": "dog", "dog": "cat"}, "a dog and a cat in a dogalogue"),
+        ({"cat": "cat", "dog": "dog"}, "a cat and a dog in a catalogue"),
+        ({"cat": "x", "catalogue": "book"}, "a x and a dog in a book"),  # the longest first
+        ({"cat and": "x", "dog": ""}, "a x a  in a catalogue"),
+        ({"catalogue": "x", "alogue": "y"}, None),  # lies inside the other
+        ({"cat and a": "x", "a dog": "y"}, None),  # they overlap
+        ({".": "x", "a": "y"}, "y cyt ynd y dog in y cytylogue"),  # no pattern, and not there
+    ],
+)
+def test_words_of_all_axes_are_replaced_at_once(values, result):
+    text = "a cat and a dog in a catalogue"
+    if result is None:
+        with pytest.raises(FromnoiseError, match="overlaps"):
+            replace_words(text, values)
+    else:
+        assert replace_words(text, values) == result
+
+
+def test_axes_do_not_see_what_others_put_in():
+    request = GenerationRequest(prompt="a cat and a dog", negative_prompt="cat")
+    axes = [parse_axis(text, request) for text in ("prompt:cat=cat,dog", "prompt:dog=dog,fish")]
+    prompts = [
+        apply_axes(request.model_dump(), [(axes[0], x), (axes[1], y)])["prompt"]
+        for y in axes[1].values
+        for x in axes[0].values
+    ]
+    assert prompts == [
+        "a cat and a dog",
+        "a dog and a dog",
+        "a cat and a fish",
+        "a dog and a fish",
+    ]
+    negative = parse_axis("negative:cat=cow", request)
+    fields = apply_axes(request.model_dump(), [(axes[0], "dog"), (negative, "cow")])
+    assert (fields["prompt"], fields["negative_prompt"]) == ("a dog and a dog", "cow")
 
 
 def test_a_cell_is_the_picture_that_its_settings_draw(model, fromnoise, tmp_path):

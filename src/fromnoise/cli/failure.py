@@ -45,20 +45,16 @@ def _report_usage(error) -> int:
 
 
 def _report_system_error(error: OSError) -> int:
-    """For an error of the system that no command expected: mostly, output that cannot be written.
-    What is not written is thrown away, so that Python does not try again at its end."""
-    try:
-        sys.stdout.flush()
-    except OSError as broken:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if not isinstance(broken, BrokenPipeError):
-            print_error(
-                f"cannot write to standard output: {broken.strerror}\n"
-                "→ send it somewhere else; pictures that were drawn are on the disk"
-            )
+    """For an error of the system that no command expected. One without a file is of standard
+    output: what is not written yet is thrown away, so that Python does not try again at its end."""
+    if error.filename is not None:
+        text = f"{escape(error.filename)}: {escape(error.strerror or error)}"
+        print_error(f"{text}\n→ look at the file, its folder and the disk")
         return 1
-    where = f"{escape(error.filename)}: " if error.filename else ""
-    print_error(
-        f"{where}{escape(error.strerror or error)}\n→ look at the file, its folder and the disk"
-    )
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    if not isinstance(error, BrokenPipeError):  # as of `| head`, where nobody reads on
+        print_error(
+            f"cannot write to standard output: {escape(error.strerror or error)}\n"
+            "→ send it somewhere else; pictures that were drawn are on the disk"
+        )
     return 1

@@ -45,6 +45,6 @@ def describe_run(
     pictures = [
         {"path": str(path), "seed": (request.seed or 0) + i} for i, path in enumerate(paths)
     ]
-    values = {"pictures": pictures, "request": request.model_dump(mode="json"), **facts}
+    values = {"pictures": pictures, "request": json.loads(request.model_dump_json()), **facts}
     seconds = round(time.perf_counter() - started, 3)
     return values | {"notes": list(notes), "seconds": seconds}

@@ -36,7 +36,7 @@ def add_options(
     """Gives a command options in place of its parameters `request` and `run`: one for every field
     of `schema` that it does not name itself (name, type, default, description), and those of
     `kind`."""
-    own = [p for p in inspect.signature(command).parameters.values()]
+    own = list(inspect.signature(command).parameters.values())
     own = [parameter for parameter in own if parameter.name not in ("request", "run")]
     of_run, one = inspect.signature(kind).parameters, own[0]
     parameters = [*own]

@@ -6,7 +6,7 @@ from pathlib import Path
 from fromnoise.rare_files import list_names
 
 # an --out that ends so is a file; whether it can be written is asked later
-MEDIA = (
+MEDIA = (  # noqa: SIM905
     ".png .jpg .jpeg .webp .gif .mp4 .bmp .tif .tiff .avif .heic .jxl .jp2 .psd .svg .pdf .apng "
     ".ico .ppm .tga .mov .mkv .webm .avi"
 ).split()
@@ -20,9 +20,9 @@ def split_out(out: str | Path | None) -> tuple[Path | None, Path]:
     """
     path = Path(out or "")
     is_named_folder = str(out or "").endswith((os.sep, os.altsep or os.sep))
-    if not out or is_named_folder or path.is_dir():
+    if not out or is_named_folder or os.path.isdir(path):
         return None, path
-    is_device = path.exists() and not path.is_file()
+    is_device = os.path.exists(path) and not os.path.isfile(path)
     if is_device or path.suffix.lower() in MEDIA:
         return path, path.parent
     return None, path
@@ -52,4 +52,5 @@ def find_drawn(path: Path, text: str) -> Path | None:
 def cut_name(stem: str, end: str) -> str:
     """As much of a name as leaves room for its end and a number: file systems take 255 bytes."""
     room = 240 - len(os.fsencode(end))
-    return os.fsdecode(os.fsencode(stem)[:room]) if len(os.fsencode(stem)) > room else stem
+    raw = os.fsencode(stem)
+    return raw[:room].decode("utf-8", "ignore") if len(raw) > room else stem

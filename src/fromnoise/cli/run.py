@@ -73,7 +73,8 @@ class Run:
         if self.out or not os.access(".", os.W_OK):
             from fromnoise.rare_files import check_writable
 
-            check_writable(self.choose_path(request, request.count - 1))
+            longest = request.model_copy(update={"seed": 2**63} if request.count > 1 else {})
+            check_writable(self.choose_path(longest, 0))
 
     def choose_path(self, request: GenerationRequest, index: int) -> Path:
         """Where picture `index` of a request goes."""

@@ -1,5 +1,6 @@
 """Pictures → files that carry their settings."""
 
+from io import BytesIO
 from pathlib import Path
 
 from PIL import Image, PngImagePlugin
@@ -34,4 +35,6 @@ def save_picture(
 
         picture = flatten(picture)
     options = options or {"format": "PNG", "pnginfo": text}
-    return write_file(path, lambda part: picture.save(part, **options), overwrite=overwrite)
+    data = BytesIO()  # Pillow does not notice when a full disk cuts off a JPEG file
+    picture.save(data, **options)
+    return write_file(path, lambda part: part.write_bytes(data.getbuffer()), overwrite=overwrite)

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from fractions import Fraction
 from importlib.util import find_spec
+from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
 
@@ -101,8 +102,9 @@ def _write_gif(path: Path, pictures: Iterable[Image.Image], fps: float, text: st
     drawn = [picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in drawn]
     ends = [round(100 * i / fps) for i in range(len(drawn) + 1)]  # hundredths; on average exact
     durations = [10 * (b - a) for a, b in pairwise(ends)]
+    data = BytesIO()
     drawn[0].save(
-        path,
+        data,
         "GIF",
         save_all=True,
         append_images=drawn[1:],
@@ -111,6 +113,7 @@ def _write_gif(path: Path, pictures: Iterable[Image.Image], fps: float, text: st
         optimize=False,
         comment=text.encode(),
     )
+    path.write_bytes(data.getbuffer())
 
 
 def _make_bayer_matrix(order: int) -> np.ndarray:
