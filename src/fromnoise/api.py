@@ -49,7 +49,8 @@ class Engine:
         """Draws: one Pillow picture, or a list of them when count > 1. `settings` are fields of
         GenerationRequest.
 
-        latents: unit noise to start from, (C, h, w) or (count, C, h, w). watch: told of every step.
+        latents: unit noise to start from, (C, h, w) or (count, C, h, w). watch: is called
+        with every step.
         Raises BadInput or UnknownName for a setting that cannot be used.
         """
         request = GenerationRequest.of(prompt=prompt, **settings)

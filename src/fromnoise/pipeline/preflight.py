@@ -1,5 +1,5 @@
-"""Many requests, looked at before the first of them is drawn: what is wrong with any is said at
-once, and of which."""
+"""Checks many requests before the first of them is drawn: one error says what is wrong with each,
+and names it."""
 
 from collections.abc import Callable, Iterable
 from typing import TypeVar
@@ -10,33 +10,36 @@ from fromnoise.pipeline.generate import build_denoiser, start_sampler
 from fromnoise.pipeline.request import GenerationRequest
 from fromnoise.runtime.prepare import Prepared
 
-SHOWN = 20  # errors in one message, and names of one error
+MOST_LISTED = 20  # errors in one message, and names of one error
 Item = TypeVar("Item")
-Made = TypeVar("Made")
+Checked = TypeVar("Checked")
 
 
-def check_each(named: Iterable[tuple[str, Item]], make: Callable[[Item], Made]) -> list[Made]:
-    """`make` of every item. Raises one BadInput with the names of all for which it raises one, and
-    why."""
-    made, faults = [], dict[str, tuple[FromnoiseError, list[str]]]()  # equal errors are told once
+def check_each(
+    named: Iterable[tuple[str, Item]], check: Callable[[Item], Checked]
+) -> list[Checked]:
+    """`check` of every item. Raises one BadInput with the names of all items for which `check`
+    raises an error, and the reasons."""
+    checked: list[Checked] = []
+    faults: dict[str, tuple[FromnoiseError, list[str]]] = {}  # equal errors are listed once
     for name, item in named:
         try:
-            made.append(make(item))
+            checked.append(check(item))
         except FromnoiseError as error:
             faults.setdefault(str(error), (error, []))[1].append(name)
-    said = [(error, _list(names, "; ")) for error, names in faults.values()]
-    if len(said) == 1:
-        [(error, name)] = said
+    named_faults = [(error, _join(names, "; ")) for error, names in faults.values()]
+    if len(named_faults) == 1:
+        [(error, name)] = named_faults
         raise BadInput(f"{name}: {error.message}", error.remedy) from error
-    if said:
-        lines = [f"{name}: {error.message} ({error.remedy})" for error, name in said]
-        raise BadInput(_list(lines, "\n"), "nothing was drawn: put these right first")
-    return made
+    if named_faults:
+        lines = [f"{name}: {error.message} ({error.remedy})" for error, name in named_faults]
+        raise BadInput(_join(lines, "\n"), "nothing was drawn: put these right first")
+    return checked
 
 
-def _list(items: list[str], between: str) -> str:
-    more = [f"and {len(items) - SHOWN} more"] if len(items) > SHOWN else []
-    return between.join([*items[:SHOWN], *more])
+def _join(items: list[str], glue: str) -> str:
+    hidden = len(items) - MOST_LISTED
+    return glue.join([*items[:MOST_LISTED], *([f"and {hidden} more"] if hidden > 0 else [])])
 
 
 def check_drawable(
