@@ -19,6 +19,7 @@ from fromnoise.prompt.tokenizer import BOS, EOS, Tokenizer
 
 JSON_BYTES = 1 << 20  # of a configuration: published ones have a few kilobytes
 TABLE_BYTES = 4 << 20  # of vocab.json and of merges.txt: CLIP's have 1 MB and 0.5 MB
+NODES = 100_000  # lists and objects in one text: Python makes a million of them in a second
 WORDS = 1 << 17  # entries of a vocabulary: CLIP's has 49,408
 
 
@@ -98,6 +99,8 @@ def parse_json(data: bytes, file: Path | str) -> dict[str, Any]:
         raise ValueError(f"{name} is no number of JSON")
 
     try:
+        if data.count(b"[") + data.count(b"{") > NODES:
+            raise ValueError(f"it has more than {NODES:,} lists and objects")
         text = data.decode("utf-8-sig")
         value = json.loads(text, object_pairs_hook=_unique, parse_constant=refuse_constant)
         if isinstance(value, dict):
@@ -152,7 +155,7 @@ def read_tokenizer(
         merges = [
             (left, right)
             for left, _, right in (line.partition(" ") for line in lines)
-            if left.strip() and not left.startswith("#version")
+            if (left.strip() or right) and not left.startswith("#version")
         ]
     if not right_words or not all({a, b, a + b} <= words.keys() for a, b in merges):
         from fromnoise.checkpoints.refusals import refuse_tokenizer

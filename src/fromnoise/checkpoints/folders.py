@@ -17,7 +17,7 @@ REMEDY = "choose another place, or make room there"
 EXCHANGE, HERE = 2, -100  # RENAME_EXCHANGE and AT_FDCWD of Linux
 
 
-def write_folder(
+def replace_folder(
     folder: Path, write: Callable[[Path], object], keep: Callable[[str], bool] | None = None
 ) -> None:
     """Calls `write` with a new folder beside `folder`, then gives that folder its name.

@@ -58,7 +58,10 @@ def refuse_tokenizer(
         raise BadCheckpoint(f"{file} has more than {most:,} words", REMEDY)
     for word in special:
         if word not in words:
-            remedy = "the vocabulary of CLIP holds the start, end and padding tokens"
+            remedy = (
+                "the vocabulary of CLIP holds the start and end tokens, and the pad_token of "
+                f"{folder / 'tokenizer_config.json'}"
+            )
             raise BadCheckpoint(f"{file} has no {shorten(word)}", remedy)
     owners: dict[int, str] = {}
     for word, number in words.items():

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fromnoise.checkpoints.configs import Fields, Rule
-from fromnoise.checkpoints.folders import write_folder
+from fromnoise.checkpoints.folders import replace_folder
 from fromnoise.checkpoints.formats.diffusers_configs import (
     PREDICTIONS,
     TEXT,
@@ -64,7 +64,7 @@ def save(model: LatentDiffusion, folder: Path, dtype: torch.dtype = torch.float1
             "read it whole: load_parts(name)",
         )
     if (folder / "model_index.json").exists():
-        write_folder(
+        replace_folder(
             folder, lambda part: write_parts(model, part, dtype), lambda name: name not in OWN
         )
     else:

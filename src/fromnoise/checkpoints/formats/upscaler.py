@@ -24,7 +24,7 @@ T = TypeVar("T")
 SUFFIX = ".safetensors"
 # of Real-ESRGAN's training; where a file has both, the average (ema) is the better network
 PREFIXES = ("params_ema.", "params.", "module.")
-WIDEST, DEEPEST = 8192, 128  # channels, and blocks of ESRGAN; published ones have 64 and 23
+WIDEST, DEEPEST = 8192, 64  # channels, and blocks of ESRGAN; published ones have 64 and 23
 # ESRGAN's own code called the parts so before BasicSR named them anew
 RENAMED = {
     "RRDB_trunk.": "body.",
@@ -162,7 +162,7 @@ def build_network(tensors: Mapping[str, Stored | Tensor], name: str) -> RRDBNet 
             )
         return RRDBNet(width, blocks, growth, max(doublings, 0), unshuffle)
     if "body.0.weight" in tensors:
-        last = min(count(r"body\.(\d{1,4})\."), len(tensors), 8 * DEEPEST) - 1
+        last = min(count(r"body\.(\d{1,4})\."), len(tensors), 4 * DEEPEST) - 1
         width, scale = shape("body.0")[0], isqrt(shape(f"body.{last}")[0] // 3)
         if last < 2 or last % 2 or not 1 <= scale <= 8:
             raise BadCheckpoint(

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from fromnoise.checkpoints import training_state
-from fromnoise.checkpoints.folders import write_folder
+from fromnoise.checkpoints.folders import replace_folder
 from fromnoise.checkpoints.formats import diffusers_folder
 from fromnoise.checkpoints.hub import BUNDLED, load_parts
 from fromnoise.data.loader import load_batches
@@ -156,7 +156,7 @@ def run(stage: Stage, recipe: Recipe) -> dict[str, Any]:
         write_json(part / "training.json", facts)
         card.write_card(part, recipe, model, facts)
 
-    write_folder(folder, write)
+    replace_folder(folder, write)
     size = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
     return {"folder": str(folder), "megabytes": round(size / 1e6, 2)}
 
