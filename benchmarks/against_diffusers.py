@@ -23,7 +23,8 @@ prompt, model, steps, cfg, seed, out = sys.argv[1:]
 pipeline = StableDiffusionPipeline.from_pretrained(model, safety_checker=None)
 pipeline.set_progress_bar_config(disable=True)
 generator = torch.Generator().manual_seed(int(seed))
-pipeline(prompt, num_inference_steps=int(steps), guidance_scale=float(cfg), generator=generator).images[0].save(out)
+settings = {"num_inference_steps": int(steps), "guidance_scale": float(cfg)}
+pipeline(prompt, generator=generator, **settings).images[0].save(out)
 """
 
 
@@ -81,7 +82,8 @@ def main() -> None:
                 ours.append(own)
                 theirs.append(other)
                 print(
-                    f"run {run}: fromnoise {own:.2f} s, diffusers {other:.2f} s, ratio {own / other:.3f}",
+                    f"run {run}: fromnoise {own:.2f} s, diffusers {other:.2f} s, "
+                    f"ratio {own / other:.3f}",
                     flush=True,
                 )
     ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
@@ -90,10 +92,12 @@ def main() -> None:
         print(f"| {name} | {statistics.median(times):.2f} | {min(times):.2f} |")
     print(f"| ratio of paired runs | {statistics.median(ratios):.3f} | {min(ratios):.3f} |")
     print(
-        f"\n{args.steps} steps of DDIM, cfg {args.cfg:g}, one picture, {os.cpu_count()} CPUs, {args.model.name}"
+        f"\n{args.steps} steps of DDIM, cfg {args.cfg:g}, one picture, {os.cpu_count()} CPUs, "
+        f"{args.model.name}"
     )
     print(
-        f"bars: fromnoise ≤ 3 s, ratio ≤ 0.4 → {statistics.median(ours) <= 3} {statistics.median(ratios) <= 0.4}"
+        f"bars: fromnoise ≤ 3 s, ratio ≤ 0.4 → {statistics.median(ours) <= 3} "
+        f"{statistics.median(ratios) <= 0.4}"
     )
 
 

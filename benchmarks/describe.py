@@ -74,7 +74,8 @@ def main() -> None:
         for attribute, score in ours.scores().items():
             judged = f"{read[attribute].accuracy:.3f}" if attribute in read else ""
             print(
-                f"| {name} | {attribute} | {score.accuracy:.3f} ± {score.error:.3f} | {score.n} | {judged} |"
+                f"| {name} | {attribute} | {score.accuracy:.3f} ± {score.error:.3f} | {score.n} "
+                f"| {judged} |"
             )
         print(f"{name}: {seconds:.2f} s a picture", flush=True)
 

@@ -160,9 +160,8 @@ def amount(value: float | None, unit: str) -> str:
     if value is None or math.isnan(value):
         return "–"
     power = max(-1, min(4, math.floor(math.log10(max(value, 1e-9)) / 3)))
-    return f"{value / 1000**power:.3g} {'mkMGT'[power + 1] if power < 0 else ' kMGT'[power]}{unit}".replace(
-        "  ", " "
-    )
+    prefix = "m" if power < 0 else ("", "k", "M", "G", "T")[power]
+    return f"{value / 1000**power:.3g} {prefix}{unit}"
 
 
 def main() -> None:
@@ -205,7 +204,8 @@ def main() -> None:
         else 8e9
     )
     say.print(
-        f"[bold]latents against pixels[/]: {title}, 1/{vae.factor} of the side, {vae.latent_channels} channels; "
+        f"[bold]latents against pixels[/]: {title}, 1/{vae.factor} of the side, "
+        f"{vae.latent_channels} channels; "
         f"{options.steps} steps with guidance; one CPU thread, fp32"
     )
     found: list[dict] = []
@@ -239,9 +239,11 @@ def main() -> None:
             row["step"]["bytes"] = max(row[n]["bytes"] for n in ("train", "encode") if n in row)
             found.append(row)
             say.print(
-                f"  {size:>4} px  {kind:12} a picture: {amount(row['picture']['flops'], 'FLOP'):>11} "
+                f"  {size:>4} px  {kind:12} "
+                f"a picture: {amount(row['picture']['flops'], 'FLOP'):>11} "
                 f"{amount(row['picture']['seconds'], 's'):>9}   a training step: "
-                f"{amount(row['step']['flops'], 'FLOP'):>11} {amount(row['step']['seconds'], 's'):>9}"
+                f"{amount(row['step']['flops'], 'FLOP'):>11} "
+                f"{amount(row['step']['seconds'], 's'):>9}"
             )
 
     for what, words in (

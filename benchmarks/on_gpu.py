@@ -176,7 +176,7 @@ def write_model(folder: Path, device: torch.device, tiny: bool) -> None:
 
 
 # ---- measuring
-# -------------------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------
 
 
 class Device:
@@ -309,7 +309,7 @@ def table(head: str, rows: list[list[str]]) -> None:
 
 
 # ---- the tables
-# ------------------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------
 
 
 def compare(folder: Path, device: Device, args: argparse.Namespace) -> None:
@@ -385,10 +385,12 @@ def compare(folder: Path, device: Device, args: argparse.Namespace) -> None:
                 ]
             )
         progress(
-            f"{count} at a time, pictures of standard deviation {np.asarray(peaks['diffusers'][1]).std():.0f}"
+            f"{count} at a time, pictures of standard deviation "
+            f"{np.asarray(peaks['diffusers'][1]).std():.0f}"
         )
     table(
-        f"{side} × {side}, {args.steps} steps, batch|whose|median s|best s|ratio|ms a step|the rest ms|peak GiB|"
+        f"{side} × {side}, {args.steps} steps, batch|whose|median s|best s|ratio|ms a step|"
+        "the rest ms|peak GiB|"
         "greatest (mean) difference of levels",
         rows,
     )
@@ -541,7 +543,8 @@ def main() -> None:
     name = torch.cuda.get_device_name() if device.cuda else platform.machine()
     engine = load(None, args.device)
     print(
-        f"{name}, torch {torch.__version__}; ours with TF32 {torch.backends.cudnn.allow_tf32}, deterministic "
+        f"{name}, torch {torch.__version__}; ours with TF32 {torch.backends.cudnn.allow_tf32}, "
+        "deterministic "
         f"{torch.backends.cudnn.deterministic}",
         flush=True,
     )
@@ -557,7 +560,8 @@ def main() -> None:
     diffusers.utils.logging.disable_progress_bar()
     transformers.utils.logging.disable_progress_bar()
     print(
-        f"\ndiffusers {diffusers.__version__}, transformers {transformers.__version__}, both in {args.dtype}"
+        f"\ndiffusers {diffusers.__version__}, transformers {transformers.__version__}, "
+        f"both in {args.dtype}"
     )
     with tempfile.TemporaryDirectory() as folder:
         write_model(Path(folder) / "model", device.torch, args.tiny)

@@ -139,7 +139,8 @@ def main() -> None:
     for (kind, verdict), count in sorted(said.items()):
         print(f"{kind:>9}: {count:3} {verdict}")
     print(
-        f"identical: {sum(n for (_, verdict), n in said.items() if verdict == 'identical')} of {args.n}"
+        f"identical: {sum(n for (_, verdict), n in said.items() if verdict == 'identical')} "
+        f"of {args.n}"
     )
 
 

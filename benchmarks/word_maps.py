@@ -28,14 +28,16 @@ def main() -> None:
         args.seed,
     )
     print(
-        f"{engine.model.source} {engine.model.digest}, n = {args.n}: intersection over union, ± standard error"
+        f"{engine.model.source} {engine.model.digest}, n = {args.n}: "
+        "intersection over union, ± standard error"
     )
     for name, level, found in zip(("object", "background"), (INSIDE, OUTSIDE), both, strict=True):
         own, other, above = (
             f"{mean:.3f} ± {error:.3f}" for mean, error in found.figures().values()
         )
         print(
-            f"{name:>10} (over {level:g} of the range): {own}; another word {other}; above it by {above}"
+            f"{name:>10} (over {level:g} of the range): {own}; another word {other}; "
+            f"above it by {above}"
         )
 
 

@@ -94,7 +94,8 @@ def main() -> None:
     judge = Judge.load(find_judge(args.model)).to(engine.unet.device)
     source = open_source("stickers", size=engine.model.size)
     print(
-        f"{engine.model.digest}, n = {args.n}, {args.steps} steps, cfg {args.cfg:g}: mean probability, log odds"
+        f"{engine.model.digest}, n = {args.n}, {args.steps} steps, cfg {args.cfg:g}: "
+        "mean probability, log odds"
     )
     for attribute in args.only.split(","):
         rows, before = scenes(source, attribute, args.n, args.rival), None

@@ -1,4 +1,4 @@
-"""Makes `import fakes` work from every folder of tests. Workers of pytest-xdist take one thread each."""
+"""Makes `import fakes` work in every folder of tests; pytest-xdist's workers get one thread each."""
 
 import os
 import sys

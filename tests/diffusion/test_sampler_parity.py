@@ -15,8 +15,8 @@ from mixtures import MIXTURE, SD, START, grid, silent, unit_noise
 from fromnoise.diffusion.samplers import load
 from fromnoise.diffusion.samplers.base import Answer, Query, drive
 
-# diffusers passes torch tensors to NumPy functions, and torch's tensors do not have all that NumPy 2
-# wants of them. Neither package is ours.
+# diffusers passes torch's tensors to NumPy functions, and they lack parts of NumPy 2's protocol.
+# Both causes are in other packages.
 pytestmark = [
     pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword"),
     pytest.mark.filterwarnings("ignore:__array_wrap__ must accept context and return_scalar"),

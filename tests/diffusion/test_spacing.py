@@ -16,8 +16,8 @@ from fromnoise.diffusion.spacing import SPACINGS, find, load, make_sigmas
 from fromnoise.diffusion.spacings.beta import distribution, quantile
 from fromnoise.errors import BadInput, UnknownName
 
-# diffusers passes torch tensors to NumPy functions, and torch's tensors do not have all that NumPy 2
-# wants of them. Neither package is ours.
+# diffusers passes torch's tensors to NumPy functions, and they lack parts of NumPy 2's protocol.
+# Both causes are in other packages.
 pytestmark = [
     pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword"),
     pytest.mark.filterwarnings("ignore:__array_wrap__ must accept context and return_scalar"),
@@ -435,7 +435,8 @@ def test_unknown_names():
 
 def test_listing_names_imports_no_torch():
     code = (
-        "import sys; from fromnoise.diffusion import samplers, spacing; spacing.find('Uniform'); samplers.find('Heun');"
+        "import sys; from fromnoise.diffusion import samplers, spacing; "
+        "spacing.find('Uniform'); samplers.find('Heun');"
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -67,7 +67,7 @@ def twins(ours: nn.Module, theirs: nn.Module, prefix: str = "") -> None:
     ours.load_state_dict({prefix + k: v for k, v in theirs.state_dict().items()}, strict=True)
 
 
-# ----------------------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------
 # U-Net
 
 CROSS, PLAIN = "CrossAttnDownBlock2D", "DownBlock2D"
@@ -298,7 +298,7 @@ def test_unet_fault_shows(fault: str, monkeypatch: pytest.MonkeyPatch):
     assert unet_deviation(ours, theirs) > COARSE
 
 
-# -----------------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------
 # autoencoder
 
 VAES = {
@@ -388,7 +388,7 @@ def test_vae_fault_shows(fault: str, monkeypatch: pytest.MonkeyPatch):
     assert vae_deviation(ours, theirs) > COARSE_VAE
 
 
-# ------------------------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------
 # CLIP
 
 TEXT = {
