@@ -296,6 +296,7 @@ HOSTILE = {
         ["error"],
     ),
     "ctypes reads 0": ("import ctypes\n" + START + "ctypes.string_at(0)", ["error", "crash"]),
+    "reads its judge": ("import os\n" + START + "open(f'/proc/{os.getppid()}/mem')", ["error"]),
     "kills its judge": ("import os\n" + START + "os.kill(os.getppid(), 9)", ["error"]),
     "raises its limits": (
         "import resource\n" + START + "resource.setrlimit(resource.RLIMIT_CPU, (9999, 9999))",

@@ -25,6 +25,13 @@ def test_there_are_enough_of_every_kind():
     assert {q.chapter for q in QUESTIONS.values()} == {c.id for c in FIVE}
 
 
+def test_the_right_option_cannot_be_told_by_its_length():
+    """Of four options each is the longest, or the shortest, in a quarter by chance."""
+    for pick in (max, min):
+        told = [pick(q.options, key=lambda o: len(o.text)).right for q in QUESTIONS.values()]
+        assert sum(told) <= 0.35 * len(told)
+
+
 @pytest.mark.parametrize("name", QUESTIONS)
 def test_a_question_is_whole(name):
     question = QUESTIONS[name]

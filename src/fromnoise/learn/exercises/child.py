@@ -141,6 +141,8 @@ def shut_system_calls() -> list[str]:
 def refuse(event: str, args: tuple) -> None:
     """The audit hook: raises PermissionError, with a sentence, for what no exercise needs."""
     if event == "open":
+        if str(args[0]).startswith(("/proc", "/dev", "/sys")):
+            raise PermissionError("an exercise must not look at the system")
         flags = args[2] if isinstance(args[2], int) else 0
         if flags & WRITING or (isinstance(args[1], str) and set(args[1]) & set("wax+")):
             raise PermissionError("an exercise must not write files")

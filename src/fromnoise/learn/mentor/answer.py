@@ -14,7 +14,7 @@ from fromnoise.errors import UnknownName
 from fromnoise.learn.course import EXPLORABLES, load_chapters
 from fromnoise.learn.exercises import EXERCISES, load
 from fromnoise.learn.mentor.corpus import Span
-from fromnoise.learn.mentor.index import WEAK_STEMS, Hit, Index, load_index
+from fromnoise.learn.mentor.index import Hit, Index, common_stems, load_index
 from fromnoise.learn.mentor.premises import Premise, find_premise
 from fromnoise.learn.mentor.words import terms_of, unique_terms, units_of
 
@@ -98,7 +98,7 @@ def is_known(question: str, hits: list[Hit]) -> bool:
 
 def strong_units(question: str) -> list[tuple[str, ...]]:
     """What a question asks about, without words that say little."""
-    return [unit for unit in units_of(question) if unit[0] not in WEAK_STEMS]
+    return [unit for unit in units_of(question) if unit[0] not in common_stems()]
 
 
 def quote(question: str, hits: list[Hit], index: Index) -> Answer:

@@ -6,6 +6,7 @@ import re
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 from fromnoise.learn.mentor.corpus import Span, load_spans
 from fromnoise.learn.mentor.words import RELATED, WEAK, stem, terms_of, unique_terms, units_of
@@ -18,6 +19,13 @@ RELATED_WEIGHT = 0.4
 AROUND = 0.6  # how much counts what only the rest of the section says
 WEAKEST = 1.0  # the weight of a word that says little
 WEAK_STEMS = frozenset(map(stem, WEAK))
+
+
+@cache
+def common_stems() -> frozenset[str]:
+    """Common English words, whose absence from a place says nothing."""
+    text = Path(__file__).with_name("common.txt").read_text(encoding="utf-8")
+    return frozenset(map(stem, text.split())) | WEAK_STEMS
 
 
 @dataclass(frozen=True)
@@ -75,6 +83,11 @@ class Index:
         n, N = len(self.postings.get(term, ())), len(self.spans)
         return math.log(1 + (N - n + 0.5) / (n + 0.5))
 
+    def burden(self, term: str) -> float:
+        """How much a place is expected to speak of a term: little of a common English word."""
+        weight = self.weight(term)
+        return min(weight, WEAKEST) if term in common_stems() else weight
+
     def speaks(self, number: int, unit: tuple[str, ...]) -> float:
         """How far a span speaks of one thing: 1 in its own words, AROUND beside it. The parts of a
         name stand for it where they are words."""
@@ -96,11 +109,13 @@ class Index:
             idf = self.weight(term)
             for number, count in self.postings.get(term, ()):
                 scores[number] += share * idf * count * (K1 + 1) / (count + self.norms[number])
-        code = bool(re.search(r"\w_\w|[a-z][A-Z]|\.py\b|\b(code|function|class)\b", question))
+        code = bool(
+            re.search(r"\w_\w|[a-z][A-Z]|\.py\b|\b(code|function|class|implement\w*)\b", question)
+        )
         short = (
             bool(re.match(r"(what|which) (is|are|does)\b", question.lower())) and len(asked) == 1
         )
-        units = [(unit, self.weight(unit[0])) for unit in units_of(question)]
+        units = [(unit, self.burden(unit[0])) for unit in units_of(question)]
         total = sum(weight for _, weight in units) or 1.0
         hits = []
         for number, score in scores.items():

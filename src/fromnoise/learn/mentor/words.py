@@ -80,7 +80,7 @@ SYNONYMS = {
         vae autoencoder autoencod autoencoders
         guidance cfg
         upscale upscaler upscaling enlarge enlarges enlarged enlarging magnify larger bigger
-        blurry blurred blur blurs cloud cloudy smooth
+        blurry blurred blur blurs fuzzy unsharp cloud cloudy smooth
         draw draws drawn drawing generate generates generation generated paint paints painted render
         copy copies copied copying
         merge merges merged combine combines combined blend blends blended
