@@ -87,6 +87,13 @@ def is_known(question: str, hits: list[Hit]) -> bool:
     best = max(hits[:SENTENCES], key=lambda hit: hit.coverage)
     if best.coverage < COVERED or (best.missing and len(strong_units(question)) <= 2):
         return False
+    strong = strong_units(question)
+    if (
+        len(strong) == 1
+        and best.span.kind == "code"
+        and strong[0][0] not in terms_of(best.span.title)
+    ):
+        return False  # a docstring that only happens to use the word
     if re.match(r"(who|whose|when)\b", question.strip().lower()):
         return any(
             re.search(r"[A-Z]\w+ (et al\.|& [A-Z]\w+)|\b(19|20)\d\d\b", hit.span.text)

@@ -112,6 +112,7 @@ class Index:
         code = bool(
             re.search(r"\w_\w|[a-z][A-Z]|\.py\b|\b(code|function|class|implement\w*)\b", question)
         )
+        amount = bool(re.match(r"how (many|much|long|large|big|high)\b", question.lower()))
         short = (
             bool(re.match(r"(what|which) (is|are|does)\b", question.lower())) and len(asked) == 1
         )
@@ -127,7 +128,9 @@ class Index:
             span = self.spans[number]
             factor = (boosts or {}).get(span.id, 1.0) * self.priors[number]
             if code and span.kind == "code":
-                factor *= 1.6
+                factor *= 2.2
+            if amount:
+                factor *= 1.3 if re.search(r"\d", span.text) else 0.8
             if short and span.kind == "glossary" and asked[0] in unique_terms(span.title):
                 factor *= 2
             known /= total
