@@ -39,10 +39,8 @@ def matches(gold: str, name: str) -> bool:
 
 
 def part_of(kind: str, half: str) -> list[tuple[list[str], str]]:
-    """half "more": the questions that were written later; of false premises there are none."""
-    if half != "more":
-        return load(kind, half)
-    return [] if kind == "false" else load(f"{kind}-more", "all")
+    """half "more": written later, to tune on; "fresh": written last, and not tuned on."""
+    return rows(f"{kind}-{half}") if half in ("more", "fresh") else load(kind, half)
 
 
 def measure(half: str) -> dict[str, float]:
@@ -73,5 +71,5 @@ def measure(half: str) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    for half in ("tuned", "held", "more"):
+    for half in ("tuned", "held", "more", "fresh"):
         print(half, {name: round(value, 3) for name, value in measure(half).items()})

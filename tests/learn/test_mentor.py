@@ -29,6 +29,9 @@ SPANS = load_spans()
 IDS = {span.id for span in SPANS}
 
 
+KNOWN = ("answerable", "answerable-more", "answerable-fresh")
+
+
 def test_there_are_enough_questions():
     assert len(rows("answerable")) >= 150
     assert len(rows("unanswerable")) >= 90
@@ -37,22 +40,22 @@ def test_there_are_enough_questions():
 
 
 def test_every_gold_is_a_place_that_exists():
-    golds = {
-        g for part in ("answerable", "answerable-more") for golds, _ in rows(part) for g in golds
-    }
+    golds = {g for part in KNOWN for golds, _ in rows(part) for g in golds}
     assert not [gold for gold in golds if not any(matches(gold, name) for name in IDS)]
     premises = {premise.id for premise in load_premises()}
     assert {golds[0] for golds, _ in rows("false")} <= premises
 
 
 # The bars are those of the whole. A third of 155 questions is held out, so that one of them is 0.02
-# of its figures: what was reached when the index was finished stands here, less one question.
+# of its figures: what was reached when the index was finished stands here, less one question. The
+# fresh ones (30, 15 and 10) say most about questions that nobody has written yet.
 @pytest.mark.parametrize(
     ("half", "bars"),
     [
         ("tuned", {"recall@5": 0.95, "gold cited": 0.9, "abstention": 0.9, "corrected": 0.9}),
         ("held", {"recall@5": 0.92, "gold cited": 0.88, "abstention": 0.9, "corrected": 0.9}),
         ("more", {"recall@5": 0.92, "gold cited": 0.9, "abstention": 0.9}),
+        ("fresh", {"recall@5": 0.86, "gold cited": 0.83, "abstention": 0.86, "corrected": 0.8}),
     ],
 )  # fmt: skip
 def test_the_figures_reach_their_bars(half, bars):
@@ -87,11 +90,11 @@ def test_every_citation_can_be_opened():
     for span in SPANS:
         if span.path not in lines:
             lines[span.path] = (ROOT / span.path).read_text().splitlines()
-            anchors[span.path] = anchors_of(span.path) if span.anchor else set()
+            anchors[span.path] = anchors_of(span.path)
         assert 1 <= span.line <= len(lines[span.path]), span
         if span.anchor:
-            assert span.anchor in anchors_of(span.path), span
-        here = " ".join(lines[span.path][max(0, span.line - 8) : span.line + 30])
+            assert span.anchor in anchors[span.path], span
+        here = " ".join(lines[span.path][max(0, span.line - 8) : span.line + 12])
         first = set(terms_of(" ".join(span.text.split()[:6]))) if span.kind != "quiz" else set()
         if span.kind != "course" or "{{" not in here:
             assert first <= set(terms_of(here)), span
@@ -110,20 +113,17 @@ def test_sentences_are_those_of_the_places_they_cite():
 
 
 def test_the_index_depends_on_nothing_but_the_texts():
+    questions = ["What is sigma?", "how do samplers work", "merge two images", "loss"]
     code = (
         "import sys; from fromnoise.learn.mentor.answer import ask\n"
-        "for q in ('What is sigma?', 'how do samplers work', 'merge two images', 'loss'):\n"
-        "    print(ask(q).as_dict())"
+        "for question in sys.argv[1:]: print(ask(question).as_dict())"
     )
-    said = [
-        subprocess.run(
-            [sys.executable, "-c", code],
-            env={"PYTHONHASHSEED": seed, "PYTHONPATH": str(ROOT / "src")},
-            capture_output=True, check=True, timeout=120,
-        ).stdout
-        for seed in ("1", "2")
-    ]  # fmt: skip
-    assert said[0] == said[1] != b""
+    said = subprocess.run(
+        [sys.executable, "-S", "-c", code, *questions],
+        env={"PYTHONHASHSEED": "1", "PYTHONPATH": str(ROOT / "src"), "PYTHONIOENCODING": "utf-8"},
+        capture_output=True, check=True, timeout=120, encoding="utf-8",
+    ).stdout  # fmt: skip
+    assert said.splitlines() == [str(ask(question).as_dict()) for question in questions]
 
 
 def test_words():

@@ -88,12 +88,12 @@ def is_known(question: str, hits: list[Hit]) -> bool:
     if best.coverage < COVERED or (best.missing and len(strong_units(question)) <= 2):
         return False
     strong = strong_units(question)
-    if (
-        len(strong) == 1
-        and best.span.kind == "code"
-        and strong[0][0] not in terms_of(best.span.title)
+    if len(strong) == 1 and all(
+        hit.span.kind == "code" and strong[0][0] not in terms_of(hit.span.title)
+        for hit in hits[:SENTENCES]
+        if hit.coverage >= COVERED
     ):
-        return False  # a docstring that only happens to use the word
+        return False  # docstrings that only happen to use the word
     if re.match(r"(who|whose|when)\b", question.strip().lower()):
         return any(
             re.search(r"[A-Z]\w+ (et al\.|& [A-Z]\w+)|\b(19|20)\d\d\b", hit.span.text)
