@@ -145,16 +145,18 @@ def test_the_words_loss_names_every_word_but_begin_and_end(begun):
     goal = told / told.sum(1, keepdim=True)
     task.pair.words = nn.Identity()  # an "embedding" is the reading itself
     least = torch.special.entr(goal).sum(1).mean().item()
-    assert task.naming(goal.clamp(min=1e-12).log(), ids).item() == pytest.approx(least, abs=1e-4)
+    assert task.words_loss(goal.clamp(min=1e-12).log(), ids).item() == pytest.approx(
+        least, abs=1e-4
+    )
     assert goal[0, task.words.eos_id] == 0
     word = int(ids[0, 2])
     for change in (-2.0, 2.0):
         off = goal.clamp(min=1e-12).log()
         off[0, word] += change
-        assert task.naming(off, ids).item() > least + 0.01
+        assert task.words_loss(off, ids).item() > least + 0.01
     other = goal.clamp(min=1e-12).log()
     other[0, task.words.eos_id] = 0.0
-    assert task.naming(other, ids).item() > least + 0.1
+    assert task.words_loss(other, ids).item() > least + 0.1
 
 
 def test_hard_captions_are_wrong_in_one_attribute(recipe):
@@ -192,12 +194,12 @@ def test_picking_is_sure_of_the_right_caption_and_of_the_wrong_one(begun):
     task.pair = SimpleNamespace(text=embeds, logit_scale=task.pair.logit_scale)  # pyright: ignore
     own = [task.source.write_caption(sample.attributes) or "" for sample in batch.samples]
     image = embeds(task.ids(own)).embeds
-    loss, picked = task.picking(batch, image, 5, torch.Generator().manual_seed(0))
+    loss, picked = task.hard_loss(batch, image, 5, torch.Generator().manual_seed(0))
     assert picked == 1
     assert loss < 1e-4  # ln(1 + 5·e^−14.3), the temperature being 1/0.07
-    loss, picked = task.picking(batch, -image, 5, torch.Generator().manual_seed(0))
+    loss, picked = task.hard_loss(batch, -image, 5, torch.Generator().manual_seed(0))
     assert picked == 0
-    assert float(loss) == pytest.approx(
+    assert loss.item() == pytest.approx(
         math.log(5) + 1 / 0.07, abs=0.5
     )  # sets have five others, or one less
 
@@ -247,7 +249,7 @@ def test_aligned_with_what_the_image_tower_sees_the_middle_learns_and_the_networ
     stage.values.update(pictures=400, lr=1e-2, log_every=1)
     run(recipe, "unet")
     rows = [
-        json.loads(line)["apart"] for line in (stage.folder / "log.jsonl").read_text().splitlines()
+        json.loads(line)["align"] for line in (stage.folder / "log.jsonl").read_text().splitlines()
     ]
     assert np.mean(rows[-10:]) < np.mean(rows[:10]) - 0.05
     assert not any("aligner" in key for key in load_file(stage.folder / "unet.safetensors"))

@@ -1,5 +1,5 @@
-"""Captioned pictures in batches that depend on the step alone, so that a resumed run sees what it
-would have seen."""
+"""Captioned pictures in batches. A batch depends on its step alone, so that a resumed run sees the
+same pictures."""
 
 import signal
 from collections.abc import Iterator
@@ -36,13 +36,8 @@ class _Steps(Dataset):
     """Item k is the batch of step k: samples first + k·size … of one split."""
 
     def __init__(self, source: Source, first: int, size: int, split: str, stride: int):
-        self.source, self.first, self.size, self.split, self.stride = (
-            source,
-            first,
-            size,
-            split,
-            stride,
-        )
+        self.source, self.split = source, split
+        self.first, self.size, self.stride = first, size, stride
 
     def __getitem__(self, step: int) -> Batch:
         start = self.first + step * self.stride
@@ -70,7 +65,7 @@ def load_batches(
     rank: int = 0,
     world: int = 1,
 ) -> Iterator[Batch]:
-    """Endless batches from step `step` on. Machine `rank` of `world` reads its own share of each
+    """Endless batches from step `step` on. Process `rank` of `world` reads its own share of each
     step."""
     data = _Steps(source, first + rank * size, size, split, size * world)
 

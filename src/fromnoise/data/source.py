@@ -13,9 +13,11 @@ SPLITS = ("train", "held_out")
 class Sample:
     """One captioned picture with its exact labels.
 
-    image: uint8 (H, W, 3), None when it was not drawn. attributes: only those that the scene has.
-    stated: the attributes that the caption states. mask: bool (H, W), True on the objects, None
-    where unknown."""
+    image: uint8 (H, W, 3); None when it was not drawn.
+    attributes: only those that the scene has.
+    stated: the attributes that the caption states.
+    mask: bool (H, W), True on the objects; None when the source does not know it.
+    """
 
     image: np.ndarray | None
     caption: str
@@ -48,11 +50,13 @@ class Source(Protocol):
         ...
 
     def list_names(self, attribute: str) -> dict[str, tuple[str, ...]]:
-        """Value of an attribute → all that captions call it, as they write it; empty where no words
-        stand for it."""
+        """Value of an attribute → its names in captions, as captions write them; empty for a value
+        without words."""
         ...
 
     def write_caption(self, attributes: Mapping[str, str]) -> str | None:
-        """The plainest caption that states all of these attributes and nothing else. None where the
-        source has no scene with just these, as is always so in a source without a schema."""
+        """The plainest caption that states all of these attributes and nothing else.
+
+        None when the source has no scene with just these; a source without a schema has none.
+        """
         ...

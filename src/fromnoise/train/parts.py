@@ -36,7 +36,7 @@ def build_config(kind: type, values: dict[str, Any], **more: Any) -> Any:
 
 
 def require_stage(recipe: Recipe, name: str) -> Stage:
-    """A stage that must be finished before the one that asks."""
+    """A stage that must be finished. Raises NotFound when it is not."""
     stage = recipe.stage(name)
     if not stage.done:
         raise NotFound(
@@ -103,9 +103,11 @@ def build_clip(recipe: Recipe, words: Tokenizer) -> tuple[CLIPText, ImageTower]:
 def load_clip(
     recipe: Recipe, image_tower: bool = True
 ) -> tuple[CLIPText, ImageTower, Tokenizer, torch.Tensor]:
-    """The finished CLIP: (text tower with projection, image tower, tokenizer, logit_scale), frozen;
-    with the longer-trained image tower if that stage is in the recipe and done (its text tower is
-    the same)."""
+    """The finished CLIP, frozen: (text tower with projection, image tower, tokenizer, logit_scale).
+
+    The image tower is that of the stage `image_tower` where that is done; its text tower is the
+    same.
+    """
     words = load_tokenizer(recipe)
     text, vision = build_clip(recipe, words)
     folder = require_stage(recipe, "clip").folder
@@ -121,11 +123,13 @@ def load_clip(
 
 
 def initialize_linear(network: VAE) -> None:
-    """Starts the autoencoder as an almost linear one: what lies on the way from picture to latents
-    and back gets a semi-orthogonal centre tap (after the delta-orthogonal start of Xiao et al.
-    2018, §3) beside faint random taps, a halving averages 2×2 pixels, and residual branches begin
-    at zero. Without it the network finds light first and takes thousands of pictures to find the
-    second and third colour."""
+    """Starts the autoencoder as an almost linear network.
+
+    A convolution on the way from picture to latents and back gets a semi-orthogonal centre tap
+    (after the delta-orthogonal start of Xiao et al. 2018, §3) beside faint random taps. A halving
+    averages 2×2 pixels. Residual branches begin at zero. Without this start the network learns
+    brightness first, and takes thousands of pictures to learn the second and third colour.
+    """
     for name, conv in network.named_modules():
         if not isinstance(conv, nn.Conv2d):
             continue
@@ -155,8 +159,8 @@ def build_vae(recipe: Recipe, **more: Any) -> VAE:
 
 
 def load_vae(recipe: Recipe, decoder: bool = True) -> VAE:
-    """The finished autoencoder, frozen; with the longer-trained decoder if that stage is in the
-    recipe and done."""
+    """The finished autoencoder, frozen. Its decoder is that of the stage `decoder` where that is
+    done."""
     stage = require_stage(recipe, "vae")
     factor = read_done(stage).get("scaling_factor")
     if not isinstance(factor, float) or not 0 < factor < float("inf"):

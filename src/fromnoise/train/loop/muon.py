@@ -6,16 +6,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-STEPS = (
-    (3.4445, -4.7750, 2.0315),
-) * 5  # Jordan's quintic: singular values above 1/500 of the largest come to 0.7…1.2
+# Jordan's quintic: singular values above 1/500 of the largest come to 0.7…1.2
+STEPS = ((3.4445, -4.7750, 2.0315),) * 5
 
 
 def orthogonalize(gradient: Tensor) -> Tensor:
-    """The nearest matrices (…, rows, columns) whose singular values are about 1: U Vᵀ of the SVD,
-    by Newton–Schulz. The iteration runs on the smaller Gram matrix alone, which for 3×3
-    convolutions (columns = 9 × rows) is 2.5 times cheaper, and in fp32, since bf16 is emulated on
-    many CPUs."""
+    """The nearest matrices (…, rows, columns) whose singular values are about 1: U Vᵀ of the SVD.
+
+    By Newton–Schulz on the smaller Gram matrix alone, which for 3×3 convolutions (columns = 9 ×
+    rows) is 2.5 times cheaper. In fp32, because many CPUs emulate bf16.
+    """
     x = gradient.float()
     wide = x if x.shape[-2] <= x.shape[-1] else x.mT
     gram = wide @ wide.mT
@@ -25,28 +25,26 @@ def orthogonalize(gradient: Tensor) -> Tensor:
     for a, b, c in STEPS:
         factor = b * gram + c * (gram @ gram)
         factor.diagonal(dim1=-2, dim2=-1).add_(a)
-        product, gram = (
-            factor @ product,
-            factor @ gram @ factor,
-        )  # all are polynomials of one matrix, so they commute
+        # all are polynomials of one matrix, so they commute
+        product, gram = factor @ product, factor @ gram @ factor
     out = product @ (wide / square.sqrt())
     return (out if wide is x else out.mT).to(gradient.dtype)
 
 
 class Muon(torch.optim.AdamW):
-    """AdamW whose groups with `muon = True` take the orthogonalised Nesterov momentum instead, of
-    RMS 0.2 as Adam's steps are, so that one learning rate serves both (Liu et al. 2025, eq. 4).
-    Convolutions count as matrices (out, in × height × width)."""
+    """AdamW, but groups with `muon = True` move by their orthogonalized Nesterov momentum.
+
+    Such a step has an RMS of 0.2, as Adam's steps have, so that one learning rate serves both (Liu
+    et al. 2025, eq. 4). Convolutions count as matrices (out, in × height × width).
+    """
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         for group in self.param_groups:
             if not group.get("muon"):
                 continue
-            beta, alike = (
-                group["betas"][0],
-                {},
-            )  # matrices of one shape together: a GPU waits for each call
+            beta = group["betas"][0]
+            by_shape = {}  # matrices of one shape go together: a GPU waits for each call
             for p in group["params"]:
                 if p.grad is None:
                     continue
@@ -56,19 +54,19 @@ class Muon(torch.optim.AdamW):
                     state.update(step=torch.zeros(()), momentum=torch.zeros_like(p))
                 state["momentum"].lerp_(p.grad, 1 - beta)
                 move = p.grad.lerp(state["momentum"], beta).flatten(1)
-                alike.setdefault(move.shape, []).append((p, move))
+                by_shape.setdefault(move.shape, []).append((p, move))
                 p.grad = None  # AdamW below leaves it alone
-            for (rows, columns), found in alike.items():
-                moves = orthogonalize(torch.stack([move for _, move in found]))
-                for (p, _), move in zip(found, moves, strict=True):
+            for (rows, columns), moves_of_shape in by_shape.items():
+                moves = orthogonalize(torch.stack([move for _, move in moves_of_shape]))
+                for (p, _), move in zip(moves_of_shape, moves, strict=True):
                     p.mul_(1 - group["lr"] * group["weight_decay"])
                     p.add_(move.view_as(p), alpha=-group["lr"] * 0.2 * max(rows, columns) ** 0.5)
         super().step()
 
 
 def group_parameters(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Trained parameters by kind: matrices at least 32 wide, embeddings and slim matrices, vectors
-    (never decayed)."""
+    """The trained parameters in three groups: matrices at least 32 wide, embeddings and slim
+    matrices, vectors (without weight decay)."""
     tables = {
         id(p) for m in module.modules() if isinstance(m, nn.Embedding) for p in m.parameters()
     }

@@ -1,5 +1,4 @@
-"""The number format that a stage computes in: its `precision`, chosen at run time where it says
-"auto"."""
+"""The number format that a stage computes in: its `precision`, or the best one for "auto"."""
 
 from typing import Any
 
@@ -13,8 +12,11 @@ PRECISIONS = ("auto", "no", "bf16", "fp16")
 
 
 def choose_precision(name: str, cpu: bool) -> str:
-    """Accelerate's name of the format. "auto" is bf16 where the hardware multiplies it itself, else
-    fp32: without AVX512-BF16 a CPU emulates it, five times slower than fp32. Raises UnknownName."""
+    """Accelerate's name of the format.
+
+    "auto" is bf16 where the hardware has it, else fp32: a CPU without AVX512-BF16 emulates bf16,
+    five times slower than fp32. Raises UnknownName, and BadInput for fp16 on a CPU.
+    """
     if name not in PRECISIONS:
         raise UnknownName("precision", name, PRECISIONS)
     if name == "fp16" and cpu:
@@ -23,14 +25,16 @@ def choose_precision(name: str, cpu: bool) -> str:
         return name
     if cpu:
         return "bf16" if torch.cpu._is_avx512_bf16_supported() else "no"
-    # asked of CUDA only where there is one: on Apple's GPUs the question itself would fail
+    # on Apple's GPUs the question itself would fail
     return "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "no"
 
 
 class Fp32Attention(TorchFunctionMode):
-    """Inside it attention runs in fp32 although autocast asks for less: on CPUs the gradient of
-    bf16 attention takes two to seven times as long as that of fp32 (16 pictures, 256 × 256 and 256
-    × 32 tokens, torch 2.13)."""
+    """Inside it attention runs in fp32, also under autocast.
+
+    On CPUs the gradient of attention in bf16 takes two to seven times as long as in fp32 (16
+    pictures, 256 × 256 and 256 × 32 tokens, torch 2.13).
+    """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}

@@ -1,4 +1,4 @@
-"""Trains the judge on endless fresh pictures of a source, worn as a network might have drawn
+"""Trains the judge on endless fresh pictures of a source, degraded as if a network had drawn
 them."""
 
 import io
@@ -24,14 +24,15 @@ from fromnoise.train.recipe import Recipe, Stage
 
 TRAIN_SEEDS = 5_000_000_000  # no other part of the house draws pictures from this range
 CHECK_SEEDS = 5_900_000_000  # fresh real pictures that a finished judge is measured on
-# one picture in so many is of a held-out combination: a judge must not be worse where it is asked
-# most
+# one picture in so many is of a held-out combination: a judge must be as good there as elsewhere
 HELD_OUT = 8
 
 
 def degrade(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A picture as a network might have drawn it: a little soft, blocky, blotched or off in tone.
-    uint8 (H, W, 3)."""
+    """A picture as if a network had drawn it: a little soft, blocky, blotched or wrong in tone.
+
+    uint8 (H, W, 3).
+    """
     picture = Image.fromarray(image)
     if rng.random() < 0.35:
         picture = picture.filter(ImageFilter.GaussianBlur(rng.uniform(0.2, 1.1)))
@@ -41,9 +42,8 @@ def degrade(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         picture = Image.open(file)
     x = np.asarray(picture, dtype=np.float32)
     if rng.random() < 0.6:
-        cell = int(
-            rng.choice([1, 2, 4])
-        )  # pixels a blotch: a sampler leaves fine ones, latents coarse ones
+        # pixels of a blotch: samplers leave fine ones, latents coarse ones
+        cell = int(rng.choice([1, 2, 4]))
         small = rng.standard_normal(
             (-(-x.shape[0] // cell), -(-x.shape[1] // cell), 3), dtype=np.float32
         )
@@ -63,16 +63,16 @@ class _DegradedPictures(Dataset):
     def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
         seeds = range(self.first + step * self.stride, self.first + step * self.stride + self.size)
         samples = [self.source.sample(s, "train" if s % HELD_OUT else "held_out") for s in seeds]
-        worn = [
+        pictures = [
             degrade(x.image, np.random.default_rng(s))
             for x, s in zip(samples, seeds, strict=True)
             if x.image is not None
         ]
-        return torch.from_numpy(np.stack(worn)), encode_labels(self.source.schema, samples)
+        return torch.from_numpy(np.stack(pictures)), encode_labels(self.source.schema, samples)
 
 
 class JudgeTask:
-    """Cross-entropy of every attribute that a scene has."""
+    """The cross-entropy of every attribute that a scene has."""
 
     def __init__(self, stage: Stage, recipe: Recipe):
         self.stage, self.source = stage, recipe.open_source()
@@ -87,9 +87,8 @@ class JudgeTask:
                 JudgeConfig, network, schema=self.source.schema, size=self.source.size
             )
         )
-        if (
-            stage.folder / "model.safetensors"
-        ).exists():  # a finished one, perhaps another model's: see unpack
+        # a finished judge, perhaps another model's: see assemble.unpack_model
+        if (stage.folder / "model.safetensors").exists():
             self.judge.load_state_dict(Judge.load(stage.folder).state_dict())
         self.judge.fingerprint = self.source.fingerprint
         self.module: torch.nn.Module = self.judge
@@ -116,19 +115,19 @@ class JudgeTask:
         self, batch: tuple[Tensor, Tensor], progress: float, noise: torch.Generator
     ) -> tuple[Tensor, dict[str, float]]:
         device = next(self.judge.parameters()).device
-        images, wanted = to_tensor(batch[0].numpy()).to(device), batch[1].to(device)
+        images, labels = to_tensor(batch[0].numpy()).to(device), batch[1].to(device)
         logits = self.judge(images)
         name, first = next(iter(logits.items()))
-        return compute_loss(logits, wanted), {
-            f"{name} right": (first.argmax(1) == wanted[:, 0]).float().mean().item()
+        return compute_loss(logits, labels), {
+            f"{name} right": (first.argmax(1) == labels[:, 0]).float().mean().item()
         }
 
     def preview(self, path: Path) -> None:
         pass  # a judge draws nothing; its curve says all
 
     def export(self, folder: Path) -> dict[str, Any]:
-        found = measure_judge(self.judge, self.source, self.stage.get("check", 2000), CHECK_SEEDS)
-        accuracy = {name: round(score.accuracy, 4) for name, score in found.scores().items()}
+        tally = measure_judge(self.judge, self.source, self.stage.get("check", 2000), CHECK_SEEDS)
+        accuracy = {name: round(score.accuracy, 4) for name, score in tally.scores().items()}
         self.judge.save(folder, accuracy=accuracy)
         return accuracy
 

@@ -22,7 +22,7 @@ from fromnoise.diffusion.samplers import load as load_sampler
 from fromnoise.diffusion.samplers.base import Answer, Query, drive
 from fromnoise.diffusion.schedule import NoiseSchedule
 from fromnoise.diffusion.spacing import make_sigmas
-from fromnoise.errors import UnknownName
+from fromnoise.errors import BadInput, UnknownName
 from fromnoise.files import write_file
 from fromnoise.models.unet import Conditioning
 from fromnoise.train import parts
@@ -47,18 +47,25 @@ def build_schedule(values: dict[str, Any]) -> NoiseSchedule:
         "flow": NoiseSchedule.flow,
     }
     values = dict(values)
-    kind, zero = values.pop("kind"), values.pop("zero_terminal_snr", False)
+    kind, zero = str(values.pop("kind", "")), values.pop("zero_terminal_snr", False)
     if kind not in kinds:
         raise UnknownName("schedule", kind, kinds)
-    made = kinds[kind](**values)
-    return made.rescale_zero_terminal_snr() if zero else made
+    try:
+        result = kinds[kind](**values)
+    except TypeError as error:
+        raise BadInput(
+            f"schedule = {{ kind = {kind!r}, … }}: {error}", "correct its fields"
+        ) from None
+    return result.rescale_zero_terminal_snr() if zero else result
 
 
 def weigh_error(name: str, snr: Tensor, prediction: str, gamma: float) -> Tensor:
-    """Weight of the squared error at `snr`. "min_snr" leaves the noisiest steps, where the caption
-    decides what is in the picture, almost untrained (its weight on v falls with the SNR);
-    "truncated" keeps them whole and lowers only the nearly clean ones: in terms of x0 it is min(SNR
-    + 1, γ)."""
+    """The weight of the squared error at `snr`.
+
+    "min_snr" leaves the noisiest steps almost untrained, because its weight on v falls with the
+    SNR; yet there the caption decides what the picture shows. "truncated" keeps these steps whole
+    and lowers only the nearly clean ones: in terms of x0 it is min(SNR + 1, γ).
+    """
     if name not in WEIGHTINGS:
         raise UnknownName("weighting", name, WEIGHTINGS)
     if name == "min_snr":
@@ -69,8 +76,11 @@ def weigh_error(name: str, snr: Tensor, prediction: str, gamma: float) -> Tensor
 def place_timesteps(
     schedule: NoiseSchedule, uniform: Tensor, share: float, mean: float, std: float
 ) -> Tensor:
-    """Numbers in [0, 1) → timesteps: the first `share` of [0, 1) covers ln σ ~ N(mean, std²)
-    (Karras 2022, §5), the rest all timesteps evenly, so that none is left untrained."""
+    """Numbers in [0, 1) → timesteps.
+
+    The first `share` of [0, 1) covers ln σ ~ N(mean, std²) (Karras 2022, §5). The rest covers all
+    timesteps evenly, so that each one is trained.
+    """
     last = len(schedule) - 1
     log_sigma = mean + std * torch.special.ndtri(
         (uniform.double() / max(share, 1e-6)).clamp(1e-6, 1 - 1e-6)
@@ -90,11 +100,13 @@ def first_process_first(world: int) -> AbstractContextManager[None]:
 
 
 class UNetTask:
-    """MSE of the prediction at a random timestep, plus `align` × the Aligner's loss; a caption is
-    dropped with probability `caption_drop`, which is what guidance later subtracts (Ho & Salimans
-    2022, Alg. 1). Timesteps are drawn in equal strata, `focus` (share, mean, std of ln σ) says
-    where most of them lie. `object_weight`: how much more than elsewhere the error counts where the
-    source's objects are, until the learning rate falls."""
+    """MSE of the prediction at a random timestep, plus `align` × the Aligner's loss.
+
+    A caption is dropped with probability `caption_drop`; guidance later subtracts the prediction
+    without a caption (Ho & Salimans 2022, Alg. 1). Timesteps are drawn in equal strata; `focus`
+    (share, mean, std of ln σ) says where most of them lie. `object_weight` says how much more the
+    error counts on the source's objects, until the learning rate falls.
+    """
 
     def __init__(self, stage: Stage, recipe: Recipe):
         self.stage, self.recipe, self.source = stage, recipe, recipe.open_source()
@@ -116,14 +128,14 @@ class UNetTask:
             side = self.unet.config.sample_size // 2 ** (
                 len(self.unet.config.block_out_channels) - 1
             )
-            self.seen = read_states(
+            self.feature_shape = read_states(
                 self.vision, torch.zeros(1, 3, self.source.size, self.source.size), side
             ).shape[1:]
             self.module["aligner"] = self.aligner = Aligner(
-                self.unet.config.block_out_channels[-1], self.seen[0]
+                self.unet.config.block_out_channels[-1], self.feature_shape[0]
             )
 
-            def remember(module: nn.Module, given: Any, middle: Tensor) -> None:
+            def remember(module: nn.Module, inputs: Any, middle: Tensor) -> None:
                 self.middle = middle
 
             self.unet.mid_block.register_forward_hook(remember)
@@ -138,8 +150,10 @@ class UNetTask:
     def cache(
         self, shapes: dict[str, tuple[int, ...]], encode: Callable[[Batch], Iterable[Tensor]]
     ) -> LatentCache:
-        """Pictures and captions of the source, encoded: filled, and made anew where what encodes
-        them has changed."""
+        """The encoded pictures and captions of the source, all of them.
+
+        The cache is made anew when the source or the networks that encode have changed.
+        """
         from rich.progress import Progress
 
         made_by = {"vae": "vae.safetensors", "tokenizer": "merges.txt", "clip": "clip.safetensors"}
@@ -150,7 +164,7 @@ class UNetTask:
         key = "-".join(
             (self.source.fingerprint, *shapes, *(hashlib.sha256(f).hexdigest()[:16] for f in files))
         )
-        found = LatentCache(
+        cache = LatentCache(
             self.stage.folder / "cache",
             key,
             shapes,
@@ -158,35 +172,36 @@ class UNetTask:
             int(self.stage["cached"]),
         )
         with Progress() as bar:
-            line = bar.add_task("encoding", total=found.count, completed=found.filled)
-            found.fill(
+            line = bar.add_task("encoding", total=cache.count, completed=cache.filled)
+            cache.fill(
                 self.source,
                 encode,
                 lambda caption: self.words.encode(caption)[0],
                 workers=self.stage.get("workers", 0),
                 progress=lambda done: bar.update(line, completed=done),
             )
-        return found
+        return cache
 
     def batches(
         self, step: int, size: int, rank: int, world: int
     ) -> Iterator[tuple[Tensor | None, ...]]:
-        """Latents, token ids, and what the loss asks for besides, else None: what CLIP's image
-        tower sees, and how much of each latent's place the objects cover (B, 1, h, w)."""
+        """Latents, token ids, and where the loss needs them (else None) the features of CLIP's
+        image tower, and how much of each latent's place the objects cover (B, 1, h, w)."""
         config, side = self.vae.config, self.source.size // self.vae.config.factor
         device = next(self.module.parameters()).device
-        slices = (
-            8 if device.type == "cpu" else 64
-        )  # what fits a CPU's cache: twice as fast at full resolution
+        # eight pictures fit a CPU's cache: twice as fast at full resolution
+        slices = 8 if device.type == "cpu" else 64
         shapes: dict[str, tuple[int, ...]] = {"latents": (config.latent_channels, side, side)}
-        shapes |= {"seen": tuple(self.seen)} if self.align else {}
+        shapes |= {"seen": tuple(self.feature_shape)} if self.align else {}
         shapes |= {"masks": (1, side, side)} if self.object_weight else {}
 
         def encode(batch: Batch) -> Iterator[Tensor]:
             images = batch.images.to(device).split(slices)
             yield torch.cat([self.vae.to_latents(some) for some in images])
             if self.align:
-                yield torch.cat([read_states(self.vision, some, self.seen[-1]) for some in images])
+                yield torch.cat(
+                    [read_states(self.vision, some, self.feature_shape[-1]) for some in images]
+                )
             if self.object_weight:
                 yield F.avg_pool2d(batch.masks, config.factor)
 
@@ -199,9 +214,9 @@ class UNetTask:
         for network in encoders:
             network.cpu()
         names = [*shapes, "ids"]
-        found = (dict(zip(names, row, strict=True)) for row in rows)
+        tables = (dict(zip(names, row, strict=True)) for row in rows)
         return (
-            tuple(row.get(name) for name in ("latents", "ids", "seen", "masks")) for row in found
+            tuple(row.get(name) for name in ("latents", "ids", "seen", "masks")) for row in tables
         )
 
     def context(self, ids: Tensor) -> Tensor:
@@ -211,36 +226,35 @@ class UNetTask:
     def loss(
         self, batch: tuple[Tensor | None, ...], progress: float, noise: torch.Generator
     ) -> tuple[Tensor, dict[str, float]]:
-        latents, ids, seen, masks = batch
+        latents, ids, features, masks = batch
         assert latents is not None
         assert ids is not None
         b, device = len(latents), latents.device
         self.text.to(device)
-        # on a GPU by its own generator: drawing there takes no time, and here longer than the
-        # network
-        drawn = noise
+        # on a GPU by its own generator: the CPU would take longer than the network
+        generator = noise
         if device.type != "cpu":
-            drawn = torch.Generator(device).manual_seed(noise.initial_seed())
+            generator = torch.Generator(device).manual_seed(noise.initial_seed())
         dropped = torch.rand(b, generator=noise) < self.stage.get("caption_drop", 0.1)
         ids = torch.where(dropped[:, None].to(device), self.empty.to(device), ids)
         strata = (torch.randperm(b, generator=noise) + torch.rand(b, generator=noise)) / b
         t = place_timesteps(self.schedule, strata, *self.stage.get("focus", (0.0, 0.0, 1.0)))
-        eps = torch.randn(latents.shape, generator=drawn, device=device)
+        eps = torch.randn(latents.shape, generator=generator, device=device)
         x = forward.add_noise(self.schedule, latents, eps, t)
         goal = forward.compute_target(self.prediction, self.schedule, latents, eps, t)
         out = self.unet(x, t.to(device).float(), Conditioning(self.context(ids)))
         error = (out.float() - goal).square()
         if masks is not None:
-            # fades with the learning rate: a weight that knows where things are draws them too
-            # large (the average it asks for is not the posterior's), and only the last part of
-            # training has to be right
+            # The weight fades with the learning rate. A weight that depends on where things are
+            # makes them too large, because its optimum is not the posterior's mean; only the last
+            # part of training has to be right.
             extra = self.object_weight * scale_rate(progress, 0, 1, self.stage.get("decay", 0.3))
             error = error * ((1 + extra * masks) / (1 + extra * masks.mean()))
         error = error.mean((1, 2, 3))
         loss, figures = (error * self.weights[t].to(device)).mean(), {"mse": error.mean().item()}
-        if self.aligner is not None and seen is not None:
-            apart = self.aligner(self.middle, seen)
-            loss, figures["apart"] = loss + self.align * apart, apart.item()
+        if self.aligner is not None and features is not None:
+            distance = self.aligner(self.middle, features)
+            loss, figures["align"] = loss + self.align * distance, distance.item()
         return loss, figures
 
     def preview(self, path: Path) -> None:

@@ -1,5 +1,5 @@
-"""Trains the autoencoder: reconstruction, a small KL, our CLIP's features, a critic if asked
-(Rombach 2022, §3.1)."""
+"""Trains the autoencoder: reconstruction, a small KL, the features of our own CLIP,
+and a critic if the recipe has one (Rombach 2022, §3.1)."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -25,39 +25,43 @@ MEASURED = 512
 def crop_pictures(
     images: Tensor, masks: Tensor, side: int, multiple: int, noise: torch.Generator
 ) -> Tensor:
-    """One crop a picture (B, 3, side, side), three in four centred on a pixel of an object, the
-    rest anywhere: flat backgrounds are learned soon, objects are not. Corners lie on multiples of
-    `multiple`, the grid of the latents."""
-    picked = []
+    """One crop of each picture: (B, 3, side, side).
+
+    Three in four are centred on a pixel of an object, the rest lie anywhere: the network learns
+    flat backgrounds soon, and objects late. Corners lie on multiples of `multiple`, the grid of the
+    latents.
+    """
+    crops = []
     for image, mask in zip(images, masks, strict=True):
         high = [n - side for n in image.shape[-2:]]
         inside = mask[0].nonzero()
         if len(inside) and torch.rand((), generator=noise) < 0.75:
-            at = inside[torch.randint(len(inside), (), generator=noise)] - side // 2
+            corner = inside[torch.randint(len(inside), (), generator=noise)] - side // 2
         else:
-            at = torch.stack([torch.randint(h + 1, (), generator=noise) for h in high])
+            corner = torch.stack([torch.randint(h + 1, (), generator=noise) for h in high])
         y, x = (
             int(min(max(a, 0), h)) // multiple * multiple
-            for a, h in zip(at.tolist(), high, strict=True)
+            for a, h in zip(corner.tolist(), high, strict=True)
         )
-        picked.append(image[:, y : y + side, x : x + side])
-    return torch.stack(picked)
+        crops.append(image[:, y : y + side, x : x + side])
+    return torch.stack(crops)
 
 
 def read_features(vision: parts.ImageTower, image: Tensor) -> list[Tensor]:
-    """CLIP's patch states after each layer, each normalized: the space of the perceptual loss (B,
-    N, dim)."""
+    """CLIP's patch states after each layer, normalized: the space of the perceptual loss. Each
+    (B, N, dim)."""
     return [F.normalize(h[:, 1:], dim=-1) for h in vision(image).hidden_states[1:]]
 
 
 class VaeTask:
     """loss = MSE + kl·(KL a latent) + perceptual·(distance in CLIP) + critic·(−critic's judgement).
 
-    The first `crop_share` of the stage sees crops of `crop` pixels, which cost less and hold more
-    object; the rest sees whole pictures, so that the group norms' statistics are those of use. KL:
-    at its optimum, noise of the posterior costs half of `kl` in MSE, so `kl` = 4e-4 spends 2e-4, 3
-    % of the MSE of a 28 dB picture. `frozen_encoder` trains the decoder alone, on latents that no
-    longer move (the U-Net may already train on them)."""
+    The first `crop_share` of the stage sees crops of `crop` pixels: they cost less and show more of
+    the objects. The rest sees whole pictures, so that the group norms have the statistics of later
+    use. KL: at its optimum the posterior's noise costs half of `kl` in MSE, so `kl` = 4e-4 costs
+    2e-4, which is 3 % of the MSE of a 28 dB picture. `frozen_encoder` trains the decoder alone: the
+    latents no longer change, because the U-Net may already train on them.
+    """
 
     def __init__(self, stage: Stage, recipe: Recipe, network: VAE, frozen_encoder: bool = False):
         self.stage, self.source = stage, recipe.open_source()
@@ -116,13 +120,13 @@ class VaeTask:
             loss, figures["kl"] = loss + self.stage["kl"] * kl, kl.item()
         if self.vision is not None and not cut:
             self.vision.to(device)
-            near = [
+            distances = [
                 F.mse_loss(a, b) * a.shape[-1]
                 for a, b in zip(
                     read_features(self.vision, out), read_features(self.vision, image), strict=True
                 )
             ]
-            perceptual = torch.stack(near).mean()
+            perceptual = torch.stack(distances).mean()
             loss, figures["perceptual"] = (
                 loss + self.stage["perceptual"] * perceptual,
                 perceptual.item(),
