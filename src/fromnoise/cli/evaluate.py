@@ -1,4 +1,4 @@
-"""`fromnoise evaluate`: how well a model draws what it is told, as a table and an HTML report."""
+"""`fromnoise evaluate`: how well a model follows its prompts, as a table and an HTML report."""
 
 import json as jsonlib
 import time
@@ -50,7 +50,7 @@ def evaluate(
         bool, typer.Option("--json", help="Print every figure as JSON, for scripts.")
     ] = False,
 ) -> None:
-    """Measure a model: does it draw what it is told?"""
+    """Measure a model: how well does it follow its prompts?"""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -78,8 +78,11 @@ def evaluate(
             "train the judge again",
         )
     if reader.fingerprint != data.fingerprint:
-        known = reader.fingerprint or "it does not say which"
-        message = f"warning: the judge in {folder} learned other pictures ({known}) than {data.fingerprint}"
+        learned = reader.fingerprint or "it does not say which"
+        message = (
+            f"warning: the judge in {folder} learned other pictures ({learned}) than"
+            f" {data.fingerprint}"
+        )
         Console(stderr=True).print(message, soft_wrap=True, highlight=False)
     settings = {
         k: v
@@ -88,7 +91,7 @@ def evaluate(
     }
     draw = faithfulness.build_drawer(engine, **settings)
     reconstruct = reconstruction.build_reconstructor(engine.model.vae)
-    report = Report(f"How well {engine.model.source or 'the model'} draws what it is told")
+    report = Report(f"How well {engine.model.source or 'the model'} follows its prompts")
     columns = (
         TextColumn("{task.description:<22}"),
         BarColumn(),
@@ -101,7 +104,7 @@ def evaluate(
             ("held_out", faithfulness.HELD_OUT_SEEDS),
         ):
             line = bar.add_task(f"drawing {split.replace('_', '-')}", total=None)
-            found = faithfulness.evaluate(
+            result = faithfulness.evaluate(
                 draw,
                 data,
                 reader,
@@ -115,7 +118,7 @@ def evaluate(
                     line, completed=done, total=total
                 ),
             )
-            setattr(report, split, found)
+            setattr(report, split, result)
         line = bar.add_task("autoencoder", total=1)
         report.reconstruction = reconstruction.evaluate(reconstruct, data)
         bar.update(line, completed=1)
@@ -133,7 +136,8 @@ def evaluate(
     )
     report.facts = {
         "model": f"{engine.model.source or '–'} {engine.model.digest}".strip(),
-        "drawn with": f"{used.sampler}, {used.spacing}, {used.steps} steps, guidance {used.cfg:g}{where}",
+        "drawn with": f"{used.sampler}, {used.spacing}, {used.steps} steps,"
+        f" guidance {used.cfg:g}{where}",
         "pictures": f"{used.width} × {used.height}, {data.fingerprint}",
         "seed": str(seed),
         "plan": engine.unet.plan,
@@ -158,14 +162,20 @@ def find_judge(model: str | None) -> Path:
 
 
 def read_curves(runs: Path) -> dict[str, list[tuple[float, float]]]:
-    """The loss of every stage that left a log.jsonl in a folder below `runs`. BadInput where there
-    is none."""
-    found = {}
+    """The loss of every stage that left a log.jsonl in a folder below `runs`.
+
+    Raises BadInput when there is none, or one is damaged.
+    """
+    losses = {}
     for log in sorted(runs.glob("*/log.jsonl")):
-        rows = [jsonlib.loads(line) for line in log.read_text().splitlines()]
-        found[f"{log.parent.name}: loss"] = [(row["pictures"], row["loss"]) for row in rows]
-    if not found:
+        try:
+            rows = [jsonlib.loads(line) for line in log.read_text("utf-8").splitlines()]
+            points = [(float(row["pictures"]), float(row["loss"])) for row in rows]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise BadInput(f"{log} is damaged: {error}", "remove it, or leave out --runs") from None
+        losses[f"{log.parent.name}: loss"] = points
+    if not losses:
         raise BadInput(
             f"no training curves in {runs}", "give the folder that `fromnoise train --runs` wrote"
         )
-    return found
+    return losses

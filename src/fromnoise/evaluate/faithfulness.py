@@ -1,5 +1,5 @@
-"""Prompt-following, measured: what captions state against what the judge reads in the pictures
-drawn from them."""
+"""Measures prompt-following: compares what captions state with what the judge reads in the pictures
+that were drawn from them."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,9 +20,8 @@ from fromnoise.pipeline.request import GenerationRequest
 SEEDS = 7_000_000_000  # captions (and seeds of the pictures) for this measurement and nothing else
 HELD_OUT_SEEDS = 7_500_000_000
 
-Draw = Callable[
-    [list[str], list[int]], np.ndarray
-]  # prompts and seeds → uint8 pictures (B, H, W, 3)
+# prompts and seeds → uint8 pictures (B, H, W, 3)
+Draw = Callable[[list[str], list[int]], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -46,8 +45,11 @@ class Score:
 
 @dataclass(frozen=True)
 class Ratio:
-    """An accuracy as a fraction of another, with its standard error (of independent accuracies: an
-    upper bound for accuracies on the same scenes, which go together)."""
+    """An accuracy as a fraction of another, with its standard error.
+
+    The error is that of independent accuracies: an upper bound for accuracies on the same scenes,
+    which are correlated.
+    """
 
     value: float
     error: float
@@ -75,12 +77,10 @@ class Tally:
 
     right: Counter[str] = field(default_factory=Counter)
     n: Counter[str] = field(default_factory=Counter)
-    pairs: Counter[tuple[str, str, str]] = field(
-        default_factory=Counter
-    )  # (attribute, stated, read)
-    whole: list[int] = field(
-        default_factory=lambda: [0, 0]
-    )  # pictures with everything stated right, of how many
+    # (attribute, stated value, value that the judge reads)
+    pairs: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    # pictures in which everything stated is right, of how many
+    whole: list[int] = field(default_factory=lambda: [0, 0])
 
     def add(self, scene: Scene, read: Mapping[str, str]) -> None:
         wanted = scene.sample.attributes
@@ -145,12 +145,13 @@ class Faithfulness:
 def choose_scenes(
     source: Source, n: int, split: str = "seen", minimum: int = 0, seed: int | None = None
 ) -> Iterator[Scene]:
-    """The first `n` captions from a seed on, then only such as state an attribute still counted
-    fewer than `minimum` times; those count for the short attributes alone, so that every attribute
-    keeps its own distribution.
+    """The first `n` captions from a seed on, then more until every attribute has `minimum`.
 
-    An attribute that captions state too rarely (fewer than `minimum` in 50·(n + minimum) captions)
-    stays short."""
+    The further captions state an attribute that is still counted fewer than `minimum` times, and
+    count for such attributes alone, so that every attribute keeps its own distribution. An
+    attribute that captions state too rarely (fewer than `minimum` times in 50·(n + minimum)
+    captions) stays below.
+    """
     start = seed if seed is not None else {"seen": SEEDS, "held_out": HELD_OUT_SEEDS}[split]
     counted = Counter[str]()
     for i in islice(count(), 50 * (n + minimum)):
@@ -193,9 +194,9 @@ def evaluate(
     for some in (todo[i : i + batch] for i in range(0, len(todo), batch)):
         drawn = draw([s.sample.caption for s in some], [s.seed for s in some])  # (B, H, W, 3)
         real = draw_real(source, some, split)
-        found = judge.read(drawn)
+        answers = judge.read(drawn)
         for scene, in_drawn, in_real, a, b in zip(
-            some, found, judge.read(real), drawn, real, strict=True
+            some, answers, judge.read(real), drawn, real, strict=True
         ):
             result.drawn.add(scene, in_drawn)
             result.real.add(scene, in_real)

@@ -1,4 +1,4 @@
-"""What a representation tells: which attributes a linear reader finds in it (Alain & Bengio
+"""What a representation holds: the attributes that a linear classifier reads in it (Alain & Bengio
 2016)."""
 
 from collections.abc import Mapping, Sequence
@@ -16,10 +16,12 @@ RIDGE = 10.0
 def probe_attributes(
     states: Tensor, samples: Sequence[Sample], schema: Mapping[str, Sequence[str]]
 ) -> dict[str, float]:
-    """Share right, by attribute, of a ridge classifier on `states` (N, D): fitted on the first
-    three quarters of the samples whose captions state the attribute, scored on the rest. An
-    attribute stated by fewer than 16 is left out."""
-    found = {}
+    """The accuracy of a ridge classifier on `states` (N, D), for each attribute.
+
+    It is fitted on the first three quarters of the samples whose captions state the attribute, and
+    scored on the rest. An attribute that fewer than 16 captions state is left out.
+    """
+    accuracy = {}
     for name, values in schema.items():
         rows = [i for i, s in enumerate(samples) if name in s.stated]
         if len(rows) < 16:
@@ -34,5 +36,5 @@ def probe_attributes(
         reader = torch.linalg.solve(
             x[:n].T @ x[:n] + RIDGE * torch.eye(x.shape[1], dtype=x.dtype), x[:n].T @ goal
         )
-        found[name] = round(((x[n:] @ reader).argmax(1) == y[n:]).double().mean().item(), 4)
-    return found
+        accuracy[name] = round(((x[n:] @ reader).argmax(1) == y[n:]).double().mean().item(), 4)
+    return accuracy

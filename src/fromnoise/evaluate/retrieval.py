@@ -26,27 +26,27 @@ class Retrieval:
 
 
 def choose_candidates(source: Source, n: int, seed: int = SEEDS) -> list[Sample]:
-    """`n` drawn scenes whose captions state all there is to state, no two alike in attributes or in
-    caption.
+    """`n` drawn scenes whose captions state every attribute; no two have the same attributes or the
+    same caption.
 
-    BadInput when the source has not so many in 100·n seeds.
+    Raises BadInput when the source has fewer in 100·n seeds.
     """
-    found: dict[frozenset[tuple[str, str]], Sample] = {}
+    samples: dict[frozenset[tuple[str, str]], Sample] = {}
     captions: set[str] = set()
     for s in range(seed, seed + 100 * n):
         sample = source.sample(s, draw=False)
         scene = frozenset(sample.attributes.items())
         if (
             sample.stated >= sample.attributes.keys()
-            and scene not in found
+            and scene not in samples
             and sample.caption not in captions
         ):
             captions.add(sample.caption)
-            found[scene] = source.sample(s)
-            if len(found) == n:
-                return list(found.values())
+            samples[scene] = source.sample(s)
+            if len(samples) == n:
+                return list(samples.values())
     raise BadInput(
-        f"only {len(found)} full and distinct captions, {n} needed", "ask for fewer sets"
+        f"only {len(samples)} full and distinct captions, {n} needed", "ask for fewer sets"
     )
 
 

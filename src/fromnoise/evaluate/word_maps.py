@@ -1,5 +1,5 @@
-"""Do word maps point? Maps of cross-attention against the true mask of what a word names, on
-pictures of a source."""
+"""Measures whether word maps point at what a word names: maps of cross-attention against the true
+mask, on pictures of a source."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -45,14 +45,14 @@ def choose_scenes(
 ) -> Iterator[tuple[int, Sample, list[str]]]:
     """(seed, sample, [the words for what is in the mask, for what is not]) of n samples whose
     captions have both."""
-    found = 0
-    while found < n:
+    count = 0
+    while count < n:
         sample = source.sample(seed)
         words = [_phrase(sample, source, name) for name in (inside, outside)]
         one = sum(source.schema[inside] == source.schema[name] for name in sample.attributes) == 1
         if all(words) and one:  # a second object is in the mask too, under another name
             yield seed, sample, words
-            found += 1
+            count += 1
         seed += 1
 
 
@@ -69,13 +69,13 @@ def _phrase(sample: Sample, source: Source, attribute: str) -> str:
 
 def _split(words: Sequence[Word], caption: str, phrase: str) -> tuple[list[Word], list[Word]]:
     """(the words that lie in the phrase, the others)."""
-    start, at = caption.rindex(phrase), 0
+    start, position = caption.rindex(phrase), 0
     both: tuple[list[Word], list[Word]] = [], []
     for word in words:
         if word.text not in (START, END):
-            at = caption.index(word.text, at)
-            both[not start <= at < start + len(phrase)].append(word)
-            at += len(word.text)
+            position = caption.index(word.text, position)
+            both[not start <= position < start + len(phrase)].append(word)
+            position += len(word.text)
     return both
 
 
@@ -94,16 +94,18 @@ def evaluate(
     model = engine.model
     sigma = float(model.schedule.sigmas[len(model.schedule) // 2])
     rng, rows = np.random.default_rng(seed), []
-    for at, sample, phrases in choose_scenes(source, inside, outside, n, seed):
+    for scene_seed, sample, phrases in choose_scenes(source, inside, outside, n, seed):
         assert sample.image is not None and sample.mask is not None  # noqa: PT018
-        request = GenerationRequest.of(prompt=sample.caption, cfg=1, seed=at % 2**32).resolve(model)
+        request = GenerationRequest.of(
+            prompt=sample.caption, cfg=1, seed=scene_seed % 2**32
+        ).resolve(model)
         trace = Trace(model, request)
         x0 = (
             model.vae.to_latents(to_tensor(sample.image[None]).to(next(model.vae.parameters())))
             .float()
             .cpu()
         )
-        noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(at % 2**32))
+        noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(scene_seed % 2**32))
         answer, _ = build_denoiser(
             model, engine.unet, request, [sample.caption], None, trace.observe
         )
@@ -114,10 +116,10 @@ def evaluate(
         ):
             own, others = _split(trace.calls[0][0].words, sample.caption, phrase)
             for words in (own, [others[int(rng.integers(len(others)))]]):
-                found = _mask(
+                area = _mask(
                     torch.stack([trace.map(word) for word in words]).sum(0), source.size, level
                 )
-                row.append((found & mask).sum() / (found | mask).sum())
+                row.append((area & mask).sum() / (area | mask).sum())
         rows.append(row)
     values = np.array(rows)
     return Pointing(values[:, 0], values[:, 1]), Pointing(values[:, 2], values[:, 3])
