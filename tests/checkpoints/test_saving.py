@@ -1,4 +1,4 @@
-"""A model folder is replaced as a whole or not at all: a kill, a full disk, two ways of renaming."""
+"""A model folder is replaced as a whole or not at all: kills, a full disk, two ways of renaming."""
 
 import os
 import random

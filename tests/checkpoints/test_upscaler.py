@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional as F
 
+from fromnoise.checkpoints import hub
 from fromnoise.checkpoints.formats import upscaler as formats
 from fromnoise.errors import BadCheckpoint, BadInput, NotFound
 from fromnoise.models.rrdb import Compact, RRDBNet
@@ -292,6 +293,13 @@ def test_bad_files_are_named(tmp_path, tensors, said):
     save_file(tensors, path)
     with pytest.raises(BadCheckpoint, match=re.escape(said)):
         formats.load(path)
+
+
+def test_the_registry_finds_a_format_by_its_sign(tmp_path):
+    save_file(layouts(randomized(Peer()), 2, 2)["new"], tmp_path / "4x.SafeTensors")
+    assert hub.load_format("upscaler", tmp_path / "4x.SafeTensors").scale == 4
+    with pytest.raises(NotFound, match=r"no upscaler in .*nothing: it has no \.safetensors"):
+        hub.load_format("upscaler", tmp_path / "nothing")
 
 
 def test_what_is_no_safetensors_file_is_refused(tmp_path):

@@ -1,12 +1,29 @@
-"""A name, a path or a hub id → the parts of a model."""
+"""A name, a path or a hub id → the parts of a model. FORMATS: the registry of what can be read."""
 
+import os
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
-from fromnoise.checkpoints.formats import find_loader
 from fromnoise.errors import NotFound
 from fromnoise.latent_diffusion import LatentDiffusion
 
 BUNDLED = Path(__file__).parent.parent / "weights"
+# kind → module in formats/, with its `load(path, …)` → the sign of its paths: a file in the folder,
+# or how the name ends; a module is imported when it is used
+FORMATS = {
+    "model": {"diffusers_folder": "model_index.json"},
+    "upscaler": {"upscaler": ".safetensors"},
+}
+
+
+def load_format(kind: str, path: Path, *options: Any) -> Any:
+    """What the first format of that kind whose sign the path has makes of it. Raises NotFound."""
+    for module, sign in FORMATS[kind].items():
+        if path.name.lower().endswith(sign) or os.path.lexists(path / sign):
+            return import_module(f"fromnoise.checkpoints.formats.{module}").load(path, *options)
+    signs = " or ".join(FORMATS[kind].values())
+    raise NotFound(f"no {kind} in {path}: it has no {signs}", "give the folder of a whole pipeline")
 
 
 def load_parts(
@@ -15,8 +32,8 @@ def load_parts(
     """None → the bundled model; a folder; or "owner/name" on the Hugging Face hub (downloaded once,
     then cached).
 
-    image_tower, encoder: False leaves CLIP's image tower, or the autoencoder's encoder unread;
-    drawing from words uses neither. Raises NotFound, which says where the search was, and
+    image_tower, encoder: False leaves CLIP's image tower and head, or the autoencoder's encoder
+    unread; drawing from words uses neither. Raises NotFound, which says where the search was, and
     BadCheckpoint for a model that is damaged or does not fit together."""
     name = str(name_path_or_id or "fromnoise")
     folder = BUNDLED if name_path_or_id is None else Path(name_path_or_id).expanduser()
@@ -28,6 +45,6 @@ def load_parts(
         from fromnoise.checkpoints.download import find_elsewhere
 
         folder = find_elsewhere(name, folder)
-    model = find_loader("model", folder)(folder, image_tower, encoder)
+    model = load_format("model", folder, image_tower, encoder)
     model.source = name.rstrip("/").rsplit("/", 1)[-1]
     return model
