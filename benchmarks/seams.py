@@ -26,7 +26,7 @@ from fromnoise.api import Engine
 from fromnoise.data.sources import open_source
 from fromnoise.evaluate import faithfulness
 from fromnoise.pipeline.editing.edit import Canvas, composite
-from fromnoise.pipeline.images import encode_picture
+from fromnoise.pipeline.encoding import encode_picture
 
 FIRST = faithfulness.SEEDS + 90_000_000  # captions that no evaluation draws
 INPAINT = {"usual": {}, "mask_blur 0": {"mask_blur": 0.0}}

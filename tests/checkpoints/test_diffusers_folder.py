@@ -21,6 +21,12 @@ from fromnoise.checkpoints.formats import diffusers_old as old
 from fromnoise.checkpoints.formats.diffusers_scheduler import CLASSES, read_defaults
 from fromnoise.diffusion.samplers import SAMPLERS
 from fromnoise.diffusion.schedule import NoiseSchedule
+from fromnoise.diffusion.schedules import (
+    make_cosine,
+    make_flow,
+    make_linear,
+    rescale_zero_terminal_snr,
+)
 from fromnoise.errors import BadCheckpoint, BadInput, NotFound
 from fromnoise.models.config import CLIPTextConfig
 from fromnoise.models.resnet import CLIPResNet, CLIPResNetConfig
@@ -105,9 +111,9 @@ def test_weights_are_loaded_as_fp32_and_nothing_is_left_on_meta(saved):
         ),  # as Stable Diffusion 1.5's own scheduler says
         ("v", NoiseSchedule.scaled_linear(), "trailing", 5e-5, False),
         ("eps", NoiseSchedule.scaled_linear(), "leading", 5e-5, False),
-        ("v", NoiseSchedule.cosine(), "leading", 5e-5, False),
-        ("x0", NoiseSchedule.linear(1e-4, 0.03), "trailing", 1e-4, False),
-        ("v", NoiseSchedule.scaled_linear().rescale_zero_terminal_snr(), "trailing", 1e-3, False),
+        ("v", make_cosine(), "leading", 5e-5, False),
+        ("x0", make_linear(1e-4, 0.03), "trailing", 1e-4, False),
+        ("v", rescale_zero_terminal_snr(NoiseSchedule.scaled_linear()), "trailing", 1e-3, False),
         (
             "v",
             NoiseSchedule.from_betas(torch.linspace(0.001, 0.02, 1000) ** 1.1),
@@ -237,10 +243,10 @@ def test_every_scheduler_that_is_known_is_one_of_diffusers():
     "schedule",
     [
         NoiseSchedule.scaled_linear(0.00085, 0.02),
-        NoiseSchedule.scaled_linear().rescale_zero_terminal_snr(),
-        NoiseSchedule.linear(),
-        NoiseSchedule.cosine(),
-        NoiseSchedule.cosine().rescale_zero_terminal_snr(),
+        rescale_zero_terminal_snr(NoiseSchedule.scaled_linear()),
+        make_linear(),
+        make_cosine(),
+        rescale_zero_terminal_snr(make_cosine()),
     ],
 )
 def test_a_schedule_that_has_a_name_is_written_by_it(schedule):
@@ -332,7 +338,7 @@ def test_old_files_mean_the_highest_id_by_eos_2(copied):
 
 def test_what_a_pipeline_folder_cannot_hold_is_refused(tmp_path):
     with pytest.raises(BadInput, match="flow"):
-        folders.save(fakes.model(tmp_path / "w", "flow", NoiseSchedule.flow()), tmp_path / "m")
+        folders.save(fakes.model(tmp_path / "w", "flow", make_flow()), tmp_path / "m")
 
 
 def test_stable_diffusion_1_configurations_are_understood():

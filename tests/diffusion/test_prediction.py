@@ -9,6 +9,7 @@ from fromnoise.diffusion.losses import compute_min_snr_weight
 from fromnoise.diffusion.parameterization import PREDICTIONS, check_prediction, compute_coefficients
 from fromnoise.diffusion.projection import rescale
 from fromnoise.diffusion.schedule import NoiseSchedule
+from fromnoise.diffusion.schedules import make_flow, make_linear, rescale_zero_terminal_snr
 from fromnoise.errors import BadInput, UnknownName
 
 T = torch.tensor([0, 3, 250, 700, 999])
@@ -22,9 +23,9 @@ def pair():
 
 def schedule_of(prediction):
     if prediction == "flow":
-        return NoiseSchedule.flow(shift=2.0)
+        return make_flow(shift=2.0)
     plain = NoiseSchedule.scaled_linear()
-    return plain if prediction == "eps" else plain.rescale_zero_terminal_snr()
+    return plain if prediction == "eps" else rescale_zero_terminal_snr(plain)
 
 
 @pytest.mark.parametrize("prediction", PREDICTIONS)
@@ -66,9 +67,9 @@ def test_predictions_that_cannot_be():
         with pytest.raises(BadInput, match="eps"):
             compute_coefficients("eps", sigma)
     zero, flow, plain = (
-        NoiseSchedule.linear().rescale_zero_terminal_snr(),
-        NoiseSchedule.flow(),
-        NoiseSchedule.linear(),
+        rescale_zero_terminal_snr(make_linear()),
+        make_flow(),
+        make_linear(),
     )
     for prediction, schedule in (("eps", zero), ("eps", flow), ("v", flow), ("flow", plain)):
         with pytest.raises(BadInput) as error:

@@ -9,15 +9,21 @@ import torch
 
 from fromnoise.diffusion.forward import add_noise, compute_scales
 from fromnoise.diffusion.schedule import NoiseSchedule
+from fromnoise.diffusion.schedules import (
+    make_cosine,
+    make_flow,
+    make_linear,
+    rescale_zero_terminal_snr,
+)
 from fromnoise.errors import BadInput
 
 FAMILIES = {
-    "linear": NoiseSchedule.linear(),
+    "linear": make_linear(),
     "scaled_linear": NoiseSchedule.scaled_linear(),
-    "cosine": NoiseSchedule.cosine(),
-    "flow": NoiseSchedule.flow(),
-    "flow shift 3": NoiseSchedule.flow(shift=3.0),
-    "zero terminal": NoiseSchedule.scaled_linear().rescale_zero_terminal_snr(),
+    "cosine": make_cosine(),
+    "flow": make_flow(),
+    "flow shift 3": make_flow(shift=3.0),
+    "zero terminal": rescale_zero_terminal_snr(NoiseSchedule.scaled_linear()),
 }
 families = pytest.mark.parametrize("schedule", FAMILIES.values(), ids=FAMILIES)
 
@@ -46,17 +52,17 @@ def test_stable_diffusion_schedule_to_10_digits():
 def test_cosine_is_the_cosine_where_beta_is_not_clipped():
     f = [math.cos((t / 1000 + 0.008) / 1.008 * math.pi / 2) ** 2 for t in range(1001)]
     exact = torch.tensor(f[1:999], dtype=torch.float64) / f[0]
-    assert torch.allclose(NoiseSchedule.cosine().alpha_bar[:998], exact, rtol=1e-10)
-    assert 1e-9 < float(NoiseSchedule.cosine().alpha_bar[-1]) < 1e-8  # the clip keeps it from 0
+    assert torch.allclose(make_cosine().alpha_bar[:998], exact, rtol=1e-10)
+    assert 1e-9 < float(make_cosine().alpha_bar[-1]) < 1e-8  # the clip keeps it from 0
 
 
 def test_flow_sigma_is_s_over_1_minus_s():
     s = torch.arange(1, 1000, dtype=torch.float64) / 1000
     assert torch.allclose(
-        NoiseSchedule.flow().sigmas[:-1], s / (1 - s), rtol=1e-9
+        make_flow().sigmas[:-1], s / (1 - s), rtol=1e-9
     )  # 1 − ᾱ loses digits near s = 0
     # the shift multiplies sigma: s' / (1 − s') = shift · s / (1 − s)
-    assert torch.allclose(NoiseSchedule.flow(shift=3.0).sigmas[:-1], 3 * s / (1 - s), rtol=1e-9)
+    assert torch.allclose(make_flow(shift=3.0).sigmas[:-1], 3 * s / (1 - s), rtol=1e-9)
 
 
 def test_zero_terminal_snr_keeps_the_first_and_empties_the_last():

@@ -12,6 +12,12 @@ from diffusers import DDIMScheduler, EulerDiscreteScheduler  # pyright: ignore
 from diffusers.schedulers import AysSchedules, scheduling_euler_discrete  # pyright: ignore
 
 from fromnoise.diffusion.schedule import NoiseSchedule
+from fromnoise.diffusion.schedules import (
+    make_cosine,
+    make_flow,
+    make_linear,
+    rescale_zero_terminal_snr,
+)
 from fromnoise.diffusion.spacing import SPACINGS, find, load, make_sigmas
 from fromnoise.diffusion.spacings.beta import distribution, quantile
 from fromnoise.errors import BadInput, UnknownName
@@ -280,7 +286,7 @@ def test_discard_penultimate_with_other_ends():
         TABLE[0],
     ]
     with pytest.raises(BadInput, match="without steps"):
-        make_sigmas(NoiseSchedule.linear(T=2), 1, "ddim", discard_penultimate=True)
+        make_sigmas(make_linear(T=2), 1, "ddim", discard_penultimate=True)
 
 
 def test_final():
@@ -295,7 +301,7 @@ def test_final():
 
 @pytest.mark.parametrize(("spacing", "options"), WAYS)
 @pytest.mark.parametrize(
-    "schedule", [SD, SD.rescale_zero_terminal_snr(), NoiseSchedule.flow(), NoiseSchedule.cosine()]
+    "schedule", [SD, rescale_zero_terminal_snr(SD), make_flow(), make_cosine()]
 )
 @pytest.mark.parametrize("steps", [1, 2, 3, 8, 20, 50, 500, 1000])
 def test_every_spacing_on_every_schedule_decreases_to_zero(spacing, options, schedule, steps):

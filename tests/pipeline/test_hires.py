@@ -19,12 +19,13 @@ from fromnoise.diffusion.samplers.base import drive
 from fromnoise.errors import BadInput, NotFound, UnknownName
 from fromnoise.models.rrdb import RRDBNet
 from fromnoise.pipeline import pictures
+from fromnoise.pipeline.encoding import encode_picture
 from fromnoise.pipeline.enlarging import hires as two
 from fromnoise.pipeline.enlarging import upscale
 from fromnoise.pipeline.enlarging.request import HiresRequest
 from fromnoise.pipeline.generate import build_denoiser, prepare_noise
 from fromnoise.pipeline.generate import run_steps as one_pass
-from fromnoise.pipeline.images import decode_latents, encode_picture
+from fromnoise.pipeline.images import decode_latents
 from fromnoise.pipeline.provenance import infotext
 from fromnoise.pipeline.provenance.read import read_settings
 from fromnoise.pipeline.replay import replay

@@ -42,7 +42,7 @@ def check_prediction(prediction: str, schedule: NoiseSchedule) -> None:
     if (prediction == "flow") != (schedule.kind == "flow"):
         raise BadInput(
             f"a {prediction} prediction does not work with a {schedule.kind} schedule",
-            "use prediction 'flow' with NoiseSchedule.flow, and eps, v or x0 with the others",
+            "use prediction 'flow' with schedules.make_flow, and eps, v or x0 with the others",
         )
     if prediction == "eps" and schedule.has_infinite_sigma:
         raise BadInput(

@@ -42,13 +42,6 @@ class NoiseSchedule:
         return cls((1 - torch.as_tensor(betas, dtype=torch.float64)).cumprod(0))
 
     @classmethod
-    def linear(
-        cls, beta_start: float = 1e-4, beta_end: float = 0.02, T: int = 1000
-    ) -> "NoiseSchedule":
-        """β is linear in t (Ho et al. 2020, section 4)."""
-        return cls.from_betas(torch.linspace(beta_start, beta_end, T, dtype=torch.float64))
-
-    @classmethod
     def scaled_linear(
         cls, beta_start: float = 0.00085, beta_end: float = 0.012, T: int = 1000
     ) -> "NoiseSchedule":
@@ -57,29 +50,6 @@ class NoiseSchedule:
         return cls.from_betas(
             torch.linspace(beta_start**0.5, beta_end**0.5, T, dtype=torch.float64) ** 2
         )
-
-    @classmethod
-    def cosine(cls, T: int = 1000) -> "NoiseSchedule":
-        """ᾱ is a squared cosine, β clipped at 0.999 (Nichol & Dhariwal 2021, eq. 17)."""
-        f = (
-            (torch.arange(T + 1, dtype=torch.float64) / T + 0.008) / 1.008 * math.pi / 2
-        ).cos() ** 2
-        return cls.from_betas((1 - f[1:] / f[:-1]).clamp(max=0.999))
-
-    @classmethod
-    def flow(cls, T: int = 1000, shift: float = 1.0) -> "NoiseSchedule":
-        """Rectified flow: x = (1 − s)·x0 + s·n with s = (i + 1) / T (Liu et al. 2022), shifted to
-        shift·s / (1 + (shift − 1)·s) (Esser et al. 2024, eq. 23). The last sigma = s / (1 − s) is
-        infinite."""
-        s = torch.arange(1, T + 1, dtype=torch.float64) / T
-        s = shift * s / (1 + (shift - 1) * s)
-        return cls((1 - s) ** 2 / ((1 - s) ** 2 + s**2), "flow")
-
-    def rescale_zero_terminal_snr(self) -> "NoiseSchedule":
-        """√ᾱ shifted and scaled: the last becomes 0, the first stays (Lin et al. 2023, algorithm
-        1)."""
-        a = self.alpha_bar.sqrt()
-        return NoiseSchedule(((a - a[-1]) * a[0] / (a[0] - a[-1])) ** 2, self.kind)
 
     def __len__(self) -> int:
         return len(self.alpha_bar)

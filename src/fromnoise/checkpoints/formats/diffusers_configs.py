@@ -156,12 +156,17 @@ def read_scheduler(config: Fields) -> tuple[NoiseSchedule, str]:
             from fromnoise.checkpoints.formats.diffusers_old import read_betas
 
             kind, schedule = "trained_betas", NoiseSchedule.from_betas(read_betas(config))
-        elif kind == "squaredcos_cap_v2":
-            schedule = NoiseSchedule.cosine(steps)
+        elif kind == "scaled_linear":
+            schedule = NoiseSchedule.scaled_linear(first, last, steps)
         else:
-            schedule = getattr(NoiseSchedule, kind)(first, last, steps)
+            from fromnoise.diffusion.schedules import make_cosine, make_linear
+
+            linear = kind == "linear"
+            schedule = make_linear(first, last, steps) if linear else make_cosine(steps)
         if config.values.get("rescale_betas_zero_snr"):
-            schedule = schedule.rescale_zero_terminal_snr()
+            from fromnoise.diffusion.schedules import rescale_zero_terminal_snr
+
+            schedule = rescale_zero_terminal_snr(schedule)
     except BadInput as error:
         fields = "beta_start, beta_end, num_train_timesteps" if kind in BETAS else kind
         raise BadCheckpoint(f"{config.file} ({fields}): {error.message}", error.remedy) from None

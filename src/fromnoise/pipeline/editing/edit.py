@@ -18,8 +18,9 @@ from fromnoise.pipeline.editing.redraw import redraw
 from fromnoise.pipeline.editing.request import EditRequest
 from fromnoise.pipeline.editing.seam import match_seam, measure_freedom
 from fromnoise.pipeline.editing.working_size import choose_working_size
+from fromnoise.pipeline.encoding import encode_picture
 from fromnoise.pipeline.generate import Step, build_denoiser, prepare_noise
-from fromnoise.pipeline.images import decode_latents, encode_picture
+from fromnoise.pipeline.images import decode_latents
 from fromnoise.pipeline.provenance.write import format_number, write_infotext
 from fromnoise.runtime.prepare import Prepared
 

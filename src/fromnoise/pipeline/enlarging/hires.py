@@ -13,10 +13,11 @@ from fromnoise.errors import BadInput
 from fromnoise.latent_diffusion import LatentDiffusion
 from fromnoise.pipeline.conditioning.cost import check_cost
 from fromnoise.pipeline.editing.redraw import redraw
+from fromnoise.pipeline.encoding import encode_picture, refuse_inpainting_model
 from fromnoise.pipeline.enlarging import upscale
 from fromnoise.pipeline.enlarging.request import SIDE, HiresRequest
 from fromnoise.pipeline.generate import Step, build_denoiser, prepare_noise, run_steps
-from fromnoise.pipeline.images import decode_latents, encode_picture, refuse_inpainting_model
+from fromnoise.pipeline.images import decode_latents
 from fromnoise.pipeline.provenance.write import format_number, write_infotext
 from fromnoise.pipeline.request import OPTIONS
 from fromnoise.prompt.grammar import parse_prompt

@@ -17,8 +17,9 @@ from fromnoise.pipeline import pictures
 from fromnoise.pipeline.conditioning.cost import check_cost
 from fromnoise.pipeline.editing.edit import resize
 from fromnoise.pipeline.editing.redraw import redraw
+from fromnoise.pipeline.encoding import encode_picture, refuse_inpainting_model
 from fromnoise.pipeline.generate import Step, build_denoiser, prepare_noise
-from fromnoise.pipeline.images import decode_latents, encode_picture, refuse_inpainting_model
+from fromnoise.pipeline.images import decode_latents
 from fromnoise.pipeline.provenance.write import format_number, write_infotext
 from fromnoise.pipeline.seeing.clip import ClipEmbedder, embed
 from fromnoise.pipeline.seeing.request import BlendRequest

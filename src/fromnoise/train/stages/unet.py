@@ -21,6 +21,12 @@ from fromnoise.diffusion.parameterization import compute_coefficients
 from fromnoise.diffusion.samplers import load as load_sampler
 from fromnoise.diffusion.samplers.base import Answer, Query, drive
 from fromnoise.diffusion.schedule import NoiseSchedule
+from fromnoise.diffusion.schedules import (
+    make_cosine,
+    make_flow,
+    make_linear,
+    rescale_zero_terminal_snr,
+)
 from fromnoise.diffusion.spacing import make_sigmas
 from fromnoise.errors import BadInput, UnknownName
 from fromnoise.files import write_file
@@ -41,10 +47,10 @@ WEIGHTINGS = ("uniform", "min_snr", "truncated")
 def build_schedule(values: dict[str, Any]) -> NoiseSchedule:
     """The recipe's `schedule = { kind = …, … }`."""
     kinds = {
-        "linear": NoiseSchedule.linear,
+        "linear": make_linear,
         "scaled_linear": NoiseSchedule.scaled_linear,
-        "cosine": NoiseSchedule.cosine,
-        "flow": NoiseSchedule.flow,
+        "cosine": make_cosine,
+        "flow": make_flow,
     }
     values = dict(values)
     kind, zero = str(values.pop("kind", "")), values.pop("zero_terminal_snr", False)
@@ -56,7 +62,7 @@ def build_schedule(values: dict[str, Any]) -> NoiseSchedule:
         raise BadInput(
             f"schedule = {{ kind = {kind!r}, … }}: {error}", "correct its fields"
         ) from None
-    return result.rescale_zero_terminal_snr() if zero else result
+    return rescale_zero_terminal_snr(result) if zero else result
 
 
 def weigh_error(name: str, snr: Tensor, prediction: str, gamma: float) -> Tensor:
