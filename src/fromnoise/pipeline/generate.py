@@ -56,7 +56,7 @@ def prepare_noise(
     shape = (model.unet.config.out_channels, size[0] // factor, size[1] // factor)
     entry, options = samplers.find(request.sampler or ""), dict(request.spacing_options)
     if request.spacing == "leading":
-        offset = model.configs.get("scheduler", {}).get("steps_offset", 0)
+        offset = model.configs.get("scheduler", {}).get("steps_offset") or 0
         options = {"steps_offset": offset} | options
     sigmas = make_sigmas(
         model.schedule,
