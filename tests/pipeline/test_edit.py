@@ -10,12 +10,13 @@ import fakes
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageCms
 
 from fromnoise.api import Engine
 from fromnoise.diffusion.samplers import SAMPLERS
 from fromnoise.errors import BadInput, FromnoiseError, NotFound
 from fromnoise.pipeline import pictures
+from fromnoise.pipeline.editing import seam
 from fromnoise.pipeline.editing.edit import Canvas, composite, fill_mask, resize
 from fromnoise.pipeline.editing.seam import match_seam, measure_freedom
 from fromnoise.pipeline.replay import replay
@@ -180,9 +181,9 @@ def test_times_in_the_prompt_are_shares_of_what_is_left(engine):
 
 
 def test_what_the_mask_starts_from(engine):
-    draw = lambda **more: engine.edit(
-        noisy(), "a cat", box(), seed=1, mask_blur=0, **more
-    ).tobytes()  # noqa: E731
+    def draw(**more):
+        return engine.edit(noisy(), "a cat", box(), seed=1, mask_blur=0, **more).tobytes()
+
     assert len({draw(content=c) for c in ("original", "fill", "noise")}) == 3
     image = Image.new("RGB", (64, 64), (200, 40, 10))
     image.paste((0, 0, 255), (16, 16, 48, 48))
@@ -275,6 +276,115 @@ def test_edits_are_replayed(engine, tmp_path):
     for sources, said in (((None, None), "--image"), ((mask, mask), "is not the image")):
         with pytest.raises(BadInput, match=said):
             replay(tmp_path / "drawn.png", engine.model, engine.unet, *sources)
+
+
+# ---- transparency
+
+
+def sticker(width: int = 40, height: int = 32) -> Image.Image:
+    """A disc on a transparent ground, whose pixels have colours all the same."""
+    image = noisy(width, height).convert("RGBA")
+    rows, columns = np.mgrid[:height, :width]
+    distance = np.hypot(rows - height / 2, columns - width / 2)
+    alpha = np.clip((14 - distance) * 60, 0, 255).astype(np.uint8)
+    image.putalpha(Image.fromarray(alpha))
+    return image
+
+
+@pytest.mark.parametrize("blur", [0, 3])
+@pytest.mark.parametrize("only", [False, True])
+def test_alpha_outside_of_the_mask_stays(engine, blur, only):
+    """Every byte, also the colours of what cannot be seen. What is drawn is opaque."""
+    image, mask = sticker(), box(40, 32, (4, 10, 24, 30))
+    drawn = engine.edit(image, "a cat", mask, seed=1, mask_blur=blur, only_masked=only, padding=3)
+    assert drawn.mode == "RGBA"
+    before, after = np.asarray(image), np.asarray(drawn)
+    inside = np.asarray(mask) > 0
+    assert (after[~inside] == before[~inside]).all()
+    if not blur:
+        assert (after[inside, 3] == 255).all()
+    assert (after[inside, 3] >= before[inside, 3]).all()
+    # over white it is the edit of the picture over white, to a rounding of each colour
+    flat = engine.edit(
+        pictures.flatten(image), "a cat", mask, seed=1, mask_blur=blur, only_masked=only, padding=3
+    )
+    difference = np.asarray(pictures.flatten(drawn), int) - np.asarray(flat, int)
+    assert np.abs(difference).max() <= 2
+
+
+def test_alpha_stays_in_extended_pictures(engine):
+    image = sticker()
+    drawn = engine.edit(image, "a cat", seed=1, extend_left=16)
+    assert drawn.mode == "RGBA"
+    assert drawn.crop((16, 0, 56, 32)).tobytes() == image.tobytes()
+
+
+def test_without_a_mask_transparency_becomes_white(engine):
+    steps = []
+    drawn = engine.edit(sticker(), "a cat", seed=1, watch=steps.append)
+    flat = engine.edit(pictures.read_rgb(sticker()), "a cat", seed=1)
+    assert drawn.mode == "RGB"
+    assert drawn.tobytes() == flat.tobytes()
+    assert "become white" in " ".join(steps[0].notes)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".webp", ".jpg"])
+def test_files_of_transparent_edits(engine, tmp_path, suffix):
+    """PNG and lossless WebP keep every byte; JPEG has white for what is transparent."""
+    image, mask = sticker(), box(40, 32, (4, 10, 24, 30))
+    drawn = engine.edit(image, "a cat", mask, seed=1)
+    path = save_picture(drawn, tmp_path / f"a{suffix}", "lossless" if suffix == ".webp" else None)
+    with Image.open(path) as file:
+        if suffix != ".jpg":
+            assert file.convert("RGBA").tobytes() == drawn.tobytes()
+        else:
+            white = np.asarray(file.convert("RGB"))[:4, :4]
+            assert white.min() > 240  # JPEG at quality 90 rings by some levels
+    if suffix != ".jpg":
+        image.save(tmp_path / "image.png")
+        mask.save(tmp_path / "mask.png")
+        again = replay(
+            path, engine.model, engine.unet, tmp_path / "image.png", tmp_path / "mask.png"
+        )
+        assert again.verdict == "identical", again.reasons
+
+
+def test_profiles_do_not_reach_what_is_written(engine, tmp_path):
+    """Of a CMYK or a grey file, whose profile says nothing of RGB pixels; the pixels outside of
+    the mask are those of the converted picture."""
+    grey = Image.linear_gradient("L").resize((32, 32))
+    curve = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    for picture in (grey, noisy().convert("CMYK"), noisy()):
+        path = tmp_path / "image.tif"
+        picture.save(path, icc_profile=curve)
+        drawn = engine.edit(path, "a cat", box(), seed=1)
+        assert "icc_profile" not in drawn.info
+        save_picture(drawn, tmp_path / "drawn.png")
+        with Image.open(tmp_path / "drawn.png") as file:
+            assert "icc_profile" not in file.info
+            outside = np.asarray(box()) == 0
+            expected = np.asarray(pictures.read_rgb(path))[outside]
+            assert (np.asarray(file)[outside] == expected).all()
+
+
+def test_masks_are_asked_about(engine):
+    for mask, words in (
+        (Image.new("L", (32, 32), 255), "white everywhere"),
+        (sticker(32, 32), "opaque is drawn"),
+    ):
+        steps = []
+        engine.edit(noisy(), "a cat", mask, seed=1, watch=steps.append)
+        assert words in " ".join(steps[0].notes)
+
+
+def test_large_masks_are_matched_in_tiles(monkeypatch):
+    """Any tiling gives the same bits, also where a tile has no edge of the mask near it."""
+    drawn, picture, mask = noisy(300, 260), noisy(300, 260, 1), box(300, 260, (5, 5, 296, 250))
+    mask.paste(0, (40, 200, 44, 201))
+    whole = match_seam(drawn, picture, mask).tobytes()
+    for tile in (16, 50, 97):
+        monkeypatch.setattr(seam, "TILE", tile)
+        assert match_seam(drawn, picture, mask).tobytes() == whole
 
 
 # ---- files that people bring
