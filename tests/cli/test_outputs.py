@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from fromnoise.cli.output_files import cut_name, split_out
-from fromnoise.cli.outputs import name_picture, simplify_words
+from fromnoise.cli.run import name_picture, simplify_words
 from fromnoise.pipeline.request import GenerationRequest
 
 

@@ -183,9 +183,7 @@ def test_what_makes_no_film(engine, prompts, settings, words):
         engine.film(prompts, **settings)
 
 
-@pytest.mark.parametrize(
-    "said", ["", "{}", "[1]", '{"frame": 9}', '{"frame": "x"}', '{"frame": 1, "x": 1}']
-)
+@pytest.mark.parametrize("said", ["", "{}", "[1]", '{"frame": 9}', '{"frame": "x"}'])
 def test_a_frame_that_does_not_say_which(engine, tmp_path, said):
     picture = film.draw_frame(engine.model, engine.unet, asked(engine, "a", "b"), 1)
     fields = infotext.parse(picture.info["parameters"]).fields

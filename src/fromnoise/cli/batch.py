@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fromnoise.cli.output_files import find_drawn
-from fromnoise.cli.outputs import name_picture
-from fromnoise.cli.run import Run
+from fromnoise.cli.run import Run, name_picture
 from fromnoise.cli.terminal import print_note
 from fromnoise.cli.texts import read_text_file
 from fromnoise.cli.values import parse_options

@@ -13,8 +13,7 @@ import typer
 
 from fromnoise.cli.options import add_options
 from fromnoise.cli.output_files import find_drawn, split_out
-from fromnoise.cli.outputs import name_picture
-from fromnoise.cli.run import Run
+from fromnoise.cli.run import Run, name_picture
 from fromnoise.errors import BadInput
 from fromnoise.pipeline.sequences.request import FilmRequest
 

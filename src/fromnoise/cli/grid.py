@@ -11,8 +11,7 @@ import typer
 from fromnoise.cli.axes import Axis, apply_axes, parse_axis
 from fromnoise.cli.options import add_options
 from fromnoise.cli.output_files import find_drawn
-from fromnoise.cli.outputs import name_picture
-from fromnoise.cli.run import Run
+from fromnoise.cli.run import Run, name_picture
 from fromnoise.errors import BadInput
 from fromnoise.pipeline.request import GenerationRequest
 from fromnoise.rare_files import check_writable

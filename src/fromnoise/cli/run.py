@@ -3,8 +3,10 @@
 import atexit
 import gc
 import os
+import re
 import sys
 import time
+import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -13,9 +15,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fromnoise.cli.outputs import name_picture
 from fromnoise.cli.terminal import print_line, print_note
 from fromnoise.pipeline.request import GenerationRequest
+
+LETTERS, BYTES = 60, 150  # of the words in a file's name
 
 if TYPE_CHECKING:  # torch comes in only when the request is known to be sound
     from fromnoise.latent_diffusion import LatentDiffusion
@@ -154,3 +157,25 @@ class Run:
             return print_json(describe_run(paths, request, self.facts, self.notes, self.started))
         for path in paths:
             print_line(path)
+
+
+def name_picture(request: GenerationRequest, index: int, suffix: str) -> str:
+    """The name of picture `index` in a folder: its words and its seed."""
+    return f"{simplify_words(request.prompt)}-{(request.seed or 0) + index}{suffix}"
+
+
+def simplify_words(text: str) -> str:
+    """Words as a part of a file's name, for any script: letters with their marks, digits and
+    pictographs stay, all else becomes a dash."""
+    text = unicodedata.normalize("NFC", text[:2000].lower())
+    kept = "".join(sign if _is_kept(sign) else "-" for sign in text)
+    words = re.sub("-+", "-", kept)[:LETTERS]
+    words = words.encode("utf-8")[:BYTES].decode("utf-8", "ignore").strip("-")
+    while words and unicodedata.category(words[0])[0] == "M":  # a mark without its letter
+        words = words[1:].lstrip("-")
+    return words or "picture"
+
+
+def _is_kept(sign: str) -> bool:
+    kind = unicodedata.category(sign)
+    return sign == "_" or kind[0] in "LMN" or (kind in ("So", "Sk") and ord(sign) > 0xFF)
