@@ -1,4 +1,5 @@
-"""Makes `import fakes` work in every folder of tests; pytest-xdist's workers get one thread each."""
+"""Makes `import fakes` work in every folder of tests; each worker of pytest-xdist gets one
+thread."""
 
 import os
 import sys

@@ -34,6 +34,7 @@ def write_folder(folder: Path, write: Callable[[Path], object], remedy: str = RE
             for file in files:
                 sync(file)
                 file.chmod(find_mode(folder / file.name))
+            place, taken = folder.resolve(), list[Path]()
             for place in list_names(folder.resolve(), folder=True):
                 taken = [file for file in files if os.path.lexists(place / file.name)]
                 if all(is_beginning(place / file.name, file, whole=True) for file in taken):

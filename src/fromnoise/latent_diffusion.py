@@ -24,8 +24,9 @@ class LatentDiffusion:
     `prediction` says what the U-Net answers: "eps", "v", "x0" or "flow". `vision`,
     `text_projection` (D, dim) and `logit_scale` () complete CLIP where the model brings it.
     `configs` holds each part's configuration as its file had it, `defaults` what the model asks to
-    be drawn with (sampler, spacing, steps, cfg, ...) and the words that it knows, `source` the name it was asked for by,
-    `digest` and `vae_digest` the starts of its U-Net's and VAE's files' SHA-256."""
+    be drawn with (sampler, spacing, steps, cfg, ...) and the words that it knows, `source` the name
+    that it was loaded by, `digest` and `vae_digest` the starts of the SHA-256 of its U-Net's and
+    VAE's files."""
 
     unet: UNet
     vae: VAE

@@ -20,8 +20,10 @@ from fromnoise.pipeline.provenance.read import read_settings, read_text
 LINES = """# a comment
 
 a (cat:1.2), #'1'
-{"prompt": "a dog", "seed": 7, "count": 2, "cfg": 1.5, "sampler_options": {"order": 2}, "sampler": "lms"}
---prompt "a fish" at sea --negative_prompt red --steps 2 --sampler_name "Euler a" --cfg_scale 2 --size 48x32\
+{"prompt": "a dog", "seed": 7, "count": 2, "cfg": 1.5, "sampler_options": {"order": 2}, \
+"sampler": "lms"}
+--prompt "a fish" at sea --negative_prompt red --steps 2 --sampler_name "Euler a" \
+--cfg_scale 2 --size 48x32\
  --sampler-option eta=0.5 --subseed -1
 a (cat:1.2), #'1'
 """

@@ -24,8 +24,10 @@ try:
     main()
 except SystemExit as end:
     code = end.code
-own = [m.__file__ for name, m in sys.modules.items() if name.startswith("fromnoise") and getattr(m, "__file__", None)]
-print("PROBE", code, *sorted(m for m in sys.modules if "." not in m), "|", *own, sep="\\n", file=sys.stderr)
+ours = [m for name, m in sys.modules.items() if name.startswith("fromnoise")]
+own = [m.__file__ for m in ours if getattr(m, "__file__", None)]
+names = sorted(m for m in sys.modules if "." not in m)
+print("PROBE", code, *names, "|", *own, sep="\\n", file=sys.stderr)
 """
 
 

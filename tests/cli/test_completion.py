@@ -61,7 +61,8 @@ import sys
 sys.path.insert(0, {str(ROOT)!r})
 from fromnoise.cli.completion import complete_word
 assert complete_word([{command!r}], "--") or {command!r} == "completion"
-assert complete_word([{command!r}, "--sampler"], "eul") or {command!r} not in ("generate", "edit", "film", "grid")
+drawing = {command!r} in ("generate", "edit", "film", "grid")
+assert complete_word([{command!r}, "--sampler"], "eul") or not drawing
 import json; print(json.dumps([*sys.modules]))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -108,7 +109,8 @@ def shells(tmp_path):
     """The environment of a shell that finds this program, in a folder with one file."""
     shim = tmp_path / "bin" / "fromnoise"
     shim.parent.mkdir()
-    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from fromnoise.cli.main import main; main()"
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); "
+    code += "from fromnoise.cli.main import main; main()"
     shim.write_text(f'#!/bin/sh\nexec \'{sys.executable}\' -c "{code}" "$@"\n')
     shim.chmod(0o755)
     (tmp_path / "some file.png").touch()

@@ -150,8 +150,10 @@ SAID = {  # what pictures say of how they were drawn
     "steps": "a cat\nSteps: 99999999, Sampler: Euler, Seed: 1, Size: 32x32",
     "seed": "a cat\nSteps: 2, Sampler: Nope, Seed: -1, Size: 0x0, CFG scale: nan",
     "huge": "cat\nSteps: 2, Seed: 1, Size: 9999x9999, Hires upscale: 1e9, Hires upscaler: Latent",
-    "json": 'a\nSteps: 2, Seed: 1, Size: 32x32, Sampler options: "{", Schedule options: "[1]", APG: x, CFG interval: 1',
-    "mask": "IMASK(x)\nSteps: 2, Seed: 1, Size: 32x32, Masks: {}, Denoising strength: 9, Mask blur: -1, Tiling: x1",
+    "json": 'a\nSteps: 2, Seed: 1, Size: 32x32, Sampler options: "{", Schedule options: "[1]", '
+    "APG: x, CFG interval: 1",
+    "mask": "IMASK(x)\nSteps: 2, Seed: 1, Size: 32x32, Masks: {}, Denoising strength: 9, "
+    "Mask blur: -1, Tiling: x1",
     "blank": "",
     "binary": "\x01\x02Steps: x",
 }
@@ -411,7 +413,8 @@ from fromnoise.cli.main import main
 try:
     main()
 finally:
-    print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")), file=sys.stderr)
+    lines = open("/proc/self/status").read().splitlines()
+    print(*[line.split()[1] for line in lines if line.startswith("VmHWM")], file=sys.stderr)
 """
     for args in (
         ["edit", str(bomb), "a cat"],

@@ -260,7 +260,7 @@ def test_a_ratio_beside_and_says_that_it_is_a_weight(engine):
 
 
 def test_words_that_no_caption_had_are_named(engine):
-    words = {"words": "a cat in space neon photo".split()}
+    words = {"words": ["a", "cat", "in", "space", "neon", "photo"]}
     known = Engine(replace(engine.model, defaults=engine.model.defaults | words))
 
     said = "no caption that this model learnt from has "

@@ -119,7 +119,7 @@ def test_what_costs_too_much_is_refused_at_once_with_its_figure(engine, prompt, 
 
 
 def test_a_limit_of_ones_own(engine):
-    with pytest.raises(BadInput, match="limit is 0.5"):
+    with pytest.raises(BadInput, match=r"limit is 0\.5"):
         engine.generate("a cat", max_cost=0.5)
     with pytest.raises(BadInput, match="limit is 3"):
         engine.generate("a (cat)", seed=1, count=4, max_cost=3)
@@ -143,7 +143,7 @@ def test_a_limit_of_ones_own(engine):
     ],
 )
 def test_every_way_of_drawing_has_the_limit(engine, draw):
-    with pytest.raises(BadInput, match="default pictures|GiB"):
+    with pytest.raises(BadInput, match=r"default pictures|GiB"):
         assert not count_calls(engine, lambda: draw(engine))
 
 

@@ -376,8 +376,10 @@ def test_the_text_has_a1111s_words(engine):
 
 def test_a_picture_of_a1111_is_drawn_in_two_passes(engine, tmp_path):
     text = (
-        "a cat\nNegative prompt: dog\nSteps: 4, Sampler: Euler a, Schedule type: Karras, CFG scale: 2, Seed: 7, "
-        "Size: 32x32, Denoising strength: 0.5, Hires upscale: 1.5, Hires steps: 3, Hires upscaler: Latent, "
+        "a cat\nNegative prompt: dog\nSteps: 4, Sampler: Euler a, Schedule type: Karras, "
+        "CFG scale: 2, Seed: 7, "
+        "Size: 32x32, Denoising strength: 0.5, Hires upscale: 1.5, Hires steps: 3, "
+        "Hires upscaler: Latent, "
         "RNG: CPU, Version: v1.10.1"
     )
     picture = noisy(48, 48)

@@ -183,7 +183,8 @@ def test_a1111_emphasis_in_edits_and_edits_in_emphasis():
 
 def test_a1111_doctest_of_a_hundred_steps():
     text = (
-        "fantasy landscape with a [mountain:lake:0.25] and [an oak:a christmas tree:0.75][ in foreground::0.6]"
+        "fantasy landscape with a [mountain:lake:0.25] and [an oak:a christmas tree:0.75]"
+        "[ in foreground::0.6]"
         "[: in background:0.25] [shoddy:masterful:0.5]"
     )
     with_a, bg = "fantasy landscape with a ", " in background"

@@ -10,9 +10,10 @@ import os
 import stat
 from collections.abc import Collection
 from dataclasses import dataclass
+from io import BufferedReader
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from fromnoise.errors import BadCheckpoint
 from fromnoise.prompt.tokenizer import BOS, EOS, Tokenizer
@@ -69,7 +70,7 @@ class Fields:
         refuse_field(self.file, key, self.values.get(key), expected)
 
 
-def open_file(path: Path) -> BinaryIO:
+def open_file(path: Path) -> BufferedReader:
     """A regular file, open for reading. Raises NotFound, and BadCheckpoint for a folder, a pipe, a
     dangling link or what may not be read."""
     try:
@@ -139,7 +140,7 @@ def read_tokenizer(
     longest = settings.get(Rule("model_max_length", float, 3, 1e31), 77)
     if isinstance(token := settings.values.get("pad_token"), dict):
         settings = Fields(settings.file, {"pad_token": token.get("content")})
-    pad = pad or settings.get(Rule("pad_token", str), EOS)
+    pad = str(pad or settings.get(Rule("pad_token", str), EOS))
     files = {name: read_bytes(folder / name, TABLE_BYTES) for name in ("vocab.json", "merges.txt")}
     words = parse_json(files["vocab.json"], folder / "vocab.json")
     merges: list[tuple[str, str]] = []

@@ -100,7 +100,12 @@ def refuse_parts(
         expected = f"{tokenizer.vocab_size} or more, as vocab.json has it"
         configs["text_encoder"].refuse("vocab_size", expected)
     expected = f"{length} or more, the tokenizer's model_max_length"
-    configs["text_encoder"].refuse("max_position_embeddings", expected)
+    refuse_field(
+        configs["text_encoder"].file,
+        "max_position_embeddings",
+        configs["text_encoder"].values.get("max_position_embeddings"),
+        expected,
+    )
 
 
 def refuse_pickles(path: Path) -> None:

@@ -81,7 +81,7 @@ class TensorFile:
             see(self.head)
             for key, entry in sorted(self.stored.items(), key=lambda item: item[1][2:]):
                 block = torch.empty(entry.end - entry.start, dtype=torch.uint8)
-                memory = memoryview(block.numpy())
+                memory = memoryview(block.numpy())  # type: ignore[arg-type]  # numpy has the buffer
                 if file.readinto(memory) < len(memory):
                     self._refuse("it became shorter while it was read")
                 see(memory)

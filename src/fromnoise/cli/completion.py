@@ -26,7 +26,11 @@ _fromnoise() {
     found=("${(@)found:#}")
     if (( ${#found} )); then compadd -a found; else _files; fi
 }
-if [[ "${funcstack[1]}" == _fromnoise ]]; then _fromnoise "$@"; else compdef _fromnoise fromnoise; fi
+if [[ "${funcstack[1]}" == _fromnoise ]]; then
+    _fromnoise "$@"
+else
+    compdef _fromnoise fromnoise
+fi
 """,
     "fish": """function __fromnoise
     set -l words (commandline -opc) (commandline -ct)

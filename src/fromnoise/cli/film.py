@@ -114,7 +114,7 @@ def film(
         run.facts["pictures"] = [{"path": str(paths[0]), "frames": count, "fps": fps}]
     else:
         texts = [describe_frame(parts, request, i, unet.plan, guide) for i in range(count)]
-        places, drawn = choose_frames(run.out and run.folder, name, run.suffix, texts)
+        places, drawn = choose_frames(run.folder if run.out else None, name, run.suffix, texts)
         wanted = [i for i in range(count) if drawn[i] is None]
         for i, picture in zip(wanted, draw_frames(wanted), strict=True):
             drawn[i] = save_picture(picture, places[i], run.quality_level, overwrite=False)

@@ -184,13 +184,10 @@ class UNet(nn.Module):
         its bits. projected: `self.project(conditioning.context)`, where the caller has it already.
         Raises BadInput for a slot of the conditioning without an input in this network."""
         c, residuals = self.config, conditioning.residuals
-        for slot in (
-            "pooled",
-            "time_ids",
-            "image_tokens",
-            *(() if c.guidance_dim else ("guidance",)),
-        ):
-            if getattr(conditioning, slot) is not None:
+        for slot in ("pooled", "time_ids", "image_tokens", "guidance"):
+            if getattr(conditioning, slot) is not None and not (
+                slot == "guidance" and c.guidance_dim
+            ):
                 remedy = "leave that slot of the Conditioning None"
                 raise BadInput(f"this U-Net has no input for `{slot}`", remedy)
         if projected is None:

@@ -243,7 +243,8 @@ def iterate_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
 def _strip_png(data: bytes, notes: Notes) -> tuple[bytes, dict[str, Any]]:
     """Leaves out all chunks but those of the pixels: texts and profiles that unpack to more than
     Pillow allows, and the frames of an animation, cannot refuse a good picture then."""
-    kept, extra, head, pixels, whole = [PNG_START], {}, b"", [], False
+    kept: list[bytes | memoryview] = [PNG_START]
+    extra, head, pixels, whole = {}, b"", [], False
     for name, start, length in iterate_chunks(data):
         content = memoryview(data)[start : start + length]
         if name in PNG_KEPT:

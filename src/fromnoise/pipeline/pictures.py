@@ -79,7 +79,8 @@ def read_soft_mask(source: Source, notes: Notes | None = None) -> Image.Image:
     if picture.mode == "RGB":
         return picture.convert("L")
     alpha = picture.getchannel("A")
-    lowest, highest = alpha.getextrema()
+    values = np.asarray(alpha)
+    lowest, highest = int(values.min()), int(values.max())
     if highest == 0:
         raise BadInput(
             "the mask is transparent everywhere, so there is nothing to paint",
@@ -87,7 +88,7 @@ def read_soft_mask(source: Source, notes: Notes | None = None) -> Image.Image:
         )
     if lowest >= HALF:
         return picture.convert("RGB").convert("L")
-    share = np.count_nonzero(np.asarray(alpha) >= HALF) / (alpha.width * alpha.height)
+    share = np.count_nonzero(values >= HALF) / values.size
     notes[f"the mask is read from its transparency: what is opaque is drawn, {share:.0%} of it"] = (
         None
     )

@@ -41,17 +41,11 @@ class Prepared:
             return None if value is None else to(value)
 
         c, r = conditioning, conditioning.residuals
-        context = to(c.context)
-        moved = Conditioning(
-            context,
-            pooled=move(c.pooled),
-            time_ids=move(c.time_ids),
-            concat=move(c.concat),
-            residuals=None if r is None else Residuals(tuple(map(to, r.skips)), to(r.middle)),
-            image_tokens=move(c.image_tokens),
-            # stays fp32: its sinusoids have high frequencies
-            guidance=None if c.guidance is None else c.guidance.to(self.device),
-        )
+        context, residuals = to(c.context), r and Residuals(tuple(map(to, r.skips)), to(r.middle))
+        # fp32, because its sinusoids have high frequencies
+        guidance = None if c.guidance is None else c.guidance.to(self.device)
+        pooled, ids, concat, tokens = map(move, (c.pooled, c.time_ids, c.concat, c.image_tokens))
+        moved = Conditioning(context, pooled, ids, concat, residuals, tokens, guidance)
         projected = self.network.project(context)
 
         @torch.inference_mode()

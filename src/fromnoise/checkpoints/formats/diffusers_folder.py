@@ -18,13 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from fromnoise.checkpoints.configs import Fields, Rule, read_json, read_tokenizer
-from fromnoise.checkpoints.formats.diffusers_configs import (
-    WEIGHTS,
-    read_scheduler,
-    read_text,
-    read_unet,
-    read_vae,
-)
+from fromnoise.checkpoints.formats import diffusers_configs as parts
 from fromnoise.checkpoints.tensors import TensorFile, Unfilled, check_fit, fill
 from fromnoise.diffusion import samplers, spacing
 from fromnoise.errors import BadCheckpoint, UnknownName
@@ -55,9 +49,10 @@ def load(folder: Path, image_tower: bool = True, encoder: bool = True) -> Latent
     image_tower, encoder: see hub.load_parts.
     """
     configs = read_configs(folder, image_tower)
-    schedule, prediction = read_scheduler(configs["scheduler"])
-    unet, vae = read_unet(configs["unet"]), read_vae(configs["vae"])
-    text, tokenizer = read_text(configs["text_encoder"]), read_tokenizer(folder / "tokenizer")
+    schedule, prediction = parts.read_scheduler(configs["scheduler"])
+    unet, vae = parts.read_unet(configs["unet"]), parts.read_vae(configs["vae"])
+    text = parts.read_text(configs["text_encoder"])
+    tokenizer = read_tokenizer(folder / "tokenizer")
     if not (
         unet.out_channels == vae.latent_channels
         and unet.in_channels >= unet.out_channels
@@ -71,21 +66,21 @@ def load(folder: Path, image_tower: bool = True, encoder: bool = True) -> Latent
         refuse_parts(configs, unet, vae, text, tokenizer, LARGEST)
     # an inpainting model sees pictures as well as x
     encoder = encoder or unet.in_channels > unet.out_channels
-    files = {p: TensorFile(folder / p / name) for p, name in WEIGHTS.items() if p in configs}
+    files = {p: TensorFile(folder / p / name) for p, name in parts.WEIGHTS.items() if p in configs}
     needed = sum(4 * prod(entry.shape) for file in files.values() for entry in file.stored.values())
     if needed > os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"):
         reason = f"{folder} needs {needed / 1e9:,.1f} GB of memory, more than there is here"
         raise BadCheckpoint(reason, "use a machine with more memory")
-    head: dict[str, Tensor] = {}
-    if image_tower:  # drawing looks at no pictures
-        from fromnoise.checkpoints.formats.diffusers_towers import build_image_tower, read_head
-
-        head = read_head(folder / "clip_head.safetensors", text.dim)
     with Unfilled():
         networks: dict[str, Any] = {"unet": UNet(unet), "vae": VAE(vae, encoder)}
         networks["text_encoder"] = CLIPText(text)
-        if image_tower:
-            networks |= build_image_tower(configs)
+    head: dict[str, Tensor] = {}
+    if image_tower:  # drawing looks at no pictures
+        from fromnoise.checkpoints.formats import diffusers_towers as towers
+
+        head = towers.read_head(folder / "clip_head.safetensors", text.dim)
+        with Unfilled():
+            networks |= towers.build_image_tower(configs)
     for part, network in networks.items():
         check_fit(network, select_tensors(part, network, files[part].stored), files[part].path)
     if os.path.lexists(folder / "fromnoise.json"):

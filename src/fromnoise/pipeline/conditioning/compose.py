@@ -214,7 +214,9 @@ def _build_one(
             # in one call where that costs no more than two equal prompts, else in two calls
             if compel or long % short == 0:
                 shown, unlike = make_equal([shown, unlike])
-        watched = observer is not None and not isinstance(texts, InterpolatedTexts)
+        watch = None
+        if observer is not None and not isinstance(texts, InterpolatedTexts):
+            watch = partial(observer, texts)
         return make_denoiser(
             unet,
             model.schedule,
@@ -223,7 +225,7 @@ def _build_one(
             unlike,
             always=against is not None,
             guide=None if against is None else guide,
-            observer=partial(observer, texts) if observer and watched else None,
+            observer=watch,
         )
 
     @lru_cache(kept)

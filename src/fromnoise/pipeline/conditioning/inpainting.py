@@ -35,7 +35,7 @@ def add_inpainting_channels(
     config, channels = model.unet.config, model.vae.config.latent_channels
     if config.in_channels != config.out_channels + 1 + channels:
         raise BadInput(
-            f"this model's U-Net takes {config.in_channels} channels and gives {config.out_channels}",
+            f"this U-Net takes {config.in_channels} channels and gives {config.out_channels}",
             f"use a model that takes as many as it gives, or {1 + channels} more",
         )
     size = request.height or model.size, request.width or model.size

@@ -31,9 +31,7 @@ def read_region_masks(
                 "paint white where it does",
             )
         if not 0.95 < picture.width * height / (picture.height * width) < 1.05:
-            notes[
-                f"the mask {name!r} is {picture.width}x{picture.height}, of another shape: it is stretched"
-            ] = None
+            notes[f"the mask {name!r} is {picture.width}x{picture.height}: it is stretched"] = None
         shares = np.asarray(picture.convert("F").resize((width, height), Image.Resampling.BOX))
         found[name] = torch.from_numpy(shares / np.float32(255)).clamp(0, 1)[None, None]
     return found

@@ -250,7 +250,9 @@ def composite(canvas: Canvas, drawn: Image.Image, blur: float) -> Image.Image:
     )
     if canvas.whole.mode == "RGB":
         return Image.composite(over, canvas.whole, soft)
-    return _composite_alpha(over, canvas.whole, np.where(np.asarray(canvas.mask), soft, 0))
+    return _composite_alpha(
+        over, canvas.whole, np.where(np.asarray(canvas.mask), np.asarray(soft), 0)
+    )
 
 
 def _composite_alpha(over: Image.Image, whole: Image.Image, share: np.ndarray) -> Image.Image:

@@ -111,7 +111,8 @@ def plan_second_pass(
     lost = given - {*entry.options} | first.spacing_options.keys() - {*levels_of.options}
     if lost:
         notes.append(
-            f"the second pass does without {', '.join(sorted(lost))}: {entry.name} or its spacing takes none"
+            f"the second pass does without {', '.join(sorted(lost))}: {entry.name} or its "
+            "spacing takes none"
         )
     own = {
         "width": width,
@@ -163,7 +164,10 @@ def choose_final_size(
             raise BadInput(
                 f"{name} {side} does not fit this model", f"use a multiple of {many}, such as {of}"
             )
-    note = f"the second pass draws {fits[0]}x{fits[1]}: {asked[0]}x{asked[1]} is no multiple of {many} for this model"
+    note = (
+        f"the second pass draws {fits[0]}x{fits[1]}: {asked[0]}x{asked[1]} is no multiple of "
+        f"{many} for this model"
+    )
     return (fits[0], fits[1]), [note] if fits != asked else []
 
 

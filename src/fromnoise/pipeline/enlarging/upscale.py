@@ -74,7 +74,8 @@ def count_passes(size: tuple[int, int], to: tuple[int, int], upscaler: Method | 
     found = 1 if scale == 1 else next(enough, 3)
     if width * height * scale ** (2 * found) > PIXELS:
         raise BadInput(
-            f"{upscaler.name} makes {width * scale**found}x{height * scale**found} pixels of it on the way",
+            f"{upscaler.name} makes {width * scale**found}x{height * scale**found} pixels on "
+            "the way",
             f"start from fewer, or ask for fewer: {PIXELS:,} are the most",
         )
     return found
@@ -91,7 +92,8 @@ def upscale_picture(
         if upscaler.latent:
             raise BadInput(
                 f"{upscaler.label} enlarges latents, and this is a finished picture",
-                f"choose one of: {', '.join(n for n, m in UPSCALERS.items() if not m.latent)}, or a file",
+                "choose one of: "
+                f"{', '.join(n for n, m in UPSCALERS.items() if not m.latent)}, or a file",
             )
         return picture.resize(size, Image.Resampling[upscaler.mode.upper()])
     for _ in range(count):

@@ -47,7 +47,8 @@ def blend(
     `weight`, with noise added. Without a prompt both are described in the words of `phrases`, and
     the states of the two captions are added by weight: compel's .blend, so that the prompt says it
     (and a negative prompt is read in that dialect too). With clip_scale each x0 is moved towards
-    the pictures' embeddings, slerped: see `guide_by_clip`. phrases: as `ClipEmbedder.describe` takes them; not
+    the pictures' embeddings, slerped: see `guide_by_clip`. phrases: as `ClipEmbedder.describe`
+    takes them; not
     needed where there is a prompt. Raises BadInput, UnknownName."""
     refuse_inpainting_model(model)
     both = [pictures.read_rgb(first), pictures.read_rgb(second)]

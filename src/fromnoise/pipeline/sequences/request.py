@@ -31,7 +31,7 @@ class FilmRequest(GenerationRequest):
     )
     easing: Literal["linear", "smooth", "in", "out"] = Field(
         "linear",
-        description="Between key frames: even, slow at both ends, slow at the start, or slow at the end.",
+        description="Between key frames: even, slow at both ends, at the start, or at the end.",
     )
     blend: Literal["linear", "slerp"] = Field(
         "linear", description="How the text's states go: straight, or in an arc."
