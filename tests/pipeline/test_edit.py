@@ -1,4 +1,4 @@
-"""Redrawing pictures: image to image, masks, sizes, and whatever file someone brings."""
+"""Redrawing pictures: image to image, masks, sizes, transparency, and files of any kind."""
 
 import io
 import random
@@ -50,11 +50,8 @@ def latents_of(engine, image: Image.Image) -> torch.Tensor:
 def test_strength_says_how_much_of_the_run_is_left(engine):
     seen = []
     engine.edit(noisy(), "a cat", seed=1, strength=0.5, watch=seen.append)
-    assert [(step.index, step.total) for step in seen] == [
-        (0, 3),
-        (1, 3),
-        (2, 3),
-    ]  # int(0.5·5) + 1, as in A1111
+    # int(0.5·5) + 1 steps, as in A1111
+    assert [(step.index, step.total) for step in seen] == [(0, 3), (1, 3), (2, 3)]
     near, far = (
         np.asarray(engine.edit(noisy(), "a cat", seed=1, strength=s), float) for s in (0.2, 0.9)
     )
@@ -140,20 +137,19 @@ def test_fine_lines_do_not_end_at_an_edge():
     lines[:, ::2] += 40
     flat = Image.new("RGB", (64, 64), (120, 120, 120))
     found = np.asarray(match_seam(flat, Image.fromarray(lines), box(64, 64, (0, 0, 64, 40))), int)
-    assert (
-        np.abs(np.diff(found[:41], axis=0)).max() <= 4
-    )  # of 20, over 8 pixels; at once where only means spread
+    # 20 levels over 8 pixels; where only means spread, all of them at once
+    assert np.abs(np.diff(found[:41], axis=0)).max() <= 4
     assert (found[:20] == 120).all()
 
 
 def test_how_free_latents_are():
-    free = lambda mask: measure_freedom(mask, 8)[0, 0].tolist()  # noqa: E731
+    def free(mask):
+        return measure_freedom(mask, 8)[0, 0].tolist()
+
     assert free(box(32, 16, (8, 0, 32, 8))) == [[0, 1, 1, 1], [0, 0, 0, 0]]
     assert free(box(32, 16, (12, 0, 32, 16))) == [[0, 0.5, 1, 1]] * 2
-    assert free(box(32, 16, (9, 3, 10, 4))) == [
-        [0, 1, 0, 0],
-        [0, 0, 0, 0],
-    ]  # one pixel alone can change
+    # one pixel alone can change
+    assert free(box(32, 16, (9, 3, 10, 4))) == [[0, 1, 0, 0], [0, 0, 0, 0]]
 
 
 def test_masked_latents_are_the_pictures_own(engine):
@@ -188,9 +184,8 @@ def test_what_the_mask_starts_from(engine):
     image = Image.new("RGB", (64, 64), (200, 40, 10))
     image.paste((0, 0, 255), (16, 16, 48, 48))
     inside = np.asarray(fill_mask(image, box(64, 64, (14, 14, 50, 50))), int)[20:44, 20:44]
-    assert (
-        np.abs(inside - [200, 40, 10]).max() <= 1
-    )  # the blue is gone, and the red around it has come in
+    # the blue is gone, and the red around it has come in
+    assert np.abs(inside - [200, 40, 10]).max() <= 1
 
 
 def test_only_the_masks_surroundings_are_drawn(engine):
@@ -433,9 +428,8 @@ def test_pictures_of_every_kind(tmp_path):
     )
     clear = plain.convert("RGBA")
     clear.putalpha(0)
-    assert (
-        np.asarray(pictures.read_rgb(clear)).min() == 255
-    )  # what cannot be seen is white, not what lies below
+    # transparent pixels are white, whatever colour they hold
+    assert np.asarray(pictures.read_rgb(clear)).min() == 255
     turned = io.BytesIO()
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned by a quarter

@@ -28,9 +28,8 @@ def white(*inside: int) -> Image.Image:
     return mask
 
 
-MASK = white(
-    6, 9, 27, 20
-)  # ends within latents, which are of 4 pixels: the nearest pixel of each counts
+# it ends within latents, which are of 4 pixels: the first pixel of each latent counts
+MASK = white(6, 9, 27, 20)
 
 
 @pytest.fixture(scope="module")

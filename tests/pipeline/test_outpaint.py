@@ -50,9 +50,8 @@ def test_the_old_picture_keeps_its_bytes(engine):
         x = left if right else drawn.width - image.width - right
         y = top if bottom else drawn.height - image.height - bottom
         assert drawn.crop((x, y, x + image.width, y + image.height)).tobytes() == image.tobytes()
-        assert (
-            len({*np.asarray(drawn)[:, :x].reshape(-1, 3).sum(1).tolist()}) > 9 or not x
-        )  # and something is drawn
+        # and something is drawn
+        assert len({*np.asarray(drawn)[:, :x].reshape(-1, 3).sum(1).tolist()}) > 9 or not x
 
 
 def test_where_is_drawn_and_what_it_starts_from():

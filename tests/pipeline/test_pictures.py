@@ -10,6 +10,7 @@ from PIL import Image, ImageCms
 
 from fromnoise.errors import BadInput
 from fromnoise.pipeline import pictures
+from fromnoise.pipeline.conditioning.regions import read_region_masks
 from fromnoise.pipeline.pictures import read_mask, read_picture, read_rgb, read_soft_mask
 
 # ---- colour profiles
@@ -383,6 +384,16 @@ def test_soft_masks_keep_their_greys():
     layer = Image.new("RGBA", grey.size, "blue")
     layer.putalpha(grey)
     assert read_soft_mask(layer).tobytes() == grey.tobytes()
+
+
+def test_masks_by_name_are_read_alike(tmp_path):
+    """IMASK(name): the weights are the alpha of a layer with paint of any colour."""
+    layer = painted("red")
+    layer.save(tmp_path / "mask.png")
+    notes: dict[str, None] = {}
+    [weights] = read_region_masks({"a": tmp_path / "mask.png"}, 8, 8, notes).values()
+    assert weights[0, 0].tolist() == (np.asarray(SQUARE.reduce(4)) / 255).tolist()
+    assert "opaque" in " ".join(notes)
 
 
 def test_a_mask_with_a_profile_is_converted():

@@ -26,6 +26,6 @@ def decode_latents(vae: VAE, latents: Tensor, tiling: str = "none") -> list[Imag
 
 
 def to_picture(image: Tensor) -> Image.Image:
-    """An image (3, H, W) in [−1, 1], clipped to it, → an RGB picture, rounded to 8 bits."""
+    """An image (3, H, W) in [−1, 1] → an "RGB" picture, clipped and rounded to 8 bits."""
     pixels = (image.float() * 127.5 + 127.5).round().clamp(0, 255).to("cpu", torch.uint8)
     return Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())

@@ -1,5 +1,5 @@
-"""Models made for inpainting: their U-Net sees, beside x, the mask and the picture without what it
-hides."""
+"""Models made for inpainting: beside x, their U-Net sees the mask, and the picture without the
+masked part."""
 
 from copy import copy
 from dataclasses import replace
@@ -26,12 +26,13 @@ def add_inpainting_channels(
     picture: Image.Image | None = None,
     mask: Image.Image | None = None,
 ) -> tuple[Prepared, Prepared | None]:
-    """Both networks, which see a mask and a picture (RGB and "L", of the size of a resolved
-    request) at every step; all hidden, where there is no mask.
+    """Both networks, made to see a mask and a picture ("L" and "RGB", of the size of a resolved
+    request) at every step. Without a mask, everything is masked.
 
-    The channels behind x's are, as in diffusers' StableDiffusionInpaintPipeline and A1111: the
-    mask, 1 where white, of each latent's first pixel; the latents of the picture, grey (0 in [−1,
-    1]) where the mask is white. Raises BadInput for a network of other channels."""
+    The channels behind those of x are, as in diffusers' StableDiffusionInpaintPipeline and A1111:
+    the mask at the first pixel of each latent, 1 where white; then the latents of the picture,
+    which is grey (0 in [−1, 1]) where the mask is white. Raises BadInput for a network with another
+    number of channels."""
     config, channels = model.unet.config, model.vae.config.latent_channels
     if config.in_channels != config.out_channels + 1 + channels:
         raise BadInput(
@@ -48,7 +49,7 @@ def add_inpainting_channels(
     small = F.interpolate(white, scale_factor=1 / model.vae.config.factor)  # nearest
     concat = torch.cat((small, encode_tensor(model, image, request.tiling)), 1)  # (1, 1 + C, h, w)
 
-    def seeing(network: Prepared) -> Prepared:
+    def add_channels(network: Prepared) -> Prepared:
         def bind(conditioning: Conditioning) -> Step:
             return network.bind(replace(conditioning, concat=concat))
 
@@ -56,4 +57,4 @@ def add_inpainting_channels(
         other.bind = bind
         return other
 
-    return seeing(unet), None if guide is None else seeing(guide)
+    return add_channels(unet), None if guide is None else add_channels(guide)

@@ -1,5 +1,5 @@
-"""Masks by name, a prompt's IMASK(name): picture files → where a part holds, and how a replay knows
-them again."""
+"""Masks by name, a prompt's IMASK(name): picture files → where a part of the prompt holds, and
+how a replay recognizes them."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -19,12 +19,14 @@ from fromnoise.prompt.tree import Box, Mask
 def read_region_masks(
     masks: Mapping[str, Path], height: int, width: int, notes: dict[str, None]
 ) -> dict[str, Tensor]:
-    """Name → weights in [0, 1], (1, 1, height, width) of latents: white is 1, grey between, each
-    the average over its place, the mask stretched over the whole picture (which is noted where it
-    changes its shape). Raises NotFound and BadInput."""
-    found = {}
+    """Name → weights in [0, 1], (1, 1, height, width) of latents: white is 1, and each weight is
+    the average over the pixels of its latent.
+
+    A mask is stretched over the whole picture; a note says so where that changes its shape. Raises
+    NotFound and BadInput."""
+    weights = {}
     for name, path in masks.items():
-        picture = pictures.read_soft_mask(path)
+        picture = pictures.read_soft_mask(path, notes)
         if not picture.getbbox():
             raise BadInput(
                 f"the mask {name!r} is black, so its part would hold nowhere",
@@ -33,29 +35,28 @@ def read_region_masks(
         if not 0.95 < picture.width * height / (picture.height * width) < 1.05:
             notes[f"the mask {name!r} is {picture.width}x{picture.height}: it is stretched"] = None
         shares = np.asarray(picture.convert("F").resize((width, height), Image.Resampling.BOX))
-        found[name] = torch.from_numpy(shares / np.float32(255)).clamp(0, 1)[None, None]
-    return found
+        weights[name] = torch.from_numpy(shares / np.float32(255)).clamp(0, 1)[None, None]
+    return weights
 
 
 def describe_masks(masks: Mapping[str, Path]) -> dict[str, str | None]:
-    """What the file says of the masks that it was drawn with: their names and hashes."""
-    return {
-        "Masks": json.dumps(
-            {k: pictures.hash_pixels(pictures.read_soft_mask(v)) for k, v in masks.items()}
-        )
+    """What a picture says of the masks that it is drawn with: their names and hashes."""
+    hashes = {
+        name: pictures.hash_pixels(pictures.read_soft_mask(path)) for name, path in masks.items()
     }
+    return {"Masks": json.dumps(hashes)}
 
 
 def check_replayed_masks(
     path: Path, fields: Mapping[str, str], masks: Mapping[str, Path]
 ) -> dict[str, Path]:
-    """The masks for drawing the picture at `path`, which says these fields, again. Raises BadInput
-    where others, more or fewer are given than it was drawn with."""
+    """The masks for drawing the picture at `path` again; `fields` is what it says of itself. Raises
+    BadInput where other masks, more or fewer are given than it was drawn with."""
     try:
-        said = json.loads(fields.get("Masks", "{}"))
+        recorded = json.loads(fields.get("Masks", "{}"))
     except (ValueError, RecursionError):
-        said = None
-    then = said if isinstance(said, dict) else {}
+        recorded = None
+    then = recorded if isinstance(recorded, dict) else {}
     if lost := then.keys() - masks.keys():
         raise BadInput(
             f"{path} was drawn with masks by name: {', '.join(sorted(then))}",
@@ -81,9 +82,11 @@ def place_regions(
     factor: int,
     masks: Mapping[str, Tensor] = MappingProxyType({}),
 ) -> Tensor | float:
-    """Where a part holds, its regions' weights multiplied: (1, 1, height, width) of latents that
-    are `factor` pixels a side; 1 for no region. masks: by name, of that shape. Raises BadInput for
-    a region without any place, and for a mask that is not among them."""
+    """Where a part of the prompt holds: (1, 1, height, width) of latents that are `factor` pixels a
+    side, the weights of its regions multiplied; 1 where it has no region.
+
+    masks: weights by name, of that shape. Raises BadInput for a region that covers nothing, and for
+    a mask that is not among them."""
     whole: Tensor | float = 1.0
     for region in regions:
         if isinstance(region, Mask):

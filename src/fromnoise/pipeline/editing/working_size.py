@@ -40,7 +40,7 @@ def choose_working_size(
     if mask is None:
         width, height = fit_size(model, *size)
         notes[
-            f"{what}: it is redrawn at {width}x{height} ({again} draws all of them, "
+            f"{what}: it is redrawn at {width}x{height} ({again} keeps its size, "
             f"`fromnoise upscale` enlarges the result)"
         ] = None
         return request.model_copy(update={"width": width, "height": height})

@@ -85,7 +85,8 @@ def choose_save_options(
         # with fewer samples of colour than of light, thin lines would lose their colour
         return options | {"format": "JPEG", "quality": quality or QUALITY, "subsampling": 0}
     level = {"lossless": True} if quality == "lossless" else {"quality": quality or QUALITY}
-    return options | level | {"format": "WEBP", "method": 6}
+    # exact: the colours of transparent pixels stay as well
+    return options | level | {"format": "WEBP", "method": 6, "exact": True}
 
 
 def check_fits(request: GenerationRequest) -> None:
