@@ -219,8 +219,6 @@ def _strip(data: bytes, notes: Notes) -> tuple[bytes, dict[str, Any]]:
     """(the file with what its first frame needs, what `info` says besides)."""
     if data.startswith(PNG_START):
         return _strip_png(data, notes)
-    if data.startswith(b"GIF8"):
-        return _strip_gif(data), {}
     if data.startswith(b"\xff\xd8\xff"):
         return _strip_jpeg(data)
     if data.startswith((b"II", b"MM")):
@@ -346,31 +344,6 @@ def _find_orientation_text(name: bytes, content: bytes) -> dict[str, Any]:
     if key == b"XML:com.adobe.xmp" and name == b"iTXt" and rest[:1] == b"\0":
         return {"xmp": rest.split(b"\0", 4)[-1]}
     return {}
-
-
-def _strip_gif(data: bytes) -> bytes:
-    """The first frame alone: Pillow joins comments block by block, which is quadratic."""
-    place = 13 + (3 << (data[10] & 7) + 1 if data[10] & 128 else 0)
-    kept, control = [data[:place]], b""
-    while place < len(data):
-        if data[place] == 0x2C:  # an image: its head, its colours, its data
-            start, place = place, place + 10
-            place += 3 << (data[place - 1] & 7) + 1 if data[place - 1] & 128 else 0
-            end = _skip_blocks(data, place + 1)
-            return b"".join([*kept, control, data[start:end], b";"])
-        if data[place] != 0x21:  # the end, or no GIF file any more
-            break
-        end = _skip_blocks(data, place + 2)
-        if data[place + 1] == 0xF9:
-            control = data[place:end]
-        place = end
-    raise ValueError("it is cut off, or has no frame")
-
-
-def _skip_blocks(data: bytes, place: int) -> int:
-    while place < len(data) and (length := data[place]):
-        place += 1 + length
-    return place + 1
 
 
 def _strip_jpeg(data: bytes) -> tuple[bytes, dict[str, Any]]:
