@@ -11,7 +11,7 @@ import torch
 from fromnoise.diffusion.brownian import BrownianNoise
 from fromnoise.diffusion.noise import Noise
 from fromnoise.diffusion.samplers import SAMPLERS, Entry, load
-from fromnoise.diffusion.samplers.base import drive
+from fromnoise.diffusion.samplers.drive import drive
 from fromnoise.diffusion.spacing import SPACINGS, make_sigmas
 
 HERE = Path(__file__).parent

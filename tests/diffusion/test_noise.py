@@ -16,7 +16,8 @@ from fromnoise.diffusion import philox
 from fromnoise.diffusion.brownian import BrownianNoise, spawn_seed
 from fromnoise.diffusion.noise import Noise
 from fromnoise.diffusion.samplers import SAMPLERS, load
-from fromnoise.diffusion.samplers.base import Answer, drive
+from fromnoise.diffusion.samplers.base import Answer
+from fromnoise.diffusion.samplers.drive import drive
 from fromnoise.diffusion.variation import BLENDS, slerp, slerp_columns
 from fromnoise.errors import BadInput, UnknownName
 

@@ -13,7 +13,8 @@ import torch
 from mixtures import MIXTURE, SD, START, grid, silent, unit_noise
 
 from fromnoise.diffusion.samplers import load
-from fromnoise.diffusion.samplers.base import Answer, Query, drive
+from fromnoise.diffusion.samplers.base import Answer, Query
+from fromnoise.diffusion.samplers.drive import drive
 
 # diffusers passes torch's tensors to NumPy functions, and they lack parts of NumPy 2's protocol.
 # Both causes are in other packages.

@@ -15,8 +15,9 @@ from mixtures import GAUSS, MIXTURE, SD, START, grid, silent, unit_noise
 from fromnoise.diffusion.noise import Noise
 from fromnoise.diffusion.parameterization import compute_coefficients
 from fromnoise.diffusion.samplers import SAMPLERS, find, load, parse
-from fromnoise.diffusion.samplers.base import Answer, Past, Query, drive
+from fromnoise.diffusion.samplers.base import Answer, Past, Query
 from fromnoise.diffusion.samplers.dpm_solver import dpm_adaptive
+from fromnoise.diffusion.samplers.drive import drive
 from fromnoise.diffusion.samplers.er_sde import compute_phi
 from fromnoise.diffusion.samplers.integrals import (
     compute_adams_weights,

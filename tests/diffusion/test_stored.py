@@ -15,7 +15,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from mixtures import MIXTURE, START, grid
 
 from fromnoise.diffusion.samplers import SAMPLERS, load
-from fromnoise.diffusion.samplers.base import Answer, drive
+from fromnoise.diffusion.samplers.base import Answer
+from fromnoise.diffusion.samplers.drive import drive
 
 FILE = Path(__file__).with_name("stored.json")
 

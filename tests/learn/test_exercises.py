@@ -99,7 +99,8 @@ def test_references_are_what_the_engine_computes():
     from fromnoise.diffusion import forward, guidance, spacing
     from fromnoise.diffusion.parameterization import compute_coefficients
     from fromnoise.diffusion.samplers import load as load_sampler
-    from fromnoise.diffusion.samplers.base import Answer, drive
+    from fromnoise.diffusion.samplers.base import Answer
+    from fromnoise.diffusion.samplers.drive import drive
     from fromnoise.diffusion.schedule import NoiseSchedule
     from fromnoise.models.attention import compute_attention_map
 

@@ -195,11 +195,11 @@ def test_errors_say_the_remedy():
         UNetConfig(heads=(8, 8))
     with pytest.raises(BadInput, match="norm_groups"):
         UNetConfig(norm_groups=7)
-    with pytest.raises(BadInput, match="change heads"):
+    with pytest.raises(BadInput, match="choose heads"):
         UNetConfig(heads=(7, 8, 8, 8))
     with pytest.raises(BadInput, match="norm_groups"):
         VAEConfig(norm_groups=3)
-    with pytest.raises(BadInput, match="change heads"):
+    with pytest.raises(BadInput, match="choose heads"):
         CLIPTextConfig(heads=7)
     with pytest.raises(UnknownName, match="quick_gelu"):
         CLIPText(CLIPTextConfig(50, 32, 1, 4, 64, 10, "relu"))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from fromnoise.api import Engine
-from fromnoise.diffusion.samplers.base import drive
+from fromnoise.diffusion.samplers.drive import drive
 from fromnoise.errors import BadInput, NotFound
 from fromnoise.pipeline.conditioning import blocks as blocks_of
 from fromnoise.pipeline.conditioning.blocks import split_blocks

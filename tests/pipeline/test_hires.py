@@ -15,7 +15,7 @@ from fromnoise.checkpoints.formats import upscaler as formats
 from fromnoise.diffusion import samplers
 from fromnoise.diffusion.noise import Noise
 from fromnoise.diffusion.samplers import SAMPLERS
-from fromnoise.diffusion.samplers.base import drive
+from fromnoise.diffusion.samplers.drive import drive
 from fromnoise.errors import BadInput, NotFound, UnknownName
 from fromnoise.models.rrdb import RRDBNet
 from fromnoise.pipeline import pictures

@@ -11,21 +11,14 @@ from fromnoise.pipeline.request import GenerationRequest
 
 Command = Callable[..., None]
 # how the command line calls a field, where it is not the field's name with hyphens
-NAMES = {
-    "negative_prompt": "--negative",
-    "eta_noise_seed_delta": "--ensd",
-    "apg": "--apg",
-    "discard_penultimate": "--discard-penultimate/--keep-penultimate",
-}
+NAMES = {"negative_prompt": "--negative", "eta_noise_seed_delta": "--ensd", "apg": "--apg"}
+NAMES["discard_penultimate"] = "--discard-penultimate/--keep-penultimate"
 # fields that MORE has in another form
 SPELLED = {"prompt", "width", "height", "sampler_options", "spacing_options", "masks"}
 MORE = {
     "sampler_option": (list[str] | None, "More of the sampler: order=2, solver=heun."),
     "spacing_option": (list[str] | None, "Of the spacing: rho=5, sigma_min=0.1."),
-    "mask_file": (
-        list[str] | None,
-        "Where an IMASK(left) of the prompt holds, white in a picture: left=left.png.",
-    ),
+    "mask_file": (list[str] | None, "Where IMASK(left) holds, white in a picture: left=left.png."),
     "size": (str | None, "Pixels: 128, or 192x128 (width x height)."),
 }
 

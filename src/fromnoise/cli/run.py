@@ -25,37 +25,22 @@ if TYPE_CHECKING:  # torch comes in only when the request is known to be sound
     from fromnoise.pipeline.generate import Step
     from fromnoise.runtime.prepare import Prepared
 
+Text = str | None
+
 
 @dataclass
 class Run:
     """The options that every command that draws has beside its request, and what they are for."""
 
-    model: Annotated[
-        str | None, typer.Option(help="A folder or a hub id; the bundled model if left out.")
-    ] = None
-    guide: Annotated[
-        str | None, typer.Option(help="A weaker model of the same kind to guide by.")
-    ] = None
+    model: Annotated[Text, typer.Option(help="A folder or a hub id; else the bundled one.")] = None
+    guide: Annotated[Text, typer.Option(help="A weaker model of its kind to guide by.")] = None
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:0 or mps.")] = "cpu"
-    dtype: Annotated[str, typer.Option(help="Precision of the network: fp32, bf16 or fp16.")] = (
-        "fp32"
-    )
-    batch: Annotated[
-        int, typer.Option(min=1, help="Pictures at once: faster, last bits may differ; 1: exact.")
-    ] = 1
-    out: Annotated[
-        str | None,
-        typer.Option(metavar="<path>", help="A .png, .jpg or .webp; or a folder (., if left out)."),
-    ] = None
-    format: Annotated[
-        str | None, typer.Option(help="Of files without a name: png (if left out), jpeg or webp.")
-    ] = None
-    quality: Annotated[
-        str | None, typer.Option(help="Of JPEG and WebP: 1 to 100, or lossless for WebP.")
-    ] = None
-    json: Annotated[
-        bool, typer.Option("--json", help="Print what was drawn as JSON, for scripts.")
-    ] = False
+    dtype: Annotated[str, typer.Option(help="Precision: fp32, bf16 or fp16.")] = "fp32"
+    batch: Annotated[int, typer.Option(min=1, help="Pictures at once: faster; 1: exact.")] = 1
+    out: Annotated[Text, typer.Option(metavar="<path>", help="A picture, or a folder.")] = None
+    format: Annotated[Text, typer.Option(help="For the folder: png, jpeg or webp.")] = None
+    quality: Annotated[Text, typer.Option(help="1 to 100; WebP also: lossless.")] = None
+    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False
 
     def __post_init__(self) -> None:
         self.started, self.notes = time.perf_counter(), dict[str, None]()  # each note once
@@ -85,9 +70,8 @@ class Run:
             return self.folder / name_picture(request, index, self.suffix)
         if request.count == 1:
             return self.file
-        return self.file.with_name(
-            f"{self.file.stem}-{(request.seed or 0) + index}{self.file.suffix}"
-        )
+        seed = (request.seed or 0) + index
+        return self.file.with_name(f"{self.file.stem}-{seed}{self.file.suffix}")
 
     def load(
         self, image_tower: bool = False, encoder: bool = True

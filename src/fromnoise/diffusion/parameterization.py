@@ -37,16 +37,12 @@ def check_prediction(prediction: str, schedule: NoiseSchedule) -> None:
     """Raises UnknownName for an unknown prediction. Raises BadInput for one that does not work on
     this schedule: eps where the last timestep is pure noise (there eps says nothing about x0), flow
     on another schedule than a flow schedule, and the others on a flow schedule."""
-    if prediction not in PREDICTIONS:
-        raise UnknownName("prediction", prediction, PREDICTIONS)
-    if (prediction == "flow") != (schedule.kind == "flow"):
-        raise BadInput(
-            f"a {prediction} prediction does not work with a {schedule.kind} schedule",
-            "use prediction 'flow' with schedules.make_flow, and eps, v or x0 with the others",
-        )
-    if prediction == "eps" and schedule.has_infinite_sigma:
-        raise BadInput(
-            "an eps prediction says nothing about the picture where sigma is infinite "
-            "(zero terminal SNR)",
-            "use prediction 'v' or 'x0', or a schedule without zero terminal SNR",
-        )
+    flow = prediction == "flow"
+    if (
+        prediction not in PREDICTIONS
+        or flow != (schedule.kind == "flow")
+        or (prediction == "eps" and schedule.has_infinite_sigma)
+    ):
+        from fromnoise.diffusion.prediction_faults import refuse_prediction
+
+        refuse_prediction(prediction, PREDICTIONS, schedule.kind)

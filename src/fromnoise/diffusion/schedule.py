@@ -25,11 +25,8 @@ class NoiseSchedule:
 
     def __post_init__(self):
         a = torch.as_tensor(self.alpha_bar, dtype=torch.float64, device="cpu")
-        if (
-            a.ndim != 1
-            or len(a) < 2
-            or not bool((a[1:] < a[:-1]).all() and a[0] < 1 and a[-1] >= 0)
-        ):
+        table = a.ndim == 1 and len(a) > 1
+        if not table or not bool((a[1:] < a[:-1]).all() and a[0] < 1 and a[-1] >= 0):
             raise BadInput(
                 "a noise schedule needs 2 or more values of alpha_bar, decreasing inside of [0, 1)",
                 "check the betas: each must lie in (0, 1], only the last may be 1",
@@ -99,9 +96,7 @@ class NoiseSchedule:
     def sigma_to_t(self, sigma: Tensor | Sequence[float] | float) -> Tensor:
         """The timestep at sigma, a fraction: the inverse of `t_to_sigma`. Beyond the table it is
         the nearest end, 0 or T − 1 (networks know no other timesteps). float64, shape of sigma."""
-        if (
-            isinstance(sigma, float) and sigma > 0
-        ):  # each step's case: no tensors, ten times as fast
+        if isinstance(sigma, float) and sigma > 0:  # each step's case: ten times as fast
             log, table = math.log(sigma), self._logs
             i = min(max(bisect_right(table, log) - 1, 0), len(table) - 2)
             t = i + (log - table[i]) / (table[i + 1] - table[i])

@@ -11,7 +11,7 @@ import numpy as np
 
 from fromnoise.api import Engine
 from fromnoise.data.source import Sample, Source
-from fromnoise.diffusion.samplers.base import drive
+from fromnoise.diffusion.samplers.drive import drive
 from fromnoise.evaluate.judge import Judge
 from fromnoise.evaluate.reconstruction import to_pictures
 from fromnoise.pipeline.generate import build_denoiser, start_sampler

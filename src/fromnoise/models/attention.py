@@ -2,7 +2,7 @@
 head."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,14 @@ from fromnoise.models.layers import zero_parameters
 KeyValue = tuple[Tensor, Tensor]  # each (B, heads, N, dim/heads)
 # a dict to fill, or a function of (layer name, map)
 Record = dict[str, Any] | Callable[[str, Tensor], Any]
+
+
+class Attended(NamedTuple):
+    """What the cross-attentions of one call read: keys and values by the layer's name; and where
+    their maps are recorded."""
+
+    projected: dict[str, KeyValue]
+    record: Record | None = None
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
@@ -56,9 +64,8 @@ class Attention(nn.Module):
         q = split_heads(self.to_q(x), self.heads)
         k, v = projected or self.project(x)
         if record is not None:
-            (record if callable(record) else record.__setitem__)(
-                self.name, compute_attention_map(q, k)
-            )
+            keep = record if callable(record) else record.__setitem__
+            keep(self.name, compute_attention_map(q, k))
         return self.to_out(merge_heads(F.scaled_dot_product_attention(q, k, v)))
 
 
@@ -100,11 +107,9 @@ class TransformerBlock(nn.Module):
         self.norm3 = nn.LayerNorm(dim)
         self.ff = FeedForward(dim)
 
-    def forward(
-        self, x: Tensor, projected: dict[str, KeyValue], record: Record | None = None
-    ) -> Tensor:
+    def forward(self, x: Tensor, attended: Attended) -> Tensor:
         x = x + self.attn1(self.norm1(x))
-        x = x + self.attn2(self.norm2(x), projected[self.attn2.name], record)
+        x = x + self.attn2(self.norm2(x), attended.projected[self.attn2.name], attended.record)
         return x + self.ff(self.norm3(x))
 
 
@@ -123,9 +128,7 @@ class Transformer(nn.Module):
         )
         self.proj_out = zero_parameters(nn.Linear(dim, dim) if linear else nn.Conv2d(dim, dim, 1))
 
-    def forward(
-        self, x: Tensor, projected: dict[str, KeyValue], record: Record | None = None
-    ) -> Tensor:
+    def forward(self, x: Tensor, attended: Attended) -> Tensor:
         h = self.norm(x)
         if not self.linear:
             h = self.proj_in(h)
@@ -134,7 +137,7 @@ class Transformer(nn.Module):
         if self.linear:
             h = self.proj_in(h)
         for block in self.transformer_blocks:
-            h = block(h, projected, record)
+            h = block(h, attended)
         if self.linear:
             h = self.proj_out(h)
         h = h.transpose(1, 2).unflatten(2, x.shape[-2:])  # (B, C, H, W), a view

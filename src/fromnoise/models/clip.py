@@ -75,16 +75,10 @@ class LayerStack(nn.Module):
     def __init__(self, config: Any, causal: bool):  # CLIPTextConfig or CLIPVisionConfig
         super().__init__()
         self.layers = nn.ModuleList(Layer(config, causal) for _ in range(config.layers))
-        # Radford 2021 §2.5 and its code: residual branches shrink with depth, so the size of their
-        # sum stays
-        attention, branch = config.dim**-0.5, (2 * config.layers) ** -0.5
-        scales: dict[str, float] = dict.fromkeys(("q_proj", "k_proj", "v_proj"), attention)
-        scales |= dict.fromkeys(("out_proj", "fc2"), attention * branch)
-        scales["fc1"] = (2 * config.dim) ** -0.5
-        for name, module in self.named_modules():
-            if isinstance(module, nn.Linear):
-                nn.init.normal_(module.weight, std=scales[name.rsplit(".", 1)[-1]])
-                nn.init.zeros_(module.bias)
+        if not next(self.parameters()).is_meta:  # else a file fills the weights
+            from fromnoise.models.initialization import initialize_layers
+
+            initialize_layers(self, config.dim, config.layers)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, ...]:
         states = [x]
@@ -100,11 +94,10 @@ class TextEmbeddings(nn.Module):
         super().__init__()
         self.token_embedding = nn.Embedding(config.vocab_size, config.dim)
         self.position_embedding = nn.Embedding(config.max_length, config.dim)
-        # Far above CLIP's 0.02. With 0.02 the first outputs of the layers hide the word of a state,
-        # and a short training does not recover it (a linear probe finds 8 of 10 objects in the
-        # states with 0.5, and 3 with 0.02).
-        nn.init.normal_(self.token_embedding.weight, std=0.5)
-        nn.init.normal_(self.position_embedding.weight, std=0.1)
+        if not self.token_embedding.weight.is_meta:
+            from fromnoise.models.initialization import initialize_embeddings
+
+            initialize_embeddings(self.token_embedding, self.position_embedding)
 
     def forward(self, ids: Tensor) -> Tensor:
         return self.token_embedding(ids) + self.position_embedding.weight[: ids.shape[1]]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fromnoise.errors import BadInput
-from fromnoise.models.attention import Attention, KeyValue, Record, Transformer
+from fromnoise.models.attention import Attended, Attention, KeyValue, Record, Transformer
 from fromnoise.models.config import UNetConfig
 from fromnoise.models.layers import (
     Downsample,
@@ -68,18 +68,11 @@ class DownBlock(nn.Module):
         self.attentions = _make_transformers(config, level, n if config.attention[level] else 0)
         self.downsamplers = nn.ModuleList([] if last else [Downsample(out, symmetric=True)])
 
-    def forward(
-        self,
-        x: Tensor,
-        emb: Tensor,
-        skips: list[Tensor],
-        projected: dict[str, KeyValue],
-        record: Record | None,
-    ) -> Tensor:
+    def forward(self, x: Tensor, emb: Tensor, skips: list[Tensor], attended: Attended) -> Tensor:
         for i, resnet in enumerate(self.resnets):
             x = resnet(x, emb)
             if self.attentions:
-                x = self.attentions[i](x, projected, record)
+                x = self.attentions[i](x, attended)
             skips.append(x)
         for downsample in self.downsamplers:
             x = downsample(x)
@@ -96,12 +89,10 @@ class MiddleBlock(nn.Module):
         self.resnets = nn.ModuleList(_make_resnet(config, width, width) for _ in range(1 + n))
         self.attentions = _make_transformers(config, -1, n)
 
-    def forward(
-        self, x: Tensor, emb: Tensor, projected: dict[str, KeyValue], record: Record | None
-    ) -> Tensor:
+    def forward(self, x: Tensor, emb: Tensor, attended: Attended) -> Tensor:
         x = self.resnets[0](x, emb)
         for transformer, resnet in zip(self.attentions, self.resnets[1:], strict=True):
-            x = resnet(transformer(x, projected, record), emb)
+            x = resnet(transformer(x, attended), emb)
         return x
 
 
@@ -116,18 +107,11 @@ class UpBlock(nn.Module):
         self.attentions = _make_transformers(config, level, n)
         self.upsamplers = nn.ModuleList([Upsample(out)] if level else [])
 
-    def forward(
-        self,
-        x: Tensor,
-        emb: Tensor,
-        skips: list[Tensor],
-        projected: dict[str, KeyValue],
-        record: Record | None,
-    ) -> Tensor:
+    def forward(self, x: Tensor, emb: Tensor, skips: list[Tensor], attended: Attended) -> Tensor:
         for i, resnet in enumerate(self.resnets):
             x = resnet(torch.cat((x, skips.pop()), 1), emb)
             if self.attentions:
-                x = self.attentions[i](x, projected, record)
+                x = self.attentions[i](x, attended)
         for upsample in self.upsamplers:
             x = upsample(x, skips[-1].shape[-2:])
         return x
@@ -190,8 +174,7 @@ class UNet(nn.Module):
             ):
                 remedy = "leave that slot of the Conditioning None"
                 raise BadInput(f"this U-Net has no input for `{slot}`", remedy)
-        if projected is None:
-            projected = self.project(conditioning.context)
+        attended = Attended(projected or self.project(conditioning.context), record)
         t, width = t.expand(len(x)), c.block_out_channels[0]
         emb = embed_timesteps(t, width, c.flip_sin_to_cos, c.freq_shift)
         cond = None
@@ -205,11 +188,11 @@ class UNet(nn.Module):
         x = self.conv_in(x)
         skips = [x]
         for block in self.down_blocks:
-            x = block(x, emb, skips, projected, record)
-        x = self.mid_block(x, emb, projected, record)
+            x = block(x, emb, skips, attended)
+        x = self.mid_block(x, emb, attended)
         if residuals is not None:
             skips = [s + r for s, r in zip(skips, residuals.skips, strict=True)]
             x = x + residuals.middle
         for block in self.up_blocks:
-            x = block(x, emb, skips, projected, record)
+            x = block(x, emb, skips, attended)
         return self.conv_out(F.silu(self.conv_norm_out(x)))

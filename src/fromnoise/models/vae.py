@@ -59,9 +59,6 @@ class VAE(nn.Module):
         if self.encoder is None:
             remedy = "load the whole model: load_parts(name)"
             raise BadInput("this autoencoder has no encoder", remedy)
-        if any(n % self.config.factor for n in image.shape[-2:]):
-            sides, remedy = tuple(image.shape[-2:]), f"use multiples of {self.config.factor}"
-            raise BadInput(f"the sides {sides} of an image do not divide into latents", remedy)
         h = self.encoder(image)
         return self.encoder.posterior(h if self.quant_conv is None else self.quant_conv(h))
 

@@ -32,9 +32,8 @@ class Middle(nn.Module):
 
     def __init__(self, channels: int, groups: int, attention: bool):
         super().__init__()
-        self.resnets = nn.ModuleList(
-            ResnetBlock(channels, channels, groups, eps=EPS) for _ in range(2)
-        )
+        blocks = (ResnetBlock(channels, channels, groups, eps=EPS) for _ in range(2))
+        self.resnets = nn.ModuleList(blocks)
         self.attentions = nn.ModuleList([PixelAttention(channels, groups)] if attention else [])
 
     def forward(self, x: Tensor) -> Tensor:

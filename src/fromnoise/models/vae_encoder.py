@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fromnoise.errors import BadInput
 from fromnoise.models.config import VAEConfig
 from fromnoise.models.vae_blocks import EPS, Level, Middle
 
@@ -33,6 +34,7 @@ class Encoder(nn.Module):
     def __init__(self, config: VAEConfig):
         super().__init__()
         widths, groups = config.block_out_channels, config.norm_groups
+        self.factor = config.factor
         self.conv_in = nn.Conv2d(config.in_channels, widths[0], 3, padding=1)
         self.down_blocks = nn.ModuleList(
             Level(inp, out, config.layers_per_block, groups, down=i < len(widths) - 1)
@@ -43,6 +45,9 @@ class Encoder(nn.Module):
         self.conv_out = nn.Conv2d(widths[-1], 2 * config.latent_channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
+        if any(side % self.factor for side in x.shape[-2:]):
+            sides, remedy = tuple(x.shape[-2:]), f"use multiples of {self.factor}"
+            raise BadInput(f"the sides {sides} of an image do not divide into latents", remedy)
         x = self.conv_in(x)
         for block in self.down_blocks:
             x = block(x)

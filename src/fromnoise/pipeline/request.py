@@ -15,14 +15,9 @@ if TYPE_CHECKING:  # so that the command line can show its help without torch
     from fromnoise.diffusion.guidance import Guidance
     from fromnoise.latent_diffusion import LatentDiffusion
 
-FALLBACK = {
-    "sampler": "dpmpp_2m",
-    "spacing": "karras",
-    "steps": 20,
-    "cfg": 7.0,  # for a model that names none
-    "cfg_sigma_min": 0.0,
-    "cfg_sigma_max": math.inf,
-}
+# for a model that names none
+FALLBACK: dict[str, Any] = {"sampler": "dpmpp_2m", "spacing": "karras", "steps": 20, "cfg": 7.0}
+FALLBACK |= {"cfg_sigma_min": 0.0, "cfg_sigma_max": math.inf}
 OPTIONS = ("eta", "s_churn", "s_tmin", "s_tmax", "s_noise")  # of samplers, with fields here
 Value = bool | int | float | str
 

@@ -28,11 +28,8 @@ from fromnoise.models.unet import UNet
 from fromnoise.models.vae import VAE
 
 T = TypeVar("T")
-PIPELINES = (
-    "StableDiffusionPipeline",
-    "StableDiffusionInpaintPipeline",
-    "LatentConsistencyModelPipeline",
-)
+KINDS = ("StableDiffusion", "StableDiffusionInpaint", "LatentConsistencyModel")
+PIPELINES = [f"{kind}Pipeline" for kind in KINDS]
 PARTS = ("unet", "vae", "text_encoder", "image_encoder")  # those of diffusers that hold weights
 DEFAULTS = (
     Rule("steps", int, 1, 1000), Rule("cfg", float, 0, 100), Rule("cfg_sigma_min", float, 0, 1e6),

@@ -1,7 +1,7 @@
-"""The conversation of a sampler and its driver: Query, Answer, drive."""
+"""The conversation of a sampler and its driver: Query, Answer. `drive` is the simplest driver."""
 
 import math
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple, Protocol
@@ -48,16 +48,6 @@ class NoiseSource(Protocol):
 
 
 Sampling = Generator[Query, Answer, Tensor]
-
-
-def drive(sampling: Sampling, answer: Callable[[Query], Answer]) -> Tensor:
-    """Runs a sampler to its end; `answer` takes its questions. Returns the last x (B, C, H, W)."""
-    try:
-        query = next(sampling)
-        while True:
-            query = sampling.send(answer(query))
-    except StopIteration as end:
-        return end.value
 
 
 def check_levels(sigmas: Tensor) -> list[float]:

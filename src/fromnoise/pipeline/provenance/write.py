@@ -54,11 +54,9 @@ def write_infotext(
 
         more = (more or {}) | {"Latents hash": hash_latents(latents, index)}
     g, bounds = request.guidance, (request.guidance.low, request.guidance.high)
-    limited = (
-        bounds != (0, math.inf)
-        or "cfg_sigma_min" in model.defaults
-        or "cfg_sigma_max" in model.defaults
-    )
+    limited = bounds != (0, math.inf) or model.defaults.keys() & {"cfg_sigma_min", "cfg_sigma_max"}
+    apg = (g.apg_parallel, g.apg_norm, g.apg_momentum) if g.apg else ()
+    has_marker = "\nNegative prompt: " in f"\n{request.prompt}"
     settings = {
         "Steps": request.steps,
         "Sampler": SAMPLERS[request.sampler or ""].label,
@@ -71,36 +69,33 @@ def write_infotext(
         "VAE hash": model.vae_digest or None,
         "Guide hash": guide and guide.digest,
         "Variation seed": (varied := request.variation_seeds()) and varied[index],
-        "Sampler options": json.dumps(request.sampler_options) if request.sampler_options else None,
-        "Schedule options": json.dumps(request.spacing_options)
-        if request.spacing_options
-        else None,
+        "Sampler options": dump(request.sampler_options),
+        "Schedule options": dump(request.spacing_options),
         "Discard penultimate sigma": True if request.discard_penultimate else None,
         "RNG": None if request.rng == "cpu" else request.rng.upper(),
         "Tiling": {"none": None, "both": "True"}.get(request.tiling, request.tiling),
         "CFG interval": " ".join(map(format_number, bounds)) if limited else None,
-        "APG": " ".join(map(format_number, (g.apg_parallel, g.apg_norm, g.apg_momentum)))
-        if g.apg
-        else None,
+        "APG": " ".join(map(format_number, apg)) or None,
         **{
             name: value if isinstance(value, str) else format_number(value)
             for name, field in WRITTEN.items()
             if (value := getattr(request, field)) != GenerationRequest.model_fields[field].default
         },
         **(more or {}),
-        "Prompt lines": request.prompt.count("\n") + 1
-        if "\nNegative prompt: " in f"\n{request.prompt}"
-        else None,
+        "Prompt lines": request.prompt.count("\n") + 1 if has_marker else None,
         "Plan": plan,
         "Torch": torch.__version__,
         "Threads": torch.get_num_threads(),
         "Version": f"fromnoise {__version__}",
     }
-    lines = [
-        request.prompt,
-        *([f"Negative prompt: {request.negative_prompt}"] if request.negative_prompt else []),
-    ]
-    return "\n".join([*lines, format_pairs(settings)])
+    negative = f"Negative prompt: {request.negative_prompt}" if request.negative_prompt else None
+    lines = (request.prompt, negative, format_pairs(settings))
+    return "\n".join(line for line in lines if line is not None)
+
+
+def dump(options: dict[str, Any]) -> str | None:
+    """Options as JSON; None without any."""
+    return json.dumps(options) if options else None
 
 
 def format_pairs(settings: dict[str, Any]) -> str:

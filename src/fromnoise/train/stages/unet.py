@@ -19,7 +19,8 @@ from fromnoise.diffusion.guidance import apply_cfg
 from fromnoise.diffusion.noise import Noise
 from fromnoise.diffusion.parameterization import compute_coefficients
 from fromnoise.diffusion.samplers import load as load_sampler
-from fromnoise.diffusion.samplers.base import Answer, Query, drive
+from fromnoise.diffusion.samplers.base import Answer, Query
+from fromnoise.diffusion.samplers.drive import drive
 from fromnoise.diffusion.schedule import NoiseSchedule
 from fromnoise.diffusion.schedules import (
     make_cosine,
