@@ -28,7 +28,7 @@ pipeline(prompt, generator=generator, **settings).images[0].save(out)
 """
 
 
-def seconds(command: list[str], out: Path) -> float:
+def time_run(command: list[str], out: Path) -> float:
     """Wall time of a whole process, which must leave a picture at `out`."""
     out.unlink(missing_ok=True)
     path = os.pathsep.join([str(SOURCE), *filter(None, [os.environ.get("PYTHONPATH")])])
@@ -68,7 +68,7 @@ def main() -> None:
             ]
             settings += ["--cfg-sigma-max", "inf"]  # as diffusers guides: at every level
             settings += ["--spacing", "trailing", "--model", str(args.model), "--out", str(a)]
-            own = seconds([sys.executable, "-c", OURS, "generate", args.prompt, *settings], a)
+            own = time_run([sys.executable, "-c", OURS, "generate", args.prompt, *settings], a)
             values = [
                 args.prompt,
                 str(args.model),
@@ -77,7 +77,7 @@ def main() -> None:
                 str(run),
                 str(b),
             ]
-            other = seconds([sys.executable, "-c", THEIRS, *values], b)
+            other = time_run([sys.executable, "-c", THEIRS, *values], b)
             if run:
                 ours.append(own)
                 theirs.append(other)

@@ -42,7 +42,7 @@ SETTINGS: dict[str, dict] = {
 }
 
 
-def only(read: dict[str, str], of: Sample, other: Sample) -> bool:
+def has_unique(read: dict[str, str], of: Sample, other: Sample) -> bool:
     """Whether something that is read is `of`'s and not the other's."""
     mine, theirs = of.attributes, other.attributes
     return any(name in mine and read[name] == mine[name] != theirs.get(name) for name in READ)
@@ -87,7 +87,8 @@ def main() -> None:
         near = torch.stack([(engine.seeing.pictures(drawn) * row).sum(1) for row in seen])
         found = judge.read(np.stack([np.asarray(p) for p in drawn]))
         has = [
-            (only(read, a, b), only(read, b, a)) for read, (a, b) in zip(found, pairs, strict=True)
+            (has_unique(read, a, b), has_unique(read, b, a))
+            for read, (a, b) in zip(found, pairs, strict=True)
         ]
         parts = sum(a for a, _ in has), sum(b for _, b in has), sum(a and b for a, b in has)
         least = near.min(0).values

@@ -22,7 +22,7 @@ from fromnoise.pipeline.seeing.clip import ClipEmbedder
 FIRST = SEEDS + 90_000_000  # pictures that nothing else is measured on
 
 
-def told(
+def measure_describe(
     see: ClipEmbedder, source: Source, images: np.ndarray, scenes: list[Scene]
 ) -> tuple[Tally, float]:
     """(what `describe` has right, seconds a picture)."""
@@ -66,7 +66,7 @@ def main() -> None:
         sets.append(("drawn", np.concatenate(drawn), some))
     print("| pictures | attribute | described | n | judge |\n|---|---|---:|---:|---:|")
     for name, images, some in sets:
-        ours, seconds = told(see, source, images, some)
+        ours, seconds = measure_describe(see, source, images, some)
         theirs = Tally()
         for scene, read in zip(some, judge.read(images), strict=True):
             theirs.add(scene, read)

@@ -71,7 +71,7 @@ SETS: dict[str, dict[str, dict]] = {
 }
 
 
-def follow(
+def measure_following(
     engine: Engine, judge: Judge, source: Source, n: int, settings: dict
 ) -> tuple[str, str, float]:
     """(of every picture how many of its caption's statements the judge reads, of how many;
@@ -87,7 +87,7 @@ def follow(
     return right, stated, time.perf_counter() - started
 
 
-def diversity(engine: Engine, source: Source, settings: dict) -> tuple[float, float]:
+def measure_diversity(engine: Engine, source: Source, settings: dict) -> tuple[float, float]:
     """(mean, standard error over captions) of 1 − cosine between pictures of one caption, as CLIP's
     image tower sees them."""
     draw, see, size = (
@@ -111,7 +111,7 @@ def diversity(engine: Engine, source: Source, settings: dict) -> tuple[float, fl
     return float(np.mean(found)), float(np.std(found, ddof=1) / len(found) ** 0.5)
 
 
-def share(run: dict, of: dict | None = None) -> tuple[float, float]:
+def compute_share(run: dict, of: dict | None = None) -> tuple[float, float]:
     """(statements that were right, as a share of all or of those right in another run; its standard
     error over pictures). Captions and seeds are the same in both, so the error is that of the
     paired difference."""
@@ -121,7 +121,7 @@ def share(run: dict, of: dict | None = None) -> tuple[float, float]:
     return float(value), float((a - value * b).std(ddof=1) * len(a) ** 0.5 / b.sum())
 
 
-def read() -> dict | None:
+def read_results() -> dict | None:
     return json.loads(FILE.read_text(encoding="utf-8")) if FILE.exists() else None
 
 
@@ -145,7 +145,7 @@ def main() -> None:
     judge = Judge.load(find_judge(args.model)).to(engine.unet.device)
     source = open_source("stickers", size=engine.model.size)
     head = {"model": engine.model.digest, "n": args.n, "plan": engine.unet.plan, "first": FIRST}
-    kept = read() or {}
+    kept = read_results() or {}
     if {k: kept.get(k) for k in head} != head:
         kept = head | {"runs": {}}
     for name, settings in SETS[args.set].items():
@@ -156,10 +156,10 @@ def main() -> None:
         if used is None:
             print(f"{name}: left out, it needs --guide")
             continue
-        right, stated, seconds = follow(used, judge, source, args.n, asked)
+        right, stated, seconds = measure_following(used, judge, source, args.n, asked)
         row = {"settings": settings, "right": right, "stated": stated, "seconds": round(seconds, 1)}
         if args.set == "guidance":
-            row["diversity"] = [round(v, 4) for v in diversity(used, source, asked)]
+            row["diversity"] = [round(v, 4) for v in measure_diversity(used, source, asked)]
         kept["runs"][name] = row
         FILE.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         print(

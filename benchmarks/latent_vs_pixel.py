@@ -40,7 +40,7 @@ NETWORKS = ("latent", "pixel narrow", "pixel", "pixel same")
 TOKENS = 32  # states of the text encoder that cross-attention sees
 
 
-def configs(model: str | None) -> tuple[UNetConfig, VAEConfig, str]:
+def make_configs(model: str | None) -> tuple[UNetConfig, VAEConfig, str]:
     """Of the bundled model, or of another folder or hub id."""
     from fromnoise.checkpoints.hub import load_parts
 
@@ -48,7 +48,7 @@ def configs(model: str | None) -> tuple[UNetConfig, VAEConfig, str]:
     return parts.unet.config, parts.vae.config, model or "the bundled model"
 
 
-def variant(kind: str, unet: UNetConfig, vae: VAEConfig) -> UNetConfig:
+def make_variant(kind: str, unet: UNetConfig, vae: VAEConfig) -> UNetConfig:
     if kind == "latent":
         return unet
     pixels = replace(unet, in_channels=3, out_channels=3)
@@ -69,12 +69,12 @@ def variant(kind: str, unet: UNetConfig, vae: VAEConfig) -> UNetConfig:
     )
 
 
-def parts(
+def make_parts(
     kind: str, size: int, unet: UNetConfig, vae: VAEConfig, device: str
 ) -> dict[str, Callable[[], object]]:
     """The work of one step and what surrounds it, by name: draw, train, decode, encode."""
     with torch.device(device):
-        network = UNet(variant(kind, unet, vae))
+        network = UNet(make_variant(kind, unet, vae))
         side = size // vae.factor if kind == "latent" else size
         x = torch.randn(2, network.config.in_channels, side, side)
         context = torch.randn(2, TOKENS, unet.context_dim)
@@ -99,10 +99,10 @@ def parts(
     return work
 
 
-def flops(kind: str, size: int, unet: UNetConfig, vae: VAEConfig) -> dict[str, int]:
+def count_flops(kind: str, size: int, unet: UNetConfig, vae: VAEConfig) -> dict[str, int]:
     """Counted on the meta device: nothing is computed."""
     counted = {}
-    for name, work in parts(kind, size, unet, vae, "meta").items():
+    for name, work in make_parts(kind, size, unet, vae, "meta").items():
         with FlopCounterMode(display=False) as counter:
             work()
         counted[name] = counter.get_total_flops()
@@ -115,17 +115,17 @@ def measure(
     """CPU seconds of one piece of work (the best of several within `budget` seconds) and the memory
     in bytes that it adds at its peak to a process that already holds the weights."""
     torch.set_num_threads(1)
-    work = parts(kind, size, unet, vae, "cpu")[name]
-    before = resident()
+    work = make_parts(kind, size, unet, vae, "cpu")[name]
+    before = measure_memory()
     times, end = [], time.process_time() + budget
     while not times or (time.process_time() < end and len(times) < 20):
         start = time.process_time()
         work()
         times.append(time.process_time() - start)
-    return {"seconds": min(times), "bytes": resident(peak=True) - before}
+    return {"seconds": min(times), "bytes": measure_memory(peak=True) - before}
 
 
-def resident(peak: bool = False) -> float:
+def measure_memory(peak: bool = False) -> float:
     """Bytes that this process holds; or its peak since the last call without `peak`, where Linux
     tells it."""
     status = Path("/proc/self/status")
@@ -155,7 +155,7 @@ def thaw(raw: dict, cls: type) -> UNetConfig | VAEConfig:
     return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()})
 
 
-def amount(value: float | None, unit: str) -> str:
+def format_amount(value: float | None, unit: str) -> str:
     """1234567 → "1.23 M"."""
     if value is None or math.isnan(value):
         return "–"
@@ -196,7 +196,7 @@ def main() -> None:
         )  # type: ignore[arg-type]
         return
 
-    unet, vae, title = configs(options.model)
+    unet, vae, title = make_configs(options.model)
     say = Console(width=110, highlight=False)
     memory = 0.6 * (
         int(Path("/proc/meminfo").read_text().split()[1]) * 1024
@@ -215,7 +215,7 @@ def main() -> None:
     )  # operations a second and bytes a pixel, bettered by every measurement
     for size in options.sizes:
         for kind in NETWORKS:
-            counted = flops(kind, size, unet, vae)
+            counted = count_flops(kind, size, unet, vae)
             row: dict = {"size": size, "network": kind}
             for name, operations in counted.items():
                 expected = bytes_a_pixel.get((kind, name), 0) * size**2
@@ -240,10 +240,10 @@ def main() -> None:
             found.append(row)
             say.print(
                 f"  {size:>4} px  {kind:12} "
-                f"a picture: {amount(row['picture']['flops'], 'FLOP'):>11} "
-                f"{amount(row['picture']['seconds'], 's'):>9}   a training step: "
-                f"{amount(row['step']['flops'], 'FLOP'):>11} "
-                f"{amount(row['step']['seconds'], 's'):>9}"
+                f"a picture: {format_amount(row['picture']['flops'], 'FLOP'):>11} "
+                f"{format_amount(row['picture']['seconds'], 's'):>9}   a training step: "
+                f"{format_amount(row['step']['flops'], 'FLOP'):>11} "
+                f"{format_amount(row['step']['seconds'], 's'):>9}"
             )
 
     for what, words in (
@@ -262,7 +262,7 @@ def main() -> None:
             for key, unit in (("flops", "FLOP"), ("seconds", "s"), ("bytes", "B")):
                 value = row[what][key]
                 ratio = value / base[key] if base[key] and not math.isnan(value) else math.nan
-                cells += [amount(value, unit), "–" if math.isnan(ratio) else f"{ratio:.1f}"]
+                cells += [format_amount(value, unit), "–" if math.isnan(ratio) else f"{ratio:.1f}"]
             table.add_row(*cells, end_section=row["network"] == NETWORKS[-1])
         say.print(table)
     if options.json:

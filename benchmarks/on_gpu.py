@@ -104,7 +104,7 @@ TINY = {
 }
 
 
-def progress(text: str, since: float = time.perf_counter()) -> None:
+def print_progress(text: str, since: float = time.perf_counter()) -> None:
     print(f"[{time.perf_counter() - since:6.1f} s] {text}", flush=True)
 
 
@@ -213,7 +213,7 @@ class Device:
         return (torch.cuda.max_memory_allocated() - before if self.cuda else 0) / GB, result
 
 
-def theirs(folder: Path, device: Device, dtype: str) -> Any:
+def load_diffusers(folder: Path, device: Device, dtype: str) -> Any:
     from diffusers import StableDiffusionPipeline
 
     pipeline = StableDiffusionPipeline.from_pretrained(
@@ -224,7 +224,7 @@ def theirs(folder: Path, device: Device, dtype: str) -> Any:
 
 
 @contextmanager
-def convolutions(tf32: bool = True, deterministic: bool = False) -> Iterator[None]:
+def set_convolutions(tf32: bool = True, deterministic: bool = False) -> Iterator[None]:
     """PyTorch's own settings, or others, for a while: loading ours may set them for the process,
     and theirs runs as it comes."""
     cudnn = torch.backends.cudnn
@@ -236,12 +236,12 @@ def convolutions(tf32: bool = True, deterministic: bool = False) -> Iterator[Non
         cudnn.allow_tf32, cudnn.deterministic = before
 
 
-def drawing_theirs(
+def make_diffusers_run(
     pipeline: Any, noise: torch.Tensor, side: int, tf32: bool = True
 ) -> Callable[[int], list[Image.Image]]:
     latents = noise.to(pipeline.device, pipeline.unet.dtype)
 
-    @convolutions(tf32)
+    @set_convolutions(tf32)
     def draw(steps: int) -> list[Image.Image]:
         return pipeline(
             PROMPT,
@@ -257,7 +257,7 @@ def drawing_theirs(
     return draw
 
 
-def drawing_ours(engine: Any, noise: torch.Tensor, side: int) -> Callable[[int], list[Image.Image]]:
+def make_own_run(engine: Any, noise: torch.Tensor, side: int) -> Callable[[int], list[Image.Image]]:
     def draw(steps: int) -> list[Image.Image]:
         drawn = engine.generate(
             PROMPT,
@@ -276,7 +276,7 @@ def drawing_ours(engine: Any, noise: torch.Tensor, side: int) -> Callable[[int],
     return draw
 
 
-def levels(a: list[Image.Image], b: list[Image.Image]) -> tuple[int, float]:
+def compare_pictures(a: list[Image.Image], b: list[Image.Image]) -> tuple[int, float]:
     """(greatest, mean) difference of pictures, in levels of 255."""
     apart = np.abs(
         np.asarray([np.asarray(p) for p in a], int) - np.asarray([np.asarray(p) for p in b], int)
@@ -284,7 +284,7 @@ def levels(a: list[Image.Image], b: list[Image.Image]) -> tuple[int, float]:
     return int(apart.max()), float(apart.mean())
 
 
-def paired(
+def time_pairs(
     device: Device, draws: dict[str, Callable[[int], list]], steps: int, runs: int
 ) -> dict[str, list[float]]:
     """Seconds of `runs` alternating runs of each, after one of each that is not measured."""
@@ -297,7 +297,7 @@ def paired(
     return found
 
 
-def table(head: str, rows: list[list[str]]) -> None:
+def print_table(head: str, rows: list[list[str]]) -> None:
     names = head.split("|")
     print(
         "\n"
@@ -325,7 +325,7 @@ def compare(folder: Path, device: Device, args: argparse.Namespace) -> None:
         loading["fromnoise"].append(spent)
         own["fromnoise"] = (device.held() - before) / GB
         before = device.held()
-        spent, pipeline = device.seconds(lambda: theirs(folder, device, args.dtype))
+        spent, pipeline = device.seconds(lambda: load_diffusers(folder, device, args.dtype))
         loading["diffusers"].append(spent)
         own["diffusers"] = (device.held() - before) / GB
     weights = [folder / part / "diffusion_pytorch_model.safetensors" for part in ("unet", "vae")]
@@ -340,15 +340,15 @@ def compare(folder: Path, device: Device, args: argparse.Namespace) -> None:
         ["ratio", *ratios, ""],
         ["of ours, the SHA-256 of the files", "", f"{hashing:.2f}", ""],
     ]
-    table("folder → device|first s|second s|weights GiB", rows)
-    progress("loaded")
+    print_table("folder → device|first s|second s|weights GiB", rows)
+    print_progress("loaded")
 
     rows, shape = [], (4, side // 8, side // 8)
     for count in (1, 4):
         noise = (
             torch.randn(count, *shape, generator=torch.Generator().manual_seed(1)).half().float()
         )
-        drawing = drawing_ours(engine, noise, side)
+        drawing = make_own_run(engine, noise, side)
 
         def at(batch: int, draw: Callable[[int], list] = drawing) -> Callable[[int], list]:
             def drawn(steps: int) -> list:
@@ -358,10 +358,10 @@ def compare(folder: Path, device: Device, args: argparse.Namespace) -> None:
             return drawn
 
         draws = {"fromnoise": at(count)} | ({"fromnoise, exact plan": at(1)} if count > 1 else {})
-        draws["diffusers"] = drawing_theirs(pipeline, noise, side)
+        draws["diffusers"] = make_diffusers_run(pipeline, noise, side)
         whole, half = (
-            paired(device, draws, args.steps, args.runs),
-            paired(device, draws, args.steps // 2, 2),
+            time_pairs(device, draws, args.steps, args.runs),
+            time_pairs(device, draws, args.steps // 2, 2),
         )
         peaks = {
             name: device.peak(lambda draw=draw: draw(args.steps)) for name, draw in draws.items()
@@ -369,7 +369,7 @@ def compare(folder: Path, device: Device, args: argparse.Namespace) -> None:
         for name, (peak, pictures) in peaks.items():
             middle = statistics.median(whole[name])
             step = (middle - statistics.median(half[name])) / (args.steps - args.steps // 2)
-            apart, mean = levels(pictures, peaks["diffusers"][1])
+            apart, mean = compare_pictures(pictures, peaks["diffusers"][1])
             pairs = zip(whole[name], whole["diffusers"], strict=True)
             rows.append(
                 [
@@ -384,11 +384,11 @@ def compare(folder: Path, device: Device, args: argparse.Namespace) -> None:
                     "" if name == "diffusers" else f"{apart} ({mean:.2f})",
                 ]
             )
-        progress(
+        print_progress(
             f"{count} at a time, pictures of standard deviation "
             f"{np.asarray(peaks['diffusers'][1]).std():.0f}"
         )
-    table(
+    print_table(
         f"{side} × {side}, {args.steps} steps, batch|whose|median s|best s|ratio|ms a step|"
         "the rest ms|peak GiB|"
         "greatest (mean) difference of levels",
@@ -397,25 +397,28 @@ def compare(folder: Path, device: Device, args: argparse.Namespace) -> None:
     engine.unet.batch = 1
 
     both, noise = (
-        (load(folder, args.device, "fp32"), theirs(folder, device, "fp32")),
+        (load(folder, args.device, "fp32"), load_diffusers(folder, device, "fp32")),
         torch.randn(1, *shape),
     )
-    with convolutions(tf32=False):
-        draws = drawing_ours(both[0], noise, side), drawing_theirs(both[1], noise, side, tf32=False)
+    with set_convolutions(tf32=False):
+        draws = (
+            make_own_run(both[0], noise, side),
+            make_diffusers_run(both[1], noise, side, tf32=False),
+        )
         drawn = [draw(args.steps) for draw in draws]
     del both, draws
-    apart, mean = levels(*drawn)
+    apart, mean = compare_pictures(*drawn)
     print(
         f"\nBoth in fp32, without TF32: greatest difference {apart} of 255 levels, mean {mean:.4f}"
     )
-    progress("in fp32")
-    table(
+    print_progress("in fp32")
+    print_table(
         "part of a run of one picture|ms",
-        parts(device, engine, pipeline, torch.randn(1, *shape), args.dtype),
+        time_parts(device, engine, pipeline, torch.randn(1, *shape), args.dtype),
     )
 
 
-def parts(
+def time_parts(
     device: Device, engine: Any, pipeline: Any, latents: torch.Tensor, dtype: str
 ) -> list[list[str]]:
     """Where a run's time goes, and what is left to win. Leaves our autoencoder in fp32, channels
@@ -451,18 +454,18 @@ def parts(
 
         plain = x.contiguous()
 
-        @convolutions()
+        @set_convolutions()
         def others() -> Any:
             return pipeline.unet(plain, t, encoder_hidden_states=bound.context, return_dict=False)
 
         for name, forward in (("ours", ours), ("diffusers", others)):
             row(f"U-Net, one call: {name}", forward)
             row(f"U-Net, each of ten calls in a row: {name}", forward, 10, 3)
-        decode = convolutions()(lambda: pipeline.vae.decode(z.to(half), return_dict=False))
+        decode = set_convolutions()(lambda: pipeline.vae.decode(z.to(half), return_dict=False))
         row(f"decoder, {dtype}: diffusers", decode)
         row("decoder, fp32: ours", lambda: vae.to_image(z))
         row("decoder and the way to Pillow, fp32: ours", lambda: to_picture(vae.to_image(z)[0]))
-        row("decoder, fp32, with TF32: ours, not used", convolutions()(lambda: vae.to_image(z)))
+        row("decoder, fp32, with TF32: ours, not used", set_convolutions()(lambda: vae.to_image(z)))
         vae.to(half)
         row(f"decoder, {dtype}: ours, not used", lambda: vae.to_image(z.to(half)))
         for p in vae.parameters():
@@ -472,11 +475,11 @@ def parts(
         row("decoder, fp32, channels last: ours, not used", lambda: vae.to_image(z))
         row(
             "decoder, fp32, channels last, with TF32: ours, not used",
-            convolutions()(lambda: vae.to_image(z)),
+            set_convolutions()(lambda: vae.to_image(z)),
         )
         if device.cuda:  # last, since a capture that fails could spoil what follows
             for name, forward in (("ours", ours), ("diffusers", others)):
-                graph = captured(forward)
+                graph = capture_graph(forward)
                 if isinstance(graph, str):
                     rows.append([f"U-Net as a CUDA graph: {name}", graph])
                 else:
@@ -484,7 +487,7 @@ def parts(
     return rows
 
 
-def captured(forward: Callable[[], Any]) -> "torch.cuda.CUDAGraph | str":
+def capture_graph(forward: Callable[[], Any]) -> "torch.cuda.CUDAGraph | str":
     """The call as a graph of kernels, or why it cannot be one."""
     try:
         stream, graph = torch.cuda.Stream(), torch.cuda.CUDAGraph()
@@ -500,7 +503,7 @@ def captured(forward: Callable[[], Any]) -> "torch.cuda.CUDAGraph | str":
     return graph
 
 
-def bundled(device: Device, tiny: bool) -> None:
+def measure_bundled(device: Device, tiny: bool) -> None:
     """Pictures a second of the model that comes along, with its own settings: 20 steps of DPM++
     2M."""
     rows = []
@@ -528,7 +531,7 @@ def bundled(device: Device, tiny: bool) -> None:
                 ]
             )
             del engine, draw
-    table("bundled model, 128 × 128|batch|s|pictures/s|peak GiB", rows)
+    print_table("bundled model, 128 × 128|batch|s|pictures/s|peak GiB", rows)
 
 
 def main() -> None:
@@ -549,8 +552,8 @@ def main() -> None:
         flush=True,
     )
     del engine
-    bundled(device, args.tiny)
-    progress("bundled model")
+    measure_bundled(device, args.tiny)
+    print_progress("bundled model")
 
     import diffusers
     import transformers
@@ -565,9 +568,9 @@ def main() -> None:
     )
     with tempfile.TemporaryDirectory() as folder:
         write_model(Path(folder) / "model", device.torch, args.tiny)
-        progress("model written")
+        print_progress("model written")
         compare(Path(folder) / "model", device, args)
-    progress("done")
+    print_progress("done")
 
 
 if __name__ == "__main__":

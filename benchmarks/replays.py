@@ -26,7 +26,7 @@ FIRST = faithfulness.SEEDS + 60_000_000  # captions that no evaluation draws
 KINDS = ("generate",) * 4 + ("edit", "mask", "extend", "hires", "blend")
 
 
-def settings(chance: random.Random, sampler: str) -> dict[str, Any]:
+def choose_settings(chance: random.Random, sampler: str) -> dict[str, Any]:
     def maybe(share: float, **values: Any) -> dict[str, Any]:
         return values if chance.random() < share else {}
 
@@ -50,7 +50,7 @@ def settings(chance: random.Random, sampler: str) -> dict[str, Any]:
     }
 
 
-def words(chance: random.Random, caption: str) -> str:
+def choose_words(chance: random.Random, caption: str) -> str:
     last = caption.split()[-1]
     if chance.random() < 0.3:
         caption = caption.replace(last, f"({last}:1.2)")
@@ -58,7 +58,7 @@ def words(chance: random.Random, caption: str) -> str:
     return caption + chance.choice(more)
 
 
-def drawn(
+def draw_picture(
     engine: Engine,
     kind: str,
     prompt: str,
@@ -105,9 +105,9 @@ def main() -> None:
         for i in range(args.n):
             kind, prompt = (
                 chance.choice(KINDS),
-                words(chance, source.sample(FIRST + i, draw=False).caption),
+                choose_words(chance, source.sample(FIRST + i, draw=False).caption),
             )
-            own, given = settings(chance, names[i % len(names)]), {}
+            own, given = choose_settings(chance, names[i % len(names)]), {}
             for name in {
                 "edit": ["image"],
                 "mask": ["image", "mask"],
@@ -128,7 +128,7 @@ def main() -> None:
                     Image.fromarray(pixels).save(given[name])
             try:
                 path = save_picture(
-                    drawn(engine, kind, prompt, own, chance, given), folder / "drawn.png"
+                    draw_picture(engine, kind, prompt, own, chance, given), folder / "drawn.png"
                 )
                 verdict = replay(path, engine.model, engine.unet, **given).verdict
             except FromnoiseError as error:

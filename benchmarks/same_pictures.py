@@ -33,7 +33,7 @@ PROMPTS = [
 SPACINGS = [None, "karras", "exponential", "sgm_uniform", "beta", "trailing", "ddim"]
 
 
-def picture(size: int, seed: int) -> Image.Image:
+def make_picture(size: int, seed: int) -> Image.Image:
     """A drawing of discs on a plain colour."""
     chance = random.Random(seed)
     drawing = Image.new("RGB", (size, size), tuple(chance.randrange(256) for _ in range(3)))
@@ -44,7 +44,7 @@ def picture(size: int, seed: int) -> Image.Image:
     return drawing
 
 
-def mask(size: int) -> Image.Image:
+def make_mask(size: int) -> Image.Image:
     drawing = Image.new("L", (size, size))
     ImageDraw.Draw(drawing).ellipse((size // 4, size // 4, size // 2 + 9, size // 2 + 20), 255)
     return drawing
@@ -54,7 +54,7 @@ def draw_all() -> dict[str, str]:
     """What was drawn → the SHA-256 of its pixels."""
     engine, hashes = load(), {}
     size = engine.model.size
-    before, painted = picture(size, 1), mask(size)
+    before, painted = make_picture(size, 1), make_mask(size)
 
     def keep(name: str, drawn: Image.Image | list[Image.Image]) -> None:
         for i, one in enumerate(drawn if isinstance(drawn, list) else [drawn]):
@@ -114,8 +114,8 @@ def draw_all() -> dict[str, str]:
         "film, slerp",
         engine.film(["a red cat", "a blue dog"], frames=3, blend="slerp", loop=True, **own),
     )
-    keep("blend", engine.blend(before, picture(size, 2), "a cat", **own))
-    keep("blend, CLIP", engine.blend(before, picture(size, 2), "a cat", clip_scale=2.0, **own))
+    keep("blend", engine.blend(before, make_picture(size, 2), "a cat", **own))
+    keep("blend, CLIP", engine.blend(before, make_picture(size, 2), "a cat", clip_scale=2.0, **own))
     keep("trace", engine.trace("a neon cat", **own)[0])
     return hashes
 

@@ -17,7 +17,7 @@ from fromnoise.pipeline.generate import build_denoiser, start_sampler
 from fromnoise.pipeline.request import GenerationRequest
 
 
-def share(engine, sampler: str, steps: int) -> tuple[float, float]:
+def measure_share(engine, sampler: str, steps: int) -> tuple[float, float]:
     """(share of the time outside the network, seconds of the whole)."""
     request = GenerationRequest.of(
         prompt="a neon cat in space", sampler=sampler, steps=steps, seed=1
@@ -72,10 +72,10 @@ def main() -> None:
     if args.threads:
         torch.set_num_threads(args.threads)
     engine = load()
-    share(engine, "dpmpp_2m", args.steps)  # warm
+    measure_share(engine, "dpmpp_2m", args.steps)  # warm
     worst = 0.0
     for name in SAMPLERS:
-        found = min(share(engine, name, args.steps) for _ in range(args.runs))
+        found = min(measure_share(engine, name, args.steps) for _ in range(args.runs))
         worst = max(worst, found[0])
         print(f"{name:28} {100 * found[0]:5.2f} % of {found[1]:.2f} s", flush=True)
     print(f"most: {100 * worst:.2f} %")

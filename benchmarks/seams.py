@@ -37,22 +37,24 @@ BORDERS = {"left": 48, "right": 16, "top": 32, "bottom": 0}
 Row = tuple[float, float, float, float]
 
 
-def steps_between(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def measure_differences(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """|difference| of every pair of neighbours, down and across, of an array (H, W, …), the mean
     over its channels."""
     values = pixels.astype(float).reshape(*pixels.shape[:2], -1)
     return np.abs(np.diff(values, axis=0)).mean(-1), np.abs(np.diff(values, axis=1)).mean(-1)
 
 
-def across(pixels: np.ndarray, inside: np.ndarray) -> float:
+def measure_across(pixels: np.ndarray, inside: np.ndarray) -> float:
     """The mean |difference| of the pairs of which one lies inside."""
-    parted = [step > 0 for step in steps_between(inside)]
+    parted = [step > 0 for step in measure_differences(inside)]
     return float(
-        np.concatenate([s[p] for s, p in zip(steps_between(pixels), parted, strict=True)]).mean()
+        np.concatenate(
+            [s[p] for s, p in zip(measure_differences(pixels), parted, strict=True)]
+        ).mean()
     )
 
 
-def near(pixels: np.ndarray, inside: np.ndarray) -> float:
+def measure_near(pixels: np.ndarray, inside: np.ndarray) -> float:
     """The mean |difference| of the pairs that lie wholly inside or outside and within 3 pixels of
     the border."""
     image = Image.fromarray(255 * inside.astype(np.uint8))
@@ -60,22 +62,22 @@ def near(pixels: np.ndarray, inside: np.ndarray) -> float:
         image.filter(ImageFilter.MinFilter(7))
     )
     pairs = [band[1:] & band[:-1], band[:, 1:] & band[:, :-1]]
-    parted = [step > 0 for step in steps_between(inside)]
-    chosen = [s[p & ~q] for s, p, q in zip(steps_between(pixels), pairs, parted, strict=True)]
+    parted = [step > 0 for step in measure_differences(inside)]
+    chosen = [s[p & ~q] for s, p, q in zip(measure_differences(pixels), pairs, parted, strict=True)]
     return float(np.concatenate(chosen).mean())
 
 
-def own(pixels: np.ndarray) -> float:
-    return float(np.concatenate([s.ravel() for s in steps_between(pixels)]).mean())
+def measure_whole(pixels: np.ndarray) -> float:
+    return float(np.concatenate([s.ravel() for s in measure_differences(pixels)]).mean())
 
 
-def ratio(a: np.ndarray, b: np.ndarray) -> str:
+def compute_ratio(a: np.ndarray, b: np.ndarray) -> str:
     """Σa/Σb and its standard error over pictures."""
     value = a.sum() / b.sum()
     return f"{value:.2f} ± {(a - value * b).std(ddof=1) * len(a) ** 0.5 / b.sum():.2f}"
 
 
-def mask_of(kind: str, width: int, height: int, chance: np.random.Generator) -> Image.Image:
+def make_mask(kind: str, width: int, height: int, chance: np.random.Generator) -> Image.Image:
     """By lot: a box, an ellipse, or a stroke of a round brush."""
     mask = Image.new("L", (width, height))
     draw = ImageDraw.Draw(mask)
@@ -94,7 +96,7 @@ def mask_of(kind: str, width: int, height: int, chance: np.random.Generator) -> 
     return mask
 
 
-def drawn(engine: Engine, n: int, steps: int) -> Iterator[tuple[str, int, Image.Image]]:
+def draw_pictures(engine: Engine, n: int, steps: int) -> Iterator[tuple[str, int, Image.Image]]:
     """(caption, seed, picture), as the model draws it."""
     for scene in faithfulness.choose_scenes(
         open_source("stickers", size=engine.model.size), n, seed=FIRST
@@ -102,21 +104,21 @@ def drawn(engine: Engine, n: int, steps: int) -> Iterator[tuple[str, int, Image.
         yield (
             scene.sample.caption,
             scene.seed,
-            one(engine.generate(scene.sample.caption, seed=scene.seed, steps=steps)),
+            take_single(engine.generate(scene.sample.caption, seed=scene.seed, steps=steps)),
         )
 
 
-def one(found: Image.Image | list[Image.Image]) -> Image.Image:
+def take_single(found: Image.Image | list[Image.Image]) -> Image.Image:
     assert isinstance(found, Image.Image)
     return found
 
 
 @torch.inference_mode()
-def reconstructed(engine: Engine, picture: Image.Image) -> Image.Image:
+def reconstruct(engine: Engine, picture: Image.Image) -> Image.Image:
     return engine.pictures(encode_picture(engine.model, picture))[0]
 
 
-def table(
+def print_table(
     title: str, rows: dict[str, list[Row]], keep: Callable[[int], bool] = lambda i: True
 ) -> None:
     print(f"\n{title:<28}{'own':>14}{'before':>14}{'near':>14}")
@@ -124,45 +126,50 @@ def table(
         edge, *others = np.array([row for i, row in enumerate(found) if keep(i)]).T
         print(
             f"{name:<28}"
-            + "".join(f"{'–' if np.isnan(o).any() else ratio(edge, o):>14}" for o in others)
+            + "".join(f"{'–' if np.isnan(o).any() else compute_ratio(edge, o):>14}" for o in others)
         )
 
 
 def inpaint(engine: Engine, n: int, steps: int, out: Path | None) -> None:
     kinds, chance = ("box", "ellipse", "stroke"), np.random.default_rng(0)
     rows: dict[str, list[Row]] = {name: [] for name in ("nothing", "autoencoder", *INPAINT)}
-    for i, (caption, seed, picture) in enumerate(drawn(engine, n, steps)):
-        mask, before = mask_of(kinds[i % 3], *picture.size, chance), np.asarray(picture)
+    for i, (caption, seed, picture) in enumerate(draw_pictures(engine, n, steps)):
+        mask, before = make_mask(kinds[i % 3], *picture.size, chance), np.asarray(picture)
         inside, area = np.asarray(mask) > 0, (0, 0, *picture.size)
         on = Canvas(picture, area, picture, mask, mask)
         found = {
             "nothing": picture,
-            "autoencoder": composite(on, reconstructed(engine, picture), 0),
+            "autoencoder": composite(on, reconstruct(engine, picture), 0),
         }
         for name, settings in INPAINT.items():
-            found[name] = one(
+            found[name] = take_single(
                 engine.edit(picture, caption, mask, seed=seed + 1, steps=steps, **settings)
             )
         for name, after in found.items():
             pixels = np.asarray(after)
             rows[name].append(
-                (across(pixels, inside), own(before), across(before, inside), near(pixels, inside))
+                (
+                    measure_across(pixels, inside),
+                    measure_whole(before),
+                    measure_across(before, inside),
+                    measure_near(pixels, inside),
+                )
             )
         show(out, f"inpaint-{i:02}", [picture, mask.convert("RGB"), *found.values()])
-    table(f"inpaint, n = {n}", rows)
+    print_table(f"inpaint, n = {n}", rows)
     for k, kind in enumerate(kinds):
-        table(f"  {kind}", rows, lambda i, k=k: i % 3 == k)
+        print_table(f"  {kind}", rows, lambda i, k=k: i % 3 == k)
 
 
 def extend(engine: Engine, n: int, steps: int, out: Path | None) -> None:
     rows: dict[str, list[Row]] = {name: [] for name in EXTEND}
-    for i, (caption, seed, picture) in enumerate(drawn(engine, n, steps)):
+    for i, (caption, seed, picture) in enumerate(draw_pictures(engine, n, steps)):
         before, sides = (
             np.asarray(picture),
             {f"extend_{side}": pixels for side, pixels in BORDERS.items()},
         )
         found = {
-            name: one(
+            name: take_single(
                 engine.edit(picture, caption, seed=seed + 1, steps=steps, **sides, **settings)
             )
             for name, settings in EXTEND.items()
@@ -173,16 +180,21 @@ def extend(engine: Engine, n: int, steps: int, out: Path | None) -> None:
             inside[top : top + picture.height, left : left + picture.width] = False
             pixels = np.asarray(after)
             rows[name].append(
-                (across(pixels, inside), own(before), float("nan"), near(pixels, inside))
+                (
+                    measure_across(pixels, inside),
+                    measure_whole(before),
+                    float("nan"),
+                    measure_near(pixels, inside),
+                )
             )
         show(out, f"extend-{i:02}", [picture, *found.values()])
-    table(f"extend, n = {n}", rows)
+    print_table(f"extend, n = {n}", rows)
 
 
 def tiling(engine: Engine, n: int, steps: int, out: Path | None) -> None:
     rows: dict[str, list[Row]] = {name: [] for name in ("none", "both")}
-    for i, (caption, seed, picture) in enumerate(drawn(engine, n, steps)):
-        seamless = one(engine.generate(caption, seed=seed, steps=steps, tiling="both"))
+    for i, (caption, seed, picture) in enumerate(draw_pictures(engine, n, steps)):
+        seamless = take_single(engine.generate(caption, seed=seed, steps=steps, tiling="both"))
         for name, after in (("none", picture), ("both", seamless)):
             pixels = np.asarray(after).astype(float)
             wrapped = [
@@ -190,10 +202,15 @@ def tiling(engine: Engine, n: int, steps: int, out: Path | None) -> None:
                 np.abs(pixels[:, 0] - pixels[:, -1]).mean(-1),
             ]
             rows[name].append(
-                (float(np.concatenate(wrapped).mean()), own(pixels), float("nan"), float("nan"))
+                (
+                    float(np.concatenate(wrapped).mean()),
+                    measure_whole(pixels),
+                    float("nan"),
+                    float("nan"),
+                )
             )
         show(out, f"tiling-{i:02}", [picture, seamless])
-    table(f"tiling, n = {n}", rows)
+    print_table(f"tiling, n = {n}", rows)
 
 
 def show(out: Path | None, name: str, pictures: list[Image.Image]) -> None:

@@ -30,7 +30,9 @@ FIRST = faithfulness.SEEDS + 80_000_000  # captions that no evaluation draws
 BATCH = 25
 
 
-def scenes(source: Source, attribute: str, n: int, rival: bool) -> list[tuple[int, str, str, str]]:
+def choose_scenes(
+    source: Source, attribute: str, n: int, rival: bool
+) -> list[tuple[int, str, str, str]]:
     """(seed, caption with a {} where the phrase belongs that states the attribute, the phrase, the
     value) of n captions that state it once; rival: behind the phrase of another value."""
     names, found, seed = source.list_names(attribute), [], FIRST
@@ -49,7 +51,7 @@ def scenes(source: Source, attribute: str, n: int, rival: bool) -> list[tuple[in
     return found
 
 
-def log_odds(
+def compute_log_odds(
     engine: Engine, judge: Judge, attribute: str, rows: list, weight: float, **settings
 ) -> np.ndarray:
     """(n,) of the stated values in the pictures drawn, ln p/(1 − p), in float64 for what is near
@@ -71,7 +73,7 @@ def log_odds(
     return np.array(found)
 
 
-def told(rows: np.ndarray, formats: tuple[str, ...]) -> str:
+def format_row(rows: np.ndarray, formats: tuple[str, ...]) -> str:
     """The mean of each row and its standard error."""
     errors = rows.std(1, ddof=1) / rows.shape[1] ** 0.5
     return ", ".join(
@@ -98,15 +100,17 @@ def main() -> None:
         "mean probability, log odds"
     )
     for attribute in args.only.split(","):
-        rows, before = scenes(source, attribute, args.n, args.rival), None
+        rows, before = choose_scenes(source, attribute, args.n, args.rival), None
         for weight in WEIGHTS:
-            odds = log_odds(engine, judge, attribute, rows, weight, steps=args.steps, cfg=args.cfg)
+            odds = compute_log_odds(
+                engine, judge, attribute, rows, weight, steps=args.steps, cfg=args.cfg
+            )
             now = np.stack((1 / (1 + np.exp(-odds)), odds))  # (2, n)
-            said = f"{attribute:>10} {weight}: " + told(
+            said = f"{attribute:>10} {weight}: " + format_row(
                 now, ("{:.4f} ± {:.4f}", "{:6.3f} ± {:.3f}")
             )
             if before is not None:
-                said += "   from the weight before " + told(
+                said += "   from the weight before " + format_row(
                     now - before, ("{:+.4f} ± {:.4f}", "{:+.3f} ± {:.3f}")
                 )
             print(said, flush=True)

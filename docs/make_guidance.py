@@ -7,7 +7,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "benchmarks"))
-from following import GUIDANCE, read, share  # noqa: E402
+from following import GUIDANCE, compute_share, read_results  # noqa: E402
 
 TEXT = """# Guidance
 
@@ -65,12 +65,12 @@ some."""
 
 
 def main() -> None:
-    measured, text = read(), TEXT
+    measured, text = read_results(), TEXT
     if measured is not None and (base := measured["runs"].get("CFG 4")):
         rows = []
         for name in GUIDANCE:
             if run := measured["runs"].get(name):
-                (value, _), (part, error) = share(run), share(run, base)
+                (value, _), (part, error) = compute_share(run), compute_share(run, base)
                 spread, deviation = run["diversity"]
                 # 1e9 stands for all levels
                 settings = [(k, v) for k, v in run["settings"].items() if v != 1e9]

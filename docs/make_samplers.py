@@ -133,9 +133,9 @@ No order:
 
 def describe_following() -> str:
     """The section on prompt-following, from the results of benchmarks/following.py so far."""
-    from following import ODE, SDE, read, share
+    from following import ODE, SDE, compute_share, read_results
 
-    measured = read()
+    measured = read_results()
     if measured is None:
         return ""
     runs, steps = measured["runs"], (4, 8, 12, 20, 50)
@@ -147,10 +147,10 @@ def describe_following() -> str:
         cells = [f"`{sampler}`"]
         for n in steps:
             run = runs.get(f"{sampler} {n}")
-            cells.append("{:.3f} ± {:.3f}".format(*share(run, whole)) if run else "")
-        rows.append("| " + " | ".join([*cells, f"{share(whole)[0]:.3f}"]) + " |")
+            cells.append("{:.3f} ± {:.3f}".format(*compute_share(run, whole)) if run else "")
+        rows.append("| " + " | ".join([*cells, f"{compute_share(whole)[0]:.3f}"]) + " |")
     few = [
-        (name.rsplit(" ", 1)[0], share(run, runs["dpmpp_2m 500"]))
+        (name.rsplit(" ", 1)[0], compute_share(run, runs["dpmpp_2m 500"]))
         for name, run in runs.items()
         if name.count(" ") == 2 and name.endswith(" 8") and "dpmpp_2m 500" in runs
     ]

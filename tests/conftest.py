@@ -1,5 +1,4 @@
-"""Makes `import fakes` work in every folder of tests; each worker of pytest-xdist gets one
-thread."""
+"""Makes `import fakes` work in every folder; pytest-xdist's workers get one thread each."""
 
 import os
 import sys

@@ -10,13 +10,13 @@ from fromnoise.diffusion.projection import project, rescale
 from fromnoise.errors import BadInput
 
 
-def pictures(seed):
+def draw_pictures(seed):
     return torch.randn(
         3, 4, 8, 8, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
     )
 
 
-A, B = pictures(1) + 0.4, pictures(2)
+A, B = draw_pictures(1) + 0.4, draw_pictures(2)
 
 
 def test_plain_guidance_is_cfg_and_its_rescaling():

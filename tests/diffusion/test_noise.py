@@ -28,19 +28,19 @@ SHAPE = (4, 8, 8)
 FF = 2**32 - 1
 
 
-def initial(seeds, shape):
+def draw_initial(seeds, shape):
     return Noise(seeds, shape).initial
 
 
-def plain(seeds, shape=SHAPE, **options):
+def make_noise(seeds, shape=SHAPE, **options):
     return Noise(seeds, shape, **options)
 
 
-def brownian(seeds, shape=SHAPE, **options):
+def make_brownian(seeds, shape=SHAPE, **options):
     return BrownianNoise(seeds, shape, 0.03, 14.6, **options)
 
 
-SOURCES = [plain, brownian]
+SOURCES = [make_noise, make_brownian]
 
 
 # --- the generator of NVIDIA GPUs
@@ -103,7 +103,7 @@ def test_cpu_is_pytorchs_own_generator():
 
 
 def test_cpu_looks_at_32_bits_of_a_seed():
-    assert torch.equal(initial([7], SHAPE), initial([2**32 + 7], SHAPE))
+    assert torch.equal(draw_initial([7], SHAPE), draw_initial([2**32 + 7], SHAPE))
 
 
 # --- what any source promises
@@ -222,7 +222,7 @@ def test_variation_from_end_to_end(rng, blend):
 def test_slerp_is_an_arc_of_even_speed():
     """Two noises made of one norm: it is kept, and the angle from the first grows evenly; float64
     throughout."""
-    a, b = initial([5, 6], SHAPE).double()
+    a, b = draw_initial([5, 6], SHAPE).double()
     b = b * a.norm() / b.norm()
     angle = math.acos(float((a * b).sum() / a.norm() ** 2))
     for strength in (0.0, 0.1, 0.5, 0.8, 1.0):
@@ -238,21 +238,21 @@ def test_slerp_is_an_arc_of_even_speed():
 def test_a_variation_is_unit_noise(blend):
     """n = 16384 values of mean square 1 ± √(2/n), within 5 standard errors, 0.055; the straight
     line would give ½. Columns of 64 add (|a| − |b|)²/2, about ½ in 64, to theirs."""
-    a, b = initial([5, 6], (4, 64, 64))
+    a, b = draw_initial([5, 6], (4, 64, 64))
     assert float(BLENDS[blend](0.5, a, b).square().mean()) == pytest.approx(
         1, abs=5 * math.sqrt(2 / a.numel())
     )
 
 
 def test_slerp_where_there_is_no_arc():
-    a = initial([5], SHAPE)[0]
+    a = draw_initial([5], SHAPE)[0]
     assert torch.allclose(slerp(0.3, a, a), a, rtol=1e-6)  # float32
     assert torch.allclose(slerp(0.25, a, -a), a / 2, rtol=1e-6)
     assert torch.allclose(slerp(0.3, a, 2 * a), 1.3 * a, rtol=1e-6)
 
 
 def test_slerp_columns_turns_each_column_by_itself():
-    a, b = initial([5, 6], (2, 8, 3)).double()
+    a, b = draw_initial([5, 6], (2, 8, 3)).double()
     ours = slerp_columns(0.3, a, b)
     for c, w in product(range(2), range(3)):
         assert torch.allclose(
@@ -262,7 +262,7 @@ def test_slerp_columns_turns_each_column_by_itself():
 
 
 def test_slerp_columns_keeps_the_originals_slip():
-    a, b = initial([5, 6], SHAPE)
+    a, b = draw_initial([5, 6], SHAPE)
     near = a + 0.01 * b  # cosine 1 − 0.01²/2, far above 0.9995
     assert torch.allclose(
         slerp_columns(0.25, a, near), a + 0.0075 * b, atol=1e-6
@@ -289,7 +289,7 @@ class Reference:
         )
 
 
-def karras(steps, low=0.03, high=14.6):
+def make_karras(steps, low=0.03, high=14.6):
     ramp = torch.linspace(0, 1, steps, dtype=torch.float64)
     return (high ** (1 / 7) + ramp * (low ** (1 / 7) - high ** (1 / 7))) ** 7
 
@@ -330,7 +330,7 @@ def far_apart(levels):
     "queries", [in_order, with_middles, as_k_diffusion_computes, upwards, far_apart]
 )
 def test_a_path_is_torchsdes_bit_for_bit(queries, steps):
-    seeds, levels = [1234567, 2**64 - 1], karras(steps).float()
+    seeds, levels = [1234567, 2**64 - 1], make_karras(steps).float()
     ours, theirs = (
         BrownianNoise(seeds, SHAPE, 0.03, 14.6),
         Reference(seeds, SHAPE, levels[-1], levels[0]),
@@ -369,11 +369,11 @@ def test_what_is_announced_has_the_same_bits(ahead, monkeypatch):
     """Made one or all steps ahead, in inference mode or not; asked in order, again and
     unannounced."""
     monkeypatch.setattr("fromnoise.diffusion.brownian.AHEAD", ahead)
-    steps, seeds = list(pairwise(karras(12).tolist())), [7, 8]
-    expected = {step: brownian(seeds)(*step) for step in [*steps, (14.0, 9.0)]}
+    steps, seeds = list(pairwise(make_karras(12).tolist())), [7, 8]
+    expected = {step: make_brownian(seeds)(*step) for step in [*steps, (14.0, 9.0)]}
     for mode in (False, True):
         with torch.inference_mode(mode):
-            noise = brownian(seeds)
+            noise = make_brownian(seeds)
             noise.announce(steps)
             for step in [*steps[:5], steps[2], (14.0, 9.0), *steps[5:]]:
                 assert torch.equal(noise(*step), expected[step])
@@ -383,7 +383,7 @@ def test_what_is_announced_has_the_same_bits(ahead, monkeypatch):
 
 
 def test_an_error_in_what_is_announced_comes_when_it_is_asked_for():
-    noise = brownian([3])
+    noise = make_brownian([3])
     noise.announce([(2.0, 1.0), (1.0, 1.0)])
     noise(2.0, 1.0)
     with pytest.raises(BadInput, match="are equal for a Brownian path"):
@@ -407,7 +407,10 @@ def test_samplers_on_a_path_announce_what_they_ask(name, eta):
             self.asked.append(step)
             return super().__call__(*step)
 
-    for levels in (karras(8), torch.cat((karras(8), torch.zeros(1, dtype=torch.float64)))):
+    for levels in (
+        make_karras(8),
+        torch.cat((make_karras(8), torch.zeros(1, dtype=torch.float64))),
+    ):
         path = Path()
         drive(
             load(name)(path.initial * 14.6, levels, path, eta=eta),
@@ -424,8 +427,8 @@ def test_a_path_of_nv_numbers_is_a1111s(monkeypatch):
         "_randn",
         lambda size, dtype, device, seed: philox.randn(int(seed), 0, size),
     )
-    levels = karras(5).float()
-    ours, theirs = brownian([3], rng="nv"), Reference([3], SHAPE, levels[-1], levels[0])
+    levels = make_karras(5).float()
+    ours, theirs = make_brownian([3], rng="nv"), Reference([3], SHAPE, levels[-1], levels[0])
     for s, t in pairwise(levels):
         assert torch.equal(ours(float(s), float(t)), theirs(s, t))
 
@@ -438,11 +441,11 @@ def test_seeds_of_nodes_are_numpys(seed, place):
     )
 
 
-def increment(noise, s, t):
+def compute_increment(noise, s, t):
     return noise(s, t) * math.sqrt(abs(t - s))
 
 
-def gap(noise):
+def measure_gap(noise):
     """How far increments over [a, b] and [b, c] miss that over [a, c], which is asked for first,
     last and backwards."""
     misses = []
@@ -452,8 +455,8 @@ def gap(noise):
         (2.0, 2 - 2**-13, 1.875),
         (0.5, 0.5625, 7.0),
     ):
-        before, there, on = (increment(noise, *ends) for ends in ((a, c), (a, b), (b, c)))
-        after, back = increment(noise, a, c), increment(noise, c, a)
+        before, there, on = (compute_increment(noise, *ends) for ends in ((a, c), (a, b), (b, c)))
+        after, back = compute_increment(noise, a, c), compute_increment(noise, c, a)
         misses += [there + on - before, there + on - after, there + on + back]
     return max(float(m.abs().max()) for m in misses)
 
@@ -462,15 +465,15 @@ def test_increments_of_a_path_add_up():
     """To the rounding of the sum of some 50 float32 terms, none above 4·√14.6 = 16: 50 × 16 × 2⁻²⁴
     = 5e-5. The levels are float32 as they stand. Noise that is fresh at every call misses by about
     itself."""
-    assert gap(brownian([3, 4])) < 5e-5
-    assert gap(plain([3, 4])) > 1
+    assert measure_gap(make_brownian([3, 4])) < 5e-5
+    assert measure_gap(make_noise([3, 4])) > 1
 
 
-def correlations(noise):
+def compute_correlations(noise):
     """Of increments over steps that overlap: (measured covariance, the length they share, standard
     error), from n values, √((the lengths' product + shared²)/n) as Isserlis' theorem has it."""
     steps, n = [(14.6, 5.0), (9.0, 2.0), (5.0, 2.0), (3.0, 0.03), (0.03, 6.0)], 4 * 64 * 64
-    found = [increment(noise, *step).flatten() for step in steps]
+    found = [compute_increment(noise, *step).flatten() for step in steps]
     for (x, (a, b)), (y, (c, d)) in product(zip(found, steps, strict=True), repeat=2):
         shared = max(0.0, min(max(a, b), max(c, d)) - max(min(a, b), min(c, d))) * math.copysign(
             1, (b - a) * (d - c)
@@ -484,11 +487,11 @@ def test_increments_of_a_path_correlate_as_their_steps_overlap():
     overlap."""
     assert all(
         abs(found - shared) < 5 * error
-        for found, shared, error in correlations(brownian([3], (4, 64, 64)))
+        for found, shared, error in compute_correlations(make_brownian([3], (4, 64, 64)))
     )
     off = [
         abs(found - shared) / error
-        for found, shared, error in correlations(plain([3], (4, 64, 64)))
+        for found, shared, error in compute_correlations(make_noise([3], (4, 64, 64)))
     ]
     assert max(off) > 20
 
@@ -496,12 +499,14 @@ def test_increments_of_a_path_correlate_as_their_steps_overlap():
 def test_a_path_forgets_nothing_and_keeps_little(monkeypatch):
     """1000 steps leave at most two nodes a depth, of which the tick of 10⁻⁶ allows 24; what was
     asked before changes no bit; and a step asked for again is not drawn again."""
-    levels, noise = karras(1001).tolist(), brownian([3], (1, 4, 4))
+    levels, noise = make_karras(1001).tolist(), make_brownian([3], (1, 4, 4))
     for s, t in pairwise(levels):
         last = noise(s, t)
         assert len(noise.left_cache) <= 2 * 24
-    assert torch.equal(last, brownian([3], (1, 4, 4))(s, t))
-    assert torch.equal(noise(levels[0], levels[1]), brownian([3], (1, 4, 4))(levels[0], levels[1]))
+    assert torch.equal(last, make_brownian([3], (1, 4, 4))(s, t))
+    assert torch.equal(
+        noise(levels[0], levels[1]), make_brownian([3], (1, 4, 4))(levels[0], levels[1])
+    )
     again = noise(s, t)
     monkeypatch.delattr(BrownianNoise, "draw_unit")
     assert torch.equal(noise(s, t), again)
@@ -515,15 +520,15 @@ def test_a_path_starts_as_noise_does():
         "eta_noise_seed_delta": 5,
         "blend": "columns",
     }
-    assert torch.equal(brownian([3], **options).initial, Noise([3], SHAPE, **options).initial)
-    assert torch.equal(brownian([3], **options)(2.0, 1.0), brownian([3])(2.0, 1.0))
+    assert torch.equal(make_brownian([3], **options).initial, Noise([3], SHAPE, **options).initial)
+    assert torch.equal(make_brownian([3], **options)(2.0, 1.0), make_brownian([3])(2.0, 1.0))
 
 
 def test_bad_levels():
     for low, high in ((2.0, 1.0), (-1.0, 1.0), (0.1, math.inf), (math.nan, 1.0), (0.1, math.nan)):
         with pytest.raises(BadInput, match="no Brownian path"):
             BrownianNoise([1], SHAPE, low, high)
-    noise = brownian([1])
+    noise = make_brownian([1])
     for s, t in (
         (14.7, 1.0),
         (1.0, 14.7),

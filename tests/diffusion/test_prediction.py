@@ -15,13 +15,13 @@ from fromnoise.errors import BadInput, UnknownName
 T = torch.tensor([0, 3, 250, 700, 999])
 
 
-def pair():
+def draw_pair():
     return torch.randn(
         2, len(T), 3, 4, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64
     )
 
 
-def schedule_of(prediction):
+def make_schedule(prediction):
     if prediction == "flow":
         return make_flow(shift=2.0)
     plain = NoiseSchedule.scaled_linear()
@@ -30,7 +30,7 @@ def schedule_of(prediction):
 
 @pytest.mark.parametrize("prediction", PREDICTIONS)
 def test_a_perfect_network_gives_back_x0(prediction):
-    schedule, (x0, n) = schedule_of(prediction), pair()
+    schedule, (x0, n) = make_schedule(prediction), draw_pair()
     shown, answer = add_noise(schedule, x0, n, T), compute_target(prediction, schedule, x0, n, T)
     for i, t in enumerate(T):
         if schedule.has_infinite_sigma and t == 999:
@@ -50,7 +50,7 @@ def test_a_perfect_network_gives_back_x0(prediction):
 def test_the_floor_of_an_infinite_sigma_hides_the_picture(prediction):
     """At the floored sigma a network trained on pure noise sees pure noise, to half precision
     (2⁻¹¹), and x0 comes out as far."""
-    schedule, (x0, n) = schedule_of(prediction), pair()
+    schedule, (x0, n) = make_schedule(prediction), draw_pair()
     sigma = float(schedule.sigmas[-1])
     skip, out, scale = compute_coefficients(prediction, sigma)
     x = x0[-1] + sigma * n[-1]
@@ -73,7 +73,7 @@ def test_predictions_that_cannot_be():
     )
     for prediction, schedule in (("eps", zero), ("eps", flow), ("v", flow), ("flow", plain)):
         with pytest.raises(BadInput) as error:
-            compute_target(prediction, schedule, *pair(), T)
+            compute_target(prediction, schedule, *draw_pair(), T)
         assert error.value.remedy
     for call in (
         lambda: compute_coefficients("epsilon", 1.0),
@@ -95,8 +95,8 @@ def test_min_snr_is_the_x0_weight_times_c_out_squared(prediction):
 
 
 def test_guidance_on_x0_is_guidance_on_eps():
-    cond, uncond = pair()
-    x, sigma = pair().sum(0), 3.0
+    cond, uncond = draw_pair()
+    x, sigma = draw_pair().sum(0), 3.0
     guided_eps = (x - uncond) / sigma + 7.5 * ((x - cond) / sigma - (x - uncond) / sigma)
     assert torch.allclose(apply_cfg(cond, uncond, 7.5), x - sigma * guided_eps, atol=1e-12)
     assert torch.equal(apply_cfg(cond, uncond, 1.0), cond)
@@ -104,7 +104,7 @@ def test_guidance_on_x0_is_guidance_on_eps():
 
 
 def test_rescale_restores_the_deviation_of_each_image():
-    x0, other = pair()
+    x0, other = draw_pair()
     guided = apply_cfg(x0, other, 7.5) * torch.arange(1, len(T) + 1).view(-1, 1, 1, 1)
     dims = (1, 2, 3)
     assert torch.allclose(rescale(guided, x0, 1.0).std(dims), x0.std(dims), rtol=1e-12)

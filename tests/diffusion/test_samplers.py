@@ -34,7 +34,7 @@ NAMES = list(SAMPLERS)
 STEPS = (20, 40, 80, 160)
 
 
-def takes(name, option):
+def has_option(name, option):
     """Whether the sampler's function has this argument, and no preset of it."""
     function = load(name)
     return option in signature(function).parameters and option not in getattr(
@@ -42,7 +42,7 @@ def takes(name, option):
     )
 
 
-def deterministic(name):
+def find_quiet_options(name):
     """Options that turn its noise off, or None where nothing does."""
     for option in ("eta", "tau"):
         if option in signature(load(name)).parameters:
@@ -50,16 +50,16 @@ def deterministic(name):
     return None if SAMPLERS[name].stochastic else {}
 
 
-def slope(errors, steps=STEPS):
+def fit_slope(errors, steps=STEPS):
     """Of log RMS error against log steps, by least squares, as an order: error ∝ steps^(−order)."""
     return -float(np.polyfit(np.log(steps), np.log(errors), 1)[0])
 
 
-def rms(x):
+def compute_rms(x):
     return float(x.square().mean().sqrt())
 
 
-def history(data, steps, count=4):
+def make_history(data, steps, count=4):
     """Exact answers at the levels that the grid of so many steps would have above its first."""
     low, high = 0.05 ** (1 / 7), 20 ** (1 / 7)
     above = [(high + i / steps * (high - low)) ** 7 for i in range(count, 0, -1)]
@@ -67,18 +67,20 @@ def history(data, steps, count=4):
     return [Past(s, x, data.denoise(Query(x, s, 0)).x0) for s, x in zip(above, exact, strict=True)]
 
 
-def order_of(name, data, known, steps=STEPS, **options):
+def measure_order(name, data, known, steps=STEPS, **options):
     """Measured; `known` gives multistep methods an exact history, else they start on their own."""
     exact = data.exact(START, 20.0, 0.05)
-    if takes(name, "lower_order_final"):
+    if has_option(name, "lower_order_final"):
         options["lower_order_final"] = False
     errors = []
     for n in steps:
-        past = {"past": history(data, n)} if known and takes(name, "past") else {}
+        past = {"past": make_history(data, n)} if known and has_option(name, "past") else {}
         errors.append(
-            rms(drive(load(name)(START, grid(n), silent, **past, **options), data.denoise) - exact)
+            compute_rms(
+                drive(load(name)(START, grid(n), silent, **past, **options), data.denoise) - exact
+            )
         )
-    return slope(errors, steps)
+    return fit_slope(errors, steps)
 
 
 LATE = (
@@ -99,7 +101,7 @@ def test_order_of_convergence(name, data):
     third are the project's bars; for fourth order 0.5 and no upper bound, since errors near 1e-7
     there run into what the mixture's bisection leaves."""
     order = SAMPLERS[name].order
-    found = order_of(name, data, True, (80, 160, 320, 640) if name in LATE else STEPS)
+    found = measure_order(name, data, True, (80, 160, 320, 640) if name in LATE else STEPS)
     if order == 4 or (order == 3 and data is GAUSS):  # a linear denoiser can flatter
         assert found > order - (0.5 if order == 4 else 0.15)
     else:
@@ -129,7 +131,7 @@ def test_order_of_convergence(name, data):
     ],
 )
 def test_orders_of_options(name, options, least):
-    assert order_of(name, MIXTURE, True, **options) > least
+    assert measure_order(name, MIXTURE, True, **options) > least
 
 
 @pytest.mark.parametrize("name", [n for n in NAMES if SAMPLERS[n].own_order])
@@ -137,7 +139,7 @@ def test_order_with_its_own_start(name):
     """A start of first order costs an error ∝ steps⁻² at the far end of the grid, where steps are
     long and the error is then damped: what is left of it shows only at many steps."""
     assert (
-        order_of(name, MIXTURE, False, (160, 320, 640, 1280), **deterministic(name))
+        measure_order(name, MIXTURE, False, (160, 320, 640, 1280), **find_quiet_options(name))
         > SAMPLERS[name].own_order - 0.1
     )
 
@@ -198,7 +200,7 @@ def test_every_stochastic_sampler_with_an_order_has_its_drift_measured():
 
 
 @cache
-def drift_on_mixture(k, steps=1000):
+def measure_drift(k, steps=1000):
     """dx/dlog sigma = k·(x − x0) from 2 to 0.05 by the classical Runge-Kutta rule, good to (3.7 /
     1000)⁴ = 2e-10. For ER-SDE k is dlog φ/dlog sigma, by a central difference of 1e-5 good to
     1e-10."""
@@ -259,7 +261,7 @@ def test_er_sde_is_its_polynomial_in_sigma(options, degree):
             x = float(size[0]) * (
                 x / float(size[-1]) + ends + float((simpson * slopes / size).sum())
             )
-        return rms(found - x)
+        return compute_rms(found - x)
 
     published = factors[2] if options == {} else 0.0
     assert missed(degree, published) < 1e-10
@@ -272,12 +274,12 @@ def test_order_of_the_drift_of_the_stochastic(name, options, k, order):
     """With the noise held at 0 a reverse SDE is an ODE, dx/dlog sigma = k·(x − x0). From 2 on:
     higher up it forgets its start so fast (as sigma^−k) that only the last few steps would be
     measured."""
-    exact, order, steps = drift_on_mixture(k), order or SAMPLERS[name].order, (40, 80, 160, 320)
+    exact, order, steps = measure_drift(k), order or SAMPLERS[name].order, (40, 80, 160, 320)
     run = [
         drive(load(name)(START / 10, grid(n, top=2.0), silent, **options), MIXTURE.denoise)
         for n in steps
     ]
-    found = slope([rms(x - exact) for x in run], steps)
+    found = fit_slope([compute_rms(x - exact) for x in run], steps)
     if name.startswith("sa_solver"):
         assert found > order - 0.15
     else:
@@ -305,7 +307,7 @@ def test_eta_1_has_the_mean_of_gaussian_data_in_any_number_of_steps(name, option
         assert (x - exact).abs().max() < 1e-12  # float64
 
 
-def variance(name, steps, final="none", **options):
+def measure_variance(name, steps, final="none", **options):
     """Exact variance of a run's outcome on Gaussian data of variance c² about 0, over what it
     should be. There a sampler is linear in its start and in each of its noises: image 0 gets the
     start 1, image j the j-th noise 1, and variances of independents add."""
@@ -371,7 +373,7 @@ def test_variance_of_gaussian_data(name, options, order):
     """Whatever share of noise, the outcome nears the data's variance (plus what is left of the
     noise), with at least this order; noise of a wrong size would leave an error that no number of
     steps removes."""
-    few, many = (abs(variance(name, n, **options) - 1) for n in (80, 320))
+    few, many = (abs(measure_variance(name, n, **options) - 1) for n in (80, 320))
     assert math.log(few / many, 4) > order - (0.1 if order == 1 else 0.15)
     assert many < 0.025
 
@@ -379,12 +381,12 @@ def test_variance_of_gaussian_data(name, options, order):
 def test_variance_where_the_run_itself_goes_astray():
     """Restart's noise brings x from 0.1 to 2 with the right variance: Heun's own error at 80 steps,
     1e-3, is all that is left. LCM keeps no variance but that of x0 at its last level."""
-    assert variance("restart", 80, "zero") == pytest.approx(1, abs=5e-3)
-    assert variance("dpm_fast", 240) == pytest.approx(1, abs=0.03)
+    assert measure_variance("restart", 80, "zero") == pytest.approx(1, abs=5e-3)
+    assert measure_variance("dpm_fast", 240) == pytest.approx(1, abs=0.03)
     found = 0.36 + 400  # of x
     for s, t in pairwise(grid(10, "zero").tolist()):
         found = found * (0.36 / (0.36 + s**2)) ** 2 + t**2
-    assert variance("lcm", 10, "zero") == pytest.approx(found / 0.36, rel=1e-12)
+    assert measure_variance("lcm", 10, "zero") == pytest.approx(found / 0.36, rel=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -392,11 +394,11 @@ def test_variance_where_the_run_itself_goes_astray():
 )
 def test_s_noise_scales_the_noise_alone(name):
     """DPM adaptive aside, whose steps depend on what they find."""
-    churn = {"s_churn": 5.0} if takes(name, "s_churn") else {}
+    churn = {"s_churn": 5.0} if has_option(name, "s_churn") else {}
 
     def run(s_noise, noise=None):
         noise = noise or unit_noise(len(START))
-        eta = {"eta": 1.0} if takes(name, "eta") else {}
+        eta = {"eta": 1.0} if has_option(name, "eta") else {}
         levels = grid(20, "zero")
         return drive(
             load(name)(START, levels, noise, s_noise=s_noise, **churn, **eta), GAUSS.denoise
@@ -409,7 +411,7 @@ def test_s_noise_scales_the_noise_alone(name):
     assert not torch.equal(run(0.5), run(0.0))
 
 
-@pytest.mark.parametrize("name", [n for n in NAMES if takes(n, "s_churn")])
+@pytest.mark.parametrize("name", [n for n in NAMES if has_option(n, "s_churn")])
 def test_churn_raises_the_level_where_it_may(name):
     asked, drawn = [], []
 
@@ -443,7 +445,7 @@ def test_a_single_point_is_found_exactly(name):
         x0 = torch.full_like(query.x, m)
         return Answer(x0, x0)
 
-    none = deterministic(name)
+    none = find_quiet_options(name)
     if none is not None:
         x = drive(load(name)(START, grid(13), silent, **none), answer)
         exact = m + (START - m) * 0.05 / 20
@@ -646,7 +648,9 @@ def test_dpm_adaptive_takes_more_steps_for_less_error_and_each_image_its_own():
         asked = []
         run = dpm_adaptive(START, grid(5), silent, eta=0.0, rtol=rtol, atol=rtol / 6)
         errors.append(
-            rms(drive(run, lambda q, asked=asked: (asked.append(q), MIXTURE.denoise(q))[1]) - exact)
+            compute_rms(
+                drive(run, lambda q, asked=asked: (asked.append(q), MIXTURE.denoise(q))[1]) - exact
+            )
         )
         counts.append(len(asked))
     assert errors == sorted(errors, reverse=True)
@@ -760,7 +764,7 @@ OPTIONS = {  # option → values that cannot be used
 
 
 @pytest.mark.parametrize(
-    ("name", "option"), [(n, o) for n in NAMES for o in OPTIONS if takes(n, o)]
+    ("name", "option"), [(n, o) for n in NAMES for o in OPTIONS if has_option(n, o)]
 )
 def test_bad_values_of_options(name, option):
     for value in OPTIONS[option]:

@@ -21,7 +21,7 @@ from fromnoise.diffusion.samplers.drive import drive
 FILE = Path(__file__).with_name("stored.json")
 
 
-def values(sampler: str) -> list[float]:
+def compute_values(sampler: str) -> list[float]:
     """Five points of the mixture after twenty steps to 0 (fewer have no restart), with an
     unconditional answer of its own, and noise without a random generator, whose numbers might be
     another machine's."""
@@ -44,9 +44,11 @@ def values(sampler: str) -> list[float]:
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_values_are_those_stored(sampler):
     # fp64, some hundred operations; exp and log may differ in their last bit between machines
-    assert values(sampler) == pytest.approx(json.loads(FILE.read_text())[sampler], abs=1e-11)
+    assert compute_values(sampler) == pytest.approx(
+        json.loads(FILE.read_text())[sampler], abs=1e-11
+    )
 
 
 if __name__ == "__main__":
-    rows = (f' "{name}": {json.dumps(values(name))}' for name in SAMPLERS)
+    rows = (f' "{name}": {json.dumps(compute_values(name))}' for name in SAMPLERS)
     FILE.write_text("{\n" + ",\n".join(rows) + "\n}\n")

@@ -38,11 +38,11 @@ TEXT = CLIPTextConfig(50, 32, 2, 4, 64, 10, projection_dim=16, eos_id=49)
 VISION = CLIPVisionConfig(16, 4, 32, 2, 4, 64, projection_dim=16)
 
 
-def shapes(network: nn.Module) -> dict[str, torch.Size]:
+def read_shapes(network: nn.Module) -> dict[str, torch.Size]:
     return {k: v.shape for k, v in network.state_dict().items()}
 
 
-def awake(network: UNet) -> UNet:
+def randomize_zeros(network: UNet) -> UNet:
     """A fresh U-Net gives 0: let its zeroed branches speak."""
     torch.manual_seed(0)
     for p in network.parameters():
@@ -76,10 +76,10 @@ def test_stable_diffusion_1_5_has_the_same_keys_and_shapes():
                 num_hidden_layers=12,
             )
         )
-        assert shapes(UNet(UNetConfig())) == shapes(unet)
-        assert shapes(VAE(VAEConfig())) == shapes(vae)
-        assert shapes(CLIPText(CLIPTextConfig())) == {
-            f"text_model.{k}": v for k, v in shapes(text).items()
+        assert read_shapes(UNet(UNetConfig())) == read_shapes(unet)
+        assert read_shapes(VAE(VAEConfig())) == read_shapes(vae)
+        assert read_shapes(CLIPText(CLIPTextConfig())) == {
+            f"text_model.{k}": v for k, v in read_shapes(text).items()
         }
 
 
@@ -121,7 +121,7 @@ def test_transformers_reads_our_text_encoder_and_keeps_its_keys(tmp_path: Path):
 
 
 def test_record_and_projected_context_leave_the_bits_alone():
-    network = awake(UNet(UNET))
+    network = randomize_zeros(UNet(UNET))
     x, t, conditioning = (
         torch.randn(2, 4, 8, 8),
         torch.tensor([1.0, 500.5]),
@@ -147,7 +147,7 @@ def test_record_and_projected_context_leave_the_bits_alone():
 
 
 def test_a_recorded_map_is_the_one_in_use():
-    network, maps = awake(UNet(UNET)), {}
+    network, maps = randomize_zeros(UNet(UNET)), {}
     context = torch.randn(1, 7, 24)
     layer = network.get_submodule("mid_block.attentions.0.transformer_blocks.0.attn2")
     inputs, outputs = [], []
@@ -169,7 +169,7 @@ def test_fresh_unet_is_silent_and_every_parameter_learns():
     vae, image = VAE(VAE_), torch.randn(2, 3, 8, 8)
     reconstruction, posterior = vae(image, torch.randn(2, 4, 4, 4))
     text, vision = CLIPText(TEXT), CLIPVision(VISION)
-    losses = [awake(network)(x, t, conditioning), reconstruction, posterior.kl()]
+    losses = [randomize_zeros(network)(x, t, conditioning), reconstruction, posterior.kl()]
     losses += [text(torch.tensor([[48, 3, 49]])).embeds, vision(torch.randn(1, 3, 16, 16)).embeds]
     sum(loss.square().sum() for loss in losses).backward()
     for net in (network, vae, text, vision):

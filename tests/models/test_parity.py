@@ -32,7 +32,7 @@ M = TypeVar("M", bound=nn.Module)
 DTYPES = pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["fp64", "fp32"])
 
 
-def randomized(module: M, dtype: torch.dtype, seed: int = 0) -> M:
+def randomize(module: M, dtype: torch.dtype, seed: int = 0) -> M:
     """Every parameter random, norms and biases too. Weights of half the usual size keep activations
     small enough for an epsilon of 1e-5 under a variance to show."""
     generator = torch.Generator().manual_seed(seed)
@@ -49,19 +49,19 @@ def randomized(module: M, dtype: torch.dtype, seed: int = 0) -> M:
     return module.to(dtype).eval()
 
 
-def randn(*shape: int, dtype: torch.dtype = torch.float64, seed: int = 1) -> torch.Tensor:
+def draw_normal(*shape: int, dtype: torch.dtype = torch.float64, seed: int = 1) -> torch.Tensor:
     return torch.randn(
         shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
     ).to(dtype)
 
 
-def deviation(ours: torch.Tensor, theirs: torch.Tensor) -> float:
+def measure_deviation(ours: torch.Tensor, theirs: torch.Tensor) -> float:
     assert ours.shape == theirs.shape
     assert ours.dtype == theirs.dtype
     return ((ours - theirs).abs().max() / theirs.square().mean().sqrt()).item()
 
 
-def twins(ours: nn.Module, theirs: nn.Module, prefix: str = "") -> None:
+def copy_weights(ours: nn.Module, theirs: nn.Module, prefix: str = "") -> None:
     """Give ours the weights of theirs: the same names and shapes, none left over."""
     ours.to(next(theirs.parameters()).dtype).eval()
     ours.load_state_dict({prefix + k: v for k, v in theirs.state_dict().items()}, strict=True)
@@ -129,7 +129,7 @@ UNETS = {
 }
 
 
-def their_unet(c: UNetConfig) -> UNet2DConditionModel:
+def make_diffusers_unet(c: UNetConfig) -> UNet2DConditionModel:
     down = tuple(CROSS if a else PLAIN for a in c.attention)
     return UNet2DConditionModel(
         sample_size=c.sample_size,
@@ -151,37 +151,37 @@ def their_unet(c: UNetConfig) -> UNet2DConditionModel:
     )
 
 
-def unets(name: str, dtype: torch.dtype = torch.float64) -> tuple[UNet, UNet2DConditionModel]:
-    theirs = randomized(their_unet(UNETS[name]), dtype)
+def make_unets(name: str, dtype: torch.dtype = torch.float64) -> tuple[UNet, UNet2DConditionModel]:
+    theirs = randomize(make_diffusers_unet(UNETS[name]), dtype)
     ours = UNet(UNETS[name])
-    twins(ours, theirs)
+    copy_weights(ours, theirs)
     return ours, theirs
 
 
-def unet_deviation(
+def compare_unets(
     ours: UNet, theirs: UNet2DConditionModel, side: tuple[int, int] = (8, 12)
 ) -> float:
     dtype = ours.conv_in.weight.dtype
     x, context = (
-        randn(2, ours.config.in_channels, *side, dtype=dtype),
-        randn(2, 7, 24, dtype=dtype, seed=2),
+        draw_normal(2, ours.config.in_channels, *side, dtype=dtype),
+        draw_normal(2, 7, 24, dtype=dtype, seed=2),
     )
     t = torch.tensor([17.25, 901.0])  # a fraction, and both ends of the schedule
     with torch.no_grad():
-        return deviation(ours(x, t, Conditioning(context)), theirs(x, t, context).sample)
+        return measure_deviation(ours(x, t, Conditioning(context)), theirs(x, t, context).sample)
 
 
 @DTYPES
 @pytest.mark.parametrize("name", UNETS)
 def test_unet(name: str, dtype: torch.dtype):
-    assert unet_deviation(*unets(name, dtype)) <= (EXACT if dtype == torch.float64 else COARSE)
+    assert compare_unets(*make_unets(name, dtype)) <= (EXACT if dtype == torch.float64 else COARSE)
 
 
 def test_unet_that_takes_its_guidance_scale():
-    ours, theirs = unets("lcm")
+    ours, theirs = make_unets("lcm")
     x, context, t, scale = (
-        randn(2, 4, 8, 8),
-        randn(2, 7, 24, seed=2),
+        draw_normal(2, 4, 8, 8),
+        draw_normal(2, 7, 24, seed=2),
         torch.tensor([3.0, 900.0]),
         [1.5, 8.0],
     )
@@ -196,29 +196,29 @@ def test_unet_that_takes_its_guidance_scale():
         plain = ours(x, t, Conditioning(context))
     # ours computes the angles, up to 7000, in fp32: 6e-8 × 7000 = 4e-4 of a radian, times what a
     # weight makes of it
-    assert deviation(found, wanted) < 2e-3
-    assert deviation(plain, wanted) > 0.05
+    assert measure_deviation(found, wanted) < 2e-3
+    assert measure_deviation(plain, wanted) > 0.05
     with pytest.raises(BadInput, match="guidance"):
-        unets("sd1")[0](x, t, Conditioning(context, guidance=torch.tensor(scale)))
+        make_unets("sd1")[0](x, t, Conditioning(context, guidance=torch.tensor(scale)))
 
 
 def test_unet_of_odd_sides():
-    assert unet_deviation(*unets("sd1"), side=(9, 7)) <= EXACT
+    assert compare_unets(*make_unets("sd1"), side=(9, 7)) <= EXACT
 
 
 def test_unet_in_channels_last():
-    ours, theirs = unets("sd1", torch.float32)
-    assert unet_deviation(ours.to(memory_format=torch.channels_last), theirs) <= COARSE
+    ours, theirs = make_unets("sd1", torch.float32)
+    assert compare_unets(ours.to(memory_format=torch.channels_last), theirs) <= COARSE
 
 
 def test_unet_takes_the_residuals_of_a_controlnet():
-    ours, theirs = unets("sd1")
-    x, context, t = randn(2, 4, 8, 8), randn(2, 7, 24, seed=2), torch.tensor([3.0, 4.0])
+    ours, theirs = make_unets("sd1")
+    x, context, t = draw_normal(2, 4, 8, 8), draw_normal(2, 7, 24, seed=2), torch.tensor([3.0, 4.0])
     sides, widths = (8, 8, 8, 4, 4, 4, 2, 2, 2), (16, 16, 16, 16, 32, 32, 32, 32, 32)
     skips = tuple(
-        randn(2, c, s, s, seed=i) for i, (c, s) in enumerate(zip(widths, sides, strict=True))
+        draw_normal(2, c, s, s, seed=i) for i, (c, s) in enumerate(zip(widths, sides, strict=True))
     )
-    middle = randn(2, 32, 2, 2, seed=99)
+    middle = draw_normal(2, 32, 2, 2, seed=99)
     with torch.no_grad():
         a = ours(x, t, Conditioning(context, residuals=Residuals(skips, middle)))
         b = theirs(
@@ -228,15 +228,15 @@ def test_unet_takes_the_residuals_of_a_controlnet():
             down_block_additional_residuals=skips,
             mid_block_additional_residual=middle,
         ).sample
-    assert deviation(a, b) <= EXACT
+    assert measure_deviation(a, b) <= EXACT
 
 
 def test_unet_takes_concatenated_channels():
-    ours, theirs = unets("small")
-    x, context, t = randn(2, 8, 8, 8), randn(2, 7, 24, seed=2), torch.tensor([3.0, 4.0])
+    ours, theirs = make_unets("small")
+    x, context, t = draw_normal(2, 8, 8, 8), draw_normal(2, 7, 24, seed=2), torch.tensor([3.0, 4.0])
     with torch.no_grad():
         a = ours(x[:, :3], t, Conditioning(context, concat=x[:, 3:]))
-        assert deviation(a, theirs(x, t, context).sample) <= EXACT
+        assert measure_deviation(a, theirs(x, t, context).sample) <= EXACT
 
 
 def set_eps(kind: type[nn.Module], eps: float) -> Callable[[nn.Module, pytest.MonkeyPatch], None]:
@@ -293,9 +293,9 @@ UNET_FAULTS = {
 @pytest.mark.parametrize("fault", UNET_FAULTS)
 def test_unet_fault_shows(fault: str, monkeypatch: pytest.MonkeyPatch):
     # sd2 has 8 channels a head at both levels and another count at each, so a mix-up changes both
-    ours, theirs = unets("sd2")
+    ours, theirs = make_unets("sd2")
     UNET_FAULTS[fault](ours, monkeypatch)
-    assert unet_deviation(ours, theirs) > COARSE
+    assert compare_unets(ours, theirs) > COARSE
 
 
 # ----------------------------------------------------------------------
@@ -314,7 +314,7 @@ VAES = {
 }
 
 
-def vaes(name: str, dtype: torch.dtype = torch.float64) -> tuple[VAE, AutoencoderKL]:
+def make_vaes(name: str, dtype: torch.dtype = torch.float64) -> tuple[VAE, AutoencoderKL]:
     c = VAES[name]
     n = len(c.block_out_channels)
     theirs = AutoencoderKL(
@@ -329,17 +329,17 @@ def vaes(name: str, dtype: torch.dtype = torch.float64) -> tuple[VAE, Autoencode
         use_post_quant_conv=c.quant_conv,
     )
     ours = VAE(c)
-    twins(ours, randomized(theirs, dtype))
+    copy_weights(ours, randomize(theirs, dtype))
     return ours, theirs
 
 
-def vae_deviation(ours: VAE, theirs: AutoencoderKL) -> float:
+def compare_vaes(ours: VAE, theirs: AutoencoderKL) -> float:
     dtype = ours.encoder.conv_in.weight.dtype
     image, z = (
-        randn(2, 3, 16, 24, dtype=dtype),
-        randn(2, ours.config.latent_channels, 6, 4, dtype=dtype, seed=2),
+        draw_normal(2, 3, 16, 24, dtype=dtype),
+        draw_normal(2, ours.config.latent_channels, 6, 4, dtype=dtype, seed=2),
     )
-    noise = randn(
+    noise = draw_normal(
         2,
         ours.config.latent_channels,
         *(n // ours.config.factor for n in (16, 24)),
@@ -355,22 +355,24 @@ def vae_deviation(ours: VAE, theirs: AutoencoderKL) -> float:
             (a.kl(), b.kl()),
             (ours.decode(z), theirs.decode(z).sample),
         ]
-        return max(deviation(x, y) for x, y in pairs)
+        return max(measure_deviation(x, y) for x, y in pairs)
 
 
 @DTYPES
 @pytest.mark.parametrize("name", VAES)
 def test_vae(name: str, dtype: torch.dtype):
-    assert vae_deviation(*vaes(name, dtype)) <= (EXACT if dtype == torch.float64 else COARSE_VAE)
+    assert compare_vaes(*make_vaes(name, dtype)) <= (
+        EXACT if dtype == torch.float64 else COARSE_VAE
+    )
 
 
 def test_vae_clamps_the_log_variance_as_theirs():
-    ours, theirs = vaes("small")
+    ours, theirs = make_vaes("small")
     for network in (ours, theirs):
         nn.init.constant_(network.encoder.conv_out.bias, 25.0)
         nn.init.constant_(network.encoder.conv_out.bias[8 + 4 :], -40.0)
-    assert vae_deviation(ours, theirs) <= EXACT
-    logvar = ours.encode(randn(1, 3, 16, 16)).logvar
+    assert compare_vaes(ours, theirs) <= EXACT
+    logvar = ours.encode(draw_normal(1, 3, 16, 16)).logvar
     assert (logvar.min(), logvar.max()) == (-30, 20)
 
 
@@ -383,9 +385,9 @@ VAE_FAULTS = {
 
 @pytest.mark.parametrize("fault", VAE_FAULTS)
 def test_vae_fault_shows(fault: str, monkeypatch: pytest.MonkeyPatch):
-    ours, theirs = vaes("sd1")
+    ours, theirs = make_vaes("sd1")
     VAE_FAULTS[fault](ours, monkeypatch)
-    assert vae_deviation(ours, theirs) > COARSE_VAE
+    assert compare_vaes(ours, theirs) > COARSE_VAE
 
 
 # ----------------------------------------------------------------------
@@ -409,7 +411,7 @@ IDS = torch.tensor([[48, 3, 7, 49, 49, 49, 49, 49, 49, 49], [48, 1, 2, 4, 8, 9, 
 ACTIVATIONS = pytest.mark.parametrize("activation", ["quick_gelu", "gelu"])
 
 
-def texts(
+def make_texts(
     dtype: torch.dtype, activation: str, projection: bool = True
 ) -> tuple[CLIPText, nn.Module]:
     theirs = (CLIPTextModelWithProjection if projection else CLIPTextModel)(
@@ -418,11 +420,11 @@ def texts(
     ours = CLIPText(
         CLIPTextConfig(50, 32, 3, 4, 64, 10, activation, 16 if projection else None, 49)
     )
-    twins(ours, randomized(theirs, dtype), "" if projection else "text_model.")
+    copy_weights(ours, randomize(theirs, dtype), "" if projection else "text_model.")
     return ours, theirs
 
 
-def text_deviation(ours: CLIPText, theirs: nn.Module) -> float:
+def compare_texts(ours: CLIPText, theirs: nn.Module) -> float:
     with torch.no_grad():
         a, b = ours(IDS), theirs(IDS, output_hidden_states=True)
     pairs = [
@@ -430,7 +432,7 @@ def text_deviation(ours: CLIPText, theirs: nn.Module) -> float:
         *zip(a.hidden_states, b.hidden_states, strict=True),
     ]
     pairs.append((a.pooled, b.pooler_output) if a.embeds is None else (a.embeds, b.text_embeds))
-    return max(deviation(x, y) for x, y in pairs)
+    return max(measure_deviation(x, y) for x, y in pairs)
 
 
 @DTYPES
@@ -438,11 +440,11 @@ def text_deviation(ours: CLIPText, theirs: nn.Module) -> float:
 @pytest.mark.parametrize("projection", [True, False], ids=["projected", "plain"])
 def test_clip_text(dtype: torch.dtype, activation: str, projection: bool):
     tolerance = EXACT if dtype == torch.float64 else COARSE
-    assert text_deviation(*texts(dtype, activation, projection)) <= tolerance
+    assert compare_texts(*make_texts(dtype, activation, projection)) <= tolerance
 
 
 def test_clip_text_with_tokens_that_none_sees():
-    ours, theirs = texts(torch.float64, "gelu")
+    ours, theirs = make_texts(torch.float64, "gelu")
     seen = torch.ones_like(IDS)
     seen[0, 2], seen[1, 3:6] = 0, 0
     with torch.no_grad():
@@ -451,14 +453,14 @@ def test_clip_text_with_tokens_that_none_sees():
             ours(IDS, seen.bool()),
             ours(IDS),
         )
-    assert deviation(found.last_hidden, wanted) <= EXACT
-    assert deviation(all_seen.last_hidden, wanted) > COARSE
+    assert measure_deviation(found.last_hidden, wanted) <= EXACT
+    assert measure_deviation(all_seen.last_hidden, wanted) > COARSE
     assert torch.equal(
         found.last_hidden[1, :3], all_seen.last_hidden[1, :3]
     )  # what comes before does not change
 
 
-def visions(
+def make_visions(
     dtype: torch.dtype, activation: str
 ) -> tuple[CLIPVision, CLIPVisionModelWithProjection]:
     theirs = CLIPVisionModelWithProjection(
@@ -474,24 +476,25 @@ def visions(
         )
     )
     ours = CLIPVision(CLIPVisionConfig(16, 4, 32, 3, 4, 64, activation, 12))
-    twins(ours, randomized(theirs, dtype))
+    copy_weights(ours, randomize(theirs, dtype))
     return ours, theirs
 
 
-def vision_deviation(ours: CLIPVision, theirs: CLIPVisionModelWithProjection) -> float:
-    image = randn(2, 3, 16, 16, dtype=ours.visual_projection.weight.dtype)
+def compare_visions(ours: CLIPVision, theirs: CLIPVisionModelWithProjection) -> float:
+    image = draw_normal(2, 3, 16, 16, dtype=ours.visual_projection.weight.dtype)
     with torch.no_grad():
         a, b = ours(image), theirs(image, output_hidden_states=True)
     pairs = [(a.embeds, b.image_embeds), (a.last_hidden, b.last_hidden_state)]
     return max(
-        deviation(x, y) for x, y in pairs + list(zip(a.hidden_states, b.hidden_states, strict=True))
+        measure_deviation(x, y)
+        for x, y in pairs + list(zip(a.hidden_states, b.hidden_states, strict=True))
     )
 
 
 @DTYPES
 @ACTIVATIONS
 def test_clip_vision(dtype: torch.dtype, activation: str):
-    assert vision_deviation(*visions(dtype, activation)) <= (
+    assert compare_visions(*make_visions(dtype, activation)) <= (
         EXACT if dtype == torch.float64 else COARSE
     )
 
@@ -500,8 +503,8 @@ def test_clip_vision(dtype: torch.dtype, activation: str):
 def test_clip_fault_of_the_other_gelu_shows(activation: str):
     other = layers.ACTIVATIONS["gelu" if activation == "quick_gelu" else "quick_gelu"]
     for (ours, theirs), measure in (
-        (texts(torch.float64, activation), text_deviation),
-        (visions(torch.float64, activation), vision_deviation),
+        (make_texts(torch.float64, activation), compare_texts),
+        (make_visions(torch.float64, activation), compare_visions),
     ):
         for m in ours.modules():
             if isinstance(m, MLP):
