@@ -24,6 +24,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,6 @@ from tokenizers.pre_tokenizers import ByteLevel
 
 from fromnoise import load
 from fromnoise.checkpoints.configs import read_tokenizer
-from fromnoise.checkpoints.tensors import hash_file
 from fromnoise.models.unet import Conditioning
 from fromnoise.pipeline.images import to_picture
 from fromnoise.prompt import tokenizer_files
@@ -329,7 +329,7 @@ def compare(folder: Path, device: Device, args: argparse.Namespace) -> None:
         loading["diffusers"].append(spent)
         own["diffusers"] = (device.held() - before) / GB
     weights = [folder / part / "diffusion_pytorch_model.safetensors" for part in ("unet", "vae")]
-    hashing = device.seconds(lambda: [hash_file(path) for path in weights])[0]
+    hashing = device.seconds(lambda: [sha256(path.read_bytes()) for path in weights])[0]
     rows = [
         [name, *(f"{s:.2f}" for s in found), f"{own[name]:.2f}"] for name, found in loading.items()
     ]

@@ -1,5 +1,7 @@
 """The walls of the house: a circle of files is found, and the formatter is rarely switched off."""
 
+import ast
+import importlib
 import re
 import shutil
 import subprocess
@@ -48,3 +50,16 @@ def test_the_formatter_is_rarely_switched_off():
             ]
     assert len(lines) <= 20
     assert all(re.search(r"[\])}]  " + mark + "$", line) for line in lines)
+
+
+def test_benchmarks_and_documents_import_names_that_exist():
+    """No other test runs these programs: a name that moved would be found on the day of need."""
+    missing = []
+    for path in [*(ROOT / "benchmarks").glob("*.py"), *(ROOT / "docs").glob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("fromnoise"):
+                module = importlib.import_module(node.module or "")
+                names = [alias.name for alias in node.names if not hasattr(module, alias.name)]
+                folder = Path(module.__file__ or "").parent
+                missing += [f"{path.name}: {n}" for n in names if not (folder / f"{n}.py").exists()]
+    assert not missing
