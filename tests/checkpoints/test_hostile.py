@@ -54,9 +54,12 @@ NO_LEVELS = (8, "8,8", {}, True, [], [8] * 9, [8, "8"], [8, HUGE], [8, -8], [8, 
 NO_FLAGS = ("true", 1, 0, [], {}, HUGE)
 NO_TEXTS = (8, [], {}, True, "no such word", "x" * 5000, "\x1b]0;title\x07")
 RAW = {  # written in the place of a value, because json.dumps writes no such thing
-    "NaN": "NaN", "-Infinity": "-Infinity", "5,000 digits": "9" * 5000, "1e999": "1e999",
+    "NaN": "NaN",
+    "-Infinity": "-Infinity",
+    "5,000 digits": "9" * 5000,
+    "1e999": "1e999",
     "nested": "[" * 100_000 + "]" * 100_000,
-}  # fmt: skip
+}
 
 
 def fields():
@@ -259,11 +262,18 @@ def cases(canary: Path):
     for file in JSONS:
         name = Path(file).name
         bad_json = {
-            "empty": b"", "null": b"null", "a list": b"[]", "a text": b'"x"', "cut": b'{"a": 1',
-            "not UTF-8": b'{"a": "\xff\xfe"}', "UTF-16": '{"a": 1}'.encode("utf-16"),
-            "a key twice": b'{"a": 1, "a": 2}', "nested": b'{"a":' + b"[" * 100_000,
-            "5 MB": b'{"a": "' + b"x" * 5_000_000 + b'"}', "zeros": bytes(1000),
-        }  # fmt: skip
+            "empty": b"",
+            "null": b"null",
+            "a list": b"[]",
+            "a text": b'"x"',
+            "cut": b'{"a": 1',
+            "not UTF-8": b'{"a": "\xff\xfe"}',
+            "UTF-16": '{"a": 1}'.encode("utf-16"),
+            "a key twice": b'{"a": 1, "a": 2}',
+            "nested": b'{"a":' + b"[" * 100_000,
+            "5 MB": b'{"a": "' + b"x" * 5_000_000 + b'"}',
+            "zeros": bytes(1000),
+        }
         for what, data in bad_json.items():
             yield "JSON", f"{file}: {what}", write(file, data), (file,)
         for what, make in PLACES.items():
@@ -271,11 +281,15 @@ def cases(canary: Path):
                 yield "places", f"{file}: {what}", instead(file, make), (name,)
         yield "places", f"{file}: 8 GB", instead(file, sparse(2**33)), (file,)
     merges = {
-        "one word": b"abc\n", "three words": b"c a t\n", "unknown": b"zzz qqq\n",
+        "one word": b"abc\n",
+        "three words": b"c a t\n",
+        "unknown": b"zzz qqq\n",
         "bytes": b"\xff \xfe",
-        "many lines": b"c a\n" * 100_000, "5 MB": b"c a\n" * 1_300_000, "an escape": b"\x1b[2J a\n",
+        "many lines": b"c a\n" * 100_000,
+        "5 MB": b"c a\n" * 1_300_000,
+        "an escape": b"\x1b[2J a\n",
         "an empty word": b" a\n",
-    }  # fmt: skip
+    }
     for what, data in merges.items():
         yield "tokenizer", f"merges: {what}", write(MERGES, data), (MERGES,)
     for what, make in PLACES.items():
@@ -313,22 +327,37 @@ def cases(canary: Path):
         yield "pickles", f"{file}: named so", write(file, pickle.dumps(Bomb(canary))), (file,)
     # each right for itself
     for file, key, value in (
-        (UNET, "layers_per_block", 10_000), (UNET, "sample_size", [8, 8, 8]),
-        (UNET, "sample_size", [8]), (UNET, "sample_size", [8, -8]),
-        (UNET, "sample_size", 4096), (UNET, "sample_size", 8193),
-        (UNET, "out_channels", 5), (UNET, "in_channels", 3), (UNET, "cross_attention_dim", 24),
-        (UNET, "norm_num_groups", 7), (UNET, "attention_head_dim", 3), (VAE, "norm_num_groups", 3),
-        (UNET, "sample_size", 2048), (TEXT, "vocab_size", 100), (TEXT, "num_attention_heads", 3),
-        (TEXT, "max_position_embeddings", 8), (TOWER, "patch_size", 64),
+        (UNET, "layers_per_block", 10_000),
+        (UNET, "sample_size", [8, 8, 8]),
+        (UNET, "sample_size", [8]),
+        (UNET, "sample_size", [8, -8]),
+        (UNET, "sample_size", 4096),
+        (UNET, "sample_size", 8193),
+        (UNET, "out_channels", 5),
+        (UNET, "in_channels", 3),
+        (UNET, "cross_attention_dim", 24),
+        (UNET, "norm_num_groups", 7),
+        (UNET, "attention_head_dim", 3),
+        (VAE, "norm_num_groups", 3),
+        (UNET, "sample_size", 2048),
+        (TEXT, "vocab_size", 100),
+        (TEXT, "num_attention_heads", 3),
+        (TEXT, "max_position_embeddings", 8),
+        (TOWER, "patch_size", 64),
         (TEXT, "eos_token_id", 10**5),
-    ):  # fmt: skip
+    ):
         yield "together", f"{key} = {value}", set_value(file, key, value), (file, key)
     for file, key, value in (
-        (UNET, "layers_per_block", 8), (UNET, "transformer_layers_per_block", 12),
-        (UNET, "block_out_channels", [8192, 8192]), (VAE, "layers_per_block", 8),
-        (TEXT, "num_hidden_layers", 64), (TEXT, "intermediate_size", 65536),
-        (TOWER, "num_hidden_layers", 64), (TOWER, "image_size", 1024), (TEXT, "vocab_size", 2**18),
-    ):  # fmt: skip
+        (UNET, "layers_per_block", 8),
+        (UNET, "transformer_layers_per_block", 12),
+        (UNET, "block_out_channels", [8192, 8192]),
+        (VAE, "layers_per_block", 8),
+        (TEXT, "num_hidden_layers", 64),
+        (TEXT, "intermediate_size", 65536),
+        (TOWER, "num_hidden_layers", 64),
+        (TOWER, "image_size", 1024),
+        (TEXT, "vocab_size", 2**18),
+    ):
         weights = next(path for path in WEIGHTS if path.startswith(file.split("/")[0]))
         yield "far too large", f"{key} = {value}", set_value(file, key, value), (weights, ".")
 
@@ -395,9 +424,17 @@ def test_hostile_folders_are_refused_by_file_and_field(good, tmp_path):
     assert not canary.exists()
     assert sum(counts.values()) >= 400
     assert set(counts) == {
-        "values", "numbers", "JSON", "places", "tokenizer", "tensor files", "tensors", "pickles",
-        "together", "far too large",
-    }  # fmt: skip
+        "values",
+        "numbers",
+        "JSON",
+        "places",
+        "tokenizer",
+        "tensor files",
+        "tensors",
+        "pickles",
+        "together",
+        "far too large",
+    }
     assert slowest[0] <= SECONDS, slowest
     assert largest[0] <= MIB, largest
     hub.load_parts(good)  # and the good one still loads

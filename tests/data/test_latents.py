@@ -55,7 +55,18 @@ def test_grows_and_shrinks_with_the_rows_in_their_places(tmp_path):
     check(fill(make(tmp_path, count=200)), 200)
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"key": "a"}', b"\x00\xff", b'{"key": "a", "count": 100, "filled": 1e99}', b'{"key": "a", "count": 10, "filled": 20}'])  # noqa: E501 (one file each)  # fmt: skip
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b'{"key": "a"}',
+        b"\x00\xff",
+        b'{"key": "a", "count": 100, "filled": 1e99}',
+        b'{"key": "a", "count": 10, "filled": 20}',
+    ],
+)
 def test_a_damaged_state_makes_the_cache_anew(tmp_path, content, capsys):
     fill(make(tmp_path))
     (tmp_path / "state.json").write_bytes(content)

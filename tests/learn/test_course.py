@@ -172,19 +172,27 @@ def test_every_figure_is_used_and_every_placeholder_resolves():
 # Numbers that text may hold without a placeholder, beside whole numbers up to 20: none of them was
 # measured here.
 CHOSEN = {
-    "0.6": "a weight that the reader types", "1.3": "a weight that the reader types",
-    "40": "20 steps of two questions", "50": "steps that were asked for",
-    "256": "captions of a test, by its definition", "300": "pictures of a test, by its definition",
-    "1.4": "a weight that the reader types", "500": "steps that were asked for",
-}  # fmt: skip
+    "0.6": "a weight that the reader types",
+    "1.3": "a weight that the reader types",
+    "40": "20 steps of two questions",
+    "50": "steps that were asked for",
+    "256": "captions of a test, by its definition",
+    "300": "pictures of a test, by its definition",
+    "1.4": "a weight that the reader types",
+    "500": "steps that were asked for",
+}
 
 
 @EACH
 def test_no_measured_number_stands_bare_in_the_text(chapter):
     path = ROOT / chapter.path
     text = path.read_text().split("\n---\n", 1)[1]
-    text = re.sub(r"```.*?```|\$\$.*?\$\$|^Code: .*?$|\{#.*?\}|\{\{\w+\}\}|`[^`]*`", "", text,
-                  flags=re.S | re.M)  # fmt: skip
+    text = re.sub(
+        r"```.*?```|\$\$.*?\$\$|^Code: .*?$|\{#.*?\}|\{\{\w+\}\}|`[^`]*`",
+        "",
+        text,
+        flags=re.S | re.M,
+    )
     for number in re.findall(r"(?<![\w.])\d+(?:[.,]\d+)*", text):
         assert number in CHOSEN or (number.isdigit() and int(number) <= 20), number
 

@@ -195,8 +195,7 @@ START = "def cfg(cond, uncond, scale):\n    "
 HOSTILE = {
     "endless loop": (START + "while True: pass", ["time"]),
     "endless loop that catches all": (
-        START
-        + "while True:\n        try:\n            while 1: pass\n        except: pass",
+        START + "while True:\n        try:\n            while 1: pass\n        except: pass",
         ["time"],
     ),
     "endless sleep": ("import time\n" + START + "time.sleep(1000)", ["time"]),
@@ -244,7 +243,7 @@ HOSTILE = {
         None,
     ),
     "prints a verdict": (
-        "print('{\"nonce\": \"0\", \"value\": null}')\nprint('right: passed')\n"
+        'print(\'{"nonce": "0", "value": null}\')\nprint(\'right: passed\')\n'
         + START
         + "print('passed'); return cond",
         ["unknown"],
@@ -259,7 +258,7 @@ HOSTILE = {
     "replies with the nonce of others": (
         "import gc, json\n"
         + START
-        + "json.dumps = lambda *a, **k: '{\"nonce\": \"0\", \"value\": [1]}'\n    return cond",
+        + 'json.dumps = lambda *a, **k: \'{"nonce": "0", "value": [1]}\'\n    return cond',
         ["forged"],
     ),
     "monkeypatches a checker": (
@@ -274,9 +273,7 @@ HOSTILE = {
     ),
     "an answer that equals everything": (
         "class Yes(float):\n    def __eq__(self, other): return True\n"
-        "    def __sub__(self, other): return 0.0\n"
-        + START
-        + "return [Yes(0)] * len(cond)",
+        "    def __sub__(self, other): return 0.0\n" + START + "return [Yes(0)] * len(cond)",
         ["error"],
     ),
     "deep recursion": (START + "return cfg(cond, uncond, scale)", ["error"]),
@@ -306,7 +303,7 @@ HOSTILE = {
     "no name of an exercise": ("def other(): pass\n", BadInput),
     "null bytes": ("def cfg(): pass\n\0", ["error"]),
     "deep brackets": (RIGHT + "x = " + "(" * 3000 + ")" * 3000, ["error", "crash"]),
-}  # fmt: skip
+}
 
 
 @posix

@@ -58,7 +58,7 @@ def test_every_gold_is_a_place_that_exists():
         ("more", {"recall@5": 0.92, "gold cited": 0.9, "abstention": 0.9}),
         ("fresh", {"recall@5": 0.86, "gold cited": 0.83, "abstention": 0.86, "corrected": 0.8}),
     ],
-)  # fmt: skip
+)
 def test_the_figures_reach_their_bars(half, bars):
     figures = measure(half)
     assert figures["false abstention"] <= 0.08
@@ -126,8 +126,11 @@ def test_the_index_depends_on_nothing_but_the_texts():
     said = subprocess.run(
         [sys.executable, "-S", "-c", code, *questions],
         env={"PYTHONHASHSEED": "1", "PYTHONPATH": str(ROOT / "src"), "PYTHONIOENCODING": "utf-8"},
-        capture_output=True, check=True, timeout=120, encoding="utf-8",
-    ).stdout  # fmt: skip
+        capture_output=True,
+        check=True,
+        timeout=120,
+        encoding="utf-8",
+    ).stdout
     assert said.splitlines() == [str(ask(question).as_dict()) for question in questions]
 
 

@@ -38,12 +38,16 @@ def check(recipe: Recipe, *names: str, **options) -> list[str]:
         ("seed = 3", "seed = 4", "tokenizer", "seed = 4 (was 3)"),
         ("captions = 300", "captions = 301", "tokenizer", "captions = 301 (was 300)"),
         ("lr = 1e-3\ntext", "lr = 2e-3\ntext", "clip", "lr = 0.002 (was 0.001)"),
-        ("layers = 1, heads = 2, mlp_dim = 32 }\nv", "layers = 2, heads = 2, mlp_dim = 32 }\nv",
-         "clip", "text.layers = 2 (was 1)"),
+        (
+            "layers = 1, heads = 2, mlp_dim = 32 }\nv",
+            "layers = 2, heads = 2, mlp_dim = 32 }\nv",
+            "clip",
+            "text.layers = 2 (was 1)",
+        ),
         ("kl = 1e-4\n", "", "vae", "kl = nothing (was 0.0001)"),
         ("clip = { pictures = 32 }", "clip = { pictures = 40 }", "clip", "pictures = 40 (was 32)"),
     ],
-)  # fmt: skip
+)
 def test_a_stage_of_other_words_is_not_reused(begun, recipe_file, old, new, name, said):
     assert check(begun, name) == [f"{name}: finished, skipped ({begun.runs / name})"]
     changed = change(begun, recipe_file, old, new)

@@ -17,11 +17,23 @@ FIXED: dict[str, Any] = {
 }  # fmt: skip
 # they change no result here: precisions, training, sizes of a sibling, and names
 FREE = {
-    "upcast_attention", "force_upcast", "dtype", "transformers_version", "initializer_factor",
-    "initializer_range", "use_cache", "num_attention_heads", "is_decoder", "tie_word_embeddings",
-    "id2label", "label2id", "return_dict", "problem_type", "gradient_checkpointing",
+    "upcast_attention",
+    "force_upcast",
+    "dtype",
+    "transformers_version",
+    "initializer_factor",
+    "initializer_range",
+    "use_cache",
+    "num_attention_heads",
+    "is_decoder",
+    "tie_word_embeddings",
+    "id2label",
+    "label2id",
+    "return_dict",
+    "problem_type",
+    "gradient_checkpointing",
     "chunk_size_feed_forward",
-}  # fmt: skip
+}
 
 
 def check_settings(config: Fields, settings: dict[str, Any]) -> None:

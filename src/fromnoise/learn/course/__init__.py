@@ -26,9 +26,19 @@ from fromnoise.errors import BadInput, UnknownName
 
 FOLDER = Path(__file__).parent
 EXPLORABLES = (
-    "destroy", "one-look", "reconstruct", "exact-field", "solver-race", "schedules", "latent-lab",
-    "clip-matrix", "word-lens", "guidance-plane", "prompt-bench", "write-a-sampler",
-)  # fmt: skip
+    "destroy",
+    "one-look",
+    "reconstruct",
+    "exact-field",
+    "solver-race",
+    "schedules",
+    "latent-lab",
+    "clip-matrix",
+    "word-lens",
+    "guidance-plane",
+    "prompt-bench",
+    "write-a-sampler",
+)
 FIELDS = ("Title", "Predict", "Run", "Compare", "Check")  # of an explorable, in their order
 DIRECTIVES = ("explorable", "exercise", "misconception", "takeaways")
 WORDS_A_MINUTE = 150  # at which such text is read with care
