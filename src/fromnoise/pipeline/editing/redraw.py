@@ -1,4 +1,4 @@
-"""From a picture instead of noise alone: the end of a run, which redraws its latents."""
+"""A run that starts from a picture: the last steps of a sampler, from latents with noise added."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -21,14 +21,14 @@ def redraw(
     request: GenerationRequest,
     sigmas: Tensor,
     noise: "Noise | BrownianNoise",
-    begun: Tensor,
+    start: Tensor,
     answer: Callable[[Query], Answer],
     notes: list[str],
     watch: Callable[[Step], None] | None,
 ) -> Step:
-    """The last step of a resolved request's sampler over `sigmas`, from the latents `begun`, (1 or
+    """The last step of a resolved request's sampler over `sigmas`, from the latents `start`, (1 or
     count, C, h, w), with noise added (SDEdit, Meng et al. 2022, eq. 6)."""
-    x, last = begun + noise.initial * float(sigmas[0]), None
+    x, last = start + noise.initial * float(sigmas[0]), None
     sampling = samplers.load(request.sampler or "")(x, sigmas, noise, **request.options)
     for last in run_sampler(model, request, sigmas, sampling, answer, notes):
         if watch is not None:
