@@ -253,7 +253,7 @@ HOSTILE = {
         "for fd in range(3, 30):\n"
         '    try: os.write(fd, b\'{"nonce": "0", "value": null, "passed": true}\\n\')\n'
         "    except OSError: pass\n" + START + "return cond",
-        ["forged"],
+        ["forged", "unknown"],
     ),
     "replies with the nonce of others": (
         "import gc, json\n"

@@ -232,7 +232,9 @@ def test_words_are_the_same_words_to_both_paths(engine, text):
     (part,) = parse_prompt(text).resolve(0, 1)
     assert (part.weight, part.regions) == (1.0, ())
     assert all(isinstance(chunk, Chunk) and chunk.weight == 1 for chunk in part.chunks)
-    assert [id for chunk in part.chunks for id in tokenizer.ids(chunk.text)] == tokenizer.ids(text)
+    assert [
+        id for chunk in part.chunks for id in tokenizer.encode_words(chunk.text)
+    ] == tokenizer.encode_words(text)
 
 
 @pytest.mark.parametrize("text", ["a cat, ratio 16:9", "cat :1.5", "a | b", "12:30, 1:2 "])
@@ -391,7 +393,7 @@ def test_a_mask_is_averaged_over_each_place_of_the_latents(tmp_path):
         found["grey"][0, 0], torch.tensor([0.2, 0.2, 0.0, 0.0])[:, None].expand(4, 4)
     )
     assert found["wide"][0, 0].tolist() == [[1.0, 1.0, 0.0, 0.0]] * 4
-    assert list(notes) == ["the mask 'wide' is 60x30, of another shape: it is stretched"]
+    assert list(notes) == ["the mask 'wide' is 60x30: it is stretched"]
     with pytest.raises(BadInput, match="black"):
         read_region_masks({"none": painted(tmp_path / "none.png")}, 4, 4, {})
     with pytest.raises(NotFound, match=r"nowhere\.png"):
