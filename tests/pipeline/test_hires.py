@@ -18,7 +18,7 @@ from fromnoise.diffusion.samplers import SAMPLERS
 from fromnoise.diffusion.samplers.drive import drive
 from fromnoise.errors import BadInput, NotFound, UnknownName
 from fromnoise.models.rrdb import RRDBNet
-from fromnoise.pipeline import pictures
+from fromnoise.pipeline import decoding, pictures
 from fromnoise.pipeline.encoding import encode_picture
 from fromnoise.pipeline.enlarging import hires as two
 from fromnoise.pipeline.enlarging import upscale
@@ -322,7 +322,7 @@ def test_pixels_on_the_way_are_counted_before_the_first_step(engine, tmp_path, m
     file, seen = str(network_file(tmp_path / "2x.safetensors")), []
     for module, most, said in (
         (upscale, 127 * 128, "128x128 pixels of it"),
-        (pictures, 95 * 96, "96x96 pixels can"),
+        (decoding, 95 * 96, "96x96 pixels can"),
     ):
         monkeypatch.setattr(module, "PIXELS", most)
         with pytest.raises(BadInput, match=said):
