@@ -321,7 +321,7 @@ def test_spacings_that_follow_from_something_else_are_replayed(engine, tmp_path,
 def test_pixels_on_the_way_are_counted_before_the_first_step(engine, tmp_path, monkeypatch):
     file, seen = str(network_file(tmp_path / "2x.safetensors")), []
     for module, most, said in (
-        (upscale, 127 * 128, "128x128 pixels of it"),
+        (upscale, 127 * 128, "128x128 pixels on the way"),
         (decoding, 95 * 96, "96x96 pixels can"),
     ):
         monkeypatch.setattr(module, "PIXELS", most)
