@@ -72,10 +72,10 @@ def sync(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def find_mode(path: Path) -> int:
-    """The permissions of the file that is replaced, or those that a new file has."""
+def find_mode(path: Path, new: int = 0o666) -> int:
+    """The permissions of what is replaced, or those of a new file (or folder: 0o777)."""
     if path.exists():
         return path.stat().st_mode & 0o777
     mask = os.umask(0)
     os.umask(mask)
-    return 0o666 & ~mask
+    return new & ~mask

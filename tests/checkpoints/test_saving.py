@@ -12,7 +12,8 @@ import fakes
 import pytest
 import torch
 
-from fromnoise.checkpoints import folders, hub
+from fromnoise import folders
+from fromnoise.checkpoints import hub
 from fromnoise.checkpoints.formats import diffusers_folder, diffusers_folder_save
 from fromnoise.errors import BadInput
 

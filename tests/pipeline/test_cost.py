@@ -35,7 +35,11 @@ def sdxl(engine):
         sample_size=128,
     )
     configs = {"unet": unet, "vae": VAEConfig(sample_size=1024), "text_encoder": CLIPTextConfig()}
-    parts = {name: SimpleNamespace(config=config) for name, config in configs.items()}
+    weights = [torch.zeros(1)]  # they say the device
+    parts = {
+        name: SimpleNamespace(config=config, parameters=lambda: iter(weights))
+        for name, config in configs.items()
+    }
     return replace(engine.model, **parts, defaults={"steps": 30})  # pyright: ignore
 
 
@@ -152,7 +156,7 @@ def test_memory_has_a_limit_too(sdxl, monkeypatch):
 
     request = GenerationRequest.of(prompt="a cat", width=8192, height=8192).resolve(sdxl)
     assert costs.estimate_cost(sdxl, request).memory > 50 * 2**30
-    monkeypatch.setattr(costs, "_find_memory", lambda model: 16 * 2**30)
+    monkeypatch.setattr(costs, "find_memory", lambda device: 16 * 2**30)
     request = request.model_copy(update={"max_cost": 1e9})
     with pytest.raises(BadInput, match="GiB of memory"):
         costs.check_cost(sdxl, request, ["a cat"])

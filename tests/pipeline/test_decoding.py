@@ -14,9 +14,9 @@ import pytest
 from hostile_pictures import chunk, noisy, png, save
 from PIL import Image, ImageOps
 
-from fromnoise.errors import BadInput, FromnoiseError, NotFound
+from fromnoise.errors import BadInput, NotFound
 from fromnoise.pipeline import decoding, pictures
-from fromnoise.pipeline.decoding import open_header, open_picture
+from fromnoise.pipeline.decoding import open_picture
 
 REFUSED, ACCEPTED = hostile_pictures.refused(), hostile_pictures.accepted()
 
@@ -121,9 +121,8 @@ def test_what_is_no_file_is_refused_before_it_is_read(tmp_path):
         (Path("a\0b.png"), "cannot read"),
         (tmp_path / ("a" * 300), "cannot read"),
     ):
-        for read in (open_picture, open_header):
-            with pytest.raises(BadInput, match=words):
-                read(path)
+        with pytest.raises(BadInput, match=words):
+            open_picture(path)
     with pytest.raises(NotFound, match=r"none\.png"):
         open_picture(tmp_path / "none.png")
 
@@ -206,18 +205,6 @@ def test_pictures_stand_upright(kind):
             ):
                 other = io.BytesIO(plain[:33] + extra + plain[33:])
                 assert pictures.read_rgb(other).tobytes() == expected.convert("RGB").tobytes()
-
-
-def test_a_header_is_read_without_pixels():
-    """Of a file whose pixels are not there; the limits hold all the same."""
-    cut = save(noisy(), "PNG")[:200]
-    header = open_header(io.BytesIO(cut))
-    assert (header.size, header.format) == (noisy().size, "PNG")
-    with pytest.raises(BadInput, match="pixels"):
-        open_header(io.BytesIO(png(30_000, 30_000, data=b"")))
-    for name in ("eps", "svg", "tiff: tags that repeat the file", "empty"):
-        with pytest.raises(FromnoiseError):
-            open_header(io.BytesIO(REFUSED[name]))
 
 
 def test_the_clock_ends_what_takes_too_long(monkeypatch):

@@ -3,8 +3,8 @@ its hub id."""
 
 from pathlib import Path
 
-from fromnoise.checkpoints.folders import repair
 from fromnoise.errors import NotFound
+from fromnoise.folders import repair
 
 # what a pipeline folder needs: a repository may hold pickles, single files and other precisions
 # beside it

@@ -6,9 +6,11 @@ from pathlib import Path
 from reprlib import repr as shorten  # bounded, however long or deep the value
 from typing import Any, NoReturn
 
+import torch
 from torch import Tensor
 
 from fromnoise.errors import BadCheckpoint, NotFound
+from fromnoise.runtime.memory import find_memory
 
 REMEDY = "correct it, or fetch the file again"
 PICKLES = (".bin", ".ckpt", ".pt", ".pth")
@@ -161,3 +163,13 @@ def refuse_misfits(
         "the weights belong to another architecture or configuration; fetch config and weights "
         "together",
     )
+
+
+def check_memory(folder: Path, needed: int) -> None:
+    """Raises BadCheckpoint where a model of so many bytes in fp32 is larger than the machine's
+    memory."""
+    if needed > find_memory(torch.device("cpu")):
+        raise BadCheckpoint(
+            f"{folder} needs {needed / 1e9:,.1f} GB of memory, more than there is here",
+            "use a machine with more memory",
+        )

@@ -47,7 +47,6 @@ def grid(
     shape = check_axes(axes, request, limit)
     if cells is not None:
         check_writable(cells / "cell.png", "choose another folder with --cells")
-    from PIL import Image
 
     from fromnoise.pipeline.preflight import check_drawable, check_each
     from fromnoise.pipeline.sequences.grid import lay_out_sheet, list_places
@@ -75,6 +74,7 @@ def grid(
     requests = check_each(zip(names, places, strict=True), build_request)
     parts, unet, guide = run.load(encoder=False)
     from fromnoise.pipeline.generate import generate as draw
+    from fromnoise.pipeline.pictures import read_rgb
     from fromnoise.pipeline.provenance.write import write_infotext
     from fromnoise.pipeline.saving import save_picture
 
@@ -93,8 +93,7 @@ def grid(
         path = cells and choose_cell_path(cells, place, shape, one, run.suffix)
         drawn = path and find_drawn(path, write_infotext(parts, one, 0, unet.plan, None, guide))
         if drawn and run.suffix == ".png":  # other formats do not keep every pixel
-            with Image.open(drawn) as file:
-                pictures.append(file.convert("RGB"))
+            pictures.append(read_rgb(drawn))
         else:
             with run.show_progress() as watch:
                 pictures += draw(parts, unet, one, watch=watch, guide=guide)

@@ -62,24 +62,6 @@ Source = Path | str | BinaryIO | Image.Image
 Notes = dict[str, None]  # what the user is told, each note once
 
 
-def open_header(source: Source) -> Image.Image:
-    """A picture file opened by Pillow, its sides and its bytes checked; no pixel is decoded.
-
-    The file is in memory, so there is nothing to close. Text chunks are still there: Pillow's own
-    limits hold for them. Raises NotFound, and BadInput for what is no picture of FORMATS.
-    """
-    with _reading(source) as name:
-        if isinstance(source, Image.Image):
-            picture = source
-        else:
-            data = _read_bytes(source, name)
-            if data.startswith((b"II", b"MM")):
-                data = _strip_tiff(data)
-            picture = _open(data, name)
-        check_size(picture.size, name)
-        return picture
-
-
 def open_picture(source: Source, notes: Notes | None = None) -> Image.Image:
     """The first frame of a picture file, every pixel decoded, turned upright as its EXIF says.
 

@@ -65,9 +65,10 @@ def load(folder: Path, image_tower: bool = True, encoder: bool = True) -> Latent
     encoder = encoder or unet.in_channels > unet.out_channels
     files = {p: TensorFile(folder / p / name) for p, name in parts.WEIGHTS.items() if p in configs}
     needed = sum(4 * prod(entry.shape) for file in files.values() for entry in file.stored.values())
-    if needed > os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"):
-        reason = f"{folder} needs {needed / 1e9:,.1f} GB of memory, more than there is here"
-        raise BadCheckpoint(reason, "use a machine with more memory")
+    if needed > 1 << 30:
+        from fromnoise.checkpoints.refusals import check_memory  # only for large models
+
+        check_memory(folder, needed)
     with Unfilled():
         networks: dict[str, Any] = {"unet": UNet(unet), "vae": VAE(vae, encoder)}
         networks["text_encoder"] = CLIPText(text)

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from fromnoise.checkpoints.configs import Fields, Rule
-from fromnoise.checkpoints.folders import replace_folder
 from fromnoise.checkpoints.formats.diffusers_configs import (
     PREDICTIONS,
     TEXT,
@@ -29,6 +28,7 @@ from fromnoise.diffusion import spacing
 from fromnoise.diffusion.schedule import NoiseSchedule
 from fromnoise.errors import BadCheckpoint, BadInput
 from fromnoise.files import write_file
+from fromnoise.folders import replace_folder
 from fromnoise.latent_diffusion import LatentDiffusion
 from fromnoise.models.clip_vision import CLIPVision, CLIPVisionConfig
 from fromnoise.models.config import CLIPTextConfig, UNetConfig, VAEConfig

@@ -5,11 +5,8 @@ one block of words. Its cost counts multiplications and additions of the network
 pixels × tokens."""
 
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import torch
 
 from fromnoise.diffusion import samplers
 from fromnoise.errors import BadInput
@@ -20,6 +17,7 @@ from fromnoise.pipeline.conditioning.interpolation import InterpolatedPrompt
 from fromnoise.pipeline.request import FALLBACK, GenerationRequest
 from fromnoise.prompt.grammar import parse_prompt
 from fromnoise.prompt.tree import Chunk, Prompt
+from fromnoise.runtime.memory import find_memory
 
 LIMIT = 1000.0  # default pictures: as many as the greatest `count` of them
 ADAPTIVE = 5  # calls a step of a sampler that takes as many as it needs, about
@@ -62,7 +60,7 @@ def check_cost(
             "ask for fewer pictures, steps, pixels or parts of the prompt, or allow it: "
             f"--max-cost {math.ceil(cost.pictures)}, in Python max_cost=…",
         )
-    memory = _find_memory(model)
+    memory = find_memory(next(model.unet.parameters()).device)
     if cost.memory > memory and limit < math.inf:
         raise BadInput(
             f"this takes about {cost.memory / 2**30:,.0f} GiB of memory ({figure}), and there are "
@@ -100,10 +98,8 @@ def estimate_cost(
             work += steps * count * count_unet_work(model.unet.config, high, wide, tokens)
         calls += steps * count * (len(parts) + paired)
         longest, contexts = max(longest, *parts), contexts + sum(parts) + unlike
-        changes = not all(
-            isinstance(n, Chunk) for p in parsed for part in p.parts for n in part.nodes
-        )
-        read = sum(map(sum, lengths)) // block * ((request.steps or 1) if changes else 1)
+        versions = 1 if all(map(_is_constant, parsed)) else request.steps or 1
+        read = sum(map(sum, lengths)) // block * versions
         blocks += read + _count_weak_chunks(parsed)
         work += count * count_decoder_work(model.vae.config, high, wide)
     work += blocks * count_text_work(model.text_encoder.config)
@@ -157,9 +153,14 @@ def _list_lengths(model: LatentDiffusion, prompt: Prompt, steps: int) -> list[in
         if prompt.dialect == "compel":
             lengths = [max(lengths) if prompt.blend else sum(lengths)]
         longest = max(longest, lengths, key=sum)
-        if all(isinstance(node, Chunk) for part in prompt.parts for node in part.nodes):
+        if _is_constant(prompt):
             break
     return longest
+
+
+def _is_constant(prompt: Prompt) -> bool:
+    """Whether a prompt is the same at every step."""
+    return all(isinstance(node, Chunk) for part in prompt.parts for node in part.nodes)
 
 
 def _count_weak_chunks(prompts: Sequence[Prompt]) -> int:
@@ -191,17 +192,6 @@ def _count_memory(model: LatentDiffusion, high: int, wide: int, tokens: int, cou
     states = 3 * tokens * config.context_dim
     latents = 6 * count * vae.latent_channels * high * wide
     return FLOAT * (max(kept, decoded) + projected + states + latents) + 3 * count * pixels
-
-
-def _find_memory(model: LatentDiffusion) -> float:
-    """Bytes of the device that the model runs on."""
-    device = next(model.unet.parameters()).device
-    if device.type == "cuda":
-        return float(torch.cuda.get_device_properties(device).total_memory)
-    try:
-        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    except (AttributeError, ValueError, OSError):  # not known there
-        return math.inf
 
 
 def _round(number: float) -> str:

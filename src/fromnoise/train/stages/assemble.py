@@ -10,13 +10,13 @@ from typing import Any
 import torch
 
 from fromnoise.checkpoints import training_state
-from fromnoise.checkpoints.folders import replace_folder
 from fromnoise.checkpoints.formats import diffusers_folder
 from fromnoise.checkpoints.hub import BUNDLED, load_parts
 from fromnoise.data.loader import load_batches
 from fromnoise.data.source import Source
 from fromnoise.errors import BadInput
 from fromnoise.files import write_file
+from fromnoise.folders import replace_folder
 from fromnoise.latent_diffusion import LatentDiffusion
 from fromnoise.models.clip import CLIPText
 from fromnoise.pipeline.conditioning.encode import split_words
