@@ -18,13 +18,12 @@ import typer
 from fromnoise.cli.terminal import print_line, print_note
 from fromnoise.pipeline.request import GenerationRequest
 
-LETTERS, BYTES = 60, 150  # of the words in a file's name
-
 if TYPE_CHECKING:  # torch comes in only when the request is known to be sound
     from fromnoise.latent_diffusion import LatentDiffusion
     from fromnoise.pipeline.generate import Step
     from fromnoise.runtime.prepare import Prepared
 
+LETTERS, BYTES = 60, 150  # of the words in a file's name
 Text = str | None
 
 
@@ -37,9 +36,9 @@ class Run:
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:0 or mps.")] = "cpu"
     dtype: Annotated[str, typer.Option(help="Precision: fp32, bf16 or fp16.")] = "fp32"
     batch: Annotated[int, typer.Option(min=1, help="Pictures at once: faster; 1: exact.")] = 1
-    out: Annotated[Text, typer.Option(metavar="<path>", help="A picture, or a folder.")] = None
-    format: Annotated[Text, typer.Option(help="For the folder: png, jpeg or webp.")] = None
-    quality: Annotated[Text, typer.Option(help="1 to 100; WebP also: lossless.")] = None
+    out: Annotated[Text, typer.Option(metavar="<path>", help="A picture file, or a folder.")] = None
+    format: Annotated[Text, typer.Option(help="Of files in a folder: png, jpeg or webp.")] = None
+    quality: Annotated[Text, typer.Option(help="Of JPEG and WebP: 1 to 100, or lossless.")] = None
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False
 
     def __post_init__(self) -> None:
