@@ -151,7 +151,7 @@ def test_words():
 
 
 def test_an_empty_index_and_odd_questions_find_nothing():
-    assert Index(()).search("anything") == []
+    assert Index.build(()).search("anything") == []
     for question in ("", "?", "the of and", "☃" * 10, "a" * 100_000, "\0", "(((", "{{sigma}}"):
         answer = ask(question)
         assert answer.abstained or answer.citations

@@ -10,7 +10,6 @@ code changes in this process can make a wrong answer right.
 
 import json
 import os
-import resource
 import struct
 import sys
 import traceback
@@ -77,6 +76,8 @@ REFUSED = {
 def limit(cpu: int, memory: int) -> None:
     """Sets the POSIX limits of this process: seconds of CPU, bytes of memory, no new file and no
     new process (the last one does not bind the root user, whom the seccomp filter binds)."""
+    import resource  # POSIX only; `plain` and `error_of` serve in a browser tab too
+
     wanted = {
         "RLIMIT_CPU": (cpu, cpu + TIMES_SECONDS),
         "RLIMIT_AS": (memory, memory),

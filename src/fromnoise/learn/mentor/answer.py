@@ -10,7 +10,7 @@ import re
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from fromnoise.errors import UnknownName
+from fromnoise.errors import UnknownName, escape
 from fromnoise.learn.course import EXPLORABLES, load_chapters
 from fromnoise.learn.exercises import EXERCISES, load
 from fromnoise.learn.mentor.corpus import Span
@@ -23,6 +23,7 @@ NEAR = 0.5  # of the best score: what scores less is not quoted beside it
 SENTENCES = 3
 LONGEST = 2_000  # characters of a question that are read
 ABSTAINS = "That is not in this course."
+Values = dict[str, float | str]  # of an explorable's controls
 SENTENCE = re.compile(
     r"(?<![\s(][a-zA-Z]\.)(?<!et al\.)(?<!eq\.)(?<!vs\.)(?<=[.!?])\s+(?=[^a-z\s])"
 )
@@ -59,13 +60,19 @@ class Answer:
 
 
 def ask(
-    question: str, *, explorable: str = "", values: dict[str, float] | None = None, hint: int = 1
+    question: str,
+    *,
+    explorable: str = "",
+    values: Values | None = None,
+    hint: int = 1,
+    in_page: bool = False,
 ) -> Answer:
     """Answers a question. explorable: the id of the one that is open, whose section is preferred,
-    with its values; hint: which hint of an exercise comes next."""
+    with its values; hint: which hint of an exercise comes next; in_page: whether a page shows the
+    answer, where no command can be typed."""
     question, index = question[:LONGEST], load_index()
     if exercise := find_exercise(question):
-        return give_hint(exercise, hint)
+        return give_hint(exercise, hint, in_page)
     if premise := find_premise(question):
         return correct(premise, question, index)
     boosts = {find_explorable(explorable)[1]: 1.5} if explorable else {}
@@ -193,18 +200,22 @@ def find_exercise(question: str) -> str:
     return ""
 
 
-def give_hint(name: str, number: int) -> Answer:
+def give_hint(name: str, number: int, in_page: bool = False) -> Answer:
     """The next hint. The solution is one's own word away: `fromnoise learn exercise NAME
-    --solution`."""
+    --solution`, or the exercise's own button in a page."""
     exercise = load(name)
-    number = min(max(number, 1), len(exercise.hints))
+    many = len(exercise.hints)
+    number = min(max(number, 1), many)
     path = f"src/fromnoise/learn/exercises/tasks/{name}.py"
     span = Span(f"{path}:", path, 1, "", exercise.title, exercise.task)
-    said = [f"A hint first: {exercise.hints[number - 1]}"]
-    more = f"--hint {number + 1}" if number < len(exercise.hints) else "--solution"
-    said.append(
-        f"Try it with `fromnoise learn check`; next: `fromnoise learn exercise {name} {more}`."
-    )
+    more = f"--hint {number + 1}" if number < many else "--solution"
+    after = f"Try it with `fromnoise learn check`; next: `fromnoise learn exercise {name} {more}`."
+    if in_page:
+        last = "This was the last hint: the exercise can show you the solution."
+        after = (
+            f"Try it, then ask again for hint {number + 1} of {many}." if number < many else last
+        )
+    said = [f"A hint first: {exercise.hints[number - 1]}", after]
     return make([(span, sentence) for sentence in said])
 
 
@@ -222,11 +233,14 @@ def find_explorable(name: str) -> tuple[Span, str]:
     raise UnknownName("explorable", name, EXPLORABLES)
 
 
-def explain_explorable(question: str, name: str, values: dict[str, float], index: Index) -> Answer:
+def explain_explorable(question: str, name: str, values: Values, index: Index) -> Answer:
     """What is open, with which values, what to do there, and what its section says of it. What
     comes out is not told: first the reader predicts."""
     span, section = find_explorable(name)
-    at = ", ".join(f"{key} = {value:g}" for key, value in sorted(values.items()))
+    at = ", ".join(
+        f"{key} = {escape(value, 40) if isinstance(value, str) else f'{value:g}'}"
+        for key, value in sorted(values.items())
+    )
     said = f"“{span.title}” is open{' with ' + at if at else ''}: {span.text}"
     hits = index.search(f"{question} {span.title} {span.text}", {section: 5.0})
     best = next(hit.span for hit in hits if hit.span.id == section)

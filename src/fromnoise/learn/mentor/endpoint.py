@@ -8,10 +8,8 @@ three sentences; where none stays, the mentor's own answer is given, and a note 
 
 import json
 import re
-import urllib.error
-import urllib.parse
-import urllib.request
 from dataclasses import replace
+from typing import Any
 
 from fromnoise.errors import BadInput, escape
 from fromnoise.learn.mentor.answer import SENTENCES, Answer, ask, find_exercise, make, split
@@ -21,6 +19,7 @@ from fromnoise.learn.mentor.words import WEAK, stem, terms_of
 
 SHOWN = 5  # places that the endpoint is shown
 LARGEST_REPLY = 1_000_000  # bytes
+REMEDY = "give --endpoint http://…/v1 of a running server, or leave it out"
 SECONDS = 30
 SHARED = 0.6  # share of a sentence's words that its place must hold
 TASK = """You answer a learner's question about diffusion models in one to three short sentences of
@@ -37,27 +36,40 @@ def ask_endpoint(
     url: the base address, as "http://localhost:8080/v1". Raises BadInput where it cannot be asked.
     """
     own = ask(question, explorable=explorable)
-    if own.abstained or own.premise or find_exercise(question):
+    if not may_send(question, own):
         return own, ""
-    spans = [hit.span for hit in load_index().search(question)[:SHOWN]]
-    reply = request_reply(question, spans, url, model, key)
-    chosen = keep_supported(reply, spans)
-    if not chosen:
-        return own, "no sentence of the endpoint's answer was supported by the places it cites"
-    return replace(make(chosen), premise=""), ""
+    data = send(write_request(question, model), url, key)
+    return word(question, own, read_reply(data, url))
 
 
-def request_reply(question: str, spans: list[Span], url: str, model: str, key: str) -> str:
-    """What the endpoint says. Raises BadInput, which names the address."""
-    remedy = "give --endpoint http://…/v1 of a running server, or leave it out"
-    if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
-        raise BadInput(f"{escape(url)} is no http address", remedy)
-    places = "\n".join(f"[{i}] {span.text}" for i, span in enumerate(spans, 1))
+def may_send(question: str, own: Answer) -> bool:
+    """Whether an endpoint may word the answer."""
+    return not (own.abstained or own.premise or find_exercise(question))
+
+
+def find_places(question: str) -> list[Span]:
+    """The places that the endpoint is shown, in the order of their numbers."""
+    return [hit.span for hit in load_index().search(question)[:SHOWN]]
+
+
+def write_request(question: str, model: str) -> dict[str, Any]:
+    """What is sent: the body of a chat completion."""
+    places = "\n".join(f"[{i}] {span.text}" for i, span in enumerate(find_places(question), 1))
     messages = [
         {"role": "system", "content": TASK},
         {"role": "user", "content": f"{places}\n\nQuestion: {question}"},
     ]
-    body = {"model": model, "messages": messages, "temperature": 0, "max_tokens": 300}
+    return {"model": model, "messages": messages, "temperature": 0, "max_tokens": 300}
+
+
+def send(body: dict[str, Any], url: str, key: str) -> bytes:
+    """What the endpoint answers. Raises BadInput, which names the address."""
+    import urllib.error
+    import urllib.parse
+    import urllib.request
+
+    if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
+        raise BadInput(f"{escape(url)} is no http address", REMEDY)
     headers = {"Content-Type": "application/json"}
     if key:
         headers["Authorization"] = f"Bearer {key}"
@@ -65,16 +77,28 @@ def request_reply(question: str, spans: list[Span], url: str, model: str, key: s
     try:
         request = urllib.request.Request(address, json.dumps(body).encode(), headers)
         with urllib.request.urlopen(request, timeout=SECONDS) as response:
-            data = response.read(LARGEST_REPLY + 1)
+            return response.read(LARGEST_REPLY + 1)
     except (urllib.error.URLError, OSError, ValueError) as error:
-        raise BadInput(f"cannot ask {escape(url)}: {escape(error)}", remedy) from error
+        raise BadInput(f"cannot ask {escape(url)}: {escape(error)}", REMEDY) from error
+
+
+def read_reply(data: bytes | str, url: str) -> str:
+    """The text of a chat completion. Raises BadInput, which names the address."""
     if len(data) > LARGEST_REPLY:
-        raise BadInput(f"{escape(url)} answers with more than {LARGEST_REPLY:,} bytes", remedy)
+        raise BadInput(f"{escape(url)} answers with more than {LARGEST_REPLY:,} bytes", REMEDY)
     try:
         text = json.loads(data)["choices"][0]["message"]["content"]
     except (ValueError, KeyError, IndexError, TypeError, RecursionError) as error:
-        raise BadInput(f"{escape(url)} gives no chat completion", remedy) from error
+        raise BadInput(f"{escape(url)} gives no chat completion", REMEDY) from error
     return text if isinstance(text, str) else ""
+
+
+def word(question: str, own: Answer, reply: str) -> tuple[Answer, str]:
+    """(what is supported of a reply, else the mentor's own answer; a note or "")."""
+    chosen = keep_supported(reply, find_places(question))
+    if not chosen:
+        return own, "no sentence of the endpoint's answer was supported by the places it cites"
+    return replace(make(chosen), premise=""), ""
 
 
 def keep_supported(reply: str, spans: list[Span]) -> list[tuple[Span, str]]:

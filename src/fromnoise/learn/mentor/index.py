@@ -1,10 +1,11 @@
 """BM25 over spans (Robertson & Zaragoza 2009, "The Probabilistic Relevance Framework", eq. 3.15),
 with the title counted more than the text and the surroundings less (their BM25F, eq. 3.19)."""
 
+import json
 import math
 import re
 from collections import Counter, defaultdict
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -19,6 +20,8 @@ RELATED_WEIGHT = 0.4
 AROUND = 0.6  # how much counts what only the rest of the section says
 WEAKEST = 1.0  # the weight of a word that says little
 WEAK_STEMS = frozenset(map(stem, WEAK))
+# Only the copy in a browser tab has this file: building the index there would take too long.
+PREBUILT = Path(__file__).with_name("index.json")
 
 
 @cache
@@ -40,19 +43,21 @@ class Hit:
 PRIORS = {"course": 1.25, "glossary": 1.15, "quiz": 1.1, "docs": 1.0, "code": 0.75}
 
 
-def prior(span: Span) -> float:
-    return PRIORS[span.kind]
-
-
+@dataclass(frozen=True)
 class Index:
-    """Spans that can be searched. Built in the order of the spans, without chance."""
+    """Spans that can be searched. What stands in a list at place i belongs to spans[i]."""
 
-    def __init__(self, spans: tuple[Span, ...]):
-        self.spans = spans
-        self.postings: dict[str, list[tuple[int, float]]] = defaultdict(list)
-        self.inside: list[frozenset[str]] = []
-        self.around: list[frozenset[str]] = []
-        lengths = []
+    spans: tuple[Span, ...]
+    postings: dict[str, list[tuple[int, float]]]  # term → (number of a span, weighted count), …
+    inside: list[frozenset[str]]  # terms of the span itself
+    around: list[frozenset[str]]  # terms of its topic
+    norms: list[float]  # what a count is compared with, longer for a longer span
+
+    @classmethod
+    def build(cls, spans: tuple[Span, ...]) -> "Index":
+        """In the order of the spans, without chance."""
+        postings: dict[str, list[tuple[int, float]]] = defaultdict(list)
+        inside, around, lengths = [], [], []
         for number, span in enumerate(spans):
             counts: Counter[str] = Counter()
             near: set[str] = set()
@@ -66,15 +71,21 @@ class Index:
                 for term in terms:
                     counts[term] += weight  # type: ignore[assignment]
                 near.update(terms if weight != TOPIC else ())
-            self.inside.append(frozenset(near))
-            self.around.append(frozenset(terms_of(span.topic)))
+            inside.append(frozenset(near))
+            around.append(frozenset(terms_of(span.topic)))
             lengths.append(sum(counts.values()))
             for term, count in counts.items():
-                self.postings[term].append((number, count))
+                postings[term].append((number, count))
         mean = sum(lengths) / max(len(lengths), 1)
         lengths = [max(length / mean, SHORTEST) for length in lengths]
-        self.norms = [K1 * (1 - B + B * length) for length in lengths]
-        self.priors = [prior(span) for span in spans]
+        norms = [K1 * (1 - B + B * length) for length in lengths]
+        return cls(spans, dict(postings), inside, around, norms)
+
+    def export(self) -> str:
+        """As JSON, for `read_index`."""
+        spans = [astuple(replace(span, topic="", words="")) for span in self.spans]
+        terms = [[sorted(part) for part in parts] for parts in (self.inside, self.around)]
+        return json.dumps([spans, self.postings, *terms, self.norms], ensure_ascii=False)
 
     def weight(self, term: str) -> float:
         """How much a term tells: its inverse document frequency; the most for an unknown one."""
@@ -126,7 +137,7 @@ class Index:
                 known += weight * share
                 missing += not share and weight > WEAKEST
             span = self.spans[number]
-            factor = (boosts or {}).get(span.id, 1.0) * self.priors[number]
+            factor = (boosts or {}).get(span.id, 1.0) * PRIORS[span.kind]
             if code and span.kind == "code":
                 factor *= 2.2
             if amount:
@@ -148,4 +159,18 @@ class Index:
 @cache
 def load_index() -> Index:
     """The index over everything, built at its first use (about a second, once a process)."""
-    return Index(load_spans())
+    if PREBUILT.is_file():
+        return read_index(PREBUILT.read_text(encoding="utf-8"))
+    return Index.build(load_spans())
+
+
+def read_index(text: str) -> Index:
+    """What `Index.export` wrote: all that a search needs."""
+    spans, postings, inside, around, norms = json.loads(text)
+    return Index(
+        tuple(Span(*row) for row in spans),
+        postings,
+        [frozenset(terms) for terms in inside],
+        [frozenset(terms) for terms in around],
+        norms,
+    )
