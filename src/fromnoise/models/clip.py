@@ -138,6 +138,6 @@ class CLIPText(nn.Module):
         last = self.text_model.final_layer_norm(states[-1])
         # the first one, since padding may have the same id
         end = (ids == self.config.eos_id).int().argmax(1)
-        pooled = last[torch.arange(len(ids), device=ids.device), end]
+        pooled = last[torch.arange(ids.shape[0], device=ids.device), end]
         embeds = None if self.text_projection is None else self.text_projection(pooled)
         return TextOutput(last, pooled, states, embeds)

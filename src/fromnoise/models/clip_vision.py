@@ -55,7 +55,7 @@ class VisionEmbeddings(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         patches = self.patch_embedding(image).flatten(2).transpose(1, 2)
-        first = self.class_embedding.expand(len(image), 1, -1)
+        first = self.class_embedding.expand(image.shape[0], 1, -1)
         return torch.cat((first, patches), 1) + self.position_embedding.weight
 
 

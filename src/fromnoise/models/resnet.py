@@ -66,7 +66,8 @@ def append_coordinates(images: Tensor) -> Tensor:
     lines = [
         torch.linspace(-1, 1, n, dtype=images.dtype, device=images.device) for n in images.shape[2:]
     ]
-    coordinates = torch.stack(torch.meshgrid(*lines, indexing="ij")).expand(len(images), -1, -1, -1)
+    grid = torch.stack(torch.meshgrid(*lines, indexing="ij"))
+    coordinates = grid.expand(images.shape[0], -1, -1, -1)
     return torch.cat([images, coordinates], 1).contiguous(memory_format=torch.channels_last)
 
 

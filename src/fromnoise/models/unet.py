@@ -175,7 +175,7 @@ class UNet(nn.Module):
                 remedy = "leave that slot of the Conditioning None"
                 raise BadInput(f"this U-Net has no input for `{slot}`", remedy)
         attended = Attended(projected or self.project(conditioning.context), record)
-        t, width = t.expand(len(x)), c.block_out_channels[0]
+        t, width = t.expand(x.shape[0]), c.block_out_channels[0]  # len() would fix B in an export
         emb = embed_timesteps(t, width, c.flip_sin_to_cos, c.freq_shift)
         cond = None
         if c.guidance_dim and conditioning.guidance is not None:
