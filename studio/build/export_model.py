@@ -38,13 +38,11 @@ import gzip
 import hashlib
 import json
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from fromnoise.checkpoints.hub import BUNDLED, load_parts
 from fromnoise.checkpoints.onnx.parts import Part, make_part
