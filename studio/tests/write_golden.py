@@ -20,10 +20,12 @@ def compute_pictures() -> dict[str, Any]:
     import torch
     from torch.nn import functional as F
 
+    from fromnoise import load
     from fromnoise.diffusion.guidance import apply_cfg
     from fromnoise.evaluate.word_maps import INSIDE
-    from fromnoise.pipeline.inside.trace import Call, Trace, Word
+    from fromnoise.pipeline.inside.trace import Call, Trace, Word, split_words
 
+    tokenizer = load().model.tokenizer
     rng = np.random.default_rng(16)
     x0, uncond = (torch.from_numpy(rng.standard_normal((16, 4, 4), np.float32)) for _ in "ab")
     a, b = (rng.integers(0, 256, (8, 8, 3)).astype(np.uint8) for _ in "ab")
@@ -87,6 +89,19 @@ def compute_pictures() -> dict[str, Any]:
         "word": map.flatten().tolist(),
         "word_of_one": trace.map("cat", 0, [1], ["mid_block.attentions.0"]).flatten().tolist(),
         "centre": centre.flip(0).tolist(),
+        "words": {
+            text: {
+                "pieces": [
+                    tokenizer.spell(i).removesuffix("</w>") for i in tokenizer.encode(text)[0]
+                ],
+                "words": [[w.text, list(w.at)] for w in split_words(tokenizer, text)[0][1:-1]],
+            }
+            for text in (
+                "a neon cat in space",
+                "Two  submarines, 12 o'clock: xylophone!",
+                "it's a hippopotamus",
+            )
+        },
     }
 
 

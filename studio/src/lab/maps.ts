@@ -71,3 +71,33 @@ export function shortenLayer(name: string): string {
   const [block, place] = name.match(/\d+/g) ?? [];
   return name.startsWith("mid") ? "middle" : `${name.split("_")[0]} ${block}.${place}`;
 }
+
+/** A word of a prompt and the places of its tokens in the context. */
+export interface Word {
+  text: string;
+  tokens: number[];
+}
+
+const WORDS = /'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+/gu; // as CLIP cuts a text
+
+/** The words of a prompt. pieces: the text of every token of the context; the first one is the start. */
+export function groupTokens(prompt: string, pieces: string[]): Word[] {
+  const words: Word[] = [];
+  let at = 1;
+  for (const [text] of prompt.normalize("NFC").toLowerCase().matchAll(WORDS)) {
+    const word: Word = { text, tokens: [] };
+    for (let spelled = ""; spelled.length < text.length && at < pieces.length - 1; at++) {
+      spelled += pieces[at];
+      word.tokens.push(at);
+    }
+    if (word.tokens.length) words.push(word);
+  }
+  return words;
+}
+
+/** The prompt without its word number `index`, as groupTokens counts. */
+export function removeWord(prompt: string, index: number): string {
+  let k = 0;
+  return prompt.normalize("NFC").replace(new RegExp(WORDS, "giu"), (word) => (k++ === index ? "" : word))
+    .replace(/\s+/g, " ").trim();
+}

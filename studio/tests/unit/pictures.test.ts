@@ -5,7 +5,7 @@ import { coinChance, measureBrightness, measureColour, measureDetail } from "../
 import { listCosines, listProbabilities } from "../../src/lab/clip.ts";
 import { applyCfg, guidePoint, projectAnswers } from "../../src/lab/guidance.ts";
 import { applyEdit, keepAll, pretendLatents, scaleChannel, swapChannels } from "../../src/lab/latents.ts";
-import { findCentre, readWord, shortenLayer, type Maps } from "../../src/lab/maps.ts";
+import { findCentre, groupTokens, readWord, removeWord, shortenLayer, type Maps } from "../../src/lab/maps.ts";
 import { average, averageDistance, distance, edgeShare, histogram, listColours, psnr, rms } from "../../src/lab/measure.ts";
 
 // written by tests/write_golden.py from the Python package
@@ -100,6 +100,14 @@ describe("maps", () => {
     expectNear(readWord([calls[1]], [2, 3], 8, ["mid_block.attentions.0"]), golden.word_of_one);
     const { x, y } = findCentre(map, 8);
     expectNear([x, y], golden.centre);
+  });
+  test.each(Object.keys(golden.words))("the words of %j are split_words'", (text) => {
+    const { pieces, words } = golden.words[text];
+    expect(groupTokens(text, pieces).map(({ text, tokens }) => [text, tokens])).toEqual(words);
+  });
+  test("a word is taken out of a prompt", () => {
+    expect(removeWord("a neon cat in space", 1)).toBe("a cat in space");
+    expect(removeWord("Two cats, two dogs", 3)).toBe("Two cats, dogs");
   });
   test("names of layers are short", () => {
     expect(shortenLayer("up_blocks.0.attentions.1.transformer_blocks.0.attn2")).toBe("up 0.1");
