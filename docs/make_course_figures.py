@@ -16,6 +16,7 @@ ROOT = Path(__file__).parent.parent
 WEIGHTS = "src/fromnoise/weights"
 TARGET = ROOT / "src/fromnoise/learn/course/figures.json"
 CARD, SAMPLERS, GUIDANCE = f"{WEIGHTS}/README.md", "docs/samplers.md", "docs/guidance.md"
+EXPLORABLES = "docs/explorables.json"
 LOG, INSIDE, PROMPTS = "docs/log.md", "docs/inside.md", "docs/prompts.md"
 
 
@@ -144,6 +145,9 @@ def build() -> str:
         figures[name] = {"value": values.pop(), "source": file}
     for name, (value, file) in from_model().items():
         figures[name] = {"value": value, "source": file}
+    for row in read_json(EXPLORABLES)["explorables"].values():
+        for name, value in row["figures"].items():
+            figures[name] = {"value": value, "source": EXPLORABLES}
     head = {"made_by": "docs/make_course_figures.py", "figures": dict(sorted(figures.items()))}
     return json.dumps(head, indent=1, ensure_ascii=False) + "\n"
 

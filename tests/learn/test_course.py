@@ -3,6 +3,7 @@
 import contextlib
 import importlib.util
 import io
+import json
 import re
 from pathlib import Path
 
@@ -28,7 +29,7 @@ ROOT = Path(__file__).parents[2]
 CHAPTERS = load_chapters()
 FIVE = CHAPTERS[:5]
 EACH = pytest.mark.parametrize("chapter", CHAPTERS, ids=[c.id for c in CHAPTERS])
-READ = ("text", "misconception", "takeaways", "explorable")
+READ = ("text", "misconception", "takeaways")
 
 
 def test_six_chapters_in_their_order():
@@ -59,6 +60,7 @@ def test_a_chapter_keeps_to_the_form(chapter):
         question, *choices = fields["Predict"].split(" | ")
         assert question.endswith("?")
         assert len(choices) == len(set(choices)) >= 3
+        assert fields["Answer"] in choices
     for block in chapter.blocks("exercise"):
         assert block.name in EXERCISES
 
@@ -150,16 +152,29 @@ def test_a_moved_line_is_noticed():
             find_place(reference, fragment)
 
 
-def make_figures():
-    path = ROOT / "docs/make_course_figures.py"
-    spec = importlib.util.spec_from_file_location("make_course_figures", path)
+def load_script(name):
+    spec = importlib.util.spec_from_file_location(name, ROOT / f"docs/{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
 def test_figures_are_those_of_the_measurements():
-    assert (ROOT / "src/fromnoise/learn/course/figures.json").read_text() == make_figures().build()
+    figures = load_script("make_course_figures").build()
+    assert (ROOT / "src/fromnoise/learn/course/figures.json").read_text() == figures
+
+
+def test_answers_are_those_of_the_measurements():
+    """What needs no model is measured again here; the rest was, by docs/make_explorables.py."""
+    script = load_script("make_explorables")
+    measured = json.loads(script.TARGET.read_text())["explorables"]
+    blocks = {b.name: b.fields() for c in CHAPTERS for b in c.blocks("explorable")}
+    assert set(measured) == set(script.PURE) | set(script.DRAWN) <= set(EXPLORABLES)
+    for name, row in measured.items():
+        assert blocks[name]["Answer"] == row["answer"]
+    for name, function in script.PURE.items():
+        answer, figures = function()
+        assert measured[name] == {"answer": answer, "figures": figures}
 
 
 def test_every_figure_is_used_and_every_placeholder_resolves():
@@ -176,6 +191,7 @@ CHOSEN = {
     "1.3": "a weight that the reader types",
     "40": "20 steps of two questions",
     "50": "steps that were asked for",
+    "255": "the largest level of a byte",
     "256": "captions of a test, by its definition",
     "300": "pictures of a test, by its definition",
     "1.4": "a weight that the reader types",

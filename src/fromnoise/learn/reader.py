@@ -65,7 +65,8 @@ def show_block(block: Block) -> str:
             question, *choices = fields["Predict"].split(" | ")
             rows = [f"[explorable: {fields['Title']}]", _wrap("Predict: " + question)]
             rows += [f"  {'abcdef'[i]}) {choice}" for i, choice in enumerate(choices)]
-            rows += [_wrap(f"{key}: {fields[key]}") for key in ("Run", "Compare", "Check")]
+            shown = ("Run", "Compare", "Answer", "Explain", "Check")  # first guess, then see
+            rows += [_wrap(f"{key}: {fields[key]}") for key in shown]
             return textwrap.indent("\n".join(rows), "  | ")
         case "exercise":
             title = load(block.name).title

@@ -39,7 +39,8 @@ EXPLORABLES = (
     "prompt-bench",
     "write-a-sampler",
 )
-FIELDS = ("Title", "Predict", "Run", "Compare", "Check")  # of an explorable, in their order
+# Of an explorable, in their order. Answer is the right choice of Predict, word for word.
+FIELDS = ("Title", "Predict", "Answer", "Run", "Compare", "Explain", "Check")
 DIRECTIVES = ("explorable", "exercise", "misconception", "takeaways")
 WORDS_A_MINUTE = 150  # at which such text is read with care
 
