@@ -165,7 +165,7 @@ ANY = FILES | st.sampled_from(
 )
 SAYING = st.sampled_from([*SAID.values()])
 LESS = settings(
-    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 
@@ -231,7 +231,7 @@ FILMS = several(
 )
 BLENDS = several(prompt=TEXTS, weight=NUMBERS, strength=NUMBERS, clip_scale=NUMBERS, source=NAMES)
 FREELY = settings(
-    max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 
