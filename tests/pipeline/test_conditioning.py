@@ -221,7 +221,7 @@ def test_words_alone_draw_the_same_bits_either_way(engine, more):
     assert [p.tobytes() for p in one] == [p.tobytes() for p in other]
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=100)
 @given(st.one_of(st.text(), st.lists(st.sampled_from(SIGNS), max_size=12).map("".join)))
 def test_words_are_the_same_words_to_both_paths(engine, text):
     """What `build_denoiser` shows as plain words is no syntax to the parser either, at any length:
@@ -445,9 +445,16 @@ def test_parts_and_regions_reach_the_picture(engine):
     assert torch.equal(first('("a cat", "a cat").blend(0.5, 0.5)', dialect="compel"), cat)
 
 
+# Its steps are chosen by a tolerance: a loose one takes few of them, in the same code.
+ADAPTIVE = {
+    "sampler": "dpm_adaptive",
+    "sampler_options": {"rtol": 0.5, "atol": 0.5, "h_init": 2.0},
+}
+
+
 def test_a_picture_has_the_same_bits_in_any_batch(engine):
     for prompt in ("a (cat:1.3) AND [dog|fish] :0.5", "a cat MASK(0 0.6) AND a dog MASK(0.4 1)"):
-        for more in ({}, {"apg": True, "apg_momentum": -0.5}, {"sampler": "dpm_adaptive"}):
+        for more in ({}, {"apg": True, "apg_momentum": -0.5}, ADAPTIVE):
             batch = engine.generate(prompt, seed=5, count=2, **more)
             alone = [engine.generate(prompt, seed=5 + i, **more) for i in range(2)]
             assert [p.tobytes() for p in batch] == [p.tobytes() for p in alone]

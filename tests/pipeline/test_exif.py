@@ -37,7 +37,7 @@ long = st.builds(lambda text, n: (text * n)[:20_000], some | odd, st.sampled_fro
 
 
 @settings(
-    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(long, some | odd, st.sampled_from(["png", "jpg", "webp"]))
 @example("🦊" * 14_000, "日", "jpg")

@@ -856,7 +856,7 @@ tree = st.recursive(
 )
 
 
-@settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(st.sampled_from(NAMES), tree, max_size=12))
 def test_no_json_is_an_error(data):
     """Whatever the values are: a request that can be used, or a BadInput."""

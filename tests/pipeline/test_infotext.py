@@ -143,7 +143,7 @@ def requests(draw) -> GenerationRequest:
     )
 
 
-@settings(max_examples=1000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(requests(), st.data(), plain.map(str.strip), st.sampled_from(["", "0a1b2c3d4e"]))
 def test_there_and_back(request, data, source, digest):
     """The picture's own request, types and all: everything that `parameters` writes, and nothing
@@ -389,7 +389,7 @@ anything = st.text() | st.lists(
 ).map("".join)
 
 
-@settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(anything)
 @example('a\nSteps: 1, Sampler: Euler, Seed: 1, Model: "\\ud800"\nVersion: \\')
 def test_no_text_is_an_error(text):
@@ -770,7 +770,7 @@ tree = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(tree, st.dictionaries(st.sampled_from([*GRAPH["3"]["inputs"]]), tree))
 def test_no_graph_is_an_error(content, inputs):
     node = {"class_type": "KSampler", "inputs": {**GRAPH["3"]["inputs"], **inputs}}

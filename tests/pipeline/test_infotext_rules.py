@@ -42,7 +42,7 @@ nasty = st.lists(
 ).map("".join)
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(nasty, nasty)
 @example("a \\(b\\), c", 'a "b", c\nSeed: 9')
 def test_values_there_and_back(first, second):
@@ -69,7 +69,7 @@ def old_quote(text: str) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(nasty.filter(lambda text: "\r" not in text))
 @example("a,\nSteps: 1, Sampler: DDIM, Seed: 9\nb")
 @example("a \\(b\\), c")
