@@ -1,5 +1,5 @@
 import type { Component } from "svelte";
-import type { Engine, Python } from "../engine/types.ts";
+import type { Engine, Part, Python } from "../engine/types.ts";
 
 /** A place in this project's source, as it stands in the built pages. */
 export interface Place {
@@ -30,7 +30,9 @@ export interface Context {
   ran(key: string, row: Ran): void;
   /** What "Save the data" writes. Called when the reader asks. */
   exports(make: () => unknown): void;
-  /** Runs work with a busy sign, a cancel button and errors shown. Ends earlier work first. */
+  /** Runs work with a busy sign, a cancel button and errors shown. Ends earlier work first, and
+   * loads the entry's parts. Does nothing before the prediction is locked. The promise always
+   * fulfils: a failure is shown by the frame. */
   run(work: (signal: AbortSignal) => Promise<void>): Promise<void>;
   /** A source place by its name in places.json, "src/fromnoise/…/file.py:function". */
   place(reference: string): Place | null;
@@ -41,13 +43,17 @@ export interface Texts {
   title: string;
   question: string;
   choices: string[];
-  right: number; // of the choices
+  right: number; // of the choices, from 0
   run: string;
   compare: string;
+  explain: string;
   check: string;
 }
 
 export interface Entry {
   load: () => Promise<{ default: Component<{ context: Context }> }>;
   needsModel: boolean;
+  /** What its runs load at first, with a progress bar. Default: the parts that draw, if it needs the
+   * model, else nothing. Name "python" where samplers run. */
+  parts?: readonly Part[];
 }
