@@ -1,0 +1,70 @@
+/** The Python side of the worker: a Pyodide with this repository's files, answering requests. Apart
+ * from the worker itself, so that tests run it without one. */
+
+import type { PyodideInterface } from "pyodide";
+import { BrownianNoise } from "../lab/brownian.ts";
+import { Generator } from "../lab/random.ts";
+import type { Fault, NoiseSpec, Numbers, Request, RunReply } from "./pythonMessages.ts";
+
+const FOLDER = "/fromnoise"; // where the archive lies in Pyodide's file system
+
+/** The functions of studio/python/bridge.py. */
+interface Bridge {
+  call(name: string, args: string, seconds: number | null): string;
+  start(
+    run: number, name: string | null, source: string | null, fn: string, x: Numbers, shape: string,
+    sigmas: string, options: string, draw: ((s: number, t: number) => Numbers) | null,
+    seconds: number | null,
+  ): RunReply & { error?: Fault };
+  send(run: number, x0: Numbers, uncond: Numbers | null, seconds: number | null): RunReply;
+  supply(run: number, steps: string, noises: Numbers[], seconds: number | null): RunReply;
+  drop(run: number): void;
+  watch_lines(report: (line: number) => void): void;
+}
+
+export type Host = (request: Exclude<Request, { kind: "load" }>) => unknown;
+
+/** archive: the bytes of fromnoise.zip. report: is told which line of the reader's code runs. */
+export function createHost(
+  pyodide: PyodideInterface,
+  archive: ArrayBuffer | Uint8Array,
+  report: (line: number) => void,
+): Host {
+  pyodide.unpackArchive(archive, "zip", { extractDir: FOLDER });
+  pyodide.runPython(`import sys; sys.path.insert(0, "${FOLDER}")`);
+  const bridge = pyodide.pyimport("bridge") as unknown as Bridge;
+  bridge.watch_lines(report);
+  return (request) => {
+    switch (request.kind) {
+      case "call":
+        return JSON.parse(bridge.call(request.function, request.arguments, request.seconds));
+      case "start": {
+        const { run, name, source, x, shape, sigmas, options, noise, seconds } = request;
+        return bridge.start(
+          run, name, source, request.function, x, JSON.stringify(shape), JSON.stringify(sigmas),
+          JSON.stringify(options), openNoise(noise), seconds,
+        );
+      }
+      case "send":
+        return bridge.send(request.run, request.x0, request.uncond, request.seconds);
+      case "supply":
+        return bridge.supply(
+          request.run, JSON.stringify(request.steps), request.noises, request.seconds,
+        );
+      case "drop":
+        return bridge.drop(request.run);
+    }
+  };
+}
+
+/** A source of noise in the worker, as diffusion/noise.py and brownian.py; null: the page's. */
+function openNoise(spec: NoiseSpec): ((s: number, t: number) => Numbers) | null {
+  if (spec.kind === "page") return null;
+  if (spec.kind === "brownian") {
+    const path = new BrownianNoise(spec.seed, spec.count, spec.low, spec.high);
+    return (s, t) => path.draw(s, t);
+  }
+  const generator = new Generator(spec.seed);
+  generator.drawNormal(spec.count); // the noise that the run starts from
+  return () => generator.drawNormal(spec.count);
+}
