@@ -1,4 +1,4 @@
-"""The golden numbers of the engine's tests: noise, levels, tokens, samplers. See write_golden.py."""
+"""The golden numbers of the engine's tests: noise, levels, tokens, samplers."""
 
 import base64
 import math
@@ -118,7 +118,9 @@ def denoise(x: torch.Tensor, sigma: float) -> torch.Tensor:
     means = torch.tensor(MEANS, dtype=torch.float64)
     variance = DEVIATION**2 + sigma**2
     distance = (points[:, None] - means).square().sum(-1)
-    share = (torch.tensor(WEIGHTS, dtype=torch.float64).log() - distance / (2 * variance)).softmax(1)
+    share = (torch.tensor(WEIGHTS, dtype=torch.float64).log() - distance / (2 * variance)).softmax(
+        1
+    )
     mean = share @ means
     return (mean + DEVIATION**2 / variance * (points - mean)).reshape(x.shape)
 
@@ -130,9 +132,10 @@ def write_samplers() -> Any:
     start = torch.randn(1, 24, generator=generator, dtype=torch.float64)
 
     def draw(sigma: float, sigma_next: float, image: int | None = None) -> torch.Tensor:
-        """Not random, but the same here and there."""
-        places = torch.arange(24, dtype=torch.float64)
-        return (1.4 * torch.sin(places * 12.9898 + sigma * 78.233 + sigma_next * 37.719))[None]
+        """Not random, but the same here and there; smooth, so that rounding stays small where a
+        sampler chooses its levels by what it draws."""
+        phase = 3 * math.log(sigma) + 5 * math.log(sigma_next)
+        return 1.4 * torch.sin(torch.arange(24, dtype=torch.float64) * 12.9898 + phase)[None]
 
     runs = []
     for steps in (6, 24):

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import golden_engine
+
 from fromnoise.errors import BadInput
 
 FOLDER = Path(__file__).parents[1] / "generated/golden"
@@ -170,6 +172,7 @@ def compute_review() -> dict[str, Any]:
 SUBJECTS: dict[str, Callable[[], Any]] = {
     "pictures": compute_pictures,
     "review": compute_review,
+    **golden_engine.SUBJECTS,
 }
 
 if __name__ == "__main__":

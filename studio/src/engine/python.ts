@@ -96,7 +96,7 @@ export class PythonWorker implements Python {
   async call<T>(name: string, args: unknown[], seconds?: number, signal?: AbortSignal): Promise<T> {
     await this.start();
     const request: Request = {
-      kind: "call", function: name, arguments: JSON.stringify(args), seconds: seconds ?? null,
+      kind: "call", function: name, arguments: JSON.stringify(args), seconds,
     };
     const { value } = await this.post<{ value: T }>(request, seconds, signal);
     return value;
@@ -131,21 +131,21 @@ export class PythonWorker implements Python {
       let reply = await ask({
         kind: "start",
         run,
-        name: own ? null : sampler.name,
-        source: own ? sampler.source : null,
+        name: own ? undefined : sampler.name,
+        source: own ? sampler.source : undefined,
         function: own ? sampler.function : "",
         x: settings.x,
         shape: settings.shape,
         sigmas: settings.sigmas,
         options: settings.options ?? {},
         noise: typeof noise === "function" ? { kind: "page" } : noise,
-        seconds: seconds ?? null,
+        seconds,
       });
       while (!reply.x) {
         if (reply.steps && typeof noise === "function") {
           const { steps } = reply;
           const noises = steps.map(([s, t]) => noise(s, t));
-          reply = await ask({ kind: "supply", run, steps, noises, seconds: seconds ?? null });
+          reply = await ask({ kind: "supply", run, steps, noises, seconds });
         } else {
           const { query, sigma, step, stage } = reply;
           const { x0, uncond } = await answer({
@@ -153,7 +153,7 @@ export class PythonWorker implements Python {
           });
           signal?.throwIfAborted();
           reply = await ask({
-            kind: "send", run, x0, uncond: uncond ?? null, seconds: seconds ?? null,
+            kind: "send", run, x0, uncond, seconds,
           });
         }
       }

@@ -8,16 +8,16 @@ import type { Fault, NoiseSpec, Numbers, Request, RunReply } from "./pythonMessa
 
 const FOLDER = "/fromnoise"; // where the archive lies in Pyodide's file system
 
-/** The functions of studio/python/bridge.py. */
+/** The functions of studio/python/bridge.py. Python's None is undefined here. */
 interface Bridge {
-  call(name: string, args: string, seconds: number | null): string;
+  call(name: string, args: string, seconds?: number): string;
   start(
-    run: number, name: string | null, source: string | null, fn: string, x: Numbers, shape: string,
-    sigmas: string, options: string, draw: ((s: number, t: number) => Numbers) | null,
-    seconds: number | null,
+    run: number, name: string | undefined, source: string | undefined, fn: string, x: Numbers,
+    shape: string, sigmas: string, options: string, draw?: (s: number, t: number) => Numbers,
+    seconds?: number,
   ): RunReply & { error?: Fault };
-  send(run: number, x0: Numbers, uncond: Numbers | null, seconds: number | null): RunReply;
-  supply(run: number, steps: string, noises: Numbers[], seconds: number | null): RunReply;
+  send(run: number, x0: Numbers, uncond?: Numbers, seconds?: number): RunReply;
+  supply(run: number, steps: string, noises: Numbers[], seconds?: number): RunReply;
   drop(run: number): void;
   watch_lines(report: (line: number) => void): void;
 }
@@ -57,9 +57,9 @@ export function createHost(
   };
 }
 
-/** A source of noise in the worker, as diffusion/noise.py and brownian.py; null: the page's. */
-function openNoise(spec: NoiseSpec): ((s: number, t: number) => Numbers) | null {
-  if (spec.kind === "page") return null;
+/** A source of noise in the worker, as diffusion/noise.py and brownian.py; undefined: the page's. */
+function openNoise(spec: NoiseSpec): ((s: number, t: number) => Numbers) | undefined {
+  if (spec.kind === "page") return undefined;
   if (spec.kind === "brownian") {
     const path = new BrownianNoise(spec.seed, spec.count, spec.low, spec.high);
     return (s, t) => path.draw(s, t);

@@ -12,23 +12,23 @@ export type NoiseSpec =
 export interface StartMessage {
   kind: "start";
   run: number;
-  name: string | null;
-  source: string | null;
+  name?: string;
+  source?: string;
   function: string;
   x: Numbers;
   shape: number[];
   sigmas: number[];
   options: Record<string, number | string | boolean>;
   noise: NoiseSpec;
-  seconds: number | null;
+  seconds?: number;
 }
 
 export type Request =
   | { kind: "load"; root: string }
-  | { kind: "call"; function: string; arguments: string; seconds: number | null }
+  | { kind: "call"; function: string; arguments: string; seconds?: number }
   | StartMessage
-  | { kind: "send"; run: number; x0: Numbers; uncond: Numbers | null; seconds: number | null }
-  | { kind: "supply"; run: number; steps: number[][]; noises: Numbers[]; seconds: number | null }
+  | { kind: "send"; run: number; x0: Numbers; uncond?: Numbers; seconds?: number }
+  | { kind: "supply"; run: number; steps: number[][]; noises: Numbers[]; seconds?: number }
   | { kind: "drop"; run: number };
 
 /** A sampler's next question, its last x, or the steps whose noise the page must give first. */

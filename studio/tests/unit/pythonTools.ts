@@ -8,11 +8,8 @@ import { createHost } from "../../src/engine/pythonHost.ts";
 import { PythonWorker, type WorkerLike } from "../../src/engine/python.ts";
 import type { Request } from "../../src/engine/pythonMessages.ts";
 
-export const GENERATED = new URL("../../generated/", import.meta.url);
+import { GENERATED } from "./golden.ts";
 
-export function readGolden<T>(subject: string): T {
-  return JSON.parse(readFileSync(new URL(`golden/${subject}.json`, GENERATED), "utf8")) as T;
-}
 
 export async function startPython(): Promise<PythonWorker> {
   const folder = dirname(createRequire(import.meta.url).resolve("pyodide/package.json"));
