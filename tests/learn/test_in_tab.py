@@ -139,6 +139,7 @@ def test_hints_name_no_command_in_a_page():
     last = ask("give me a hint for the cfg exercise", in_page=True, hint=3)
     assert "last hint" in last.text
     assert "fromnoise learn" not in first.text + last.text
+    assert first.citations[0].path == "src/fromnoise/learn/course/4-prompts-and-sampling.md"
 
 
 def test_values_of_an_explorable_may_be_words():

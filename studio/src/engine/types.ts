@@ -110,6 +110,8 @@ export interface MentorAnswer {
   answer: string;
   citations: Citation[];
   abstained: boolean;
+  exercise?: string; // the one that hints were given to
+  note?: string; // why an endpoint's words were not taken
 }
 
 /** Python in a worker: this repository's own sampler files, exercises, quiz and mentor. */
@@ -133,8 +135,10 @@ export interface Python {
   check(exercise: string, source: string, seconds?: number): Promise<{ verdict: Verdict; printed: string }>;
   ask(
     question: string,
-    open?: { explorable: string; values: Record<string, number>; hint?: number },
+    open?: { explorable: string; values: Record<string, number | string>; hint?: number },
   ): Promise<MentorAnswer>;
+  /** Calls a function of studio/python/tab.py with values that JSON knows. */
+  call<T>(name: string, args: unknown[], seconds?: number, signal?: AbortSignal): Promise<T>;
 }
 
 /** Code of the reader's own that failed: its message and the line of the source. */

@@ -30,11 +30,16 @@ SHOWN_OUTPUT = 2_000  # characters of it that are shown
 MODULES = {"array", "bisect", "cmath", "collections", "copy", "dataclasses", "decimal", "enum"}
 MODULES |= {"fractions", "functools", "heapq", "itertools", "math", "numbers", "operator"}
 MODULES |= {"random", "re", "statistics", "string", "typing"}
+# What code may raise. What ends it from outside is none of these, and passes.
+RAISED = (Exception, SystemExit, KeyboardInterrupt, GeneratorExit)
 USED_BY_JUDGE = (copy, math, random, random.Random)
 
 
-def check_source(name: str, source: str, seed: int | None = None) -> tuple[Verdict, str]:
-    """(the verdict on the function `name` of a source text, what the code printed).
+def check_source(
+    name: str, source: str, seed: int | None = None, file: str = "exercise.py"
+) -> tuple[Verdict, str]:
+    """(the verdict on the function `name` of a source text, what the code printed). file: what the
+    code is compiled as; a tracer knows it by that name.
 
     Raises UnknownName for no exercise, BadInput for a text that is too large.
     """
@@ -43,17 +48,16 @@ def check_source(name: str, source: str, seed: int | None = None) -> tuple[Verdi
         raise BadInput(f"the code has more than {LARGEST_SOURCE:,} characters", "shorten it")
     try:
         with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
-            verdict = judge(exercise, run_lazily(name, source, printed), seed)
+            verdict = judge(exercise, run_lazily(name, source, file, printed), seed)
     except Stopped as error:
         hint = "It must run without an error." if error.tag == "error" else ""
         verdict = Verdict(False, str(error), error.tag, hint)
     return verdict, escape(printed.getvalue(), SHOWN_OUTPUT, keep="\n")
 
 
-def run_lazily(name: str, source: str, printed: "Output") -> Callable:
+def run_lazily(name: str, source: str, file: str, printed: "Output") -> Callable:
     """The function `name` of a source text, which runs at the first call: by then the judge has
     drawn its cases."""
-    file = f"{name}.py"
     space: dict[str, Any] = {}
 
     def call(*args: object) -> object:
@@ -66,14 +70,14 @@ def run_lazily(name: str, source: str, printed: "Output") -> Callable:
                     raise Stopped("missing", f"the code defines no function {name}")
             except Stopped:
                 raise
-            except BaseException as error:
+            except RAISED as error:
                 found = error_of(error, file)
                 line = f" in line {found['line']}" if found["line"] else ""
                 words = f"{found['error']}{line}: {escape(found['message'], 300)}"
                 raise Stopped("error", f"the code raised {words}") from error
             try:
                 return plain(space[name](*args))
-            except BaseException as error:
+            except RAISED as error:
                 found = error_of(error, file)
                 words = escape(found["message"], 300)
                 raise CodeError(found["error"], words, found["line"]) from error

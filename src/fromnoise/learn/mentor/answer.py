@@ -7,11 +7,11 @@ answered.
 """
 
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from fromnoise.errors import UnknownName, escape
-from fromnoise.learn.course import EXPLORABLES, load_chapters
+from fromnoise.learn.course import Block, load_chapters
 from fromnoise.learn.exercises import EXERCISES, load
 from fromnoise.learn.mentor.corpus import Span
 from fromnoise.learn.mentor.index import Hit, Index, common_stems, load_index
@@ -210,7 +210,8 @@ def give_hint(name: str, number: int, in_page: bool = False) -> Answer:
     span = Span(f"{path}:", path, 1, "", exercise.title, exercise.task)
     more = f"--hint {number + 1}" if number < many else "--solution"
     after = f"Try it with `fromnoise learn check`; next: `fromnoise learn exercise {name} {more}`."
-    if in_page:
+    if in_page:  # where the exercise is, not its solution
+        span = replace(find_in_course("exercise", name)[0], title=exercise.title)
         last = "This was the last hint: the exercise can show you the solution."
         after = (
             f"Try it, then ask again for hint {number + 1} of {many}." if number < many else last
@@ -221,16 +222,22 @@ def give_hint(name: str, number: int, in_page: bool = False) -> Answer:
 
 def find_explorable(name: str) -> tuple[Span, str]:
     """(the place of an explorable, with what to do there; the id of its section)."""
+    span, block = find_in_course("explorable", name)
+    fields = block.fields()
+    return replace(span, title=fields["Title"], text=fields["Run"]), span.id
+
+
+def find_in_course(kind: str, name: str) -> tuple[Span, Block]:
+    """Where the course has an explorable or an exercise. Raises UnknownName."""
+    names = []
     for chapter in load_chapters():
         for section in chapter.sections:
             for block in section.blocks:
-                if block.kind == "explorable" and block.name == name:
-                    fields, where = block.fields(), (chapter.path, block.line, section.anchor)
-                    span = Span(
-                        f"{chapter.number}#{section.anchor}", *where, fields["Title"], fields["Run"]
-                    )
-                    return span, span.id
-    raise UnknownName("explorable", name, EXPLORABLES)
+                if (block.kind, block.name) == (kind, name):
+                    where = (chapter.path, block.line, section.anchor)
+                    return Span(f"{chapter.number}#{section.anchor}", *where, "", ""), block
+                names += [block.name] if block.kind == kind else []
+    raise UnknownName(kind, name, names)
 
 
 def explain_explorable(question: str, name: str, values: Values, index: Index) -> Answer:
