@@ -33,7 +33,9 @@ def compute_pictures() -> dict[str, Any]:
     a, b = (rng.integers(0, 256, (8, 8, 3)).astype(np.uint8) for _ in "ab")
     a[:2] = 255
     luma = a @ np.array([0.299, 0.587, 0.114])
-    steps = [np.abs(np.diff(luma, axis=axis)).ravel() for axis in (0, 1)]
+    inside = rng.random((8, 8)) < 0.8
+    bright = (b @ np.array([0.299, 0.587, 0.114]))[inside].argsort()[::-1]
+    change = np.abs(a - b.astype(float)).mean(2).reshape(4, 2, 4, 2).mean((1, 3))
     rows, columns = (
         F.normalize(torch.from_numpy(rng.standard_normal((3, 8))), dim=1) for _ in "ab"
     )
@@ -72,11 +74,15 @@ def compute_pictures() -> dict[str, Any]:
         "a": a.flatten().tolist(),
         "b": b.flatten().tolist(),
         "psnr": -10 * math.log10(np.square(a / 127.5 - b / 127.5).mean() / 4),
-        "edge_share": float(((a == 0) | (a == 255)).mean()),
+        "edge_share": float(((a <= 2) | (a >= 253)).mean()),
         "histogram": np.histogram(a, 8, (0, 256))[0].tolist(),
         "brightness": float(luma.mean()),
         "colour": float(np.ptp(a.astype(int), axis=2).mean()),
-        "detail": float(np.concatenate(steps).mean()),
+        "edges": float(np.abs(np.diff(a.astype(float), axis=1)).mean()),
+        "spread": float(np.stack([a, b]).astype(float).std(0, ddof=1).mean()),
+        "change": float((change > 4).mean()),
+        "area": inside.flatten().tolist(),
+        "bright": b[inside][bright[: round(inside.sum() / 10)]].mean(0).tolist(),
         "means": F.avg_pool2d(torch.from_numpy(a).permute(2, 0, 1)[None].double() / 127.5 - 1, 2)
         .flatten()
         .tolist(),

@@ -23,17 +23,28 @@ export function measureColour({ pixels }: Picture): number {
   return sum / (pixels.length / 4);
 }
 
-/** The mean step of luma between neighbours, to the right and down: many lines make it large. */
-export function measureDetail({ pixels, width, height }: Picture): number {
-  let sum = 0;
-  for (let y = 0; y < height; y++) {
-    for (let x = 0; x < width; x++) {
-      const i = 4 * (y * width + x);
-      if (x + 1 < width) sum += Math.abs(luma(pixels, i + 4) - luma(pixels, i));
-      if (y + 1 < height) sum += Math.abs(luma(pixels, i + 4 * width) - luma(pixels, i));
-    }
-  }
-  return sum / (height * (width - 1) + width * (height - 1));
+/** The colour of what an area shows: the mean of its brightest tenth, red, green and blue. area:
+ * which of the pixels belong to it. */
+export function findColour({ pixels }: Picture, area: boolean[]): number[] {
+  const inside = area.flatMap((is, i) => (is ? [4 * i] : []));
+  inside.sort((a, b) => luma(pixels, b) - luma(pixels, a));
+  const bright = inside.slice(0, Math.max(1, Math.round(inside.length / 10)));
+  return [0, 1, 2].map((k) => bright.reduce((sum, i) => sum + pixels[i + k], 0) / bright.length);
+}
+
+const HUES: [number, string][] = [
+  [20, "red"], [45, "orange"], [70, "yellow"], [165, "green"], [200, "cyan"], [255, "blue"],
+  [290, "purple"], [335, "pink"], [360, "red"],
+];
+
+/** A plain name for a colour. */
+export function nameColour([r, g, b]: number[]): string {
+  const [most, least] = [Math.max(r, g, b), Math.min(r, g, b)];
+  if (most < 50) return "black";
+  if (most - least < 0.2 * most) return most > 170 ? "white" : "grey";
+  const sixth = most === r ? ((g - b) / (most - least) + 6) % 6
+    : most === g ? (b - r) / (most - least) + 2 : (r - g) / (most - least) + 4;
+  return HUES.find(([end]) => 60 * sixth <= end)![1];
 }
 
 /** How often coins agree at least as well as this: the chance that of `trials` fair coins at least

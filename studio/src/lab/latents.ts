@@ -56,3 +56,10 @@ export function pretendLatents(picture: Picture, { channels, height, width }: Sh
   }
   return latents;
 }
+
+/** Numbers as a grey picture: black at `low` and below it, white at `high` and above it. */
+export function paintGrey(values: Float32Array, width: number, low: number, high: number): Picture {
+  const pixels = new Uint8ClampedArray(4 * values.length).fill(255);
+  values.forEach((value, i) => pixels.fill(((value - low) / (high - low)) * 255, 4 * i, 4 * i + 3));
+  return { width, height: values.length / width, pixels };
+}

@@ -51,14 +51,20 @@ export function readWord(
   return Float32Array.from(sum, (value) => value / count);
 }
 
-/** The middle of the part of a map that lies more than `level` of the way from its least to its
- * most, in shares of the side: 0.5 is the middle of the picture. 0.6 is the level at which the maps
- * of objects fit their outlines best (src/fromnoise/evaluate/word_maps.py, INSIDE). */
-export function findCentre(map: Float32Array, size: number, level = 0.6): { x: number; y: number } {
-  const [low, high] = [Math.min(...map), Math.max(...map)];
+/** Where a map lies more than `level` of the way from its least to its most. 0.6 is the level at
+ * which the maps of objects fit their outlines best (src/fromnoise/evaluate/word_maps.py, INSIDE). */
+export function findArea(map: Float32Array, level = 0.6): boolean[] {
+  const low = map.reduce((a, b) => Math.min(a, b));
+  const high = map.reduce((a, b) => Math.max(a, b));
+  return Array.from(map, (value) => value > low + level * (high - low));
+}
+
+/** The middle of an area, in shares of the side: 0.5 is the middle of the picture. */
+export function findCentre(area: boolean[]): { x: number; y: number } {
+  const size = Math.sqrt(area.length);
   let [x, y, count] = [0, 0, 0];
-  map.forEach((value, i) => {
-    if (value <= low + level * (high - low)) return;
+  area.forEach((is, i) => {
+    if (!is) return;
     x += (i % size) + 0.5;
     y += Math.floor(i / size) + 0.5;
     count++;

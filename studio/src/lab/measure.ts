@@ -48,10 +48,51 @@ export function psnr(a: Picture, b: Picture): number {
   return -20 * Math.log10(distance(listColours(a), listColours(b)) / 255);
 }
 
-/** The share of colour values that lie at an end of their range, 0 or 255. */
+/** The share of colour values that lie within 2 levels of an end of their range, 0 or 255. */
 export function edgeShare(picture: Picture): number {
   const colours = listColours(picture);
-  return colours.reduce((n, value) => n + Number(value === 0 || value === 255), 0) / colours.length;
+  return colours.reduce((n, value) => n + Number(value <= 2 || value >= 253), 0) / colours.length;
+}
+
+/** The mean difference of a pixel from its neighbour to the right, in levels of 255: how many lines
+ * a picture has, and how sharp they are. */
+export function measureEdges({ pixels, width, height }: Picture): number {
+  let sum = 0;
+  for (let y = 0; y < height; y++) {
+    for (let i = 4 * y * width; i < 4 * ((y + 1) * width - 1); i++) {
+      if (i % 4 < 3) sum += Math.abs(pixels[i + 4] - pixels[i]);
+    }
+  }
+  return sum / (3 * height * (width - 1));
+}
+
+/** How much a colour value differs from picture to picture, in levels of 255: the standard deviation
+ * over the pictures, the mean over all values. */
+export function measureSpread(pictures: Picture[]): number {
+  const values = pictures.map(listColours);
+  let sum = 0;
+  for (let i = 0; i < values[0].length; i++) {
+    const mean = values.reduce((total, colours) => total + colours[i], 0) / values.length;
+    const squares = values.reduce((total, colours) => total + (colours[i] - mean) ** 2, 0);
+    sum += Math.sqrt(squares / (values.length - 1));
+  }
+  return sum / values[0].length;
+}
+
+/** The share of squares of `side` pixels whose colours differ by more than 4 levels of 255 on
+ * average, which can just be seen. */
+export function measureChange(a: Picture, b: Picture, side: number): number {
+  const [across, down] = [a.width / side, a.height / side];
+  const sums = new Float64Array(across * down);
+  for (let y = 0; y < a.height; y++) {
+    for (let x = 0; x < a.width; x++) {
+      const i = 4 * (y * a.width + x);
+      for (let k = i; k < i + 3; k++) {
+        sums[Math.floor(y / side) * across + Math.floor(x / side)] += Math.abs(a.pixels[k] - b.pixels[k]);
+      }
+    }
+  }
+  return sums.reduce((n, sum) => n + Number(sum / (3 * side * side) > 4), 0) / sums.length;
 }
 
 /** How many values lie in each of `bins` equal parts of [low, high]. Values outside count at the

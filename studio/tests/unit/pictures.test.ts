@@ -1,12 +1,12 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import type { Picture } from "../../src/engine/types.ts";
-import { coinChance, measureBrightness, measureColour, measureDetail } from "../../src/lab/bench.ts";
+import { coinChance, findColour, measureBrightness, measureColour, nameColour } from "../../src/lab/bench.ts";
 import { listCosines, listProbabilities } from "../../src/lab/clip.ts";
 import { applyCfg, guidePoint, projectAnswers } from "../../src/lab/guidance.ts";
 import { applyEdit, keepAll, pretendLatents, scaleChannel, swapChannels } from "../../src/lab/latents.ts";
-import { findCentre, groupTokens, readWord, removeWord, shortenLayer, type Maps } from "../../src/lab/maps.ts";
-import { average, averageDistance, distance, edgeShare, histogram, listColours, psnr, rms } from "../../src/lab/measure.ts";
+import { findArea, findCentre, groupTokens, readWord, removeWord, shortenLayer, type Maps } from "../../src/lab/maps.ts";
+import { average, averageDistance, distance, edgeShare, histogram, listColours, measureChange, measureEdges, measureSpread, psnr, rms } from "../../src/lab/measure.ts";
 
 // written by tests/write_golden.py from the Python package
 const golden = JSON.parse(readFileSync(new URL("../../generated/golden/pictures.json", import.meta.url), "utf8"));
@@ -39,9 +39,10 @@ describe("measure", () => {
     expect(psnr(a, a)).toBe(Infinity);
     expect(histogram(listColours(a), 8, 0, 256)).toEqual(golden.histogram);
     expectNear(
-      [measureBrightness(a), measureColour(a), measureDetail(a)],
-      [golden.brightness, golden.colour, golden.detail], 1e-12,
+      [measureBrightness(a), measureColour(a), measureEdges(a), measureSpread([a, b]), measureChange(a, b, 2)],
+      [golden.brightness, golden.colour, golden.edges, golden.spread, golden.change], 1e-12,
     );
+    expectNear(findColour(b, golden.area), golden.bright, 1e-12);
   });
   test("values outside of a histogram count at its ends", () => {
     expect(histogram([-3, 0.1, 7], 2, 0, 1)).toEqual([2, 1]);
@@ -98,7 +99,7 @@ describe("maps", () => {
     const map = readWord(calls, [2, 3], 8);
     expectNear(map, golden.word);
     expectNear(readWord([calls[1]], [2, 3], 8, ["mid_block.attentions.0"]), golden.word_of_one);
-    const { x, y } = findCentre(map, 8);
+    const { x, y } = findCentre(findArea(map));
     expectNear([x, y], golden.centre);
   });
   test.each(Object.keys(golden.words))("the words of %j are split_words'", (text) => {
@@ -113,6 +114,12 @@ describe("maps", () => {
     expect(shortenLayer("up_blocks.0.attentions.1.transformer_blocks.0.attn2")).toBe("up 0.1");
     expect(shortenLayer("mid_block.attentions.0.transformer_blocks.0.attn2")).toBe("middle");
   });
+});
+
+test("colours have names", () => {
+  const named = { red: [230, 60, 50], yellow: [250, 220, 60], cyan: [70, 220, 240], blue: [90, 110, 250],
+    purple: [170, 80, 240], pink: [250, 100, 180], white: [250, 245, 240], black: [20, 10, 30] };
+  for (const [name, colour] of Object.entries(named)) expect(nameColour(colour)).toBe(name);
 });
 
 test("coins: four that agree are one case in eight", () => {

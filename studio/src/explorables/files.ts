@@ -1,0 +1,69 @@
+/** Pictures from outside: the given ones, and files of the reader's own. They never leave the tab. */
+import type { Picture } from "../engine/types.ts";
+import boot from "../given/boot.webp";
+import flamingo from "../given/flamingo.webp";
+import octopus from "../given/octopus.webp";
+import turtle from "../given/turtle.webp";
+import unicorn from "../given/unicorn.webp";
+import whale from "../given/whale.webp";
+
+export interface Given {
+  name: string;
+  url: string;
+  caption: string;
+}
+
+/** Pictures that no training saw, drawn by the source of stickers (build/write_given.py). */
+export const GIVEN: Given[] = [
+  { name: "unicorn", url: unicorn, caption: "a large unicorn at sunset" },
+  { name: "octopus", url: octopus, caption: "an octopus underwater" },
+  { name: "flamingo", url: flamingo, caption: "a flamingo in a cloudy sky" },
+  { name: "turtle", url: turtle, caption: "a sketch of a turtle in space" },
+  { name: "boot", url: boot, caption: "a red neon boot in the desert" },
+  { name: "whale", url: whale, caption: "a white pixel art whale underwater" },
+];
+
+const SIDE = 128; // pixels of the model's pictures
+const MOST_BYTES = 20_000_000;
+const MOST_PIXELS = 50_000_000;
+export const TYPES = ["image/png", "image/jpeg", "image/webp"];
+
+export async function readGiven({ url }: Given, signal?: AbortSignal): Promise<Picture> {
+  const answer = await fetch(url, { signal });
+  if (!answer.ok) throw new Error(`A given picture could not be loaded (${answer.status}). Reload the page.`);
+  return fit(await createImageBitmap(await answer.blob(), { colorSpaceConversion: "none" }));
+}
+
+/** The middle square of a picture file, in the model's own size. */
+export async function readUpload(file: File): Promise<Picture> {
+  if (!TYPES.includes(file.type)) {
+    throw new Error(`${file.name} is no PNG, JPEG or WebP file. Choose one of these.`);
+  }
+  if (file.size > MOST_BYTES) {
+    throw new Error(`${file.name} has ${Math.round(file.size / 1e6)} MB. Choose a file of at most 20 MB.`);
+  }
+  let bitmap: ImageBitmap;
+  try {
+    bitmap = await createImageBitmap(file);
+  } catch {
+    throw new Error(`${file.name} cannot be read as a picture. It may be damaged: choose another file.`);
+  }
+  if (bitmap.width * bitmap.height > MOST_PIXELS) {
+    bitmap.close();
+    throw new Error(`${file.name} has more than 50 million pixels. Make it smaller first.`);
+  }
+  return fit(bitmap);
+}
+
+function fit(bitmap: ImageBitmap): Picture {
+  const canvas = new OffscreenCanvas(SIDE, SIDE);
+  const pen = canvas.getContext("2d", { willReadFrequently: true })!;
+  pen.fillStyle = "white"; // behind what is transparent
+  pen.fillRect(0, 0, SIDE, SIDE);
+  pen.imageSmoothingQuality = "high";
+  const side = Math.min(bitmap.width, bitmap.height);
+  const [left, top] = [(bitmap.width - side) / 2, (bitmap.height - side) / 2];
+  pen.drawImage(bitmap, left, top, side, side, 0, 0, SIDE, SIDE);
+  bitmap.close();
+  return { width: SIDE, height: SIDE, pixels: pen.getImageData(0, 0, SIDE, SIDE).data };
+}
