@@ -499,8 +499,7 @@ def test_names_in_an_upscaler_ask_for_nothing(tmp_path, keys, prefix):
     start = time.process_time()
     with pytest.raises(BadCheckpoint, match="4x"):
         upscaler.load(path)
-    # twice the bar: processor time grows where two busy threads share one core
-    assert time.process_time() - start < 2 * SECONDS
+    assert time.process_time() - start < SECONDS
 
 
 @pytest.mark.parametrize(("size", "side"), [([8, 8], 8), ([8, 32], 16), ([24, 8], 8), (8, 8)])

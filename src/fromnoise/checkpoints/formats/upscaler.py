@@ -25,6 +25,7 @@ SUFFIX = ".safetensors"
 # of Real-ESRGAN's training; where a file has both, the average (ema) is the better network
 PREFIXES = ("params_ema.", "params.", "module.")
 WIDEST, DEEPEST = 8192, 64  # channels, and blocks of ESRGAN; published ones have 64 and 23
+MOST = 3 * 32 * DEEPEST  # tensors: a file may hold a network three times, see PREFIXES
 # ESRGAN's own code called the parts so before BasicSR named them anew
 RENAMED = {
     "RRDB_trunk.": "body.",
@@ -51,6 +52,8 @@ def load(path: str | Path) -> Upscaler:
             f"convert it to {SUFFIX} where you trust it, or fetch it in that form",
         )
     file, digest = TensorFile(path), hashlib.sha256()
+    if len(file.stored) > MOST:
+        raise BadCheckpoint(f"{path} has {len(file.stored):,} tensors, {MOST:,} are most", REMEDY)
     stored = rename_tensors(file.stored, str(path))
     with Unfilled():
         network = build_network(stored, str(path))
