@@ -174,10 +174,48 @@ def compute_review() -> dict[str, Any]:
     }
 
 
+def compute_study() -> dict[str, Any]:
+    """The mentor's answers and the judge's verdicts, from the tests' own questions and mistakes."""
+    import sys
+
+    sys.path.append(str(Path(__file__).parents[2] / "tests/learn"))
+    from mentor_questions import rows
+    from wrong import WRONG
+
+    from fromnoise.learn.course import load_chapters
+    from fromnoise.learn.exercises import EXERCISES, load
+    from fromnoise.learn.mentor.answer import ask
+
+    parts = ("answerable", "unanswerable", "false", "answerable-fresh")
+    asked: list[tuple[str, dict[str, Any]]] = [(q, {}) for part in parts for _, q in rows(part)]
+    for name in EXERCISES:
+        asked += [(f"give me a hint for {name}", {"hint": hint}) for hint in (1, 2, 9)]
+    for block in (block for chapter in load_chapters() for block in chapter.blocks("explorable")):
+        open_now = {"explorable": block.name, "values": {"steps": 8, "sampler": "euler"}}
+        asked += [("What do I see here?", open_now), ("What is sigma?", open_now)]
+    answers = [(q, place, ask(q, in_page=True, **place).as_dict()) for q, place in asked]
+    exercises = {
+        name: {
+            "solution": load(name).solution,
+            "wrong": [
+                [
+                    "import math\n" + source,
+                    tag,
+                    [m.hint for m in load(name).misconceptions if m.tag == tag],
+                ]
+                for tag, source in WRONG[name]
+            ],
+        }
+        for name in EXERCISES
+    }
+    return {"answers": answers, "exercises": exercises}
+
+
 # subject → a function that returns what its test reads
 SUBJECTS: dict[str, Callable[[], Any]] = {
     "pictures": compute_pictures,
     "review": compute_review,
+    "study": compute_study,
     **golden_engine.SUBJECTS,
 }
 

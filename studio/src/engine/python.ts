@@ -212,7 +212,7 @@ export class PythonWorker implements Python {
 
   async ask(
     question: string,
-    open?: { explorable: string; values: Record<string, number>; hint?: number },
+    open?: { explorable: string; values: Record<string, number | string>; hint?: number },
   ): Promise<MentorAnswer> {
     return await this.call("ask", [question, open ?? null]);
   }
