@@ -33,7 +33,7 @@ def choose_format(
         if name not in FORMATS:
             raise BadInput(
                 f"cannot write {option}",
-                "pictures are .png, .jpg or .webp files, and folders have no dot",
+                "pictures are .png, .jpg or .webp files; a slash at the end names a folder",
             )
     suffixes = {FORMATS[name] for name in options.values()} or {".png"}
     if len(suffixes) > 1:
