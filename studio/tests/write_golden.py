@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import golden_engine
+import golden_plane
 
 from fromnoise.errors import BadInput
 
@@ -217,6 +218,7 @@ SUBJECTS: dict[str, Callable[[], Any]] = {
     "review": compute_review,
     "study": compute_study,
     **golden_engine.SUBJECTS,
+    **golden_plane.SUBJECTS,
 }
 
 if __name__ == "__main__":

@@ -1,0 +1,115 @@
+"""Numbers for the explorables of the plane and of the race, see write_golden.py."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[2]))  # tests.mixtures, the data of the samplers
+
+
+def describe_race() -> dict[str, Any]:
+    """The mixture of one dimension: its denoiser, its exact answer, the errors of samplers."""
+    import torch
+
+    from fromnoise.diffusion.brownian import BrownianNoise
+    from fromnoise.diffusion.samplers import load
+    from fromnoise.diffusion.samplers.base import Query
+    from fromnoise.diffusion.samplers.drive import drive
+    from tests.mixtures import MIXTURE, START, grid
+
+    def measure(name: str, steps: int) -> float:
+        end = drive(load(name)(START, grid(steps), None), MIXTURE.denoise)
+        return float((end - exact).square().mean().sqrt())
+
+    x = torch.linspace(-30, 30, 13, dtype=torch.float64)
+    exact = MIXTURE.exact(START, 20.0, 0.05)
+    kept = BrownianNoise([5], (37, 1, 1), 0.05, 20.0)
+    walk = drive(load("euler_a")(START.view(1, 37, 1, 1), grid(64), kept), MIXTURE.denoise)
+    return {
+        "denoise": [
+            [s, v, float(MIXTURE.denoise(Query(torch.tensor(v).double(), s, 0)).x0)]
+            for s in (0.05, 0.4, 2.0, 20.0)
+            for v in x.tolist()
+        ],
+        "starts": START.flatten().tolist(),
+        "exact": exact.flatten().tolist(),
+        "grid": grid(8).tolist(),
+        "errors": {
+            name: [measure(name, n) for n in (2, 4, 8, 16, 32, 64, 128)]
+            for name in ("euler", "heun", "dpmpp_2m")
+        },
+        "walk": walk.flatten().tolist(),
+    }
+
+
+def describe_field() -> dict[str, Any]:
+    """Three starts that `euler` takes through the exact field of four points."""
+    import torch
+
+    from fromnoise.diffusion.samplers import load
+    from fromnoise.diffusion.samplers.base import Answer, Query
+    from fromnoise.diffusion.samplers.drive import drive
+
+    points = torch.tensor([[0.5, -0.2], [-0.8, 0.4], [0.1, 0.9], [0.0, 0.0]], dtype=torch.float64)
+    deviation = 0.1
+
+    def answer(query: Query) -> Answer:
+        """E[x0 | x] for x (n, 2, 1, 1): a Gaussian around each point."""
+        x, spread = query.x[:, :, 0, 0], deviation**2 + query.sigma**2
+        likely = torch.softmax(-(torch.cdist(x, points) ** 2) / (2 * spread), 1)
+        keep = deviation**2 / spread
+        return Answer((likely @ points * (1 - keep) + keep * x)[:, :, None, None])
+
+    starts = torch.tensor([[3.0, 1.0], [-4.0, 2.5], [0.3, -5.0]], dtype=torch.float64)
+    sigmas = torch.cat([torch.logspace(1, -2, 12, dtype=torch.float64), torch.zeros(1)])
+    ends = drive(load("euler")(starts[:, :, None, None], sigmas, None), answer)
+    return {
+        "points": points.flatten().tolist(),
+        "deviation": deviation,
+        "starts": starts.flatten().tolist(),
+        "sigmas": sigmas.tolist(),
+        "ends": ends.flatten().tolist(),
+    }
+
+
+def describe_tiny() -> dict[str, Any]:
+    """A network of two hidden layers: its loss, its gradient and one step of Adam, by torch."""
+    import torch
+    from torch import nn
+    from torch.nn.utils import parameters_to_vector
+
+    from fromnoise.diffusion.forward import compute_target
+    from fromnoise.diffusion.schedule import NoiseSchedule
+
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Linear(5, 8), nn.SiLU(), nn.Linear(8, 8), nn.SiLU(), nn.Linear(8, 2)
+    ).double()
+    inputs, targets = (torch.randn(6, k, dtype=torch.float64) for k in (5, 2))
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
+    before = parameters_to_vector(network.parameters()).tolist()
+    loss = (network(inputs) - targets).square().sum(1).mean()
+    loss.backward()
+    gradient = torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None])
+    optimizer.step()
+    sigma = 1.7
+    schedule = NoiseSchedule(torch.tensor([0.9, 1 / (1 + sigma**2)], dtype=torch.float64))
+    x0, noise = (torch.tensor([row], dtype=torch.float64) for row in ([0.3, -1.1], [0.8, 0.4]))
+    target = compute_target("v", schedule, x0, noise, torch.tensor([1]))
+    return {
+        "before": before,
+        "inputs": inputs.flatten().tolist(),
+        "targets": targets.flatten().tolist(),
+        "loss": loss.item(),
+        "gradient": gradient.tolist(),
+        "after": parameters_to_vector(network.parameters()).tolist(),
+        "v": [sigma, x0.flatten().tolist(), noise.flatten().tolist(), target.flatten().tolist()],
+    }
+
+
+SUBJECTS: dict[str, Callable[[], Any]] = {
+    "race": describe_race,
+    "field": describe_field,
+    "tiny": describe_tiny,
+}
