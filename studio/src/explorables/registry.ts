@@ -2,8 +2,10 @@ import type { Entry } from "./types.ts";
 
 /** id of the chapters → the file that is it. */
 export const EXPLORABLES: Record<string, Entry> = {
+  destroy: { load: () => import("./destroy.svelte"), needsModel: false },
   "one-look": { load: () => import("./one-look.svelte"), needsModel: true },
   reconstruct: { load: () => import("./reconstruct.svelte"), needsModel: true },
+  "exact-field": { load: () => import("./exact-field.svelte"), needsModel: false },
   "latent-lab": {
     load: () => import("./latent-lab.svelte"), needsModel: true, parts: ["encoder", "decoder"],
   },
@@ -12,5 +14,10 @@ export const EXPLORABLES: Record<string, Entry> = {
   },
   "word-lens": { load: () => import("./word-lens.svelte"), needsModel: true },
   "guidance-plane": { load: () => import("./guidance-plane.svelte"), needsModel: true },
+  "solver-race": { load: () => import("./solver-race.svelte"), needsModel: false, parts: ["python"] },
+  schedules: {
+    load: () => import("./schedules.svelte"), needsModel: true, parts: ["unet", "text", "decoder", "python"],
+  },
   "prompt-bench": { load: () => import("./prompt-bench.svelte"), needsModel: true },
+  "train-on-points": { load: () => import("./train-on-points.svelte"), needsModel: false },
 };

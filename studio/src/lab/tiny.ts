@@ -232,12 +232,12 @@ export interface TrainingRequest {
 export interface TrainingState {
   step: number; // finished steps
   loss: number; // the mean over the steps since the last state
-  floor: number; // of the same batches
+  floor: number; // of the last batch
   drawn: Float64Array; // points from the network as it is now, (n, 2)
   drawing: number; // milliseconds that drawing them took
 }
 
-export const LEVELS = makeLevels(24, SIGMA_HIGH, SIGMA_LOW);
+export const LEVELS = makeLevels(16, SIGMA_HIGH, SIGMA_LOW);
 
 /** Trains in pieces of `every` steps. The rate falls to zero along half a cosine. `starts`: the unit
  * noise of the points that are drawn after each piece. */
@@ -247,18 +247,18 @@ export function* train(
   const generator = new Generator(request.seed);
   const network = makeNetwork(request.seed, request.hidden);
   const adam = new Adam(network.parameters.length);
-  let [loss, floor] = [0, 0];
+  let loss = 0;
   for (let step = 1; step <= request.steps; step++) {
     const batch = drawBatch(request.data, request.rows, generator);
     const result = computeGradient(network, batch.inputs, batch.targets);
     const share = (step - 1) / request.steps;
     adam.step(network.parameters, result.gradient, (request.rate * (1 + Math.cos(Math.PI * share))) / 2);
     loss += result.loss / every;
-    floor += estimateFloor(request.data, batch) / every;
     if (step % every) continue;
     const start = performance.now();
     const drawn = drawPoints(network, starts, LEVELS);
-    yield { step, loss, floor, network, drawn, drawing: performance.now() - start };
-    [loss, floor] = [0, 0];
+    const drawing = performance.now() - start;
+    yield { step, loss, floor: estimateFloor(request.data, batch), network, drawn, drawing };
+    loss = 0;
   }
 }

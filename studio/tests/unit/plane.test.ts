@@ -84,7 +84,7 @@ test("no guess is better than the floor, and training comes near it", () => {
   expect(states.map((s) => s.step)).toEqual([100, 200, 300]);
   const [first, last] = [states[0], states.at(-1)!];
   expect(last.loss).toBeLessThan(first.loss);
-  expect(last.loss - last.floor).toBeGreaterThan(-0.05); // noise of 6,400 rows
+  expect(last.loss - last.floor).toBeGreaterThan(-0.2); // the floor is that of 64 rows
   expect(last.loss - last.floor).toBeLessThan(0.3);
   const radii = Array.from({ length: 200 }, (_, i) => Math.hypot(last.drawn[2 * i], last.drawn[2 * i + 1]));
   expect(mean(radii.map((r) => Math.abs(r - 1)))).toBeLessThan(0.2);
