@@ -56,8 +56,10 @@ export function makeNoise(kind: NoiseKind, seed: number, steps: number) {
 }
 
 /** The reverse SDE (eta 1) along one Brownian path, by ancestral Euler steps that are so small that
- * what is left of their error cannot be seen in the plot. */
-export function solveOnPath(starts: Float64Array, seed: number, steps = 4096): Float64Array {
+ * what is left of their error hardly shows in the plot. It pauses, so that the page stays quick. */
+export async function solveOnPath(
+  starts: Float64Array, seed: number, steps = 2048, signal?: AbortSignal,
+): Promise<Float64Array> {
   const path = new BrownianNoise(seed, COUNT, LOW, HIGH);
   const grid = makeGrid(steps);
   const x = starts.slice();
@@ -68,6 +70,10 @@ export function solveOnPath(starts: Float64Array, seed: number, steps = 4096): F
     const unit = path.draw(s, t);
     for (let k = 0; k < COUNT; k++)
       x[k] += ((x[k] - denoise(MIXTURE, x[k], s)) / s) * (down - s) + unit[k] * up;
+    if (i % 64 === 63) {
+      await new Promise((resolve) => setTimeout(resolve));
+      signal?.throwIfAborted();
+    }
   }
   return x;
 }
