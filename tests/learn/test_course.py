@@ -82,7 +82,7 @@ def test_reading_time_is_what_the_head_says(chapter):
 def test_all_explorables_and_exercises_have_one_place():
     places = [b.name for c in CHAPTERS for b in c.blocks("explorable")]
     assert sorted(places) == sorted(EXPLORABLES)
-    assert len(EXPLORABLES) == 12
+    assert len(EXPLORABLES) == 13
     exercises = [(b.name, c.id) for c in CHAPTERS for b in c.blocks("exercise")]
     assert sorted(exercises) == sorted((n, reader.load(n).chapter) for n in EXERCISES)
 

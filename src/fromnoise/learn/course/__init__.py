@@ -38,6 +38,7 @@ EXPLORABLES = (
     "guidance-plane",
     "prompt-bench",
     "write-a-sampler",
+    "train-on-points",
 )
 # Of an explorable, in their order. Answer is the right choice of Predict, word for word.
 FIELDS = ("Title", "Predict", "Answer", "Run", "Compare", "Explain", "Check")
