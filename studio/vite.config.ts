@@ -1,9 +1,38 @@
+import { existsSync } from "node:fs";
 import { svelte } from "@sveltejs/vite-plugin-svelte";
-import { defineConfig } from "vite";
+import { defineConfig, type Plugin } from "vite";
+import { site } from "./build/site.ts";
+
+/** KaTeX offers each font in three formats. All browsers that run the site read the first. */
+const oneFontFormat: Plugin = {
+  name: "one-font-format",
+  enforce: "pre",
+  transform(code, id) {
+    if (!id.includes("katex") || !id.endsWith(".css")) return;
+    return code.replaceAll(/,\s*url\([^)]*\.(?:woff|ttf)\) format\("[^"]*"\)/g, "");
+  },
+};
+
+const worker = "src/service-worker.ts"; // its address must stay the same, and its folder is its reach
+const input: Record<string, string> = { main: "src/main.ts" };
+if (existsSync(new URL(worker, import.meta.url))) input["service-worker"] = worker;
 
 export default defineConfig({
   base: "./", // the pages work from any folder of a host
-  plugins: [svelte()],
+  plugins: [oneFontFormat, svelte(), site()],
   worker: { format: "es" },
-  build: { outDir: "../src/fromnoise/learn/site", emptyOutDir: true, target: "es2022" },
+  server: { fs: { allow: [".."] } },
+  build: {
+    outDir: "../src/fromnoise/learn/site",
+    emptyOutDir: true,
+    target: "es2022",
+    assetsInlineLimit: 0, // the pages' policy admits no data: fonts
+    chunkSizeWarningLimit: 1500,
+    rolldownOptions: {
+      input,
+      output: {
+        entryFileNames: ({ name }) => (name === "service-worker" ? "[name].js" : "assets/[name]-[hash].js"),
+      },
+    },
+  },
 });

@@ -29,19 +29,19 @@ export function renderCode(code: string, info: string): string {
 export const renderFormula = (tex: string, display = true): string =>
   katex.renderToString(tex, { displayMode: display, throwOnError: true, strict: "error" });
 
-interface Environment {
+type Environment = {
   line: number; // of the file, where the text begins
   taken: Set<string>; // ids of the page
   resolveLink: (target: string) => string | null;
   resolvePicture: (target: string) => string;
-}
+};
 
 const markdown = new MarkdownIt({ html: false, linkify: false, typographer: false });
 
 const CITED = new Set(["paragraph_open", "list_item_open", "tr_open"]);
 
 markdown.core.ruler.push("anchors", (state) => {
-  const environment = state.env as Environment;
+  const environment = state.env as unknown as Environment;
   state.tokens.forEach((token, i) => {
     if (token.type === "heading_open") {
       const text = plainText(state.tokens[i + 1]);
@@ -69,16 +69,16 @@ markdown.renderer.rules.table_close = () => "</table></div>\n";
 
 /** Links of the repository become links of the site; what the site does not hold stays text. */
 markdown.core.ruler.push("links", (state) => {
-  const environment = state.env as Environment;
+  const environment = state.env as unknown as Environment;
   for (const token of state.tokens) {
     const open: boolean[] = []; // of the links around, whether they remain
     token.children = (token.children ?? []).filter((child) => {
       if (child.type === "image") {
-        child.attrSet("src", environment.resolvePicture(child.attrGet("src")!));
+        child.attrSet("src", environment.resolvePicture(String(child.attrGet("src"))));
         child.attrSet("loading", "lazy");
       }
       if (child.type === "link_open") {
-        const target = environment.resolveLink(child.attrGet("href")!);
+        const target = environment.resolveLink(String(child.attrGet("href")));
         open.push(target !== null);
         if (target !== null) child.attrSet("href", target);
         return target !== null;

@@ -2,7 +2,7 @@
 
 import type { Block, Chapter, Content, Exercise } from "./content.ts";
 import {
-  anchorOf, escapeHtml as esc, jsonAttribute, renderCode, renderFormula, renderInline, renderMarkdown,
+  escapeHtml as esc, jsonAttribute, renderCode, renderFormula, renderInline, renderMarkdown,
 } from "./markdown.ts";
 
 /** Addresses of what Vite built, from the folder of the site. */
@@ -30,16 +30,13 @@ const MENU = [
 ] as const;
 
 /** Scripts, workers and requests come from the site itself. WebAssembly is allowed; KaTeX and the
- * editor write styles. `connect`: what else a page may talk to. */
-function policy(connect = ""): string {
-  return [
-    "default-src 'none'", "script-src 'self' 'wasm-unsafe-eval'", "style-src 'self' 'unsafe-inline'",
-    "img-src 'self' data: blob:", "font-src 'self'", `connect-src 'self'${connect}`,
-    "worker-src 'self' blob:", "base-uri 'none'", "form-action 'none'",
-  ].join("; ");
-}
-// The mentor's own page may ask an endpoint that its reader has typed in; no other page may.
-const ENDPOINTS = " https: http://localhost:* http://127.0.0.1:*";
+ * editor write styles. The mentor may ask a server on the reader's own machine (off by default). */
+const POLICY = [
+  "default-src 'none'", "script-src 'self' 'wasm-unsafe-eval'", "style-src 'self' 'unsafe-inline'",
+  "img-src 'self' data: blob:", "font-src 'self'",
+  "connect-src 'self' http://localhost:* http://127.0.0.1:*", "worker-src 'self' blob:",
+  "base-uri 'none'", "form-action 'none'",
+].join("; ");
 
 export const chapterFile = (chapter: Chapter): string => `${chapter.path.split("/").at(-1)!.replace(/\.md$/, "")}.html`;
 
@@ -73,7 +70,7 @@ function renderShell(page: Page, assets: Assets): string {
 <html lang="en" data-root="${root}">
 <head>
 <meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="${policy(page.file === "mentor.html" ? ENDPOINTS : "")}">
+<meta http-equiv="Content-Security-Policy" content="${POLICY}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>${esc(page.title)}${home ? "" : " · fromnoise"}</title>
 <meta name="description" content="${esc(page.description)}">
@@ -90,11 +87,12 @@ ${assets.scripts.map((file) => `<script type="module" src="${root}${file}"></scr
 <header class="top">
 <a class="brand" href="${root}index.html">${MARK}<span>fromnoise</span></a>
 <nav aria-label="Site"><ul>${menu.join("")}</ul></nav>
-<div class="tools"><button type="button" data-theme-switch hidden></button><button type="button" data-mentor hidden aria-haspopup="dialog">Ask the mentor</button></div>
+<button type="button" class="theme" data-theme-switch hidden></button>
 </header>
 <main id="main" tabindex="-1">
 ${page.main}</main>
-<footer class="bottom">
+${page.file === "mentor.html" ? "" : `<div data-island="mentor-panel"></div>
+`}<footer class="bottom">
 <p>fromnoise draws, trains and explains. All of it runs in this tab: no server, no account, and no request leaves this site.</p>
 <p><a href="${root}docs/index.html">Documents</a> <a href="${root}docs/map.html">Source</a> <a href="${root}glossary.html">Glossary</a></p>
 </footer>
@@ -357,5 +355,3 @@ function renderMissing(): string {
 <body><main><h1>No such page</h1><p>The address holds no page of this course. The <a href="index.html">first page</a> lists all chapters; from a folder it is <a href="../index.html">one level up</a>.</p></main></body></html>
 `;
 }
-
-export { anchorOf };

@@ -6,7 +6,7 @@
     documents.json   glossary and documents that the mentor cites, as Markdown
     places.json      "path:function" → [line, text], for all functions and classes of fromnoise
     sources/         the files that a citation can open; sources.json lists them
-    pictures/        the pictures in documents and on the first page
+    pictures/        the pictures in documents
     about.json       version and counts
 
 Needs Python alone. The same sources give the same bytes.
@@ -29,7 +29,7 @@ from fromnoise.learn.sources import PACKAGE, PREFIX, find_place
 
 FOLDER = Path(__file__).parents[1] / "generated/content"
 DOCUMENTS = (*DOCS, "map")
-PICTURES = ("samplers.png", "latent_vs_pixel.png", "filmstrip.webp", "neon-cat.png")
+PICTURES = ("samplers.png", "latent_vs_pixel.png")
 
 
 def describe_chapter(chapter: Chapter) -> dict[str, Any]:
