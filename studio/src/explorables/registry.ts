@@ -19,5 +19,8 @@ export const EXPLORABLES: Record<string, Entry> = {
     load: () => import("./schedules.svelte"), needsModel: true, parts: ["unet", "text", "decoder", "python"],
   },
   "prompt-bench": { load: () => import("./prompt-bench.svelte"), needsModel: true },
+  "write-a-sampler": {
+    load: () => import("./write-a-sampler.svelte"), needsModel: false, parts: ["python"],
+  },
   "train-on-points": { load: () => import("./train-on-points.svelte"), needsModel: false },
 };
