@@ -47,9 +47,16 @@ export interface RunSettings {
   sigmas: number[];
   options?: Record<string, number | string | boolean>;
   noise: NoiseSpec | ((sigma: number, sigmaNext: number) => Numbers);
-  answer: (question: Question) => Promise<{ x0: Numbers; uncond?: Numbers }>;
   signal?: AbortSignal;
   seconds?: number; // that code of the reader's own may take, answers not counted
+}
+
+/** A sampler in the middle of its run: it has a question, or a last x. */
+export interface SamplerRun {
+  question: Question | null;
+  x: Numbers | null;
+  send(x0: Numbers, uncond?: Numbers): Promise<void>;
+  drop(): void; // frees what the worker keeps of it
 }
 
 const READER_SECONDS = 5; // for code of the reader's own, where nothing else is said
@@ -113,55 +120,54 @@ export class PythonWorker implements Python {
     return (await this.listEntries()).map((entry) => entry.name);
   }
 
-  /** Runs a sampler to its end; every question goes to `answer`. */
-  async run(settings: RunSettings): Promise<Numbers> {
-    const { sampler, answer, noise, signal } = settings;
-    signal?.throwIfAborted();
+  /** Starts a sampler. The caller answers its questions until there is a last x. */
+  async begin(settings: RunSettings): Promise<SamplerRun> {
+    settings.signal?.throwIfAborted();
     await this.start();
+    const { sampler, noise, signal } = settings;
     const own = "source" in sampler;
-    let seconds = own ? (settings.seconds ?? READER_SECONDS) : undefined;
     const run = this.nextId++;
-    const ask = async (request: Request) => {
+    let seconds = own ? (settings.seconds ?? READER_SECONDS) : undefined;
+    const ask = async (request: Request): Promise<RunReply> => {
       const begun = performance.now();
-      const reply = await this.post<RunReply>(request, seconds, signal);
-      if (seconds !== undefined) seconds = Math.max(seconds - (performance.now() - begun) / 1000, 0.01);
-      return reply;
+      const reply = await this.post<RunReply>({ ...request, seconds } as Request, seconds, signal);
+      if (seconds !== undefined) {
+        seconds = Math.max(seconds - (performance.now() - begun) / 1000, 0.05);
+      }
+      if (!reply.steps || typeof noise !== "function") return reply;
+      const noises = reply.steps.map(([s, t]) => noise(s, t));
+      return ask({ kind: "supply", run, steps: reply.steps, noises });
     };
-    try {
-      let reply = await ask({
+    const state: SamplerRun = {
+      question: null,
+      x: null,
+      async send(x0, uncond) {
+        read(await ask({ kind: "send", run, x0, uncond }));
+      },
+      drop: () => this.worker?.postMessage({ id: 0, kind: "drop", run }),
+    };
+    const read = ({ query, sigma, step, stage, x }: RunReply) => {
+      state.x = x ?? null;
+      state.question = query
+        ? { x: query, sigma: sigma!, step: step!, stage: stage! }
+        : null;
+    };
+    const { x, shape, sigmas, options = {} } = settings;
+    read(
+      await ask({
         kind: "start",
         run,
         name: own ? undefined : sampler.name,
         source: own ? sampler.source : undefined,
         function: own ? sampler.function : "",
-        x: settings.x,
-        shape: settings.shape,
-        sigmas: settings.sigmas,
-        options: settings.options ?? {},
+        x,
+        shape,
+        sigmas,
+        options,
         noise: typeof noise === "function" ? { kind: "page" } : noise,
-        seconds,
-      });
-      while (!reply.x) {
-        if (reply.steps && typeof noise === "function") {
-          const { steps } = reply;
-          const noises = steps.map(([s, t]) => noise(s, t));
-          reply = await ask({ kind: "supply", run, steps, noises, seconds });
-        } else {
-          const { query, sigma, step, stage } = reply;
-          const { x0, uncond } = await answer({
-            x: query!, sigma: sigma!, step: step!, stage: stage!,
-          });
-          signal?.throwIfAborted();
-          reply = await ask({
-            kind: "send", run, x0, uncond, seconds,
-          });
-        }
-      }
-      return reply.x;
-    } finally {
-      // where it ended by itself, there is nothing left to drop
-      this.worker?.postMessage({ id: 0, kind: "drop", run });
-    }
+      }),
+    );
+    return state;
   }
 
   async sample(
@@ -180,7 +186,7 @@ export class PythonWorker implements Python {
     const begun = performance.now();
     const rows = options.rows ?? 1;
     let calls = 0;
-    const last = await this.run({
+    const run = await this.begin({
       sampler,
       x: Float64Array.from(x),
       shape: [rows, x.length / rows],
@@ -192,14 +198,20 @@ export class PythonWorker implements Python {
       },
       signal: options.signal,
       seconds: options.seconds,
-      answer: async (question) => {
-        calls += 1;
-        const { sigma, step, stage } = question;
-        const x0 = Float64Array.from(await answer(Float64Array.from(question.x), sigma, step, stage));
-        return { x0, uncond: x0 };
-      },
     });
-    return { x: Float64Array.from(last), calls, milliseconds: performance.now() - begun };
+    try {
+      while (run.question) {
+        calls += 1;
+        const { sigma, step, stage } = run.question;
+        const x0 = await answer(Float64Array.from(run.question.x), sigma, step, stage);
+        options.signal?.throwIfAborted();
+        await run.send(Float64Array.from(x0), Float64Array.from(x0));
+      }
+    } finally {
+      run.drop();
+    }
+    const milliseconds = performance.now() - begun;
+    return { x: Float64Array.from(run.x!), calls, milliseconds };
   }
 
   async check(
@@ -327,10 +339,18 @@ function makeError(fault: Fault): Error {
   return new Error(fault.message);
 }
 
-/** Python for the site whose first folder is `root`. Nothing loads before it is needed. */
+const started = new Map<string, PythonWorker>();
+
+/** Python for the site whose first folder is `root`, one for all who ask. Nothing loads before it is
+ * needed. */
 export function createPython(root: string): PythonWorker {
-  return new PythonWorker(
-    () => new Worker(new URL("./python.worker.ts", import.meta.url), { type: "module" }),
-    root,
-  );
+  let python = started.get(root);
+  if (!python) {
+    python = new PythonWorker(
+      () => new Worker(new URL("./python.worker.ts", import.meta.url), { type: "module" }),
+      root,
+    );
+    started.set(root, python);
+  }
+  return python;
 }

@@ -1,6 +1,6 @@
 /** The worker that runs Python. */
 
-import { loadPyodide } from "pyodide";
+import type { loadPyodide as LoadPyodide } from "pyodide";
 import { expand, readFile, readManifest, type FileEntry } from "./files.ts";
 import { createHost, type Host } from "./pythonHost.ts";
 import type { Fault, Reply, Request } from "./pythonMessages.ts";
@@ -47,6 +47,8 @@ async function load(root: string): Promise<Host> {
     loaded += bytes;
     reply({ progress: { loaded, total } });
   };
+  // from the site's own folder, as it is: a bundler would take its parts for node along
+  const module = import(/* @vite-ignore */ folders.runtimes + "pyodide.mjs");
   const [wasm, library, archive] = await Promise.all(
     wanted.map(([url, entry]) => readFile(url, entry, progress)),
   );
@@ -63,13 +65,9 @@ async function load(root: string): Promise<Host> {
     return Promise.resolve(new Response(content, { headers: { "Content-Type": type! } }));
   };
   try {
+    const { loadPyodide } = (await module) as { loadPyodide: typeof LoadPyodide };
     const pyodide = await loadPyodide({
       indexURL: folders.runtimes,
-      lockFileContents: JSON.stringify({
-        info: { abi_version: "", arch: "wasm32", platform: "", python: "", version: "" },
-        packages: {},
-      }),
-      checkAPIVersion: false,
       stdout: () => {}, // what code prints is caught where it runs, see studio/python/tab.py
     });
     return createHost(pyodide, archive, (line) => reply({ line }));
