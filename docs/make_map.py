@@ -23,8 +23,9 @@ def build() -> str:
                 "| module | lines | what it is |\n|---|---:|---|"
             )
         first = (ast.get_docstring(ast.parse(text)) or "").split("\n")[0].replace("|", "\\|")
+        name = path.name.replace("__", "\\_\\_")  # else Markdown sets __init__ bold
         lines.append(
-            f"| [{path.name}](../{path.relative_to(ROOT)}) | {len(text.splitlines())} | {first} |"
+            f"| [{name}](../{path.relative_to(ROOT)}) | {len(text.splitlines())} | {first} |"
         )
     return "\n".join(lines) + "\n"
 

@@ -36,7 +36,8 @@ type Environment = {
   resolvePicture: (target: string) => string;
 };
 
-const markdown = new MarkdownIt({ html: false, linkify: false, typographer: false });
+const markdown = new MarkdownIt({ html: false, linkify: false, typographer: true }) // “ ” for " "
+  .disable("replacements");
 
 const CITED = new Set(["paragraph_open", "list_item_open", "tr_open"]);
 

@@ -10,6 +10,7 @@ export interface Assets {
   scripts: string[];
   styles: string[];
   preloads: string[];
+  modelBytes: number; // of what drawing a picture loads
 }
 
 interface Page {
@@ -48,7 +49,7 @@ const chapterName = (chapter: Chapter, chapters: Chapter[]): string =>
 /** All pages: file → HTML. */
 export function renderPages(content: Content, assets: Assets): Map<string, string> {
   const pages: Page[] = [
-    renderHome(content),
+    renderHome(content, assets.modelBytes),
     ...content.chapters.map((chapter) => renderChapter(chapter, content)),
     ...Object.entries(content.documents).map(([name, text]) => renderDocument(name, text, content)),
     renderDocuments(content), renderQuiz(content), renderMentor(), renderSource(content),
@@ -139,7 +140,7 @@ ${chapter.objectives.map((goal) => `<li>${renderInline(goal)}</li>`).join("\n")}
 ${sections.join("")}${quiz}<nav class="around" aria-label="Chapters before and after">
 ${around(chapters[at - 1], "previous", chapters)}${around(chapters[at + 1], "next", chapters)}</nav>
 </article>
-<nav class="contents" aria-label="This chapter"><details open><summary>This chapter</summary><ol>
+<nav class="contents" aria-label="This chapter"><details><summary>This chapter</summary><ol>
 ${contents.join("\n")}
 </ol></details></nav>
 </div>
@@ -285,7 +286,7 @@ ${island("mentor", {}, `<noscript><p>The mentor needs JavaScript. In a terminal:
   };
 }
 
-function renderHome(content: Content): Page {
+function renderHome(content: Content, modelBytes: number): Page {
   const { chapters, about } = content;
   const minutes = chapters.reduce((sum, chapter) => sum + chapter.minutes, 0);
   const cards = chapters.map((chapter) => {
@@ -303,7 +304,7 @@ ${titles.length ? `<p class="play">Play: ${titles.join(", ")}</p>\n` : ""}</li>`
     const chapter = chapters.find((c) => c.id === exercise.chapter)!;
     return `<li><a href="${chapterFile(chapter)}#exercise-${exercise.name}"><code>${exercise.name}</code></a> ${esc(exercise.title)}</li>`;
   });
-  const main = `<section class="hero">
+  const main = `<section class="welcome">
 <div class="words">
 <h1>How noise becomes a picture</h1>
 <p class="lead">A whole text-to-image model lives in this page. Stop it halfway, take it apart, change its code, and train a small one of your own. Then you know how it works, because you did it.</p>
@@ -335,7 +336,7 @@ ${exercises.join("\n")}
 
 <section class="below" aria-labelledby="how"><h2 id="how">What runs here</h2>
 <p>The pictures come from the model that fromnoise ships with: a text encoder, a U-Net and a decoder, trained from nothing by the project’s own recipe. ONNX Runtime computes them, with WebGPU or WebAssembly. The samplers are the project’s own Python files, unchanged, and you can open and edit them.</p>
-<p>The first explorable that needs the model loads it once, about as much as a few photographs. Later visits take it from your browser.</p>
+<p>The first explorable that needs the model loads it once: ${(modelBytes / 1e6).toFixed(0)} MB. Later visits take it from your browser.</p>
 </section>
 `;
   return {

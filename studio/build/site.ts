@@ -33,6 +33,15 @@ function listData(content: Content): Map<string, string> {
   ]);
 }
 
+/** The bytes that drawing a first picture loads: weights and graphs of three parts. */
+function countModelBytes(): number {
+  const folder = join(GENERATED, "model");
+  if (!existsSync(folder)) return 0;
+  return readdirSync(folder)
+    .filter((name) => /^(unet|text|decoder)\.(pack|onnx\.gz)$/.test(name))
+    .reduce((sum, name) => sum + statSync(join(folder, name)).size, 0);
+}
+
 export function site(): Plugin {
   let config: ResolvedConfig;
   return {
@@ -46,7 +55,9 @@ export function site(): Plugin {
       const chunks = Object.values(bundle).filter((file) => file.type === "chunk");
       const main = chunks.find((chunk) => chunk.isEntry && chunk.name === "main")!;
       const styles = [...(main as Rolldown.OutputChunk).viteMetadata!.importedCss];
-      const pages = renderPages(content, { scripts: [main.fileName], styles, preloads: main.imports });
+      const pages = renderPages(content, {
+        scripts: [main.fileName], styles, preloads: main.imports, modelBytes: countModelBytes(),
+      });
       for (const [fileName, source] of [...pages, ...listData(content)]) {
         this.emitFile({ type: "asset", fileName, source });
       }
@@ -74,7 +85,9 @@ export function site(): Plugin {
       server.middlewares.use((request, response, next) => {
         const path = new URL(request.url!, "http://localhost").pathname.slice(1) || "index.html";
         const content = readContent(join(GENERATED, "content"));
-        const assets = { scripts: ["@vite/client", "src/main.ts"], styles: [], preloads: [] };
+        const assets = {
+          scripts: ["@vite/client", "src/main.ts"], styles: [], preloads: [], modelBytes: countModelBytes(),
+        };
         const page = renderPages(content, assets).get(path) ?? listData(content).get(path);
         const copy = COPIES[path.split("/")[0]];
         const file = copy && resolve(GENERATED, copy.from, path.split("/").slice(1).join("/"));

@@ -97,6 +97,8 @@ function mountIslands() {
     { rootMargin: "800px 0px" },
   );
   for (const island of islands) watcher.observe(island);
+  const panel = document.querySelector<HTMLElement>("[data-island=mentor-panel]"); // floats over the page
+  if (panel) setTimeout(() => void mountIsland(panel), 500);
   // A reader who moves by keyboard must find every control in its place.
   document.addEventListener("keydown", (event) => {
     if (event.key === "Tab") for (const island of islands) void mountIsland(island);

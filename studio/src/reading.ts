@@ -39,6 +39,9 @@ function followChapter(page: HTMLElement, chapter: string) {
   );
   for (const id of readSections(chapter)) links.get(id)?.classList.add("read");
 
+  // beside the text the list stands open; above it, it must not keep the reader from the text
+  if (matchMedia("(min-width: 75rem)").matches) page.querySelector<HTMLDetailsElement>(".contents details")!.open = true;
+
   const bar = document.createElement("div");
   bar.className = "reading-bar";
   document.querySelector(".top")!.append(bar);
