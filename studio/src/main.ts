@@ -5,7 +5,8 @@ import "./style/tokens.css";
 import "./style/base.css";
 import "./style/pages.css";
 import { mount, type Component } from "svelte";
-import type { Engine, Python } from "./engine/types.ts";
+import type { PythonWorker } from "./engine/python.ts";
+import type { Engine } from "./engine/types.ts";
 import type { Place, Texts } from "./explorables/types.ts";
 import { registerServiceWorker } from "./isolation.ts";
 import { followReading } from "./reading.ts";
@@ -23,9 +24,11 @@ async function fetchJson<T>(file: string): Promise<T> {
   return response.json();
 }
 
-const getPython = once<Python>(async () => (await import("./engine/python.ts")).createPython(siteUrl("")));
-const engines = import.meta.glob<{ createEngine(root: string): Engine }>("./engine/engine.ts");
-const getEngine = once<Engine>(async () => (await engines["./engine/engine.ts"]()).createEngine(siteUrl("")));
+const getPython = once<PythonWorker>(async () => (await import("./engine/python.ts")).createPython(siteUrl("")));
+const getEngine = once<Engine>(async () => {
+  const [{ createEngine }, python] = await Promise.all([import("./engine/engine.ts"), getPython()]);
+  return createEngine(siteUrl(""), python);
+});
 const getPlaces = once(async () => {
   const rows = await fetchJson<Record<string, [number, string]>>("content/places.json");
   const place = ([reference, [line, text]]: [string, [number, string]]): [string, Place] =>
