@@ -1,7 +1,9 @@
 """Reads mentor_questions.txt; every third line of a part is held out."""
 
+import sys
 from pathlib import Path
 
+HALVES = ("tuned", "held", "more", "fresh", "last-tuned", "last-held")
 FILE = Path(__file__).with_suffix(".txt")
 
 
@@ -39,7 +41,10 @@ def matches(gold: str, name: str) -> bool:
 
 
 def part_of(kind: str, half: str) -> list[tuple[list[str], str]]:
-    """half "more": written later, to tune on; "fresh": written last, and not tuned on."""
+    """half "more": written later, to tune on; "fresh": then, and not tuned on; "last": for a second
+    round, of which every second one is held out ("last-held") and the others are "last-tuned"."""
+    if half in ("last-tuned", "last-held"):
+        return rows(f"{kind}-last")[half == "last-held" :: 2]
     return rows(f"{kind}-{half}") if half in ("more", "fresh") else load(kind, half)
 
 
@@ -71,5 +76,5 @@ def measure(half: str) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    for half in ("tuned", "held", "more", "fresh"):
+    for half in sys.argv[1:] or HALVES:
         print(half, {name: round(value, 3) for name, value in measure(half).items()})
