@@ -11,17 +11,22 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from fromnoise.errors import UnknownName, escape
-from fromnoise.learn.course import Block, load_chapters
+from fromnoise.learn.course import FIELDS, Block, load_chapters
 from fromnoise.learn.exercises import EXERCISES, load
 from fromnoise.learn.mentor.corpus import Span
 from fromnoise.learn.mentor.index import Hit, Index, common_stems, load_index
 from fromnoise.learn.mentor.premises import Premise, find_premise
 from fromnoise.learn.mentor.words import terms_of, unique_terms, units_of
 
-COVERED = 0.6  # share of a question's weight that one place must speak of
+COVERED = 0.5  # share of a question's weight that one place must speak of
+COVERED_NAMES = 0.6  # where the question holds names, which say of what it is
 NEAR = 0.5  # of the best score: what scores less is not quoted beside it
 SENTENCES = 3
 LONGEST = 2_000  # characters of a question that are read
+PERSON_OR_DATE = re.compile(
+    r"(who|whose)( \w+)? (is|are|was|were|\w+ed|wrote|made|found|built|drew|won)\b"
+    r"|when (did|was|were|will)\b|in (which|what) year\b"
+)
 ABSTAINS = "That is not in this course."
 Values = dict[str, float | str]  # of an explorable's controls
 SENTENCE = re.compile(
@@ -80,7 +85,11 @@ def ask(
     if explorable and points and not strong_units(question):
         return explain_explorable(question, explorable, values or {}, index)
     hits = index.search(question, boosts)
-    if not hits or not is_known(question, hits):
+    if explorable:  # what comes out of it is not told: first the reader predicts
+        place = find_explorable(explorable)[0]
+        inside = range(place.line, place.line + len(FIELDS) + 1)
+        hits = [h for h in hits if h.span.path != place.path or h.span.line not in inside]
+    if not hits or names_stranger(question, index) or not is_known(question, hits):
         return abstain()
     return quote(question, hits, index)
 
@@ -89,10 +98,27 @@ def abstain() -> Answer:
     return Answer((ABSTAINS,), (), abstained=True)
 
 
+NAME = re.compile(r"(?<=\s)\W?([A-Z][\w+.-]*\w|[a-z]+\d\w*)(?: (\d[\d.]*))?")
+
+
+def names_stranger(question: str, index: Index) -> bool:
+    """Whether a question names something that no text here names: a word with a capital letter
+    behind the first word, letters and digits together, or a version of a name."""
+    for name, version in NAME.findall(question):
+        terms = terms_of(name)
+        if terms and not any(map(index.postings.get, terms)):
+            return True
+        said = f"{name} {version.rstrip('.')}"
+        if version and not any(said in span.text for span in index.spans):
+            return True
+    return False
+
+
 def is_known(question: str, hits: list[Hit]) -> bool:
     """Whether the best places speak of what is asked. Who and when need a name or a year."""
     best = max(hits[:SENTENCES], key=lambda hit: hit.coverage)
-    if best.coverage < COVERED or (best.missing and len(strong_units(question)) <= 2):
+    least = COVERED_NAMES if NAME.search(question) else COVERED
+    if best.coverage < least or (best.missing and len(strong_units(question)) <= 2):
         return False
     strong = strong_units(question)
     if len(strong) == 1 and all(
@@ -101,7 +127,7 @@ def is_known(question: str, hits: list[Hit]) -> bool:
         if hit.coverage >= COVERED
     ):
         return False  # docstrings that only happen to use the word
-    if re.match(r"(who|whose|when)\b", question.strip().lower()):
+    if PERSON_OR_DATE.match(question.strip().lower()):
         return any(
             re.search(r"[A-Z]\w+ (et al\.|& [A-Z]\w+)|\b(19|20)\d\d\b", hit.span.text)
             for hit in hits[:SENTENCES]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
-from fromnoise.learn.course import load_chapters
+from fromnoise.learn.course import FIELDS, load_chapters
 from fromnoise.learn.quiz import FOLDER, load_questions
 from fromnoise.learn.sources import PACKAGE, PREFIX
 
@@ -66,6 +66,12 @@ def _course() -> Iterator[Span]:
             name = f"{chapter.number}#{section.anchor}"
             topic = plain(" ".join(b.text for b in section.blocks if b.kind in KINDS))
             for block in section.blocks:
+                if block.kind == "explorable":
+                    fields = block.fields()
+                    title = f"{section.title} {fields['Title']} {fields['Predict']}"
+                    where = (chapter.path, block.line + 1 + FIELDS.index("Compare"))
+                    text = plain(f"{fields['Compare']} {fields['Explain']}")
+                    yield Span(name, *where, section.anchor, title, text, topic)
                 if block.kind not in KINDS:
                     continue
                 rows = re.split(r"\n(?=- |\d+\. )", block.text)
@@ -109,7 +115,9 @@ def _docs() -> Iterator[Span]:
             ends = not row.strip() or heading or row.startswith(("|", "- ", "```")) or fenced
             if block and ends:
                 text = plain(" ".join(block))
-                yield Span(f"{path}#{anchor}", path, number - len(block), anchor, title, text)
+                lead = re.match(r"\*\*(.+?)\*\*", block[0])  # an entry of the log begins so
+                called = lead[1] if lead else title
+                yield Span(f"{path}#{anchor}", path, number - len(block), anchor, called, text)
                 block = []
             if heading and not fenced:
                 title, header = heading[1], ""
@@ -169,6 +177,19 @@ def _of_node(
         title = f"{Path(path).stem} {name}" if name else path.removeprefix(PREFIX)
         yield Span(f"{path}:{name}", path, line, "", title, plain(said))
     for child in node.body:
+        if isinstance(child, ast.AnnAssign) and isinstance(node, ast.ClassDef):
+            yield from _option(child, path, name)
         public = getattr(child, "name", "_")[0] != "_"
         if public and isinstance(child, ast.ClassDef | ast.FunctionDef):
             yield from _of_node(child, path, f"{name}.{child.name}" if name else child.name)
+
+
+def _option(node: ast.AnnAssign, path: str, name: str) -> Iterator[Span]:
+    """A field of a request that says what it does: an option of the commands."""
+    if isinstance(node.value, ast.Call) and isinstance(node.target, ast.Name):
+        for word in node.value.keywords:
+            if word.arg == "description" and isinstance(word.value, ast.Constant):
+                field = node.target.id
+                title = f"option --{field.replace('_', '-')}"
+                said = f"{field}: {plain(str(word.value.value))}"
+                yield Span(f"{path}:{name}.{field}", path, word.value.lineno, "", title, said)

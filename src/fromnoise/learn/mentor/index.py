@@ -10,14 +10,24 @@ from functools import cache
 from pathlib import Path
 
 from fromnoise.learn.mentor.corpus import Span, load_spans
-from fromnoise.learn.mentor.words import RELATED, WEAK, stem, terms_of, unique_terms, units_of
+from fromnoise.learn.mentor.words import (
+    RELATED,
+    WEAK,
+    pairs_of,
+    stem,
+    terms_of,
+    unique_terms,
+    units_of,
+)
 
 K1, B = 1.2, 0.5
 SHORTEST = 1.0  # of the mean length: what is shorter is not better for it
-SAME_PLACE = 2  # hits of one section: more of them would hide other places
+SAME_PLACE = 1  # hits of one section: more of them would hide other places
 TITLE, TEXT, TOPIC, WORDS = 2.0, 1.0, 0.2, 1.5  # how much an occurrence counts, by where it stands
 RELATED_WEIGHT = 0.4
+PAIR = 0.5  # how much two neighbouring words count beside each of them
 AROUND = 0.6  # how much counts what only the rest of the section says
+OTHERS = 0.3  # and what only the wrong options of a question say
 WEAKEST = 1.0  # the weight of a word that says little
 WEAK_STEMS = frozenset(map(stem, WEAK))
 # Only the copy in a browser tab has this file: building the index there would take too long.
@@ -70,6 +80,9 @@ class Index:
                 terms = terms_of(field)
                 for term in terms:
                     counts[term] += weight  # type: ignore[assignment]
+                if weight in (TITLE, WORDS):
+                    for pair in pairs_of(field):
+                        counts[pair] += weight * PAIR  # type: ignore[assignment]
                 near.update(terms if weight != TOPIC else ())
             inside.append(frozenset(near))
             around.append(frozenset(terms_of(span.topic)))
@@ -103,7 +116,8 @@ class Index:
         """How far a span speaks of one thing: 1 in its own words, AROUND beside it. The parts of a
         name stand for it where they are words."""
         parts = unit[1:] if all(len(p) > 1 and p.isalpha() for p in unit[1:]) else ()
-        for words, share in ((self.inside[number], 1.0), (self.around[number], AROUND)):
+        beside = OTHERS if self.spans[number].kind == "quiz" else AROUND
+        for words, share in ((self.inside[number], 1.0), (self.around[number], beside)):
             if unit[0] in words or (parts and all(part in words for part in parts)):
                 return share
         return 0.0
@@ -115,14 +129,17 @@ class Index:
         for term in asked:
             for other in RELATED.get(term, ()):
                 wanted.setdefault(stem(other), RELATED_WEIGHT)
+        wanted |= dict.fromkeys(pairs_of(question), PAIR)
         scores: dict[int, float] = defaultdict(float)
         for term, share in wanted.items():
             idf = self.weight(term)
             for number, count in self.postings.get(term, ()):
                 scores[number] += share * idf * count * (K1 + 1) / (count + self.norms[number])
-        code = bool(
-            re.search(r"\w_\w|[a-z][A-Z]|\.py\b|\b(code|function|class|implement\w*)\b", question)
-        )
+        code = 1.0
+        if re.search(r"\w_\w|[a-z][A-Z]|\.py\b", question):
+            code = 2.2  # a name of the source
+        elif re.search(r"\b(code|function|class|implement\w*)\b", question):
+            code = 1.5
         amount = bool(re.match(r"how (many|much|long|large|big|high)\b", question.lower()))
         short = (
             bool(re.match(r"(what|which) (is|are|does)\b", question.lower())) and len(asked) == 1
@@ -138,10 +155,10 @@ class Index:
                 missing += not share and weight > WEAKEST
             span = self.spans[number]
             factor = (boosts or {}).get(span.id, 1.0) * PRIORS[span.kind]
-            if code and span.kind == "code":
-                factor *= 2.2
+            if span.kind == "code":
+                factor *= code
             if amount:
-                factor *= 1.3 if re.search(r"\d", span.text) else 0.8
+                factor *= 1.3 if re.search(r"\d|\b(once|twice)\b", span.text) else 0.8
             if short and span.kind == "glossary" and asked[0] in unique_terms(span.title):
                 factor *= 2
             known /= total

@@ -6,10 +6,11 @@ The same function reads the course and the questions, so a cut that is wrong for
 
 import re
 from functools import lru_cache
+from itertools import pairwise
 
 # What is rewritten before words are split: names that hold signs or a single letter, formulas.
 PHRASES = (
-    (r"ᾱ|alphas?[ _-]?bars?\b|\balphas_cumprod\b", "alphabar"),
+    (r"ᾱ|\balphas?(?:[ _-]?bars?|_cumprod)?\b", "alphabar"),
     (r"\beuler[ _-]a(?:ncestral)?\b", "euler ancestral"),
     (r"\bdpm2[ _-]a\b", "dpm2 ancestral"),
     (r"σ|\bsigmas\b", "sigma"),
@@ -33,6 +34,9 @@ PHRASES = (
     (r"\bnegative[ -]prompts?\b", "negativeprompt"),
     (r"\bheld[ -]out\b|\bholding out\b", "heldout"),
     (r"\bimg2img\b|\bimage to image\b", "edit picture"),
+    (r"\binterpolat(?:es|ed|ing|ion)\b", "interpolate"),
+    (r"\bspacings?\b", "levelspacing spacing"),
+    (r"\b(?:once|(?:one|single)[ -](?:step|look|call|shot|pass))\b", "onelook"),
     (r"\b(?:don|doesn|isn|can|didn|won)['’]t\b", "not"),
 )
 PHRASE = re.compile("|".join(f"({pattern})" for pattern, _ in PHRASES), re.IGNORECASE)
@@ -106,7 +110,7 @@ SYNONYMS = {
         error errors mistake mistakes artefact artefacts artifact artifacts fault faults
         colour color colours colors
         variety diversity varied
-        mixture mix mixes mixed mixing average averages averaging interpolate interpolates
+        mixture mix mixes mixed mixing average averages averaging interpolate
         normalise normalize normalized normalised normalization normalisation
         token tokens
         unknown rare unseen
@@ -114,7 +118,11 @@ SYNONYMS = {
         extend outpaint outpainting
         mask masks
         crash crashes
+        generalize generalise generalises generalization generalisation generalizes
         converge converges settle settles
+        plateau plateaus
+        guilty blame culprit
+        describe describes described interrogate recognise recognize
         judge judges
         folder directory""".splitlines()
     )
@@ -174,6 +182,7 @@ def stem(word: str) -> str:
         ("ed", 3),
         ("ly", 4),
         ("er", 4),
+        ("est", 4),
     ):
         if word.endswith(ending) and len(word) - len(ending) >= least:
             word = word.removesuffix(ending)
@@ -212,3 +221,12 @@ def units_of(text: str) -> list[tuple[str, ...]]:
 def unique_terms(text: str) -> list[str]:
     """The terms of a question, each once."""
     return list(dict.fromkeys(terms_of(text)))
+
+
+def pairs_of(text: str) -> set[str]:
+    """Neighbours of a text, without the words that say little between them, in either order."""
+    pairs = set()
+    for part in re.split(r"[,.;:?!]", text):
+        terms = terms_of(part)
+        pairs |= {" ".join(sorted(two)) for two in pairwise(terms) if two[0] != two[1]}
+    return pairs
