@@ -35,7 +35,7 @@ def compute_pictures() -> dict[str, Any]:
     a[:2] = 255
     luma = a @ np.array([0.299, 0.587, 0.114])
     inside = rng.random((8, 8)) < 0.8
-    bright = (b @ np.array([0.299, 0.587, 0.114]))[inside].argsort()[::-1]
+    lumas = (b @ np.array([0.299, 0.587, 0.114]))[inside]
     change = np.abs(a - b.astype(float)).mean(2).reshape(4, 2, 4, 2).mean((1, 3))
     rows, columns = (
         F.normalize(torch.from_numpy(rng.standard_normal((3, 8))), dim=1) for _ in "ab"
@@ -83,7 +83,7 @@ def compute_pictures() -> dict[str, Any]:
         "spread": float(np.stack([a, b]).astype(float).std(0, ddof=1).mean()),
         "change": float((change > 4).mean()),
         "area": inside.flatten().tolist(),
-        "bright": b[inside][bright[: round(inside.sum() / 10)]].mean(0).tolist(),
+        "bright": b[inside][lumas >= lumas.max() / 2].mean(0).tolist(),
         "means": F.avg_pool2d(torch.from_numpy(a).permute(2, 0, 1)[None].double() / 127.5 - 1, 2)
         .flatten()
         .tolist(),

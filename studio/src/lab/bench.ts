@@ -23,12 +23,12 @@ export function measureColour({ pixels }: Picture): number {
   return sum / (pixels.length / 4);
 }
 
-/** The colour of what an area shows: the mean of its brightest tenth, red, green and blue. area:
- * which of the pixels belong to it. */
+/** The colour of what an area shows: the mean red, green and blue of the pixels that are more than
+ * half as bright as its brightest one. area: which of the pixels belong to it. */
 export function findColour({ pixels }: Picture, area: boolean[]): number[] {
   const inside = area.flatMap((is, i) => (is ? [4 * i] : []));
-  inside.sort((a, b) => luma(pixels, b) - luma(pixels, a));
-  const bright = inside.slice(0, Math.max(1, Math.round(inside.length / 10)));
+  const most = inside.reduce((max, i) => Math.max(max, luma(pixels, i)), 0);
+  const bright = inside.filter((i) => luma(pixels, i) >= most / 2);
   return [0, 1, 2].map((k) => bright.reduce((sum, i) => sum + pixels[i + k], 0) / bright.length);
 }
 
