@@ -1,5 +1,6 @@
 # make picture   a picture from the bundled model          make test    all tests
 # make check     ruff, pyright, import-linter              make map     docs/map.md from the modules' own first lines
+# make site      the course for the browser                make test-site   its tests (the last ones need Chromium)
 # On Linux the public index gives PyTorch with CUDA (gigabytes). For the CPU build:
 #   make picture TORCH_INDEX=https://download.pytorch.org/whl/cpu
 PYTHON ?= python3
@@ -9,7 +10,11 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 PROMPT ?= a neon cat in space
 
-.PHONY: picture test check map clean
+STUDIO_PATH := PATH="$(abspath $(BIN)):$$PATH"  # node and npm of the environment come first
+NODE_MODULES := studio/node_modules/.package-lock.json
+MODEL := studio/generated/model/manifest.json
+
+.PHONY: picture test check map site test-site clean
 picture: $(VENV)/.base
 	$(BIN)/fromnoise generate "$(PROMPT)" --seed 1 --out out
 
@@ -26,6 +31,18 @@ check: $(VENV)/.check
 map: $(VENV)/.base
 	$(BIN)/python docs/make_map.py
 
+site: $(VENV)/.site $(NODE_MODULES) $(MODEL)
+	$(BIN)/python studio/build/write_content.py
+	$(BIN)/python studio/build/write_python.py
+	$(BIN)/python studio/build/write_runtimes.py
+	cd studio && $(STUDIO_PATH) npx vite build --logLevel info
+
+test-site: site
+	$(BIN)/python studio/tests/write_golden.py
+	cd studio && $(STUDIO_PATH) npx svelte-check --tsconfig ./tsconfig.json --fail-on-warnings
+	cd studio && $(STUDIO_PATH) npx vitest run tests/unit
+	cd studio && $(STUDIO_PATH) npx vitest run tests/browser
+
 $(VENV)/.base: pyproject.toml constraints.txt
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
 	$(PIP) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
@@ -41,5 +58,16 @@ $(VENV)/.check: $(VENV)/.test
 	$(PIP) -e '.[check]'
 	touch $@
 
+$(VENV)/.site: $(VENV)/.base
+	$(PIP) -e '.[site]'
+	touch $@
+
+$(NODE_MODULES): studio/package-lock.json $(VENV)/.site
+	cd studio && $(STUDIO_PATH) npm ci --no-fund --no-audit
+	touch $@
+
+$(MODEL): studio/build/export_model.py $(wildcard src/fromnoise/checkpoints/onnx/*.py src/fromnoise/weights/*/*.safetensors) $(VENV)/.site
+	$(BIN)/python studio/build/export_model.py
+
 clean:
-	rm -rf $(VENV) out
+	rm -rf $(VENV) out studio/node_modules studio/generated src/fromnoise/learn/site

@@ -22,8 +22,10 @@ def run(*args, **options):
     return CliRunner().invoke(app, ["learn", *args], catch_exceptions=False, **options)
 
 
-def test_the_contents_and_a_chapter():
+def test_the_contents_and_a_chapter(monkeypatch, tmp_path):
+    monkeypatch.setattr("fromnoise.learn.server.FOLDER", tmp_path)  # no site is built
     assert "Order from chaos" in run().output
+    assert "make site" in run().output
     assert "Takeaways" not in run("read", "1").output
     assert "Forward diffusion is one line" in run("read", "order-from-chaos").output
 

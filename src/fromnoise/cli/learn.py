@@ -1,9 +1,10 @@
-"""`fromnoise learn`: the course, its exercises and its quiz in a terminal."""
+"""`fromnoise learn`: the course in a browser; in a terminal also its exercises and its quiz."""
 
 import os
 import random
 import sys
 import time
+import webbrowser
 from pathlib import Path
 from typing import Annotated
 
@@ -17,7 +18,8 @@ PROGRESS = "fromnoise/quiz.json"  # in the folder where programs keep a user's d
 
 def learn(
     action: Annotated[
-        str | None, typer.Argument(help="read, exercise, check or quiz; nothing: what there is.")
+        str | None,
+        typer.Argument(help="read, exercise, check or quiz; nothing: the course in a browser."),
     ] = None,
     what: Annotated[
         str | None, typer.Argument(help="A chapter's number, an exercise's name, or a file.")
@@ -36,12 +38,16 @@ def learn(
     solution: Annotated[
         bool, typer.Option("--solution", help="Exercise: show the solution.")
     ] = False,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Browser: the port; 0 takes a free one.")
+    ] = None,
+    browser: Annotated[
+        bool, typer.Option("--browser/--no-browser", help="Open the browser, or only serve.")
+    ] = True,
 ) -> None:
-    """Read the course, check exercises, take the quiz."""
+    """Open the course in a browser; read it, check exercises, take the quiz in a terminal."""
     if action is None:
-        from fromnoise.learn.reader import show_contents
-
-        return print(show_contents())
+        return open_site(port, browser)
     if action not in ACTIONS:
         raise UnknownName("action", action, ACTIONS)
     if action == "quiz":
@@ -56,6 +62,29 @@ def learn(
     if action == "read":
         return print(reader.show_chapter(reader.find_chapter(what)))
     print(reader.show_exercise(reader.load(what), hint, solution), end="")
+
+
+def open_site(port: int | None, browser: bool) -> None:
+    """Serves the built pages until Ctrl-C; without them, shows what the terminal offers."""
+    from fromnoise.learn import server
+
+    if not server.has_site():
+        from fromnoise.learn.reader import show_contents
+
+        print(show_contents())
+        print("\nThe pages with the model inside are not built: run `make site` in a checkout.")
+        return
+    site = server.make_server(port=server.PORT if port is None else port)
+    address = f"http://{server.HOST}:{site.server_port}/"
+    print(f"The course is at {address} (Ctrl-C ends it)", flush=True)
+    if browser:
+        webbrowser.open(address)
+    try:
+        site.serve_forever()
+    except KeyboardInterrupt:
+        print()
+    finally:
+        site.server_close()
 
 
 def check(path: Path) -> None:
