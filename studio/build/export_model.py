@@ -314,8 +314,7 @@ def record_examples(model: LatentDiffusion, unet: Prepared) -> dict[str, list[tu
     recorder: Any = Recorder.__new__(Recorder)
     for prompt, seed, _ in (PICTURES[0], PICTURES[2]):
         request = GenerationRequest.of(prompt=prompt, seed=seed, steps=8)
-        for step in run_steps(model, recorder, request):
-            last = step
+        *_, last = run_steps(model, recorder, request)
         examples["decoder"].append((last.x.clone(),))
     for prompt in ("", *(picture[0] for picture in PICTURES)):
         examples["text"].append((torch.tensor([model.tokenizer.encode(prompt)[0]]),))
@@ -358,7 +357,7 @@ def write(folder: Path, model: LatentDiffusion, parts: dict[str, Exported], sour
     for part in parts.values():
         files |= part.files
     manifest = {
-        "version": 1,
+        "version": 2,
         "sources": sources,
         "model": describe_model(model),
         "tokenizer": {
@@ -388,7 +387,7 @@ def is_current(folder: Path, sources: str) -> bool:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).split("\n", 1)[0])
     parser.add_argument("--out", type=Path, default=FOLDER)
     parser.add_argument("--pictures", type=int, default=3, help="to compare; 0 to 8")
     args = parser.parse_args()

@@ -30,6 +30,7 @@ COMMANDS = {
     "samplers": ("List the samplers, with what each costs.", "fromnoise.cli.samplers"),
     "completion": ("Print a script for the Tab key in a shell.", "fromnoise.cli.completion"),
     "train": ("Train a model from nothing, as a recipe says.", "fromnoise.cli.train"),
+    "export": ("Write a model as ONNX files.", "fromnoise.cli.export"),
     "evaluate": ("Measure a model: does it draw what it is told?", "fromnoise.cli.evaluate"),
     "mentor": ("Ask about diffusion and this program.", "fromnoise.cli.mentor"),
     "learn": ("Read the course, do its exercises, take its quiz.", "fromnoise.cli.learn"),

@@ -6,10 +6,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from fromnoise.errors import BadInput, UnknownName
 from fromnoise.latent_diffusion import LatentDiffusion
 from fromnoise.models.unet import Conditioning, UNet
+from fromnoise.models.vae import VAE
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ class EncodeText(nn.Module):
 class Decode(nn.Module):
     """latents (B, C, h, w) → image (B, 3, H, W), about [−1, 1]."""
 
-    def __init__(self, vae: nn.Module):
+    def __init__(self, vae: VAE):
         super().__init__()
         self.network = vae
 
@@ -78,7 +80,7 @@ class Encode(nn.Module):
     """image (B, 3, H, W) in [−1, 1] → the mean of its latents (B, C, h, w) and their standard
     deviation: latents = mean + deviation · noise."""
 
-    def __init__(self, vae: nn.Module):
+    def __init__(self, vae: VAE):
         super().__init__()
         self.network = vae
 
@@ -99,18 +101,32 @@ class EmbedImage(nn.Module):
         return self.network(image).embeds
 
 
+def draw(*shape: int) -> Tensor:
+    """Example values, normal; the same at every call."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0))
+
+
+def make_images(height: int, width: int) -> Tensor:
+    """Two images (2, 3, H, W) in [−1, 1] of soft shapes."""
+    coarse = draw(2, 3, 6, 6)
+    return F.interpolate(coarse, (height, width), mode="bicubic", align_corners=False).clamp(-1, 1)
+
+
 def make_unet(model: LatentDiffusion, fixed: bool) -> Part:
     c = model.unet.config
-    own, tokens = (c.sample_size, c.sample_size), model.text_encoder.config.max_length
+    own = (c.sample_size, c.sample_size)
     maps = [name for name in model.unet.project(torch.zeros(1, 1, c.context_dim)) if name]
+    text = make_text(model, fixed).inputs["ids"]
+    with torch.inference_mode():
+        context = model.text_encoder(text).last_hidden.clone()
     inputs = {
-        "x": torch.randn(2, c.in_channels, *(own if fixed else (16, 24))),
+        "x": draw(2, c.in_channels, *(own if fixed else (16, 24))),
         "t": torch.tensor([3.0, 700.0]),
-        "context": torch.randn(2, tokens if fixed else 7, c.context_dim),
+        "context": context,
     }
     axes = {
         "x": {0: "batch", 2: "height", 3: "width"},
-        "t": {0: "times"},
+        "t": {0: "batch"},
         "context": {0: "batch", 1: "tokens"},
     }
     if c.guidance_dim:
@@ -152,7 +168,7 @@ def describe_vae(model: LatentDiffusion) -> dict[str, Any]:
 def make_decoder(model: LatentDiffusion, fixed: bool) -> Part:
     c = model.vae.config
     sides = (c.sample_size // c.factor,) * 2 if fixed else (6, 5)
-    latents = {"latents": torch.randn(2, c.latent_channels, *sides)}
+    latents = {"latents": draw(2, c.latent_channels, *sides)}
     axes = {"latents": {0: "batch", 2: "height", 3: "width"}}
     return Part(Decode(model.vae), latents, ["image"], axes, describe_vae(model))
 
@@ -160,7 +176,7 @@ def make_decoder(model: LatentDiffusion, fixed: bool) -> Part:
 def make_encoder(model: LatentDiffusion, fixed: bool) -> Part:
     c = model.vae.config
     sides = (c.sample_size,) * 2 if fixed else (6 * c.factor, 5 * c.factor)
-    image = {"image": torch.rand(2, c.in_channels, *sides) * 2 - 1}
+    image = {"image": make_images(*sides)}
     axes = {"image": {0: "batch", 2: "height", 3: "width"}}
     return Part(Encode(model.vae), image, ["latents", "deviation"], axes, describe_vae(model))
 
@@ -169,7 +185,7 @@ def make_tower(model: LatentDiffusion, fixed: bool) -> Part:
     if model.vision is None:
         raise BadInput("this model has no image tower", "leave `image_tower` out of --parts")
     side = model.vision.config.image_size
-    image = {"image": torch.rand(2, 3, side, side) * 2 - 1}
+    image = {"image": make_images(side, side)}
     facts = {"image_size": side}
     return Part(EmbedImage(model.vision), image, ["embeds"], {"image": {0: "batch"}}, facts)
 

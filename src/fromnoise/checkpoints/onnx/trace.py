@@ -84,31 +84,27 @@ def trace(part: Part, fixed: bool = False) -> Traced:
             return False if any(v is not None and v.name in own for v in node.inputs) else None
 
         optimize_ir(model, should_fold=should_fold)
-    return split_weights(exported.model_proto, part, own)
+    return split_weights(model, part, own)
 
 
-def split_weights(graph: Any, part: Part, own: set[str]) -> Traced:
+def split_weights(model: Any, part: Part, own: set[str]) -> Traced:
     """Takes the weights, and large constants, out of a graph; gives them, and the axes of inputs,
     readable names."""
-    from onnx.numpy_helper import to_array
+    from onnxscript import ir
 
-    weights, short, kept = {}, {}, []
-    for tensor in graph.graph.initializer:
-        if tensor.name in own or len(tensor.raw_data) > LARGE:
-            short[tensor.name] = tensor.name.removeprefix("network.")
-            weights[short[tensor.name]] = to_array(tensor)
-        else:
-            kept.append(tensor)
-    del graph.graph.initializer[:]
-    graph.graph.initializer.extend(kept)
+    weights, short = {}, {}
+    for name, value in list(model.graph.initializers.items()):
+        if name in own or value.const_value.nbytes > LARGE:
+            short[name] = name.removeprefix("network.")
+            weights[short[name]] = value.const_value.numpy()
+            del model.graph.initializers[name]
+    graph = ir.to_proto(model)
     for node in graph.graph.node:
         node.doc_string = ""
         del node.metadata_props[:]
         for i, name in enumerate(node.input):
             node.input[i] = short.get(name, name)
-    del graph.graph.value_info[:]
-    del graph.graph.metadata_props[:]
-    del graph.metadata_props[:]
+    del graph.graph.value_info[:], graph.graph.metadata_props[:], graph.metadata_props[:]
     name_axes(graph, part)
     return Traced(graph, dict(sorted(weights.items())))
 
