@@ -85,7 +85,7 @@ async function frames(page: Page): Promise<Locator[]> {
 
 /** Starts what an explorable does not start by itself: its main button. */
 async function start(frame: Locator): Promise<void> {
-  const button = frame.locator(".stage button:enabled").first();
+  const button = frame.locator(".stage button.primary:enabled").first();
   const compare = frame.getByRole("button", { name: "Compare with my prediction" });
   await compare.waitFor({ timeout: 2_500 }).catch(async () => {
     if (await button.isVisible()) await button.click();
