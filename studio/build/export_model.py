@@ -24,7 +24,7 @@ whose step is not 0. The bytes are
     n high bytes, then n low bytes           of the tensors whose step is not 0, in order
     4 bytes a value, little-endian float32   of the tensors whose step is 0, in order
 
-A value of the first kind is (256·high + low − 32896) · step, computed in float64 and rounded to
+A value of the first kind is (256·high + low − 32768) · step, computed in float64 and rounded to
 float32, as storing it into a `Float32Array` does. `data` is filled with the values of each tensor
 as little-endian float32 from its offset on; the offsets are multiples of 4, and no gaps lie between
 them. ONNX Runtime takes it as `externalData: [{ path: data.path, data: bytes }]`.
@@ -79,7 +79,7 @@ LIMIT = 14_000_000  # bytes of the parts that draw, graphs included
 ERROR = {"unet": 1.3e-4, "text": 2e-4, "decoder": 5e-4}
 FINENESS = 500  # of the other parts: steps in the root mean square of a tensor's values
 SMALL = 4096  # values; a smaller tensor (norms, biases) is stored as float32
-ZERO = 32896  # the number that stands for 0: the middle of its high byte's 256 numbers
+ZERO = 32768  # the number that stands for 0
 PICTURES = [  # prompt, seed, steps: drawn by both, to measure the difference
     ("a neon cat in space", 1, 8),
     ("a neon cat in space", 2, 20),
@@ -357,7 +357,7 @@ def write(folder: Path, model: LatentDiffusion, parts: dict[str, Exported], sour
     for part in parts.values():
         files |= part.files
     manifest = {
-        "version": 2,
+        "version": 1,
         "sources": sources,
         "model": describe_model(model),
         "tokenizer": {
