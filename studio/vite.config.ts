@@ -1,6 +1,7 @@
 import { existsSync } from "node:fs";
 import { svelte } from "@sveltejs/vite-plugin-svelte";
 import { defineConfig, type Plugin } from "vite";
+import { fileList } from "./build/files.ts";
 import { site } from "./build/site.ts";
 
 /** KaTeX offers each font in three formats. All browsers that run the site read the first. */
@@ -19,7 +20,7 @@ if (existsSync(new URL(worker, import.meta.url))) input["service-worker"] = work
 
 export default defineConfig({
   base: "./", // the pages work from any folder of a host
-  plugins: [oneFontFormat, svelte(), site()],
+  plugins: [oneFontFormat, svelte(), site(), fileList()],
   worker: { format: "es" },
   server: { fs: { allow: [".."] } },
   build: {

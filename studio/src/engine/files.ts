@@ -67,6 +67,8 @@ async function request(url: string, options: RequestInit): Promise<Response> {
     if (options.signal?.aborted) throw error;
     throw new Error(`The file ${url} could not be loaded. Check the connection and reload the page.`);
   }
+  // the service worker says why, see src/service-worker.ts
+  if (response.status === 503) throw new Error((await response.text()).trim() || `${url} is not available.`);
   if (!response.ok || !response.body) {
     throw new Error(`The file ${url} is missing (the host answered ${response.status}). ${REMEDY}`);
   }
