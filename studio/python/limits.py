@@ -9,7 +9,8 @@ from types import CodeType
 from typing import Any
 
 READER_FILE = "<your code>"  # what the reader's source is compiled as
-LINE_SECONDS = 0.02  # between two reports of the running line
+LINE_SECONDS = 0.02  # between two reports of the running line, after the first FIRST_LINES
+FIRST_LINES = 200
 
 # Set by the worker: tells the page which line runs, for code that has to be ended from outside.
 report_line: Callable[[int], Any] = lambda line: None  # noqa: E731
@@ -54,13 +55,13 @@ def limit(seconds: float | None) -> Iterator[None]:
     if seconds is None:
         yield
         return
-    end, reported = monotonic() + seconds, 0.0
+    end, reported, count = monotonic() + seconds, 0.0, 0
 
     def trace_line(frame: Any, event: str, _: Any) -> Any:
-        nonlocal reported
+        nonlocal reported, count
         now = monotonic()
-        if event == "line" and now - reported > LINE_SECONDS:
-            reported = now
+        if event == "line" and (count < FIRST_LINES or now - reported > LINE_SECONDS):
+            reported, count = now, count + 1
             report_line(frame.f_lineno)
         if now > end:
             raise OutOfTime

@@ -59,10 +59,11 @@ export async function expand(content: Uint8Array<ArrayBuffer>): Promise<ArrayBuf
   return await new Response(stream).arrayBuffer();
 }
 
-async function request(url: string, options: RequestInit): Promise<Response> {
+async function request(address: string, options: RequestInit): Promise<Response> {
+  const url = address.replace(/\?.*/, ""); // as the reader may know it
   let response: Response;
   try {
-    response = await fetch(url, options);
+    response = await fetch(address, options);
   } catch (error) {
     if (options.signal?.aborted) throw error;
     throw new Error(`The file ${url} could not be loaded. Check the connection and reload the page.`);
