@@ -108,7 +108,35 @@ def describe_tiny() -> dict[str, Any]:
     }
 
 
+def describe_destroy() -> dict[str, Any]:
+    """The forward process at some timesteps of each schedule that the explorable offers."""
+    import torch
+
+    from fromnoise.diffusion.forward import add_noise
+    from fromnoise.diffusion.schedule import NoiseSchedule
+    from fromnoise.diffusion.schedules import make_cosine, make_linear
+
+    schedules = {
+        "bundled": NoiseSchedule.scaled_linear(0.00085, 0.02),
+        "scaled_linear": NoiseSchedule.scaled_linear(),
+        "linear": make_linear(),
+        "cosine": make_cosine(),
+    }
+    x0 = torch.linspace(-1, 1, 48).view(1, 3, 4, 4)
+    noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(7))
+    return {
+        "x0": x0.flatten().tolist(),
+        "rows": [
+            [name, t, float(s.alpha_bar[t]), float(s.sigmas[t]), float(s.snr[t]),
+             add_noise(s, x0, noise, torch.tensor([t])).flatten().tolist()]
+            for name, s in schedules.items()
+            for t in (0, 1, 317, 500, 999)
+        ],
+    }  # fmt: skip
+
+
 SUBJECTS: dict[str, Callable[[], Any]] = {
+    "destroy": describe_destroy,
     "race": describe_race,
     "field": describe_field,
     "tiny": describe_tiny,

@@ -1,14 +1,12 @@
-import { readFileSync } from "node:fs";
 import { expect, test } from "vitest";
 import { denoise, MIXTURE, normalCdf } from "../../src/lab/mixture.ts";
 import {
   answerExactly, fitOrder, makeGrid, makeNoise, makeStarts, measureError, solveOnPath,
   solveRace, STEPS,
 } from "../../src/lab/race.ts";
+import { readGolden } from "./golden.ts";
 
-const golden = (subject: string) =>
-  JSON.parse(readFileSync(new URL(`../../generated/golden/${subject}.json`, import.meta.url), "utf8"));
-const race = golden("race");
+const race = readGolden<any>("race");
 const far = (a: ArrayLike<number>, b: ArrayLike<number>) =>
   Math.max(...Array.from(a, (value, i) => Math.abs(value - b[i])));
 
