@@ -202,6 +202,7 @@ async function build(
     executionProviders: [provider],
     externalData: [{ path: model.path, data: model.data }],
     graphOptimizationLevel: "all",
+    logSeverityLevel: 3, // errors alone
   });
   backend = { name: home, threads: countThreads(home), note: reason };
   return session;

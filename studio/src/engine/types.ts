@@ -68,8 +68,9 @@ export interface Engine {
   /** Loads parts ahead, with progress. */
   load(parts: Part[], progress?: (state: Progress) => void, signal?: AbortSignal): Promise<void>;
   isLoaded(part: Part): boolean;
-  /** "webgpu" or "wasm", and the number of threads. Known after the first load. */
-  readonly backend: { name: string; threads: number };
+  /** "webgpu" or "wasm", the number of threads, and why it is not WebGPU. Known after the first
+   * load. */
+  readonly backend: { name: string; threads: number; note: string };
   readonly shape: Shape; // of latents
   tokenize(text: string): { ids: number[]; words: string[] }; // words[i]: the text of token i
   encodeText(text: string, signal?: AbortSignal): Promise<{ context: Float32Array; pooled: Float32Array }>;
@@ -129,6 +130,7 @@ export interface Python {
       options?: Record<string, number>;
       signal?: AbortSignal;
       seconds?: number; // after which code of the reader's own is ended
+      rows?: number; // x is as many rows of equal size (1); dpm_adaptive chooses its steps for each
     },
   ): Promise<{ x: Float64Array; calls: number; milliseconds: number }>;
   /** Checks a reader's code. Ends it after `seconds`. */
