@@ -22,7 +22,7 @@ export function renderCode(code: string, info: string): string {
   );
   const kind = info === "output" ? "output" : "code";
   const label = info === "output" ? "What it prints" : language === "python" ? "Python code" : "Code";
-  return `<pre class="${kind}" tabindex="0" role="region" aria-label="${label}"><code>${pieces.join("")}</code></pre>\n`;
+  return `<pre class="${kind}" tabindex="0" role="group" aria-label="${label}"><code>${pieces.join("")}</code></pre>\n`;
 }
 
 /** A formula; display: on a line of its own. Raises where KaTeX does not know it. */
@@ -65,7 +65,7 @@ const plainText = (token: Token): string =>
 markdown.renderer.rules.fence = (tokens, i) => renderCode(tokens[i].content, tokens[i].info.trim());
 markdown.renderer.rules.code_block = (tokens, i) => renderCode(tokens[i].content, "");
 markdown.renderer.rules.table_open = () =>
-  `<div class="table" tabindex="0" role="region" aria-label="Table"><table>\n`;
+  `<div class="table" tabindex="0" role="group" aria-label="Table"><table>\n`;
 markdown.renderer.rules.table_close = () => "</table></div>\n";
 
 /** Links of the repository become links of the site; what the site does not hold stays text. */

@@ -165,8 +165,8 @@ function renderBlock(block: Block, chapter: Chapter, content: Content, taken: Se
     case "formula": {
       const place = block.place!;
       return `<figure class="formula" id="line-${block.line}">
-<div class="tex" tabindex="0" role="region" aria-label="Formula">${renderFormula(block.text)}</div>
-<figcaption>${sourceLink(place, "in the code")}<pre tabindex="0" role="region" aria-label="The line of code"><code>${stripPre(renderCode(place.text, "python"))}</code></pre></figcaption>
+<div class="tex" tabindex="0" role="group" aria-label="Formula">${renderFormula(block.text)}</div>
+<figcaption>${sourceLink(place, "in the code")}<pre tabindex="0" role="group" aria-label="The line of code"><code>${stripPre(renderCode(place.text, "python"))}</code></pre></figcaption>
 </figure>
 `;
     }
@@ -204,7 +204,7 @@ function renderExercise(exercise: Exercise): string {
     formula: renderFormula(exercise.formula),
   };
   return island("exercise", { content: data }, `<div class="card"><p class="kicker">Exercise</p><h3>${esc(exercise.title)}</h3>
-${data.task}<div class="tex" tabindex="0" role="region" aria-label="Formula">${data.formula}</div>
+${data.task}<div class="tex" tabindex="0" role="group" aria-label="Formula">${data.formula}</div>
 ${renderCode(exercise.starter, "python")}<noscript><p>Checking your code here needs JavaScript. In a terminal: <code>fromnoise learn check ${exercise.name}.py</code></p></noscript></div>
 `, `exercise-${exercise.name}`);
 }
