@@ -1,5 +1,6 @@
 /** Python in a worker: the repository's sampler files, exercises, quiz and mentor. */
 
+import workerUrl from "./python.worker.ts?worker&url";
 import { ReaderError } from "./types.ts";
 import type { MentorAnswer, Progress, Python, Verdict } from "./types.ts";
 import type { Fault, NoiseSpec, Numbers, Reply, Request, RunReply } from "./pythonMessages.ts";
@@ -347,10 +348,20 @@ export function createPython(root: string): PythonWorker {
   let python = started.get(root);
   if (!python) {
     python = new PythonWorker(
-      () => new Worker(new URL("./python.worker.ts", import.meta.url), { type: "module" }),
+      startWorker,
       root,
     );
     started.set(root, python);
   }
   return python;
+}
+
+/** Starts the worker by way of a blob: such a worker has the page's own Content-Security-Policy. So
+ * code of the reader's, which may climb out of Python, reaches no other origin and no `eval`. */
+function startWorker(): Worker {
+  const script = `import ${JSON.stringify(new URL(workerUrl, document.baseURI).href)};`;
+  const address = URL.createObjectURL(new Blob([script], { type: "text/javascript" }));
+  const worker = new Worker(address, { type: "module" });
+  setTimeout(() => URL.revokeObjectURL(address), 60_000); // after it was read
+  return worker;
 }

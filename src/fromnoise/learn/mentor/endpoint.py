@@ -105,7 +105,7 @@ def keep_supported(reply: str, spans: list[Span]) -> list[tuple[Span, str]]:
     """The sentences of a reply that their places support, without their numbers."""
     chosen = []
     # a number that stands behind the full stop belongs to the sentence before it
-    reply = re.sub(r"([.!?])\s*((?:\[\d+\]\s*)+)", r" \2\1 ", reply)
+    reply = re.sub(r"([.!?])\s*((?:\[\d+\]\s*)*\[\d+\])", r" \2\1 ", reply)
     for sentence in split(reply):
         numbers = {int(n) for n in re.findall(r"\[(\d{1,3})\]", sentence)}
         text = re.sub(r"\s*\[\d+\]", "", sentence).strip()
