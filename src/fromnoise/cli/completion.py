@@ -124,7 +124,8 @@ def _list_values(command: str, option: str | None) -> Iterable[str]:
         "preset": PRESETS,
         "quality": ("lossless",),
         "device": ("cpu", "cuda", "mps"),
-        "dtype": ("fp32", "bf16", "fp16"),
+        "dtype": ("fp32", "fp16", "int8") if command == "export" else ("fp32", "bf16", "fp16"),
+        "to": ("onnx",),
         "format": ("png", "jpeg", "webp", *films),
     }
     if option in known:
