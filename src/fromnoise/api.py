@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 
 class Engine:
-    """A model made ready to draw. `model` holds its parts, `unet` the network as it runs, `guide` a
-    weaker model's network that guides it instead of the negative prompt."""
+    """A model that is ready to draw. `model` holds its parts, `unet` the network as it runs,
+    `guide` a weaker model's network, which takes the negative prompt's place in guidance."""
 
     def __init__(
         self,
@@ -119,8 +119,8 @@ class Engine:
     def trace(
         self, prompt: str, *, watch: Callable[[drawing.Step], None] | None = None, **settings
     ) -> "tuple[Image.Image | list[Image.Image], Trace]":
-        """(what `generate` gives, to the bit; all that the network said on the way). Raises as
-        `generate`."""
+        """(the pictures of `generate`, to the bit; a record of all that the network answered).
+        Raises as `generate`."""
         from fromnoise.pipeline.inside.trace import Trace
 
         request = GenerationRequest.of(prompt=prompt, **settings).resolve(self.model)
@@ -174,9 +174,9 @@ class Engine:
         phrases: "str | Source | Sequence[str]" = "stickers",
         top: int = 5,
     ) -> "list[Description]":
-        """The captions that fit a picture best, as the model's CLIP sees it: of a data source (or
-        its name), or of these phrases. Raises BadInput for a model without CLIP's image tower,
-        NotFound, UnknownName."""
+        """The captions that fit a picture best, as the model's CLIP sees it. phrases: a data
+        source, its name, or a list of phrases. Raises NotFound, UnknownName, and BadInput for a
+        model without CLIP's image tower."""
         from fromnoise.data.sources import open_source
         from fromnoise.pipeline.pictures import read_rgb
 

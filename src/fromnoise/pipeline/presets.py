@@ -1,23 +1,23 @@
 """PRESETS: sampler, spacing, steps and guidance that belong together, for few steps and for models
-made to need few."""
+that were made for few steps."""
 
 from typing import Any
 
 from fromnoise.errors import UnknownName
 
 PRESETS: dict[str, dict[str, Any]] = {
-    # any model: of 8 steps the best that docs/samplers.md measures, and as much of the prompt as
-    # after 500
+    # for any model: the best choice for 8 steps in docs/samplers.md; it follows the prompt as well
+    # as 500 steps
     "fast": {"sampler": "dpmpp_2m", "spacing": "sgm_uniform", "steps": 8},
-    # latent consistency models that take the scale as an input (Luo et al. 2023): 8 is what they
-    # were trained around
+    # for latent consistency models that take the scale as an input (Luo et al. 2023); they were
+    # trained with scales around 8
     "lcm": {"sampler": "lcm", "spacing": "sgm_uniform", "steps": 4, "cfg": 8.0},
-    # the LoRA (Luo et al. 2023b) leaves no such input; guidance above 2 burns its pictures
+    # for the LoRA (Luo et al. 2023b), which has no such input; guidance above 2 burns its pictures
     "lcm_lora": {"sampler": "lcm", "spacing": "sgm_uniform", "steps": 4, "cfg": 1.5},
-    # distilled by an adversary, without guidance (Sauer et al. 2023): one step does, four are
-    # better
+    # for models that a critic distilled, without guidance (Sauer et al. 2023); one step is enough,
+    # four are better
     "turbo": {"sampler": "euler_a", "spacing": "trailing", "steps": 4, "cfg": 1.0},
-    # Lin et al. 2024; the weights are made for one count of steps, of which four is the usual
+    # Lin et al. 2024: weights are made for one number of steps, usually for four
     "lightning": {"sampler": "euler", "spacing": "trailing", "steps": 4, "cfg": 1.0},
 }
 

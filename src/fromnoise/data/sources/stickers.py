@@ -27,7 +27,7 @@ from fromnoise.data.sources.sticker_words import (
 )
 from fromnoise.errors import BadInput, NotFound, UnknownName
 
-VERSION = 2  # counts changes of what a seed draws
+VERSION = 2  # it grows whenever the same seed draws another picture
 FONTS = (
     "/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf",  # Debian, Ubuntu
     "/usr/share/fonts/google-noto-color-emoji-fonts/NotoColorEmoji.ttf",  # Fedora
@@ -39,34 +39,27 @@ FONTS = (
 )
 HELD_OUT_SHARE = 0.04
 STYLE_WEIGHTS = {"plain": 0.24, "neon": 0.22, "sketch": 0.18, "pixel art": 0.18, "silhouette": 0.18}
-SIDES = {
-    "small": 34 / 128,
-    "medium": 57 / 128,
-    "large": 88 / 128,
-    "pair": 50 / 128,
-}  # an object's longest side
-OFFSETS = {
-    "small": 0.31,
-    "medium": 0.25,
-    "large": 0.145,
-}  # how far from the centre "left", "top", … are
-CANVASES = 32  # canvases a background; each gives many pictures by cropping and flipping
+# an object's longest side, as a share of the picture's side
+SIDES = {"small": 34 / 128, "medium": 57 / 128, "large": 88 / 128, "pair": 50 / 128}
+# the distance of "left", "top", … from the centre
+OFFSETS = {"small": 0.31, "medium": 0.25, "large": 0.145}
+CANVASES = 32  # canvases for each background; cropped and flipped, each gives many pictures
 INK = np.array([46.0, 46.0, 54.0])
 PAPER = np.array([250.0, 247.0, 238.0])
 SLATE = np.array([44.0, 50.0, 60.0])
-# what surrounds an object, per unit of the aura's alpha: a shadow on light backgrounds, light on
-# dark ones
+# the colour around an object, for an aura of alpha 1: a shadow on light backgrounds, light on dark
+# ones
 SHADOW, LIGHT, NIGHT = (
     np.array(c, np.float32) / 255 for c in ((20, 22, 40), (220, 226, 245), (8, 6, 18))
 )
-WEIGHT = 100  # the colour's weight 0 … 2.55 as a byte
+WEIGHT = 100  # by which a colour's weight, 0 … 2.55, becomes a byte
 
 
 def is_held_out(object: str, style: str, background: str) -> bool:
-    """Whether a combination is kept out of training: 4 % of all by BLAKE2b of
-    "object|style|background".
+    """Whether a combination is kept out of training. BLAKE2b of "object|style|background" chooses
+    4 % of all.
 
-    The neon cat in space, the project's first picture, never is.
+    The neon cat in space, the project's first picture, is never kept out.
     """
     if (object, style, background) == ("cat", "neon", "space"):
         return False
@@ -83,8 +76,8 @@ def list_held_out() -> tuple[tuple[str, str, str], ...]:
 
 
 def find_font(font: str | os.PathLike[str] | None = None) -> Path:
-    """Noto Color Emoji: `font`, else what FROMNOISE_FONT names, else the usual places. NotFound
-    tells the cure."""
+    """Finds Noto Color Emoji: `font`, else the file that FROMNOISE_FONT names, else in the usual
+    places. Raises NotFound, with the remedy."""
     asked = font or os.environ.get("FROMNOISE_FONT")
     places = [Path(p).expanduser() for p in ([asked] if asked else FONTS)]
     for path in places:
@@ -134,13 +127,14 @@ def _hatching(shape: tuple[int, int], period: float, sign: int) -> np.ndarray:
 
 
 class Stickers:
-    """The `stickers` source. size: pixels a side, 32 to 512; font: the Noto Color Emoji file, None
-    to look for it.
+    """The `stickers` source. size: pixels of a side, 32 to 512; font: the Noto Color Emoji file;
+    None: find it.
 
     A scene is one object (65 %), a row of two or three (15 %), or two objects in a relation (20 %)
-    that share style and colour; `object` is the left or the upper one. Where a caption is silent:
-    plain style, natural colours, the centre, medium size; but a neon or silhouette whose colour is
-    not stated has any. `count` counts `object`."""
+    that share style and colour; `object` is the left or the upper one. Where a caption says nothing
+    else, the style is plain, the colours are natural, the place is the centre and the size is
+    medium. But a neon or a silhouette without a stated colour has any colour. `count` counts
+    `object`."""
 
     def __init__(self, size: int = 128, font: str | os.PathLike[str] | None = None):
         if type(size) is not int or not 32 <= size <= 512:
@@ -167,7 +161,7 @@ class Stickers:
 
     @cached_property
     def font(self) -> Path:
-        """Looked for when it is first needed: words need none. Raises NotFound."""
+        """The font's file, searched at its first use: captions need none. Raises NotFound."""
         return find_font(self._font)
 
     @cached_property
@@ -175,18 +169,20 @@ class Stickers:
         digest = hashlib.sha256(self.font.read_bytes()).hexdigest()[:12]
         return f"stickers-v{VERSION}-{self.size}-{digest}"
 
-    def __reduce__(self):  # the caches hold functions; a copy in another process fills its own
+    def __reduce__(
+        self,
+    ):  # the caches hold functions; a copy in another process has caches of its own
         return Stickers, (self.size, self.font)
 
     # ---- what is in the scene
 
     def list_names(self, attribute: str) -> dict[str, tuple[str, ...]]:
-        """Value → what captions call it."""
+        """Value → its names in captions."""
         return list_names(attribute)
 
     def sample(self, seed: int, split: str = "train", draw: bool = True) -> Sample:
-        """Scene, caption and, unless draw is False, the picture of one seed ≥ 0. UnknownName for
-        another split."""
+        """The scene and the caption of one seed ≥ 0 and, unless draw is False, the picture. Raises
+        UnknownName for an unknown split."""
         if split not in SPLITS:
             raise UnknownName("split", split, SPLITS)
         rng = np.random.Generator(np.random.PCG64([seed, SPLITS.index(split)]))
@@ -246,8 +242,8 @@ class Stickers:
         return scene, frozenset(stated)
 
     def write_caption(self, attributes: Mapping[str, str]) -> str | None:
-        """See Source; the layouts are one object, a row and a pair, and a neon or a silhouette has
-        a colour."""
+        """See Source. The layouts are one object, a row and a pair. A neon or a silhouette must
+        have a colour."""
         layout = frozenset(attributes) - {"object", "style", "colour", "background", "count"}
         allowed = {
             frozenset(): ("2", "3"),
@@ -283,9 +279,8 @@ class Stickers:
             picture = picture[:, ::-1]
         image = picture * np.float32(rng.uniform(0.94, 1.04))
         mask = np.zeros((size, size), bool)
-        spots: list[
-            tuple[str, str, float, float, float]
-        ]  # object, sprite, scale, offset x, offset y
+        # object, sprite, scale, offset x, offset y
+        spots: list[tuple[str, str, float, float, float]]
         name = scene["object"]
         if "relation" in scene:
             away = 0.24
@@ -359,8 +354,8 @@ class Stickers:
         patch = image[y0 : y0 + a.shape[0], x0 : x0 + a.shape[1]]
         patch *= 1 - a[..., 3:] * np.float32(1 / 255)
         patch += a[..., :3]
-        # the object's alpha > 0.5, where its aura (at most 0.6 of what the object leaves clear) is
-        # added to it
+        # alpha here is that of the object plus its aura, which fills at most 0.6 of what the object
+        # leaves clear: above 200 of 255 the object's own alpha is about 0.5 or more
         mask[y0 : y0 + a.shape[0], x0 : x0 + a.shape[1]] |= a[..., 3] > 200
 
     def _glyph(self, name: str) -> Image.Image:
@@ -383,18 +378,17 @@ class Stickers:
         return self._glyphs[name]
 
     def _make_sprite(self, name: str, style: str, ink: str, bucket: str) -> np.ndarray:
-        """A styled object, not yet coloured: uint8 (n, n, 6), its longest side is SIDES of the
-        picture.
+        """A styled object without the scene's colour: uint8 (n, n, 6). Its longest side is SIDES of
+        the picture's.
 
         Channels: 0–2 fixed colour (premultiplied), 3 weight of the scene's colour · WEIGHT, 4
-        alpha, 5 aura's alpha. ink: "natural" (no colour), "ink" (the scene's colour), "chalk" (a
-        sketch in white)."""
+        alpha, 5 alpha of the aura. ink: "natural" (no colour), "ink" (the scene's colour), "chalk"
+        (a sketch in white)."""
         pixels = style == "pixel art"
         side = SIDES[bucket] * self.size
         cell = max(2, round(side / 18)) if pixels else 0
-        side = (
-            round(side / cell) if pixels else round(side * 2)
-        )  # styles are drawn twice as large, then averaged
+        # other styles are drawn twice as large, and then averaged
+        side = round(side / cell) if pixels else round(side * 2)
         glyph = self._glyph(name)
         w, h = (max(1, round(side * v / max(glyph.size))) for v in glyph.size)
         full = side + 2 * max(2, round(side * 0.17)) + side % 2

@@ -1,4 +1,4 @@
-"""Two passes: a picture drawn small, enlarged, and drawn over at the larger size (A1111's "hires
+"""Two passes: a picture is drawn small, enlarged, and drawn over at the larger size (A1111's "hires
 fix")."""
 
 from collections.abc import Callable
@@ -35,14 +35,16 @@ def hires(
     watch: Callable[[Step], None] | None = None,
     guide: Prepared | None = None,
 ) -> list[Image.Image]:
-    """The pictures of a request, drawn twice, each with its settings in `info["parameters"]`.
+    """Draws the pictures of a request in two passes, each with its settings in
+    `info["parameters"]`.
 
-    The second pass starts from the enlarged latents (of a method in pixels: from the latents of the
-    enlarged picture) with noise added: the seed's own at that size. As in A1111 it takes all of its
-    `hires_steps`, the last ones of a run of int(hires_steps / hires_strength) steps; edits in
-    prompts go on from the first pass (`tree.Prompt.resolve`). network: what enlarges, where the
-    request's hires_upscaler is a file. watch: told of every step of both passes, counted through.
-    Raises BadInput or UnknownName before the first step."""
+    The second pass starts from the enlarged latents, with the seed's own noise of that size added.
+    (A method in pixels enlarges the picture, and the picture is encoded again.) As in A1111 the
+    second pass takes all of its `hires_steps`: they are the last steps of a run of
+    int(hires_steps / hires_strength) steps. Changes in prompts continue from the first pass
+    (`tree.Prompt.resolve`). network: the upscaler, where the request's hires_upscaler is a file.
+    watch: is called with every step of both passes, counted as one run. Raises BadInput or
+    UnknownName before the first step."""
     refuse_inpainting_model(model)
     first = request.resolve(model)
     method = network or upscale.find_upscaler(first.hires_upscaler or "")
@@ -61,43 +63,42 @@ def hires(
     second, notes = plan_second_pass(model, request, first)
     here, there = ((r.width or 0, r.height or 0) for r in (first, second))
     if not (isinstance(method, upscale.Method) and method.latent):
-        upscale.count_passes(
-            here, cover_size(here, there), method
-        )  # so that too many pixels are said now
+        # raises for too many pixels now, and not after the first pass
+        upscale.count_passes(here, cover_size(here, there), method)
     taken = second.steps or 1
     whole = second.model_copy(update={"steps": int(taken / min(first.hires_strength or 1, 0.999))})
     check_cost(model, second, [second.prompt])
     sigmas, noise = prepare_noise(model, whole, second.seeds())
     sigmas = sigmas[-taken - 1 :]
     entry = samplers.find(first.sampler or "")
-    before = (first.steps or 1) * ((entry.evaluations or 1) if first.prompt_steps == "call" else 1)
-    answer, more = build_denoiser(model, unet, second, [second.prompt], guide, first=before)
+    calls = (first.steps or 1) * ((entry.evaluations or 1) if first.prompt_steps == "call" else 1)
+    answer, more = build_denoiser(model, unet, second, [second.prompt], guide, first=calls)
     notes += more
-    told, last = watch or (lambda step: None), None
+    report, last = watch or (lambda step: None), None
     for last in run_steps(model, unet, first, guide=guide):
-        told(replace(last, total=last.total + len(sigmas) - 1, notes=(*last.notes, *notes)))
+        report(replace(last, total=last.total + len(sigmas) - 1, notes=(*last.notes, *notes)))
     assert last is not None  # there is at least one step
-    begun, done = (
-        enlarge_to_size(model, last.x, there, method, unet.device, first.tiling),
-        last.total,
-    )
+    enlarged = enlarge_to_size(model, last.x, there, method, unet.device, first.tiling)
+    before = last.total
 
-    def onwards(step: Step) -> None:
-        told(replace(step, index=done + step.index, total=done + step.total))
+    def report_second(step: Step) -> None:
+        report(replace(step, index=before + step.index, total=before + step.total))
 
-    last = redraw(model, second, sigmas, noise, begun, answer, notes, onwards)
+    last = redraw(model, second, sigmas, noise, enlarged, answer, notes, report_second)
     finished = decode_latents(model.vae, last.x, second.tiling)
-    said = describe_passes(request, first, second, method)
+    more_settings = describe_passes(request, first, second, method)
     for i, picture in enumerate(finished):
-        picture.info["parameters"] = write_infotext(model, first, i, unet.plan, said, guide)
+        picture.info["parameters"] = write_infotext(
+            model, first, i, unet.plan, more_settings, guide
+        )
     return finished
 
 
 def plan_second_pass(
     model: LatentDiffusion, request: HiresRequest, first: HiresRequest
 ) -> tuple[HiresRequest, list[str]]:
-    """(the resolved request of the second pass alone, notes for who asked); first: the request
-    resolved. Raises BadInput and UnknownName."""
+    """(the resolved request of the second pass alone, notes for the user). first: the resolved
+    request. Raises BadInput and UnknownName."""
     (width, height), notes = choose_final_size(model, first)
     entry, fused = samplers.parse(request.hires_sampler or first.sampler or "")
     kind = (
@@ -106,7 +107,7 @@ def plan_second_pass(
         or ("automatic" if _is_automatic(request.spacing) else first.spacing or "")
     )
     levels_of = spacing.find(entry.spacing if _is_automatic(kind) else kind)
-    # what is said of the first pass's sampler and spacing, as far as these take it
+    # options of the first pass's sampler and spacing that those of the second pass do not take
     given = {k for k in OPTIONS if getattr(first, k) is not None} | first.sampler_options.keys()
     lost = given - {*entry.options} | first.spacing_options.keys() - {*levels_of.options}
     if lost:
@@ -142,8 +143,8 @@ def _is_automatic(name: str | None) -> bool:
 def choose_final_size(
     model: LatentDiffusion, first: HiresRequest
 ) -> tuple[tuple[int, int], list[str]]:
-    """((width, height) of the finished pictures of a resolved request, notes). Raises BadInput for
-    sides that are too long or, where they are given, do not fit the model."""
+    """((width, height) of the finished pictures, notes). first: the resolved request. Raises
+    BadInput for sides that are too long, and for given sides that do not fit the model."""
     wide, high, many = first.width or 0, first.height or 0, model.multiple
     given = (first.hires_width, first.hires_height)
     if given == (None, None):
@@ -172,7 +173,7 @@ def choose_final_size(
 
 
 def cover_size(size: tuple[int, int], to: tuple[int, int]) -> tuple[int, int]:
-    """The smallest (width, height) in the proportions of `size` that has room for `to`."""
+    """The smallest (width, height) in the proportions of `size` that covers `to`."""
     (wide, high), (width, height) = size, to
     return (
         (width, width * high // wide)
@@ -189,8 +190,8 @@ def enlarge_to_size(
     device: torch.device,
     tiling: str = "none",
 ) -> Tensor:
-    """Latents (B, C, h, w) enlarged until they cover `size` (width, height) in pixels, and their
-    middle cut out."""
+    """Enlarges latents (B, C, h, w) until they cover `size`, a (width, height) in pixels, and cuts
+    out their middle."""
     factor, (high, wide) = model.vae.config.factor, latents.shape[-2:]
     width, height = (side // factor for side in size)
     cover = cover_size((wide, high), (width, height))
@@ -217,7 +218,7 @@ def describe_passes(
     second: HiresRequest,
     method: upscale.Method | Upscaler,
 ) -> dict[str, str | None]:
-    """What the file says of the second pass beside the first one's settings, in A1111's words."""
+    """The settings of the second pass for the picture's file, in A1111's words."""
     sides = (request.hires_width, request.hires_height)
     network = isinstance(method, Upscaler)
     return {

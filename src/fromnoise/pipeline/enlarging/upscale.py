@@ -1,4 +1,4 @@
-"""Larger pictures: UPSCALERS, by a formula in pixels or in latents, and networks read from a
+"""Larger pictures: UPSCALERS, which are formulas for pixels or for latents, and networks from a
 file."""
 
 from dataclasses import dataclass
@@ -23,8 +23,8 @@ from fromnoise.runtime.upscaler import PIXELS, Upscaler
 class Method:
     """A way to enlarge that needs no network."""
 
-    label: str  # as A1111 calls it
-    mode: str  # of Pillow's Resampling, or in latents of torch's interpolate
+    label: str  # A1111's name
+    mode: str  # a name of Pillow's Resampling; for latents, of torch's interpolate
     latent: bool = False
     antialias: bool = False
 
@@ -60,9 +60,9 @@ def find_upscaler(name: str) -> Method | None:
 
 
 def count_passes(size: tuple[int, int], to: tuple[int, int], upscaler: Method | Upscaler) -> int:
-    """How often a network is applied to bring a picture of `size` to `to`: once, and again up to
-    twice while it is smaller, as in A1111; 0 for a method. Raises BadInput where more pixels would
-    be made than are allowed."""
+    """How often a network is applied to a picture of `size`, until it covers `to`: one to three
+    times, as in A1111; 0 for a method. Raises BadInput where this makes more pixels than are
+    allowed."""
     if to[0] * to[1] > decoding.PIXELS or min(to) < 1:
         raise BadInput(
             f"{to[0]}x{to[1]} pixels cannot be made", f"ask for 1 to {decoding.PIXELS:,} in all"
@@ -84,9 +84,9 @@ def count_passes(size: tuple[int, int], to: tuple[int, int], upscaler: Method | 
 def upscale_picture(
     picture: Image.Image, size: tuple[int, int], upscaler: Method | Upscaler
 ) -> Image.Image:
-    """An RGB picture at `size` (width, height). A network is applied as often as `times` says; what
-    its scale leaves over is resized by Lanczos. Raises BadInput for a method of latents, and as
-    `times`."""
+    """Enlarges an RGB picture to `size`, a (width, height). A network is applied as often as
+    `count_passes` says, and Lanczos resizes the result to the exact size. Raises BadInput for a
+    method of latents, and as `count_passes`."""
     count = count_passes(picture.size, size, upscaler)
     if isinstance(upscaler, Method):
         if upscaler.latent:
@@ -103,7 +103,8 @@ def upscale_picture(
 
 
 def scale_size(size: tuple[int, int], scale: float) -> tuple[int, int]:
-    """`scale` times a (width, height). Raises BadInput where that makes nothing, or no sense."""
+    """`scale` times a (width, height). Raises BadInput for a scale that leaves no pixel, or that is
+    out of range."""
     if not 0 < scale <= 64 or min(size) * scale < 1:
         raise BadInput(
             f"a picture of {size[0]}x{size[1]} cannot be {scale} times as large",
@@ -115,8 +116,8 @@ def scale_size(size: tuple[int, int], scale: float) -> tuple[int, int]:
 def describe_upscaling(
     source: Path, scale: float | None, size: tuple[int, int], upscaler: Method | Upscaler
 ) -> str:
-    """What the picture at `source` says of itself and, in the words of A1111's "Extras", that it
-    was brought to `size`, by `scale` if that was said."""
+    """The settings in the picture at `source`, and behind them, in the words of A1111's "Extras",
+    that it was enlarged: by `scale`, or where that is None, to `size`."""
     added = format_pairs(
         {
             "Postprocess upscale by": None if scale is None else format_number(scale),
@@ -138,8 +139,8 @@ def describe_upscaling(
 
 
 def enlarge_latents(latents: Tensor, size: tuple[int, int], method: Method) -> Tensor:
-    """Latents (B, C, h, w) → (B, C, *size), size (height, width); one by one, for the bits each has
-    alone."""
+    """Latents (B, C, h, w) → (B, C, *size); size is (height, width). They are enlarged one by one,
+    so that each has the bits that it has alone."""
     smooth = {"antialias": method.antialias} if method.mode in ("bilinear", "bicubic") else {}
     return torch.cat(
         [F.interpolate(one, size, mode=method.mode, **smooth) for one in latents.split(1)]

@@ -1,5 +1,5 @@
-"""A trace as files to look at: filmstrip, overlays of every word, plots of sigma and norms, and all
-numbers."""
+"""Writes a trace as files to look at: a filmstrip, an overlay for every word, plots of sigma and
+norms, and all numbers."""
 
 import json
 import re
@@ -18,20 +18,21 @@ from fromnoise.pipeline.images import decode_latents
 from fromnoise.pipeline.inside.trace import END, START, Call, Trace
 
 REMEDY = "choose another folder with --trace"
-COLUMNS = 10  # of a sheet: the first and the last of the run, and others evenly between
-SIDE = 160  # pixels of a tile, at most
+COLUMNS = 10  # of a sheet, at most: the first call, the last one, and others evenly between
+SIDE = 160  # pixels, the longest side of a tile
 PAPER, INK = (255, 255, 255), (30, 30, 40)
+# the colours of an overlay from low to high, RGBA
 HEAT = (
     (0, 0, 0, 0),
     (70, 10, 120, 90),
     (220, 50, 60, 150),
     (255, 170, 20, 190),
     (255, 250, 160, 215),
-)  # RGBA stops
+)
 
 
 def check_plotting() -> None:
-    """Raises BadInput where matplotlib, which draws the plots, is not installed."""
+    """Raises BadInput if matplotlib, which draws the plots, is not installed."""
     if find_spec("matplotlib") is None:
         raise BadInput(
             "a trace has plots, and matplotlib is not installed", "pip install 'fromnoise[plots]'"
@@ -77,13 +78,15 @@ def write_trace(trace: Trace, pictures: list[Image.Image], folder: Path) -> list
 
 
 def _choose_calls(calls: list[Call]) -> list[Call]:
-    """At most COLUMNS calls, even in their number, of the first part and stage: one a step."""
+    """At most COLUMNS calls, one a step, at equal distances in the run: those of the prompt's first
+    part, and of the first question in a step."""
     first = [call for call in calls if (call.stage, call.part) == (0, 0)]
     return [first[round(at)] for at in np.linspace(0, len(first) - 1, min(COLUMNS, len(first)))]
 
 
 def _shorten_layer_name(layer: str) -> str:
-    """ "up_blocks.0.attentions.1.transformer_blocks.0.attn2" → "up 0.1": block and place in it."""
+    """ "up_blocks.0.attentions.1.transformer_blocks.0.attn2" → "up 0.1": the block, the place in
+    it."""
     numbers = re.findall(r"\d+", layer)
     return " ".join(
         [layer.split("_")[0], ".".join(numbers if layer.startswith("mid") else numbers[:2])]
@@ -92,7 +95,7 @@ def _shorten_layer_name(layer: str) -> str:
 
 @cache
 def _load_font() -> ImageFont.FreeTypeFont:
-    """matplotlib's own, which has the letters of most scripts; Pillow's has those of few."""
+    """matplotlib's own font. It has the letters of most scripts, and Pillow's has those of few."""
     import matplotlib
 
     return ImageFont.truetype(
@@ -101,7 +104,7 @@ def _load_font() -> ImageFont.FreeTypeFont:
 
 
 def _draw_table(rows: list[tuple[str, list[Image.Image | None]]], heads: list[str]) -> Image.Image:
-    """Tiles in rows, each row with its name, each column with its head; None leaves a place
+    """Draws tiles in rows. Each row has its name, each column its head. None leaves a place
     free."""
     font = _load_font()
     tile = next(tile for _, row in rows for tile in row if tile is not None).size
@@ -156,8 +159,8 @@ def _draw_filmstrip(trace: Trace, image: int) -> Image.Image:
 def draw_overlay(
     picture: Image.Image, map: Tensor, low: float | None = None, high: float | None = None
 ) -> Image.Image:
-    """The picture, darkened, under a map (h, w): from clear at `low` to bright at `high`, by
-    default its own ends."""
+    """Lays a map (h, w) over the darkened picture: clear at `low`, bright at `high`. By default
+    these are the map's own least and greatest values."""
     low, high = (
         (float(map.min()) if low is None else low),
         (float(map.max()) if high is None else high),
@@ -175,7 +178,7 @@ def draw_overlay(
 
 
 def _draw_words(trace: Trace, picture: Image.Image, image: int) -> Image.Image:
-    """A tile for every word, each map from its own least to its own most; six in a row."""
+    """Draws a tile for every word, six in a row. Each map has its own scale."""
     words = trace.words(image)
     tiles = [
         _make_tile(picture),
@@ -197,8 +200,8 @@ def _draw_words(trace: Trace, picture: Image.Image, image: int) -> Image.Image:
 
 
 def _draw_layers(trace: Trace, picture: Image.Image, word: str, image: int) -> Image.Image:
-    """Layers down, steps across; one scale for all of a layer, so that it is seen to come and
-    go."""
+    """Draws one word's maps: layers down, steps across. All steps of a layer share one scale, so
+    that the sheet shows how attention comes and goes."""
     calls = [c for c in trace.calls[image] if any(w.text == word for w in c.words)]
     steps = sorted({c.step for c in _choose_calls(trace.calls[image])} & {c.step for c in calls})
     steps = steps or [calls[0].step]
@@ -212,7 +215,7 @@ def _draw_layers(trace: Trace, picture: Image.Image, word: str, image: int) -> I
 
 
 def _measure_norms(call: Call) -> dict[str, float]:
-    """Root mean squares: 1 where it is unit noise."""
+    """The root mean squares of a call's tensors. Unit noise has 1."""
     eps, without = call.eps(), call.eps(uncond=True)
     assert eps is not None
     found = {"x": call.x, "x0": call.cond, "eps": eps}

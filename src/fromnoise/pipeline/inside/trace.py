@@ -1,5 +1,5 @@
-"""Looking into a run while it goes on: what the network said at each call, and where each word made
-it look."""
+"""Records a run while it goes on: the network's answer at each call, and the places that each word
+made it look at."""
 
 import math
 from collections.abc import Sequence
@@ -20,15 +20,13 @@ from fromnoise.prompt.grammar import parse_prompt
 from fromnoise.prompt.tokenizer import Tokenizer
 from fromnoise.prompt.tree import Chunk
 
-START, END = (
-    "<start>",
-    "<end>",
-)  # what the text encoder puts around the words; the padding counts as end
+# the marks that the text encoder puts around the words; the padding counts as end
+START, END = "<start>", "<end>"
 
 
 @dataclass(frozen=True)
 class Word:
-    """A word as the network is shown it, and the places of its tokens in the context."""
+    """A word as the network reads it, and the places of its tokens in the context."""
 
     text: str
     at: tuple[int, ...]
@@ -40,34 +38,32 @@ class Call:
     fp32 on the CPU."""
 
     step: int
-    stage: int  # counts the calls inside a step, of samplers that ask more than once
-    part: int  # which of the prompt's parts it was shown, where AND joins several
+    stage: int  # the number of the call in its step, for samplers that ask more than once
+    part: int  # the number of the prompt's part, where AND joins several
     sigma: float
-    x: Tensor  # what it was shown: x0 + sigma·n
-    cond: Tensor  # the x0 that it answered with the prompt, before any guidance
-    uncond: (
-        Tensor | None
-    )  # and with the negative prompt, or the guide's; None where guidance does not act
+    x: Tensor  # the noisy latents that the network read: x0 + sigma·n
+    cond: Tensor  # its answer x0 with the prompt, before any guidance
+    # its answer with the negative prompt, or the guide's answer; None where guidance does not act
+    uncond: Tensor | None
     words: tuple[Word, ...]
-    maps: dict[
-        str, Tensor
-    ]  # layer → (N, h', w'): what each token got, mean of the heads; sums to 1 over N
+    # layer → (N, h', w'): the attention of each token, the mean of the heads; sums to 1 over N
+    maps: dict[str, Tensor]
 
     def eps(self, uncond: bool = False) -> Tensor | None:
-        """The noise that the network sees in x, (x − x0) / sigma, with the prompt or without; (C,
-        h, w)."""
+        """The noise that the answer implies, (x − x0) / sigma, with the prompt or without it;
+        (C, h, w)."""
         x0 = self.uncond if uncond else self.cond
         return None if x0 is None else (self.x - x0) / self.sigma
 
 
 @dataclass
 class Trace:
-    """What is seen of a run: give `observe` and `watch` to `pipeline.generate.generate`. Looking
-    changes no bit of it."""
+    """The record of a run: give `observe` and `watch` to `pipeline.generate.generate`. Recording
+    changes no bit of the picture."""
 
     model: LatentDiffusion
     request: GenerationRequest  # resolved
-    calls: list[list[Call]] = field(default_factory=list)  # of each picture, in order
+    calls: list[list[Call]] = field(default_factory=list)  # one list for each picture, in order
     steps: list[Step] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -89,8 +85,8 @@ class Trace:
         uncond: Tensor | None,
         maps: dict[str, Tensor],
     ) -> None:
-        """What `pipeline.denoiser` tells of a call; shown: plain prompts, one or one a picture, or
-        parsed ones."""
+        """Records a call; `pipeline.denoiser` calls this. shown: plain prompts (one for all, or one
+        for each picture), or parsed ones."""
         for row, image in enumerate(images):
             text = shown[image if len(shown) > 1 else 0] if isinstance(shown, list) else shown
             if text not in self._known:
@@ -102,11 +98,11 @@ class Trace:
             small = {}
             for layer, of_all in maps.items():
                 mean = of_all[row].float().mean(0).cpu()  # (h'·w', N)
-                if self.request.dialect == "compel":  # the empty prompt was put behind it: padding
+                if self.request.dialect == "compel":  # the empty prompt behind it counts as padding
                     mean = torch.cat(
                         [mean[:, : length - 1], mean[:, length - 1 :].sum(1, keepdim=True)], 1
                     )
-                else:  # repeated to the length of another context, it is one context still
+                else:  # a context that was repeated to another's length is still one context
                     mean = mean.unflatten(1, (-1, length)).sum(1)
                 mean = mean.T  # (N, h'·w')
                 small[layer] = mean.unflatten(
@@ -130,7 +126,7 @@ class Trace:
             )
 
     def words(self, image: int = 0) -> list[str]:
-        """All words that a picture's network was shown, in order, each once."""
+        """All words that the network read for a picture, in order, each once."""
         return list(dict.fromkeys(word.text for call in self.calls[image] for word in call.words))
 
     def map(
@@ -140,12 +136,14 @@ class Trace:
         steps: Sequence[int] | None = None,
         layers: Sequence[str] | None = None,
     ) -> Tensor:
-        """Where a word (one of `Call.words`, or all of that text) made the network look, (h, w) of
-        the latents: the attention that its tokens got, their sum, the mean of the calls that showed
-        it (of these steps) and of the layers (of these), every layer's map made as large (Hertz et
+        """The map of a word, (h, w) as the latents: the attention that its tokens got. word: one of
+        `Call.words`, or a text, which means all words of that text.
+
+        The map is the sum over the word's tokens and the mean over the calls that read it and over
+        the layers; steps and layers: only these. Every layer's map is resized to (h, w) (Hertz et
         al. 2022 "Prompt-to-prompt", §3; Tang et al. 2023 "DAAM", eq. 5 to 8).
 
-        Raises UnknownName for a word or a layer, BadInput for steps that no call is of."""
+        Raises UnknownName for a word or a layer, and BadInput for steps without a call."""
         size = tuple(self.calls[image][0].x.shape[-2:])
         found = []
         for call in self.calls[image]:
@@ -176,8 +174,8 @@ class Trace:
 def split_words(
     tokenizer: Tokenizer, text: str | Texts, dialect: str = "a1111", blend: bool = False
 ) -> tuple[tuple[Word, ...], int]:
-    """(the words of a prompt with the places of their tokens, how many places there are). Where
-    compel's `.blend` adds up several texts' states, the words of the first."""
+    """(the words of a prompt with the places of their tokens, the number of all places). Where
+    compel's `.blend` adds the states of several texts, the words are those of the first."""
     texts = [[Chunk(text)]] if isinstance(text, str) else [chunks for chunks, _ in text]
     found: list[Word] = []
     ends: list[int] = []
@@ -202,8 +200,8 @@ def split_words(
 
 
 def _find_layer_size(height: int, width: int, pixels: int) -> tuple[int, int]:
-    """Of a layer that sees so many pixels of a picture of these sides: each level of the U-Net
-    halves them, rounded up."""
+    """The (height, width) of a layer that sees `pixels` places of latents of these sides: each
+    level of the U-Net halves the sides, rounded up."""
     while height * width > pixels:
         height, width = math.ceil(height / 2), math.ceil(width / 2)
     if height * width != pixels:

@@ -1,5 +1,5 @@
-"""What CLIP sees: pictures described in the words of a source, and the likeness of pictures and
-words."""
+"""CLIP's view of pictures: descriptions in the words of a source, and the similarity of pictures
+and words."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,19 +23,19 @@ if TYPE_CHECKING:
     from fromnoise.models.clip_vision import CLIPVision
     from fromnoise.models.resnet import CLIPResNet
 
-STARTS = 256  # samples of a source whose scenes the search starts from; more found nothing better
-KINDS = 4  # scenes with the same attributes are a kind; the best of so many kinds are improved
-CAPTIONS = 2048  # of a source without a schema
-REMEMBERED = 50_000  # texts
-LARGE = 4_194_304  # pixels
+STARTS = 256  # scenes of a source that the search starts from; more gave no better results
+KINDS = 4  # scenes with the same attributes are a kind; the search goes on in the best KINDS
+CAPTIONS = 2048  # that are compared, of a source without a schema
+REMEMBERED = 50_000  # texts, whose embeddings are kept
+LARGE = 4_194_304  # pixels; a larger picture is reduced first
 Seen = Image.Image | Path | str  # a picture, a picture's file, words
 
 
 @dataclass(frozen=True)
 class Description:
-    """A caption and how well it fits a picture. `probability` is that of softmax(exp(logit_scale) ·
-    cosine), CLIP's own of a caption among all that were weighed (Radford 2021, fig. 3);
-    `attributes` are empty for a mere phrase."""
+    """A caption and how well it fits a picture. `probability` is its part of
+    softmax(exp(logit_scale) · cosine) over all captions that were compared, as in CLIP itself
+    (Radford 2021, fig. 3). `attributes` are empty for a phrase that belongs to no scene."""
 
     caption: str
     probability: float
@@ -44,8 +44,8 @@ class Description:
 
 
 def embed(vision: "CLIPVision | CLIPResNet", images: Tensor) -> Tensor:
-    """Images (B, 3, H, W) in [−1, 1] → (B, D), not normalized; stretched to the size that the tower
-    was trained at."""
+    """Images (B, 3, H, W) in [−1, 1] → embeddings (B, D), not normalized. The images are stretched
+    to the size of the tower's training."""
     side = vision.config.image_size
     images = images.to(next(vision.parameters()))
     if images.shape[-2:] != (side, side):
@@ -58,9 +58,9 @@ def embed(vision: "CLIPVision | CLIPResNet", images: Tensor) -> Tensor:
 def build_embedders(
     model: LatentDiffusion,
 ) -> tuple[Callable[[np.ndarray], Tensor], Callable[[Sequence[str]], Tensor]]:
-    """The model's CLIP as (uint8 pictures (B, H, W, 3) → embeddings, captions → embeddings), (B, D)
-    each. Of a caption that is too long the beginning counts, as in training. BadInput if the model
-    has no image tower, or no head."""
+    """The model's CLIP as two functions: uint8 pictures (B, H, W, 3) → embeddings (B, D), and
+    captions → embeddings (B, D). Of a caption that is too long only the beginning counts, as in
+    training. Raises BadInput if the model has no image tower, or no head."""
     vision, head, text, words = (
         model.vision,
         model.text_projection,
@@ -87,9 +87,8 @@ def build_embedders(
         )
         ends = (ids == words.eos_id).int().argmax(1)
         order, found = ends.argsort(), []
-        for some in order.split(
-            256
-        ):  # those of a length together: a state knows nothing of the padding behind it
+        # captions of similar length together: no state depends on the padding behind it
+        for some in order.split(256):
             pooled = text(ids[some, : int(ends[some].max()) + 1]).pooled
             found.append((pooled @ head.to(pooled).T).float())
         return torch.cat(found)[order.argsort()]
@@ -98,16 +97,16 @@ def build_embedders(
 
 
 def _shrink(picture: Image.Image) -> Image.Image:
-    """A picture of more than LARGE pixels with its long sides reduced to 1,024 to 2,047 pixels, by
-    means in 8 bits: as floats it would take 12 bytes a pixel."""
+    """Reduces a picture of more than LARGE pixels: its long sides become 1,024 to 2,047 pixels. It
+    averages in 8 bits, because floats would take 12 bytes a pixel."""
     if picture.width * picture.height <= LARGE:
         return picture
     return picture.reduce((max(1, picture.width // 1024), max(1, picture.height // 1024)))
 
 
 class ClipEmbedder:
-    """A model's CLIP, and the texts that it has read. Embeddings have length 1, so that products
-    are cosines. Raises BadInput for a model without an image tower."""
+    """A model's CLIP, with a memory of texts. Embeddings have length 1, so that products are
+    cosines. Raises BadInput for a model without an image tower."""
 
     def __init__(self, model: LatentDiffusion):
         self.model = model
@@ -117,13 +116,13 @@ class ClipEmbedder:
 
     @torch.inference_mode()
     def pictures(self, images: Iterable[Image.Image]) -> Tensor:
-        """(B, D), each picture alone, so that its embedding depends on no other."""
+        """Embeddings (B, D). Each picture is embedded alone, so that it depends on no other."""
         small = (_shrink(image.convert("RGB")) for image in images)
         return F.normalize(torch.cat([self._images(np.array(i)[None]) for i in small]), dim=1)
 
     @torch.inference_mode()
     def texts(self, texts: Sequence[str]) -> Tensor:
-        """(B, D)."""
+        """Embeddings (B, D)."""
         if len(self._read) > REMEMBERED:
             self._read.clear()
         if new := [text for text in dict.fromkeys(texts) if text not in self._read]:
@@ -131,7 +130,7 @@ class ClipEmbedder:
         return torch.stack([self._read[text] for text in texts])
 
     def check(self, texts: Iterable[str]) -> None:
-        """Raises BadInput for a text that is empty, is no Unicode or has more tokens than CLIP
+        """Raises BadInput for a text that is empty, is not Unicode or has more tokens than CLIP
         reads."""
         for text in texts:
             if not text.strip():
@@ -145,10 +144,10 @@ class ClipEmbedder:
                 )
 
     def cosines(self, some: Sequence[Seen], others: Sequence[Seen]) -> Tensor:
-        """(some, others): of every two, the cosine of their embeddings. Raises BadInput,
-        NotFound."""
+        """The cosine of every one of `some` with every one of `others`, (some, others). Raises
+        BadInput and NotFound."""
 
-        def embedded(items: Sequence[Seen]) -> Tensor:
+        def embed_all(items: Sequence[Seen]) -> Tensor:
             self.check(item for item in items if isinstance(item, str))
             return torch.cat(
                 [
@@ -157,17 +156,18 @@ class ClipEmbedder:
                 ]
             )
 
-        return embedded(some) @ embedded(others).T
+        return embed_all(some) @ embed_all(others).T
 
     def describe(
         self, image: Image.Image, phrases: Source | Sequence[str], top: int = 5
     ) -> list[Description]:
         """The captions that fit a picture best, the best first.
 
-        phrases: what to choose from; or a source, whose scenes are searched: those of some samples
-        are compared with the picture, and the best of each kind changed in one attribute after the
-        other, or in two that exchange their values, in the source's own words, for as long as that
-        brings it nearer. A source without a schema gives its samples' captions. Raises BadInput."""
+        phrases: a list to choose from, or a source, whose scenes are searched. The search compares
+        the scenes of some samples with the picture. It then changes the best scene of each kind:
+        one attribute after the other, or two that exchange their values. It goes on for as long as
+        the caption comes nearer to the picture. A source without a schema gives its samples'
+        captions. Raises BadInput."""
         picture = self.pictures([image])[0]
         if isinstance(phrases, Sequence):
             self.check(phrases)
@@ -189,19 +189,22 @@ class ClipEmbedder:
         return sorted(rows, key=lambda row: -row.cosine)[:top]
 
     def _search(self, picture: Tensor, source: Source) -> dict[str, dict[str, str]]:
-        """Every caption that was weighed → its attributes."""
+        """Every caption that was compared → its attributes."""
         found: dict[str, dict[str, str]] = {}
         near: dict[str, float] = {}
 
-        def weigh(scenes: Iterable[Mapping[str, str]]) -> list[str]:
-            """Their captions, of those that are scenes of the source."""
-            told = {text: dict(scene) for scene in scenes if (text := source.write_caption(scene))}
-            if new := [text for text in told if text not in near]:
+        def compare(scenes: Iterable[Mapping[str, str]]) -> list[str]:
+            """Compares scenes with the picture. Returns the captions of those that the source
+            has."""
+            captions = {
+                text: dict(scene) for scene in scenes if (text := source.write_caption(scene))
+            }
+            if new := [text for text in captions if text not in near]:
                 near.update(zip(new, (self.texts(new) @ picture).tolist(), strict=True))
-            found.update(told)
-            return list(told)
+            found.update(captions)
+            return list(captions)
 
-        weigh(source.sample(seed, draw=False).attributes for seed in range(STARTS))
+        compare(source.sample(seed, draw=False).attributes for seed in range(STARTS))
         kinds: dict[frozenset[str], str] = {}
         for text in sorted(near, key=lambda text: -near[text]):
             kinds.setdefault(frozenset(found[text]), text)
@@ -210,15 +213,15 @@ class ClipEmbedder:
             while text != before:
                 before = text
                 for name in (name for name in source.schema if name in found[text]):
-                    changed = weigh(found[text] | {name: value} for value in source.schema[name])
+                    changed = compare(found[text] | {name: value} for value in source.schema[name])
                     text = max([text, *changed], key=near.__getitem__)
                 pairs = [
                     (a, b)
                     for a, b in combinations(found[text], 2)
                     if source.schema[a] == source.schema[b]
                 ]
-                turned = weigh(
+                exchanged = compare(
                     found[text] | {a: found[text][b], b: found[text][a]} for a, b in pairs
                 )
-                text = max([text, *turned], key=near.__getitem__)
+                text = max([text, *exchanged], key=near.__getitem__)
         return found

@@ -1,5 +1,5 @@
-"""Films: pictures on the way from prompt to prompt and from seed to seed, each of which could be
-drawn alone."""
+"""Films: pictures on the way from prompt to prompt and from seed to seed. Each frame can be drawn
+alone."""
 
 import json
 import math
@@ -32,19 +32,14 @@ EASINGS: dict[str, Callable[[float], float]] = {
     "in": lambda t: t * t,
     "out": lambda t: t * (2 - t),
 }
-FIELDS = (
-    "prompts",
-    "key_seeds",
-    "frames",
-    "loop",
-    "easing",
-    "blend",
-)  # that a picture says beside those of all
+# the fields of a film that a picture records, beside those of every request
+FIELDS = ("prompts", "key_seeds", "frames", "loop", "easing", "blend")
 
 
 @dataclass(frozen=True)
 class FramePosition:
-    """A frame's: `share` ∈ [0, 1) of the way from key frame `start` to key frame `end`."""
+    """The place of a frame: `share` ∈ [0, 1) of the way from key frame `start` to key frame
+    `end`."""
 
     start: int
     end: int
@@ -52,30 +47,29 @@ class FramePosition:
 
 
 def locate_frame(request: FilmRequest, index: int) -> FramePosition:
-    """Where frame `index` of a film is. Exact where it is a key frame: then share is 0."""
+    """The place of frame `index` of a film. At a key frame share is exactly 0."""
     ways = request.keys if request.loop else request.keys - 1
     at = Fraction(index * ways, request.frames if request.loop else max(request.frames - 1, 1))
-    begun = int(at)
-    return FramePosition(
-        begun, (begun + 1) % request.keys, EASINGS[request.easing](float(at - begun))
-    )
+    start = int(at)
+    share = EASINGS[request.easing](float(at - start))
+    return FramePosition(start, (start + 1) % request.keys, share)
 
 
 class MixedNoise:
-    """The noise `share` of the way from one seed's to another's, along the arc between them, at the
-    start and in every step: unit noise like theirs, and continuous over the film with samplers that
-    draw noise, too."""
+    """The noise at `share` of the way from one seed's noise to another seed's, along the arc
+    between them. It is unit noise as theirs is. It mixes the noise of the start and of every step,
+    so a film moves without jumps with samplers that draw noise, too."""
 
-    def __init__(self, both: Any, share: float):
-        self.both: NoiseSource = both
+    def __init__(self, source: Any, share: float):
+        self.source: NoiseSource = source  # of both seeds, as a batch of two
         self.share = share
-        self.initial = self._mixed(both.initial)
+        self.initial = self._mix(source.initial)
 
-    def _mixed(self, pair: Tensor) -> Tensor:
+    def _mix(self, pair: Tensor) -> Tensor:
         return slerp(self.share, pair[0], pair[1])[None]
 
     def __call__(self, sigma: float, sigma_next: float, image: int | None = None, /) -> Tensor:
-        return self._mixed(self.both(sigma, sigma_next))
+        return self._mix(self.source(sigma, sigma_next))
 
 
 @torch.inference_mode()
@@ -87,13 +81,14 @@ def draw_frame(
     watch: Callable[[Step], None] | None = None,
     guide: Prepared | None = None,
 ) -> Image.Image:
-    """Frame `index` of a resolved film, with its settings in `info["parameters"]`. A key frame is,
-    to the bit, what `generate` draws of its prompt and seed."""
-    one, at = key_request(request, locate_frame(request, index).start), locate_frame(request, index)
+    """Draws frame `index` of a resolved film, with its settings in `info["parameters"]`. A key
+    frame has the bits that `generate` draws from its prompt and seed."""
+    at = locate_frame(request, index)
+    one = key_request(request, at.start)
     seeds, prompts, prompt = request.key_seeds, request.prompts, one.prompt
     if at.share and prompts[at.end] != prompt:
         prompt = InterpolatedPrompt(prompt, prompts[at.end], at.share, request.blend)
-    # of the whole film, so that no later frame is refused
+    # the cost of the whole film, so that no later frame is refused
     check_cost(model, one, prompts, math.ceil(request.frames / len(prompts)))
     if at.share and seeds[at.end] != one.seed:
         pair = [seeds[at.start], seeds[at.end]]
@@ -134,13 +129,12 @@ def describe_frame(
     plan: str,
     guide: Prepared | None = None,
 ) -> str:
-    """The settings of a frame, those of the key frame that it follows, and which of which film it
-    is; of None, those of the film."""
-    said = {name: getattr(request, name) for name in FIELDS} | (
-        {} if index is None else {"frame": index}
-    )
+    """The settings of frame `index`: those of the key frame before it, its film, and its number.
+    Without an index: those of the film."""
+    film = {name: getattr(request, name) for name in FIELDS}
+    film |= {} if index is None else {"frame": index}
     one = key_request(request, 0 if index is None else locate_frame(request, index).start)
-    more: dict[str, str | None] = {"Film": json.dumps(said, ensure_ascii=False)}
+    more: dict[str, str | None] = {"Film": json.dumps(film, ensure_ascii=False)}
     return write_infotext(model, one, 0, plan, more, guide)
 
 
@@ -148,17 +142,17 @@ def redraw_frame(
     model: LatentDiffusion,
     unet: Prepared,
     settings: dict[str, Any],
-    said: str,
+    film: str,
     guide: Prepared | None = None,
 ) -> Image.Image:
-    """The frame that a picture says it is: of its other settings, and what it has as "Film". Raises
-    BadInput."""
+    """Draws the frame again that a picture says it is. film: the picture's entry "Film"; settings:
+    its other settings. Raises BadInput."""
     try:
-        found = json.loads(said)
-        index = found.pop("frame")
-        own = {name: found[name] for name in FIELDS if name in found}  # and no other settings
+        fields = json.loads(film)
+        index = fields.pop("frame")
+        own = {name: fields[name] for name in FIELDS if name in fields}  # and no other settings
         request = FilmRequest.of(**settings | own).resolve(model)
-        if request.max_cost is not None:  # of the one frame, not of the film
+        if request.max_cost is not None:  # the limit is for one frame, not for the film
             request = request.model_copy(update={"max_cost": request.max_cost * request.frames})
         if not isinstance(index, int) or not 0 <= index < request.frames:
             raise ValueError(f"there is no frame {index}")

@@ -1,5 +1,5 @@
-"""Many pictures on one sheet: columns, rows and, stacked, sheets, each with its label, wrapped and
-never cut."""
+"""Many pictures on one sheet, in columns, rows and stacked sheets. Each of these has its label. A
+long label is wrapped and never cut."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,17 +10,18 @@ from PIL import Image, ImageDraw, ImageFont
 from fromnoise.errors import BadInput
 
 GAP = 4  # pixels between pictures
-# of systems, tried in turn for labels that Pillow's own font lacks signs of
+# fonts of the system, tried in turn where Pillow's own font lacks signs of a label
 FONTS = ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "NotoSansCJK-Regular.ttc", "Arial Unicode.ttf")
 PIXELS = 150_000_000
-SIDES = {".jpg": 65_535, ".webp": 16_383}  # the most that such a file holds
+SIDES = {".jpg": 65_535, ".webp": 16_383}  # the largest side that such a file holds
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 @dataclass(frozen=True)
 class Sheet:
-    """Where all is: `cells` are the corners of the pictures' boxes, z by z, in them y by y, of
-    `box` pixels (width, height); `texts` are lines of labels with their places."""
+    """The places of everything. `cells` are the corners of the pictures' boxes, sheet by sheet, and
+    row by row in each sheet. Each box has `box` pixels (width, height). `texts` are lines of labels
+    with their places."""
 
     size: tuple[int, int]
     box: tuple[int, int]
@@ -29,7 +30,8 @@ class Sheet:
     font: Font
 
     def draw(self, pictures: Sequence[Image.Image]) -> Image.Image:
-        """The sheet with its pictures, as many as `cells`, in the middle of their boxes."""
+        """Draws the sheet: each picture in the middle of its box. There are as many pictures as
+        `cells`."""
         sheet = Image.new("RGB", self.size, "white")
         for picture, (x, y) in zip(pictures, self.cells, strict=True):
             sheet.paste(
@@ -49,16 +51,17 @@ def lay_out_sheet(
     sheets: Sequence[str],
     suffix: str = ".png",
 ) -> Sheet:
-    """A sheet for pictures of `box` pixels at most, with its labels ([""] where there is no such
-    axis). Raises BadInput for one of more than PIXELS, or than a file of that kind holds."""
+    """Plans a sheet for pictures of at most `box` pixels, with its labels ([""] where there is no
+    such axis). Raises BadInput for a sheet of more than PIXELS, or of more than a file of that kind
+    holds."""
     size = min(max(min(box) // 9, 13), 40)
     font, (columns, rows, sheets) = _choose_font([columns, rows, sheets], size)
-    high = size + size // 3  # of a line
+    high = size + size // 3  # the height of a line
 
     def wide(lines: Sequence[str]) -> int:
         return max((int(font.getlength(line)) + 1 for line in lines), default=0)
 
-    # what stands left is as wide as its widest word, or as a picture where it takes more
+    # the labels on the left are as wide as their widest word, or as a picture where that is wider
     most = max(box[0], wide([word for row in rows for word in row.split()]) if any(rows) else 0)
     beside = [wrap_text(row, font, min(most, 2 * box[0])) for row in rows]
     left = wide([line for lines in beside for line in lines]) + 2 * GAP if any(rows) else 0
@@ -97,12 +100,13 @@ def lay_out_sheet(
             f"the sheet would have {whole[0]}x{whole[1]} pixels, more than it may",
             "ask for fewer or smaller cells, shorter labels, or a .png",
         )
-    moved = [(x + GAP, y) for x, y in cells]
-    return Sheet(whole, box, moved, [(x + GAP, y, line) for x, y, line in texts], font)
+    shifted = [(x + GAP, y) for x, y in cells]
+    return Sheet(whole, box, shifted, [(x + GAP, y, line) for x, y, line in texts], font)
 
 
 def wrap_text(text: str, font: Font, width: int) -> list[str]:
-    """Lines no wider than `width`, broken between words, and inside of those that are wider."""
+    """Breaks a text into lines of at most `width` pixels: between words, or inside a word that is
+    wider than a line."""
     lines: list[str] = []
     for paragraph in text.split("\n"):
         line = ""
@@ -124,8 +128,8 @@ def wrap_text(text: str, font: Font, width: int) -> list[str]:
 
 
 def _choose_font(labels: Sequence[Sequence[str]], size: int) -> tuple[Font, list[list[str]]]:
-    """(the font that has most signs of the labels, Pillow's own where others have no more, the
-    labels); a sign that it lacks is told by its number, \\u65e5."""
+    """(the font, the labels). The font is the one that has the most signs of the labels, and
+    Pillow's own where no other has more. A sign that it lacks is written by its number, \\u65e5."""
     signs = {sign for group in labels for label in group for sign in label if not sign.isspace()}
     found: list[tuple[Font, set[str]]] = []
     for name in (None, *FONTS):
@@ -133,16 +137,15 @@ def _choose_font(labels: Sequence[Sequence[str]], size: int) -> tuple[Font, list
             font = ImageFont.load_default(size) if name is None else ImageFont.truetype(name, size)
         except OSError:
             continue
-        blank = _draw_sign(
-            font, "\U0010fffe", size
-        )  # no character: what a font draws for those it does not have
+        # no character has this number: a font draws it as all signs that it lacks
+        blank = _draw_sign(font, "\U0010fffe", size)
         found.append((font, {sign for sign in signs if _draw_sign(font, sign, size) == blank}))
         if not found[-1][1]:
             break
     font, lacking = min(found, key=lambda one: len(one[1]))
-    told = {sign: sign.encode("unicode_escape").decode() for sign in lacking}
+    spelled = {sign: sign.encode("unicode_escape").decode() for sign in lacking}
     return font, [
-        ["".join(told.get(sign, sign) for sign in label) for label in group] for group in labels
+        ["".join(spelled.get(sign, sign) for sign in label) for label in group] for group in labels
     ]
 
 
@@ -153,5 +156,5 @@ def _draw_sign(font: Font, sign: str, size: int) -> bytes:
 
 
 def list_places(shape: Sequence[int]) -> list[tuple[int, int, int]]:
-    """(x, y, z) of the cells of so many columns, rows and sheets, in the order of `Sheet.cells`."""
+    """(x, y, z) of every cell, in the order of `Sheet.cells`. shape: (columns, rows, sheets)."""
     return [(x, y, z) for z, y, x in product(*map(range, reversed(shape)))]

@@ -16,40 +16,42 @@ Seed = Annotated[int, Field(ge=0, lt=2**64)]
 
 
 class FilmRequest(GenerationRequest):
-    """A GenerationRequest for many pictures on a way. Key frames are as many as prompts or
-    key_seeds: of one of both there may be just one, for all. `prompt` is not used."""
+    """A GenerationRequest for many pictures on a way from key frame to key frame. There are as many
+    key frames as prompts or key_seeds. A single prompt, or a single seed, holds for all key frames.
+    `prompt` is not used."""
 
     prompts: tuple[Text, ...] = Field(
-        (), max_length=1000, description="Of the key frames, one each or one for all."
+        (), max_length=1000, description="The prompts of the key frames: one each, or one for all."
     )
     key_seeds: tuple[Seed, ...] = Field(
-        (), max_length=1000, description="The same, of seeds: 1,7,3; or see seed."
+        (),
+        max_length=1000,
+        description="The seeds of the key frames: 1,7,3; without them, seed holds for all.",
     )
     frames: int = Field(24, ge=1, le=100_000, description="How many pictures, key frames included.")
-    loop: bool = Field(
-        False, description="Come back to the first key frame, which follows upon the last frame."
-    )
+    loop: bool = Field(False, description="Return to the first key frame after the last frame.")
     easing: Literal["linear", "smooth", "in", "out"] = Field(
         "linear",
-        description="Between key frames: even, slow at both ends, at the start, or at the end.",
+        description="Motion between key frames: even, slow at both ends, at the start, at the end.",
     )
     blend: Literal["linear", "slerp"] = Field(
-        "linear", description="How the text's states go: straight, or in an arc."
+        "linear",
+        description="The way of the text's states between key frames: straight, or in an arc.",
     )
 
     @field_validator("key_seeds", mode="before")
     @classmethod
-    def _listed(cls, value: Any) -> Any:
+    def _split(cls, value: Any) -> Any:
         return value.split(",") if isinstance(value, str) else value
 
     @property
     def keys(self) -> int:
-        """How many key frames."""
+        """The number of key frames."""
         return max(len(self.prompts), len(self.key_seeds))
 
     def resolve(self, model: "LatentDiffusion") -> Self:
-        """As of a GenerationRequest, with prompts and seeds for every key frame. Raises BadInput
-        for what makes no film."""
+        """As GenerationRequest.resolve, with a prompt and a seed for every key frame. Raises
+        BadInput for settings that make no film."""
         if not self.prompts:
             raise BadInput(
                 "a film needs a prompt", 'give one for each key frame: "a red cat" "a blue fish"'
@@ -73,12 +75,12 @@ class FilmRequest(GenerationRequest):
                 "a film's frames are its pictures, and its seeds move them",
                 "leave out count and variation_strength",
             )
-        made = super().resolve(model)
-        seeds = made.key_seeds or (made.seed or 0,)
-        every = {
-            "prompts": made.prompts * (1 if len(made.prompts) > 1 else self.keys),
+        resolved = super().resolve(model)
+        seeds = resolved.key_seeds or (resolved.seed or 0,)
+        of_all = {
+            "prompts": resolved.prompts * (1 if len(resolved.prompts) > 1 else self.keys),
             "key_seeds": seeds * (1 if len(seeds) > 1 else self.keys),
         }
-        return made.model_copy(
-            update=every | {"seed": every["key_seeds"][0], "prompt": every["prompts"][0]}
+        return resolved.model_copy(
+            update=of_all | {"seed": of_all["key_seeds"][0], "prompt": of_all["prompts"][0]}
         )
