@@ -170,8 +170,12 @@ function renderBlock(block: Block, chapter: Chapter, content: Content, taken: Se
 </figure>
 `;
     }
-    case "explorable":
-      return island("explorable", { id: block.name!, texts: block.texts }, explorableFallback(block), `explore-${block.name}`);
+    case "explorable": {
+      // the mentor cites what it shows, by the line of `Compare:`
+      const line = block.line + 1 + block.text.split("\n").findIndex((row) => row.startsWith("Compare: "));
+      const live = island("explorable", { id: block.name!, texts: block.texts }, explorableFallback(block), `explore-${block.name}`);
+      return `<div class="explorable-place" id="line-${line}">\n${live}</div>\n`;
+    }
     case "exercise":
       return renderExercise(content.exercises[block.name!]);
     case "misconception":

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import golden_engine
+import golden_pages
 import golden_pictures
 import golden_plane
 
@@ -119,6 +120,7 @@ SUBJECTS: dict[str, Callable[[], Any]] = {
     "review": compute_review,
     "study": compute_study,
     **golden_engine.SUBJECTS,
+    **golden_pages.SUBJECTS,
     **golden_pictures.SUBJECTS,
     **golden_plane.SUBJECTS,
 }
