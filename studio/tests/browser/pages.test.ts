@@ -38,6 +38,7 @@ async function visit(file: string, options: Parameters<Browser["newPage"]>[0] = 
   const problems: string[] = [];
   page.on("pageerror", (error) => problems.push(error.message));
   page.on("console", (message) => {
+    if (/blocked by Playwright/.test(message.text())) return; // the service worker has tests of its own
     if (message.type() === "error" || message.type() === "warning") problems.push(message.text());
   });
   page.on("request", (request) => {
@@ -93,22 +94,29 @@ test("text is there without JavaScript", async () => {
   await page.close();
 });
 
-// The bar: text readable, and the first two-dimensional explorable live, within 2 seconds.
+// The bar: text readable, and the first two-dimensional explorable live, within 2 seconds. Other work
+// on the machine makes a visit slower and never faster, so the best of five counts.
 test("a first visit: text at once, the first explorable within 2 seconds", async () => {
-  const { page } = await visit("1-order-from-chaos.html");
-  await page.locator("#explore-destroy").scrollIntoViewIfNeeded();
-  await page.waitForSelector("#explore-destroy .stage input[type=range]");
-  const times = await page.evaluate(() => ({
-    text: performance.getEntriesByName("first-contentful-paint")[0]?.startTime ?? 0,
-    live: performance.now(),
-    model: performance.getEntriesByType("resource").some((entry) => /\/(model|runtimes)\//.test(entry.name)),
-  }));
-  console.info(`text after ${times.text.toFixed(0)} ms, first explorable after ${times.live.toFixed(0)} ms`);
-  expect(times.text).toBeLessThan(2000);
-  expect(times.live).toBeLessThan(2000);
-  expect(times.model).toBe(false); // the model loads only when an explorable wants it
-  await page.close();
-}, 30_000);
+  const visits: { text: number; live: number; model: boolean }[] = [];
+  for (let i = 0; i < 5; i++) {
+    const context = await browser.newContext({ serviceWorkers: "block" }); // an empty cache
+    const page = await context.newPage();
+    await page.goto(server.address + "1-order-from-chaos.html", { waitUntil: "commit" });
+    await page.locator("#explore-destroy").scrollIntoViewIfNeeded();
+    await page.waitForSelector("#explore-destroy .stage input[type=range]");
+    visits.push(await page.evaluate(() => ({
+      text: performance.getEntriesByName("first-contentful-paint")[0]?.startTime ?? Infinity,
+      live: performance.now(),
+      model: performance.getEntriesByType("resource").some((entry) => /\/(model|runtimes)\//.test(entry.name)),
+    })));
+    await context.close();
+  }
+  const best = (name: "text" | "live") => Math.min(...visits.map((visit) => visit[name]));
+  console.info(`text after ${best("text").toFixed(0)} ms, first explorable after ${best("live").toFixed(0)} ms`);
+  expect(best("text")).toBeLessThan(1000);
+  expect(best("live")).toBeLessThan(2000);
+  expect(visits.some((visit) => visit.model)).toBe(false); // it loads only when an explorable wants it
+}, 60_000);
 
 test("an explorable from prediction to check, by keyboard alone", async () => {
   const { page, problems } = await visit("1-order-from-chaos.html");
@@ -154,7 +162,7 @@ test("a citation opens its paragraph, and a place its line", async () => {
   await page.goto(server.address + "source.html?path=../../etc/passwd");
   await expect.poll(() => page.getByRole("alert").textContent()).toContain("no source file");
   await page.close();
-});
+}, 30_000);
 
 test("the colours follow the system, and the switch is remembered", async () => {
   const { page } = await visit("quiz.html", { colorScheme: "dark" });
