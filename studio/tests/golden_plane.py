@@ -1,5 +1,6 @@
 """Numbers for the explorables of the plane and of the race, see write_golden.py."""
 
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +27,13 @@ def describe_race() -> dict[str, Any]:
     exact = MIXTURE.exact(START, 20.0, 0.05)
     kept = BrownianNoise([5], (37, 1, 1), 0.05, 20.0)
     walk = drive(load("euler_a")(START.view(1, 37, 1, 1), grid(64), kept), MIXTURE.denoise)
+
+    def follow_path(name: str, steps: int) -> torch.Tensor:
+        """The end of a run on the Brownian path of seed 1."""
+        path = BrownianNoise([1], (37, 1, 1), 0.05, 20.0)
+        return drive(load(name)(START.view(1, 37, 1, 1), grid(steps), path), MIXTURE.denoise)
+
+    truth = follow_path("euler_a", 2048)
     return {
         "denoise": [
             [s, v, float(MIXTURE.denoise(Query(torch.tensor(v).double(), s, 0)).x0)]
@@ -40,11 +48,19 @@ def describe_race() -> dict[str, Any]:
             for name in ("euler", "heun", "dpmpp_2m")
         },
         "walk": walk.flatten().tolist(),
+        "path": {
+            name: [
+                float((follow_path(name, n) - truth).square().mean().sqrt())
+                for n in (2, 4, 8, 16, 32, 64, 128)
+            ]
+            for name in ("euler_a", "dpmpp_2m_sde")
+        },
     }
 
 
 def describe_field() -> dict[str, Any]:
-    """Three starts that `euler` takes through the exact field of four points."""
+    """Three starts that `euler` takes through the exact field of four points, and the arrows of a
+    ring."""
     import torch
 
     from fromnoise.diffusion.samplers import load
@@ -54,13 +70,23 @@ def describe_field() -> dict[str, Any]:
     points = torch.tensor([[0.5, -0.2], [-0.8, 0.4], [0.1, 0.9], [0.0, 0.0]], dtype=torch.float64)
     deviation = 0.1
 
-    def answer(query: Query) -> Answer:
-        """E[x0 | x] for x (n, 2, 1, 1): a Gaussian around each point."""
-        x, spread = query.x[:, :, 0, 0], deviation**2 + query.sigma**2
+    def denoise(
+        x: torch.Tensor, sigma: float, points: torch.Tensor, deviation: float
+    ) -> torch.Tensor:
+        """E[x0 | x] for x (n, 2): a Gaussian around each point."""
+        spread = deviation**2 + sigma**2
         likely = torch.softmax(-(torch.cdist(x, points) ** 2) / (2 * spread), 1)
         keep = deviation**2 / spread
-        return Answer((likely @ points * (1 - keep) + keep * x)[:, :, None, None])
+        return likely @ points * (1 - keep) + keep * x
 
+    def answer(query: Query) -> Answer:
+        x0 = denoise(query.x[:, :, 0, 0], query.sigma, points, deviation)
+        return Answer(x0[:, :, None, None])
+
+    angle = 2 * math.pi * (torch.arange(60, dtype=torch.float64) + 0.5) / 60
+    ring = torch.stack([angle.cos(), angle.sin()], 1)
+    places = 2 * ((2 * torch.arange(15, dtype=torch.float64) + 1) / 15 - 1)
+    cells = torch.cartesian_prod(places, places)
     starts = torch.tensor([[3.0, 1.0], [-4.0, 2.5], [0.3, -5.0]], dtype=torch.float64)
     sigmas = torch.cat([torch.logspace(1, -2, 12, dtype=torch.float64), torch.zeros(1)])
     ends = drive(load("euler")(starts[:, :, None, None], sigmas, None), answer)
@@ -70,6 +96,7 @@ def describe_field() -> dict[str, Any]:
         "starts": starts.flatten().tolist(),
         "sigmas": sigmas.tolist(),
         "ends": ends.flatten().tolist(),
+        "ring": (denoise(cells, 3.0, ring, 0.03) - cells).flatten().tolist(),
     }
 
 
