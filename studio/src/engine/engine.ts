@@ -367,6 +367,9 @@ export class TabEngine implements Engine {
   private async readModel(): Promise<Manifest> {
     const folder = new URL("model/", this.root).href;
     const manifest = await readManifest<Manifest>(folder + "manifest.json");
+    if (manifest.version !== 1) {
+      throw new Error("The site's model is packed in a way that its pages do not know. Build the site again.");
+    }
     const { tokenizer, model } = manifest;
     const read = async ({ file, ...entry }: { file: string; bytes: number; sha256: string }) =>
       new TextDecoder().decode(await readFile(folder + file, entry));
