@@ -295,6 +295,10 @@ export class PythonWorker implements Python {
     }
     const entry = this.pending.get(reply.id);
     if (!entry) return;
+    if ("error" in reply && reply.error.kind === "Fatal") {
+      const message = `Python failed and was started anew (${reply.error.message}).`;
+      return this.end(new Error(message));
+    }
     this.pending.delete(reply.id);
     clearTimeout(entry.timer);
     this.line = null;

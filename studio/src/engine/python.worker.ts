@@ -13,6 +13,7 @@ self.onmessage = async ({ data }: MessageEvent<Request & { id: number }>) => {
     if (request.kind === "load") {
       host ??= load(request.root);
       await host;
+      leaveNetwork();
       return reply({ id, value: null });
     }
     if (!host) throw new Error("Python is not loaded yet.");
@@ -22,12 +23,26 @@ self.onmessage = async ({ data }: MessageEvent<Request & { id: number }>) => {
   } catch (error) {
     const message = error instanceof Error ? error.message : String(error);
     if (request.kind === "load") host = null; // the next request tries again
-    reply({ id, error: { message, line: null, kind: "Worker", reader: false } });
+    // past this Python cannot be trusted: the page starts another worker
+    const kind = request.kind === "load" ? "Load" : "Fatal";
+    reply({ id, error: { message, line: null, kind, reader: false } });
   }
 };
 
 function reply(message: Reply): void {
   self.postMessage(message);
+}
+
+/** Takes the ways to the network and to stored data from the code that runs here from now on, which
+ * may be the reader's own. */
+function leaveNetwork(): void {
+  const names = [
+    "fetch", "XMLHttpRequest", "WebSocket", "WebSocketStream", "EventSource", "WebTransport",
+    "importScripts", "Worker", "SharedWorker", "BroadcastChannel", "indexedDB", "caches",
+  ];
+  for (const name of names) {
+    Object.defineProperty(self, name, { value: undefined, configurable: false, writable: false });
+  }
 }
 
 async function load(root: string): Promise<Host> {

@@ -235,11 +235,15 @@ test("an endless loop in Python ends, and Python starts anew", async () => {
     // one line that never ends cannot be left from inside: its worker is stopped
     const hard = await sample("    yield Query(x, 1.0, 0)\n    sum(iter(int, 1))\n", 1);
     const samplers = await python.samplers();
+    const deep = await sample("    mine2 = lambda: mine2()\n    mine2()\n    yield Query(x, 1.0, 0)\n", 5);
+    const away = await sample("    import js\n    js.fetch('x')\n    yield Query(x, 1.0, 0)\n", 5);
     const soft = await sample("    yield Query(x, 1.0, 0)\n    while True:\n        pass\n", 1);
-    return { hard, soft, count: samplers.length };
+    return { hard, soft, deep, away, count: samplers.length };
   });
   expect(seen.hard).toEqual({ name: "OutOfTime", line: 4 });
   expect(seen.soft!.name).toBe("OutOfTime");
+  expect(seen.deep).toEqual({ name: "RecursionError", line: 3 });
+  expect(seen.away!.line).toBe(4); // the reader's code has no way to the network
   expect(seen.count).toBe(45);
 }, 90_000);
 
