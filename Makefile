@@ -62,11 +62,11 @@ $(VENV)/.site: $(VENV)/.base
 	$(PIP) -e '.[site]'
 	touch $@
 
-$(NODE_MODULES): studio/package-lock.json $(VENV)/.site
+$(NODE_MODULES): studio/package-lock.json | $(VENV)/.site
 	cd studio && $(STUDIO_PATH) npm ci --no-fund --no-audit
 	touch $@
 
-$(MODEL): studio/build/export_model.py $(wildcard src/fromnoise/checkpoints/onnx/*.py src/fromnoise/weights/*/*.safetensors) $(VENV)/.site
+$(MODEL): studio/build/export_model.py $(wildcard src/fromnoise/checkpoints/onnx/*.py src/fromnoise/weights/*/*.safetensors) | $(VENV)/.site
 	$(BIN)/python studio/build/export_model.py
 
 clean:

@@ -9,7 +9,8 @@ import {
 export interface Assets {
   scripts: string[];
   styles: string[];
-  preloads: string[];
+  preloads: string[]; // of every page
+  preloadsOf: (names: string[]) => string[]; // the files of these modules and of what they import
   modelBytes: number; // of what drawing a picture loads
 }
 
@@ -20,6 +21,7 @@ interface Page {
   main: string;
   current?: string; // the entry of the menu
   kind?: string; // a class of the body
+  explorable?: string; // the first one: it is live soon, so its files load with the page
 }
 
 const SOURCES = "src/fromnoise/";
@@ -63,6 +65,8 @@ const MARK = `<svg viewBox="0 0 24 24" width="26" height="26" aria-hidden="true"
 function renderShell(page: Page, assets: Assets): string {
   const root = "../".repeat(page.file.split("/").length - 1);
   const home = page.file === "index.html";
+  const early = page.explorable ? assets.preloadsOf(["Frame", "registry", "engine", "python", page.explorable]) : [];
+  const preloads = [...new Set([...assets.preloads, ...early])];
   const menu = MENU.map(([file, name]) => {
     const current = page.current === file ? ` aria-current="${page.file === file ? "page" : "true"}"` : "";
     return `<li><a href="${root}${file}"${current}>${name}</a></li>`;
@@ -80,7 +84,7 @@ function renderShell(page: Page, assets: Assets): string {
 <link rel="icon" href="${root}icon.svg" type="image/svg+xml">
 <script src="${root}theme.js"></script>
 ${assets.styles.map((file) => `<link rel="stylesheet" href="${root}${file}">`).join("\n")}
-${assets.preloads.map((file) => `<link rel="modulepreload" href="${root}${file}">`).join("\n")}
+${preloads.map((file) => `<link rel="modulepreload" href="${root}${file}">`).join("\n")}
 ${assets.scripts.map((file) => `<script type="module" src="${root}${file}"></script>`).join("\n")}
 </head>
 <body class="${page.kind ?? "plain"}">
@@ -148,6 +152,7 @@ ${contents.join("\n")}
   return {
     file: chapterFile(chapter), title: `${chapter.number}. ${chapter.title}`, description: chapter.objectives.join(" "),
     main, current: "index.html", kind: "chapter",
+    explorable: chapter.sections.flatMap((section) => section.blocks).find((block) => block.kind === "explorable")?.name,
   };
 }
 

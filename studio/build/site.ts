@@ -55,8 +55,15 @@ export function site(): Plugin {
       const chunks = Object.values(bundle).filter((file) => file.type === "chunk");
       const main = chunks.find((chunk) => chunk.isEntry && chunk.name === "main")!;
       const styles = [...(main as Rolldown.OutputChunk).viteMetadata!.importedCss];
+      /** A chunk and all that it imports at once. */
+      const withImports = (fileName: string): string[] => {
+        const chunk = bundle[fileName] as Rolldown.OutputChunk;
+        return [fileName, ...chunk.imports.flatMap(withImports)];
+      };
+      const preloadsOf = (names: string[]) =>
+        [...new Set(chunks.filter((chunk) => names.includes(chunk.name)).flatMap((chunk) => withImports(chunk.fileName)))].sort();
       const pages = renderPages(content, {
-        scripts: [main.fileName], styles, preloads: main.imports, modelBytes: countModelBytes(),
+        scripts: [main.fileName], styles, modelBytes: countModelBytes(), preloads: preloadsOf(["main"]).filter((file) => file !== main.fileName), preloadsOf,
       });
       for (const [fileName, source] of [...pages, ...listData(content)]) {
         this.emitFile({ type: "asset", fileName, source });
@@ -86,7 +93,8 @@ export function site(): Plugin {
         const path = new URL(request.url!, "http://localhost").pathname.slice(1) || "index.html";
         const content = readContent(join(GENERATED, "content"));
         const assets = {
-          scripts: ["@vite/client", "src/main.ts"], styles: [], preloads: [], modelBytes: countModelBytes(),
+          scripts: ["@vite/client", "src/main.ts"], styles: [], preloads: [], preloadsOf: () => [],
+          modelBytes: countModelBytes(),
         };
         const page = renderPages(content, assets).get(path) ?? listData(content).get(path);
         const copy = COPIES[path.split("/")[0]];

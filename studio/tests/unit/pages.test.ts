@@ -9,7 +9,7 @@ import { highlight } from "../../src/ui/highlight.ts";
 import { GENERATED, readGolden } from "./golden.ts";
 
 const content = readContent(new URL("content", GENERATED).pathname);
-const assets = { scripts: ["assets/main.js"], styles: ["assets/main.css"], preloads: [], modelBytes: 14e6 };
+const assets = { scripts: ["assets/main.js"], styles: ["assets/main.css"], preloads: [], preloadsOf: () => [], modelBytes: 14e6 };
 const pages = renderPages(content, assets);
 const idsOf = (html: string) => [...html.matchAll(/ id="([^"]+)"/g)].map((match) => match[1]);
 const ids = new Map([...pages].map(([file, html]) => [file, idsOf(html)]));
