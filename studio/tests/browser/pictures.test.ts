@@ -123,7 +123,7 @@ describe("prompts and sampling", () => {
   test("guidance plane: both answers, the guided one, its saturation", async () => {
     const one = await Explorable.open(page, server.address, PROMPTS, "guidance-plane");
     await one.run("Ask with and without");
-    await one.frame.getByText("at the edge of their range").waitFor();
+    await one.frame.locator(".finding", { hasText: "of its colour values" }).waitFor();
     const { level, size, edge_share, histogram } = (await one.save()).data;
     const wanted = golden["guidance-plane"];
     expectNear([level.sigma, size], [wanted.sigma, wanted.size]);
@@ -137,7 +137,7 @@ describe("prompts and sampling", () => {
 
   test("prompt bench: four seeds, before and after", async () => {
     const one = await Explorable.open(page, server.address, PROMPTS, "prompt-bench");
-    await one.run("Draw four seeds");
+    await one.run("Draw four seeds", 580_000);
     const { seeds, up, coin_chance } = (await one.save()).data;
     seeds.forEach(({ measures, centre_before, centre_after }: any, i: number) => {
       [centre_before, centre_after].forEach((centre, k) => {
