@@ -12,7 +12,7 @@ export const SEED = 1;
 const PLACES = {
   text: "src/fromnoise/pipeline/conditioning/encode.py:encode_texts",
   predict: "src/fromnoise/pipeline/denoiser.py:make_denoiser",
-  generate: "src/fromnoise/pipeline/generate.py:run_sampler",
+  generate: "src/fromnoise/diffusion/samplers/dpmpp.py:dpmpp_2m", // the model's own sampler
   decode: "src/fromnoise/pipeline/images.py:decode_latents",
   encode: "src/fromnoise/pipeline/encoding.py:encode_picture",
   clip: "src/fromnoise/pipeline/seeing/clip.py:ClipEmbedder.cosines",
@@ -130,6 +130,13 @@ export async function look(context: Context, latents: Float32Array, signal: Abor
 
 export function isDecoded(latents: Float32Array): boolean {
   return decoded.has(latents);
+}
+
+/** A result, and how long it took. */
+export function time<T>(compute: () => T): { value: T; milliseconds: number } {
+  const start = performance.now();
+  const value = compute();
+  return { value, milliseconds: performance.now() - start };
 }
 
 /** A number for the page: so many digits after the point, and a true minus sign. */
