@@ -179,10 +179,10 @@ function renderBlock(block: Block, chapter: Chapter, content: Content, taken: Se
       // the mentor cites what it shows, by the line of `Compare:`
       const line = block.line + 1 + block.text.split("\n").findIndex((row) => row.startsWith("Compare: "));
       const live = island("explorable", { id: block.name!, texts: block.texts }, explorableFallback(block), `explore-${block.name}`);
-      return `<div class="explorable-place" id="line-${line}">\n${live}</div>\n`;
+      return `<div class="explorable-place" id="line-${line}">\n<span id="line-${block.line}"></span>${live}</div>\n`;
     }
     case "exercise":
-      return renderExercise(content.exercises[block.name!]);
+      return `<span id="line-${block.line}"></span>${renderExercise(content.exercises[block.name!])}`;
     case "misconception":
       return `<aside class="misconception" id="line-${block.line}"><h3><span>A usual mistake</span>${esc(block.name!)}</h3>\n${markdown(block.line + 1)}</aside>\n`;
     case "takeaways":
