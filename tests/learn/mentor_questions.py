@@ -3,7 +3,8 @@
 import sys
 from pathlib import Path
 
-HALVES = ("tuned", "held", "more", "fresh", "last-tuned", "last-held")
+ASIDE = ("held", "fresh", "last-held")
+HALVES = ("tuned", "more", "last-tuned", *ASIDE, "aside")
 FILE = Path(__file__).with_suffix(".txt")
 
 
@@ -42,7 +43,10 @@ def matches(gold: str, name: str) -> bool:
 
 def part_of(kind: str, half: str) -> list[tuple[list[str], str]]:
     """half "more": written later, to tune on; "fresh": then, and not tuned on; "last": for a second
-    round, of which every second one is held out ("last-held") and the others are "last-tuned"."""
+    round, of which every second one is held out ("last-held") and the others are "last-tuned";
+    "aside": all that was never tuned on."""
+    if half == "aside":
+        return [row for part in ASIDE for row in part_of(kind, part)]
     if half in ("last-tuned", "last-held"):
         return rows(f"{kind}-last")[half == "last-held" :: 2]
     return rows(f"{kind}-{half}") if half in ("more", "fresh") else load(kind, half)

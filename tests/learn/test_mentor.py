@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
-from mentor_questions import load, matches, measure, rows
+from mentor_questions import load, matches, measure, part_of, rows
 from typer.testing import CliRunner
 
 from fromnoise.cli.main import app
@@ -38,6 +38,7 @@ def test_there_are_enough_questions():
     assert len(rows("unanswerable")) >= 90
     assert len(rows("false")) >= 30
     assert len(load("answerable", "held")) >= 50
+    assert len(part_of("answerable", "aside")) >= 100
 
 
 def test_every_gold_is_a_place_that_exists():
@@ -47,16 +48,15 @@ def test_every_gold_is_a_place_that_exists():
     assert {golds[0] for part in ("false", "false-last") for golds, _ in rows(part)} <= premises
 
 
-# The bars are those of the whole. A third of 155 questions is held out, so that one of them is 0.02
-# of its figures: what was reached when the index was finished stands here, less one question. The
-# fresh ones (30, 15 and 10) say most about questions that nobody has written yet.
+# "aside" is what nobody tuned on: 113 questions, 60 without an answer here, 27 false premises. Its
+# recall was 0.947 when the index was finished; two questions of room are left below that.
 @pytest.mark.parametrize(
     ("half", "bars"),
     [
         ("tuned", {"recall@5": 0.95, "gold cited": 0.9, "abstention": 0.9, "corrected": 0.9}),
-        ("held", {"recall@5": 0.92, "gold cited": 0.88, "abstention": 0.9, "corrected": 0.9}),
-        ("more", {"recall@5": 0.92, "gold cited": 0.9, "abstention": 0.9}),
-        ("fresh", {"recall@5": 0.86, "gold cited": 0.83, "abstention": 0.86, "corrected": 0.8}),
+        ("more", {"recall@5": 0.95, "gold cited": 0.9, "abstention": 0.9}),
+        ("last-tuned", {"recall@5": 0.95, "gold cited": 0.9, "abstention": 0.9, "corrected": 0.9}),
+        ("aside", {"recall@5": 0.93, "gold cited": 0.9, "abstention": 0.9, "corrected": 0.9}),
     ],
 )
 def test_the_figures_reach_their_bars(half, bars):

@@ -118,7 +118,8 @@ def is_known(question: str, hits: list[Hit]) -> bool:
     """Whether the best places speak of what is asked. Who and when need a name or a year."""
     best = max(hits[:SENTENCES], key=lambda hit: hit.coverage)
     least = COVERED_NAMES if NAME.search(question) else COVERED
-    if best.coverage < least or (best.missing and len(strong_units(question)) <= 2):
+    lacking = best.missing if best.span.kind in ("code", "docs") else best.strange
+    if best.coverage < least or (lacking and len(strong_units(question)) <= 2):
         return False
     strong = strong_units(question)
     if len(strong) == 1 and all(
@@ -127,7 +128,7 @@ def is_known(question: str, hits: list[Hit]) -> bool:
         if hit.coverage >= COVERED
     ):
         return False  # docstrings that only happen to use the word
-    if PERSON_OR_DATE.match(question.strip().lower()):
+    if PERSON_OR_DATE.match(question.strip().lower()) and hits[0].span.kind != "glossary":
         return any(
             re.search(r"[A-Z]\w+ (et al\.|& [A-Z]\w+)|\b(19|20)\d\d\b", hit.span.text)
             for hit in hits[:SENTENCES]

@@ -25,10 +25,12 @@ SHORTEST = 1.0  # of the mean length: what is shorter is not better for it
 SAME_PLACE = 1  # hits of one section: more of them would hide other places
 TITLE, TEXT, TOPIC, WORDS = 2.0, 1.0, 0.2, 1.5  # how much an occurrence counts, by where it stands
 RELATED_WEIGHT = 0.4
+NAMED = 2.2  # how much more a place in the source counts where the question holds a name from it
 PAIR = 0.5  # how much two neighbouring words count beside each of them
 AROUND = 0.6  # how much counts what only the rest of the section says
 OTHERS = 0.3  # and what only the wrong options of a question say
 WEAKEST = 1.0  # the weight of a word that says little
+FAMILIAR = 4.0  # the weight of a word that stands in about 30 places
 WEAK_STEMS = frozenset(map(stem, WEAK))
 # Only the copy in a browser tab has this file: building the index there would take too long.
 PREBUILT = Path(__file__).with_name("index.json")
@@ -47,6 +49,7 @@ class Hit:
     score: float
     coverage: float  # share of the question's weight that the span speaks of
     missing: int  # how many things of weight it does not speak of
+    strange: int = 0  # how many of these are not familiar
 
 
 # How far a kind of text is to be preferred: the course explains, docstrings state.
@@ -137,9 +140,10 @@ class Index:
                 scores[number] += share * idf * count * (K1 + 1) / (count + self.norms[number])
         code = 1.0
         if re.search(r"\w_\w|[a-z][A-Z]|\.py\b", question):
-            code = 2.2  # a name of the source
+            code = NAMED
         elif re.search(r"\b(code|function|class|implement\w*)\b", question):
             code = 1.5
+        names = set(re.findall(r"\b(?=\w*[A-Z_])[A-Za-z_]\w*", question))
         amount = bool(re.match(r"how (many|much|long|large|big|high)\b", question.lower()))
         short = (
             bool(re.match(r"(what|which) (is|are|does)\b", question.lower())) and len(asked) == 1
@@ -148,21 +152,22 @@ class Index:
         total = sum(weight for _, weight in units) or 1.0
         hits = []
         for number, score in scores.items():
-            known, missing = 0.0, 0
+            known, missing, strange = 0.0, 0, 0
             for unit, weight in units:
                 share = self.speaks(number, unit)
                 known += weight * share
                 missing += not share and weight > WEAKEST
+                strange += not share and weight > FAMILIAR
             span = self.spans[number]
             factor = (boosts or {}).get(span.id, 1.0) * PRIORS[span.kind]
             if span.kind == "code":
-                factor *= code
+                factor *= NAMED if span.id.rsplit(":")[-1].rsplit(".")[-1] in names else code
             if amount:
                 factor *= 1.3 if re.search(r"\d|\b(once|twice)\b", span.text) else 0.8
             if short and span.kind == "glossary" and asked[0] in unique_terms(span.title):
                 factor *= 2
             known /= total
-            hits.append(Hit(span, score * factor * (0.5 + 0.5 * known), known, missing))
+            hits.append(Hit(span, score * factor * (0.5 + 0.5 * known), known, missing, strange))
         hits.sort(key=lambda hit: (-hit.score, hit.span.path, hit.span.line))
         places: Counter[str] = Counter()
         kept = []
