@@ -1,14 +1,17 @@
 /** The service worker in Chromium: isolation on a plain host, the next visit without a connection,
  * and never a mix of two builds. */
 
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { chromium, type Browser, type BrowserContext } from "playwright-core";
 import { build } from "vite";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { writeFileList } from "../../build/files.ts";
+import type { TabEngine } from "../../src/engine/engine.ts";
 import { serve, type StaticServer } from "./server.ts";
+
+declare const engine: TabEngine; // in the page
 
 const studio = new URL("../../", import.meta.url).pathname;
 const site = mkdtempSync(join(tmpdir(), "cache-"));
@@ -100,3 +103,49 @@ test("isolates pages, keeps files for a visit without a connection, and does not
   expect(await newer.evaluate(read, "model/unet.pack")).toEqual([200, "secondsecond"]);
   await context.close();
 }, 90_000);
+
+test("the engine has threads on a plain host from the second load on, and needs no host then", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "engine-"));
+  await build({
+    root: join(studio, "tests/browser/engine"),
+    configFile: false,
+    base: "./",
+    logLevel: "error",
+    worker: { format: "es" },
+    build: { outDir: folder, emptyOutDir: true, target: "es2022" },
+  });
+  for (const name of ["model", "runtimes", "python"]) {
+    cpSync(join(studio, "generated", name), join(folder, name), { recursive: true });
+  }
+  cpSync(join(site, "service-worker.js"), join(folder, "service-worker.js"));
+  writeFileList(folder);
+  server = await serve({ "": folder }, { isolated: false });
+  const context = await browser.newContext();
+  const page = await context.newPage();
+  await page.goto(server.address);
+  await page.evaluate(async () => {
+    await navigator.serviceWorker.register("service-worker.js");
+    while (!navigator.serviceWorker.controller) await new Promise((done) => setTimeout(done, 20));
+  });
+  const draw = async () => {
+    await page.reload();
+    await page.waitForFunction("window.engine");
+    return await page.evaluate(async () => {
+      const run = engine.generate({ prompt: "a cat", seed: 1, steps: 1 });
+      while (!(await run.next()).done);
+      return engine.backend.threads;
+    });
+  };
+  expect(await draw()).toBe(2);
+  await page.waitForFunction(async () => {
+    const cache = await caches.open((await caches.keys())[0]);
+    const kept = (await cache.keys()).map(({ url }) => url);
+    return ["unet.pack", "ort-wasm-simd-threaded.wasm.gz", "pyodide.asm.wasm.gz"].every((name) =>
+      kept.some((url) => url.endsWith(name)),
+    );
+  });
+  await server.close();
+  expect(await draw()).toBe(2); // all from the cache
+  await context.close();
+  rmSync(folder, { recursive: true });
+}, 180_000);
