@@ -63,7 +63,7 @@ $(VENV)/.site: $(VENV)/.base
 	touch $@
 
 $(NODE_MODULES): studio/package-lock.json | $(VENV)/.site
-	cd studio && $(STUDIO_PATH) npm ci --no-fund --no-audit
+	cd studio && $(STUDIO_PATH) npm install --no-save --no-fund --no-audit
 	touch $@
 
 $(MODEL): studio/build/export_model.py $(wildcard src/fromnoise/checkpoints/onnx/*.py src/fromnoise/weights/*/*.safetensors) | $(VENV)/.site
