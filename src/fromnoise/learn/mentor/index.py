@@ -84,7 +84,7 @@ class Index:
                 for term in terms:
                     counts[term] += weight  # type: ignore[assignment]
                 if weight in (TITLE, WORDS):
-                    for pair in pairs_of(field):
+                    for pair in sorted(pairs_of(field)):  # the same order in every process
                         counts[pair] += weight * PAIR  # type: ignore[assignment]
                 near.update(terms if weight != TOPIC else ())
             inside.append(frozenset(near))
