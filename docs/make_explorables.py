@@ -142,6 +142,27 @@ def destroy() -> Measured:
     return choose({"the fine lines": t_lines < t_areas / 2}), figures
 
 
+def train_on_points() -> Measured:
+    """Compares a small network, trained to the end, with the best possible guess, on a circle."""
+    chance = torch.Generator().manual_seed(0)
+    angles = torch.arange(0, 2 * math.pi, 2 * math.pi / 360)
+    circle = torch.stack([angles.cos(), angles.sin()], -1)
+    inner = 1.5 * torch.randn(3, 256, generator=chance)
+    losses, floors = [], []
+    for sigma in (0.05, 0.2, 0.8, 3.0):
+        x0 = circle[torch.randint(360, (8000,), generator=chance)]
+        x = x0 + sigma * torch.randn(8000, 2, generator=chance)
+        best = (-(torch.cdist(x, circle) ** 2) / (2 * sigma**2)).softmax(1) @ circle
+        scaled = torch.cat([x / math.sqrt(1 + sigma**2), torch.ones(8000, 1)], 1)
+        hidden = (scaled @ inner).tanh()
+        half = 4000  # the first half trains the outer weights, the second half measures them
+        outer = torch.linalg.lstsq(hidden[:half], x0[:half]).solution
+        losses.append(float((hidden[half:] @ outer - x0[half:]).square().sum(1).mean()))
+        floors.append(float((best[half:] - x0[half:]).square().sum(1).mean()))
+    loss, floor = sum(losses) / 4, sum(floors) / 4
+    return choose({"to a floor well above zero": 0.1 < floor < loss < 1.5 * floor}), {}
+
+
 # ----- with the bundled model -------------------------------------------------------------------
 
 
@@ -254,6 +275,7 @@ PURE: dict[str, Callable[[], Measured]] = {
     "schedules": schedules,
     "clip-matrix": clip_matrix,
     "write-a-sampler": write_a_sampler,
+    "train-on-points": train_on_points,
 }
 DRAWN: dict[str, Callable[[Engine], Measured]] = {
     "one-look": one_look,

@@ -65,8 +65,8 @@ Return a list.""",
         ),
         Misconception(
             "only_cond",
-            "You only scale the picture with the prompt, which makes it glare. What is scaled is "
-            "the difference that the prompt makes.",
+            "You scale the whole picture with the prompt, which makes it glaring. Scale only the "
+            "difference that the prompt makes.",
             each(lambda c, u, s: s * c),
         ),
         Misconception(

@@ -71,8 +71,8 @@ EXERCISE = Exercise(
 for each word. Write `cross_attention(queries, keys, values)`. The score of a place and a word
 is the product of query and key, divided by √d, where d is the length of a query. A softmax over
 the words makes weights that add up to 1 for each place; the answer is the mean of the values
-with these weights. Return a list of vectors, one for each place. Scores may be thousands: take
-the largest off before `exp`.""",
+with these weights. Return a list of vectors, one for each place. Scores may be in the thousands,
+so subtract the largest score of a place before `exp`.""",
     formula=r"\operatorname{softmax}\!\bigl(QK^{\mathsf T}/\sqrt d\bigr)\,V",
     code="src/fromnoise/models/attention.py:compute_attention_map",
     reference=cross_attention,
@@ -81,13 +81,13 @@ the largest off before `exp`.""",
         Misconception(
             "overflow",
             "exp of a large score is more than a float can hold. Subtract the row's largest score "
-            "first; it falls out of the fraction.",
+            "first. The weights stay the same.",
             attend(top=lambda row: 0.0),
         ),
         Misconception(
             "not_scaled",
             "The scores are not divided by √d. Products of long vectors are large, and the softmax "
-            "then listens to one word only.",
+            "then gives nearly all weight to one word.",
             attend(divide=lambda d: 1.0),
         ),
         Misconception(

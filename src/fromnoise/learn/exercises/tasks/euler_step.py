@@ -40,7 +40,7 @@ respect to σ, and follow it in a straight line from `sigma` down to `sigma_next
         Misconception(
             "wrong_direction",
             "Your step adds noise. σ falls, so sigma_next − sigma is negative, and that sign "
-            "belongs into the formula.",
+            "belongs in the formula.",
             each(lambda x, x0, s, t: x + (x - x0) / s * (s - t)),
         ),
         Misconception(
@@ -57,7 +57,7 @@ respect to σ, and follow it in a straight line from `sigma` down to `sigma_next
         ),
         Misconception(
             "not_the_difference",
-            "You walk sigma_next far. The length of the step is the change of σ, "
+            "Your step has the length sigma_next. The length of the step is the change of σ, "
             "sigma_next − sigma.",
             each(lambda x, x0, s, t: x + (x - x0) / s * t),
         ),
@@ -69,7 +69,7 @@ respect to σ, and follow it in a straight line from `sigma` down to `sigma_next
         ),
         Misconception(
             "starts_at_x0",
-            "You start at x0 and not at x. Somebody who stands at the goal has no way to go.",
+            "You start at x0 and not at x. The step begins where the sampler stands now.",
             each(lambda x, x0, s, t: x0 + (x - x0) / s * (t - s)),
         ),
         Misconception(

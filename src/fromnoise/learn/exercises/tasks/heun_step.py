@@ -79,8 +79,8 @@ defined. Return the new `x` as a list.""",
         ),
         Misconception(
             "no_last_step",
-            "You divide by sigma_next, and in the last step it is 0. There Euler's step is all: "
-            "return it before the second question.",
+            "You divide by sigma_next, and in the last step it is 0. There Euler's step is the "
+            "whole step: return it before the second question.",
             step(last=True),
         ),
         Misconception(
@@ -114,8 +114,8 @@ defined. Return the new `x` as a list.""",
         ),
         Misconception(
             "corrects_from_x2",
-            "You start the final step at x2 and so walk the way twice. Go back to x and walk once, "
-            "with the mean slope.",
+            "You start the final step at x2, so you walk the way twice. Go back to x and walk "
+            "once, with the mean slope.",
             step(start=True),
         ),
         Misconception(

@@ -73,13 +73,13 @@ def loss(
 
 
 EXERCISE = Exercise(
-    title="The bridge's tension",
+    title="CLIP's loss",
     chapter="clip-the-bridge",
-    task="""`images` and `texts` are equally many vectors; number i of both belong together.
-Write `info_nce(images, texts, temperature)`. Bring every vector to length 1. The logit of a
-picture and a caption is their cosine divided by the temperature. For each picture take the
-cross-entropy of its own caption among all captions, and average; do the same for each caption
-among all pictures; return the mean of the two.""",
+    task="""`images` and `texts` hold equally many vectors: picture i belongs to caption i. Write
+`info_nce(images, texts, temperature)`. Bring every vector to length 1. The logit of a picture
+and a caption is their cosine divided by the temperature. For each picture take the
+cross-entropy of its own caption among all captions, and average. Do the same for each caption
+among all pictures. Return the mean of the two.""",
     formula=r"\mathcal L = \tfrac12\Bigl(-\tfrac1n\sum_i \ln\frac{e^{\ell_{ii}}}{\sum_j"
     r" e^{\ell_{ij}}}"
     r" - \tfrac1n\sum_i \ln\frac{e^{\ell_{ii}}}{\sum_j e^{\ell_{ji}}}\Bigr)",
@@ -89,8 +89,8 @@ among all pictures; return the mean of the two.""",
     misconceptions=(
         Misconception(
             "not_normalized",
-            "Your vectors keep their lengths, so long ones win whatever they say. Divide each by "
-            "its length: then the product is the cosine.",
+            "Your vectors keep their lengths, so long ones win in any direction. Divide each by its "
+            "length: then the product is the cosine.",
             loss(normalize=False),
         ),
         Misconception(
