@@ -89,7 +89,7 @@ among all pictures. Return the mean of the two.""",
     misconceptions=(
         Misconception(
             "not_normalized",
-            "Your vectors keep their lengths, so long ones win in any direction. Divide each by its "
+            "Your vectors keep their lengths, so long ones always win. Divide each by its "
             "length: then the product is the cosine.",
             loss(normalize=False),
         ),
