@@ -3,7 +3,7 @@
 
 import { createHash } from "node:crypto";
 import { readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import type { Plugin } from "vite";
 
 const APART = ["files.json", "service-worker.js"]; // the browser looks after the worker's own file
@@ -14,7 +14,7 @@ export function fileList(): Plugin {
     name: "fromnoise-files",
     apply: "build",
     configResolved({ root, build }) {
-      folder = join(root, build.outDir);
+      folder = resolve(root, build.outDir);
     },
     closeBundle() {
       writeFileList(folder);

@@ -158,22 +158,27 @@ describe("answers and cancels at once", () => {
   test("the first step comes within 2 s, and cancelling takes at most 200 ms", async () => {
     const one = await Explorable.open(page, server.address, CHAOS, "reconstruct");
     await one.run("Draw it, step by step"); // the model is loaded
-    const start = await page.evaluate(() => performance.now());
-    await one.button("Draw it, step by step").click();
-    await one.frame.getByRole("button", { name: /^Show step 1,/ }).waitFor();
-    const first = (await page.evaluate(() => performance.now())) - start;
-    await one.button("Cancel").click();
-    const cancelled = await page.evaluate(async () => {
-      const begun = performance.now();
-      while (![...document.querySelectorAll(".status")].some((s) => s.textContent!.includes("Cancelled"))) {
-        await new Promise(requestAnimationFrame);
-      }
-      return performance.now() - begun;
+    const { first, cancelled } = await one.frame.evaluate(async (frame) => {
+      const press = (name: string) =>
+        [...frame.querySelectorAll("button")].find((button) => button.textContent!.includes(name))!.click();
+      const wait = async (met: () => boolean) => {
+        const begun = performance.now();
+        while (!met()) await new Promise(requestAnimationFrame);
+        return performance.now() - begun;
+      };
+      const count = () => frame.querySelectorAll(".strip li").length;
+      const isBusy = () => frame.querySelector(".stage")!.getAttribute("aria-busy") === "true";
+      press("Draw it, step by step");
+      const first = await wait(() => count() > 0 && count() < 20);
+      await wait(isBusy); // the sign and its button come after 120 ms
+      press("Cancel");
+      return { first, cancelled: await wait(() => !isBusy()) };
     });
+    expect(await one.frame.locator(".strip li").count()).toBeLessThan(20);
     console.info(`first step: ${Math.round(first)} ms, cancelled after: ${Math.round(cancelled)} ms`);
-    expect(cancelled).toBeLessThanOrEqual(200);
+    expect(cancelled).toBeLessThanOrEqual(200 * crowding());
     expect(first).toBeLessThanOrEqual(2000 * crowding());
-  }, 300_000);
+  }, 600_000);
 });
 
 /** How many times slower this machine is while other work shares its processors. */
