@@ -50,15 +50,16 @@ export function site(): Plugin {
       config = resolved;
     },
 
-    generateBundle(_, bundle) {
+    // after Vite has taken away chunks that held styles alone
+    generateBundle: { order: "post", handler(_, bundle) {
       const content = readContent(join(GENERATED, "content"));
       const chunks = Object.values(bundle).filter((file) => file.type === "chunk");
       const main = chunks.find((chunk) => chunk.isEntry && chunk.name === "main")!;
       const styles = [...(main as Rolldown.OutputChunk).viteMetadata!.importedCss];
       /** A chunk and all that it imports at once. */
       const withImports = (fileName: string): string[] => {
-        const chunk = bundle[fileName] as Rolldown.OutputChunk;
-        return [fileName, ...chunk.imports.flatMap(withImports)];
+        const chunk = bundle[fileName] as Rolldown.OutputChunk | undefined;
+        return chunk ? [fileName, ...chunk.imports.flatMap(withImports)] : [];
       };
       const preloadsOf = (names: string[]) =>
         [...new Set(chunks.filter((chunk) => names.includes(chunk.name)).flatMap((chunk) => withImports(chunk.fileName)))].sort();
@@ -68,7 +69,7 @@ export function site(): Plugin {
       for (const [fileName, source] of [...pages, ...listData(content)]) {
         this.emitFile({ type: "asset", fileName, source });
       }
-    },
+    } },
 
     writeBundle({ dir }) {
       for (const [name, { from, made }] of Object.entries(COPIES)) {
