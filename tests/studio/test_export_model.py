@@ -34,7 +34,8 @@ def weights():
 
 
 def test_weights_come_back_within_half_a_step(script, weights):
-    content, entries = script.pack(weights, {"a": 1e-3, "b": 1e-9})
+    largest = float(np.abs(weights["b"]).max())
+    content, entries = script.pack(weights, {"a": 1e-3, "b": largest / 50_000})
     back = script.unpack(content, entries)
     assert [entry["offset"] for entry in entries] == [0, 22400, 22448, 46448]
     for entry in entries:
@@ -46,7 +47,10 @@ def test_weights_come_back_within_half_a_step(script, weights):
     assert entries[0]["step"] == np.float32(1e-3)
     assert entries[1]["step"] == entries[3]["step"] == 0  # small ones are exact
     # 16 bits hold the largest value: the step is larger than the one that was asked for
-    assert entries[2]["step"] == pytest.approx(np.abs(weights["b"]).max() / 32600)
+    assert entries[2]["step"] == pytest.approx(largest / 32600)
+    # where it would have to be much larger, the tensor is exact
+    _, entries = script.pack(weights, {"b": largest / 200_000})
+    assert [entry["step"] == 0 for entry in entries] == [False, True, True, True]
 
 
 def test_a_pack_is_as_its_docstring_says(script, weights):

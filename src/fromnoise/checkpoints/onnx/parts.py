@@ -117,8 +117,8 @@ def make_unet(model: LatentDiffusion, fixed: bool) -> Part:
     own = (c.sample_size, c.sample_size)
     maps = [name for name in model.unet.project(torch.zeros(1, 1, c.context_dim)) if name]
     text = make_text(model, fixed).inputs["ids"]
-    with torch.inference_mode():
-        context = model.text_encoder(text).last_hidden.clone()
+    with torch.no_grad():
+        context = model.text_encoder(text).last_hidden
     inputs = {
         "x": draw(2, c.in_channels, *(own if fixed else (16, 24))),
         "t": torch.tensor([3.0, 700.0]),
