@@ -77,7 +77,7 @@ def write_part(
             return {"files": files, "bytes": size, "dtype": trial, "error": error}
         if trial != "fp32":
             notes.append(
-                f"{name}: weights in {trial} change its output by {error:.1%}, more than "
+                f"{name}: weights in {trial} change its output by {error:.2%}, more than "
                 f"{BOUNDS[trial]:.0%}: it has finer ones"
             )
     raise BadCheckpoint(
