@@ -75,8 +75,8 @@ PARTS = {
     "tower": "image_tower",
 }
 LIMIT = 14_000_000  # bytes of the parts that draw, graphs included
-# of the parts that draw: the error of the packed part, as a share of its output. Pictures of 20 steps
-# change by 0.03 levels on average, and single values by up to 2
+# of the parts that draw: the error of the packed part, as a share of its output. Pictures of 20
+# steps change by 0.03 levels on average, and single values by up to 2
 ERROR = {"unet": 1.6e-4, "text": 2e-4, "decoder": 5e-4}
 FINENESS = 500  # of the other parts: steps in the root mean square of a tensor's values
 SMALL = 4096  # values; a smaller tensor (norms, biases) is stored as float32
