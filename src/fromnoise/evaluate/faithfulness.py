@@ -26,7 +26,7 @@ Draw = Callable[[list[str], list[int]], np.ndarray]
 
 @dataclass(frozen=True)
 class Score:
-    """`right` of `n`."""
+    """A count: `right` of `n`."""
 
     right: int
     n: int
@@ -37,8 +37,8 @@ class Score:
 
     @property
     def error(self) -> float:
-        """Standard error of the accuracy, with Agresti and Coull's two added successes and
-        failures: never 0."""
+        """The standard error of the accuracy. Two successes and two failures are added (Agresti and
+        Coull), so that it is never 0."""
         p, n = (self.right + 2) / (self.n + 4), self.n + 4
         return sqrt(p * (1 - p) / n)
 
@@ -47,8 +47,8 @@ class Score:
 class Ratio:
     """An accuracy as a fraction of another, with its standard error.
 
-    The error is that of independent accuracies: an upper bound for accuracies on the same scenes,
-    which are correlated.
+    The error is that of independent accuracies. Accuracies on the same scenes are correlated, and
+    for them it is an upper bound.
     """
 
     value: float
@@ -64,7 +64,7 @@ class Ratio:
 
 @dataclass(frozen=True)
 class Scene:
-    """A caption to draw, and which of the attributes it states are counted."""
+    """A caption to draw, and those of its stated attributes that are counted."""
 
     seed: int
     sample: Sample  # without its picture
@@ -96,7 +96,7 @@ class Tally:
         return {name: Score(self.right[name], self.n[name]) for name in self.n}
 
     def confusions(self, name: str, most: int = 5) -> list[tuple[str, str, int]]:
-        """The commonest mistakes of an attribute: (stated, read, how often)."""
+        """The most frequent mistakes of an attribute: (stated, read, how often)."""
         wrong = [
             (wanted, read, k)
             for (a, wanted, read), k in self.pairs.items()
@@ -114,8 +114,8 @@ class Tally:
         return {v: Score(right[v], n[v]) for v in sorted(n, key=lambda v: right[v] / n[v])}
 
     def balanced(self, name: str) -> float:
-        """Mean over the attribute's values of their accuracies: every value weighs the same,
-        however frequent."""
+        """The mean accuracy over the values of an attribute: rare and frequent values weigh the
+        same."""
         return float(np.mean([score.accuracy for score in self.by_value(name).values()]))
 
 
@@ -133,7 +133,7 @@ class Faithfulness:
 
     @property
     def attributes(self) -> list[str]:
-        """Those that were counted."""
+        """The attributes that were counted."""
         return [name for name in self.schema if self.drawn.n[name]]
 
     def ratio(self, name: str) -> Ratio:
@@ -145,12 +145,11 @@ class Faithfulness:
 def choose_scenes(
     source: Source, n: int, split: str = "seen", minimum: int = 0, seed: int | None = None
 ) -> Iterator[Scene]:
-    """The first `n` captions from a seed on, then more until every attribute has `minimum`.
+    """The first `n` captions from a seed on, and more until every attribute has `minimum`.
 
-    The further captions state an attribute that is still counted fewer than `minimum` times, and
-    count for such attributes alone, so that every attribute keeps its own distribution. An
-    attribute that captions state too rarely (fewer than `minimum` times in 50·(n + minimum)
-    captions) stays below.
+    A further caption states an attribute that has fewer than `minimum` counts, and it counts for
+    such attributes only. So every attribute keeps its own distribution. An attribute that captions
+    state too rarely (fewer than `minimum` times in 50·(n + minimum) captions) stays below.
     """
     start = seed if seed is not None else {"seen": SEEDS, "held_out": HELD_OUT_SEEDS}[split]
     counted = Counter[str]()
@@ -179,14 +178,17 @@ def evaluate(
     shown: int = 24,
     progress: Callable[[int, int], None] | None = None,
 ) -> Faithfulness:
-    """Draws the captions of `scenes` and reads them back; the same scenes' real pictures (and, with
-    `reconstruct`, what an autoencoder makes of those: uint8 → uint8) are read as the ceilings.
+    """Draws the captions of `choose_scenes`, and lets the judge read the pictures.
+
+    The judge also reads the real pictures of the same scenes, and with `reconstruct` (uint8 →
+    uint8) what an autoencoder makes of them: these are the ceilings.
 
     Args:
         split: "seen" (combinations that training may show) or "held_out" (those it never shows).
-        minimum: go on until every attribute was stated so often.
-        seed: first of the captions' seeds; a picture's seed is its caption's. Equal seeds pair two
-    runs."""
+        minimum: goes on until every attribute was counted so often.
+        seed: the first caption's seed; a picture has the seed of its caption, so two runs with the
+            same seed can be compared in pairs.
+    """
     result = Faithfulness(
         split, tuple(source.schema), reconstructed=Tally() if reconstruct else None
     )
@@ -211,13 +213,13 @@ def evaluate(
 
 
 def build_request(engine: Engine, **settings) -> GenerationRequest:
-    """The request that `drawer` draws every caption with, its model's preferences filled in."""
+    """The request with which `build_drawer` draws every caption, with the model's preferences."""
     return GenerationRequest.of(**settings).resolve(engine.model)
 
 
 def build_drawer(engine: Engine, **settings) -> Draw:
-    """The engine with one setting for all; `settings` are fields of GenerationRequest (steps, cfg,
-    sampler, …)."""
+    """A function that draws prompts with the same settings for all; `settings` are fields of
+    GenerationRequest (steps, cfg, sampler, …)."""
     model, request = engine.model, build_request(engine, **settings)
 
     def draw(prompts: list[str], seeds: list[int]) -> np.ndarray:
@@ -228,7 +230,7 @@ def build_drawer(engine: Engine, **settings) -> Draw:
 
 
 def measure_judge(judge: Judge, source: Source, n: int, seed: int, batch: int = 100) -> Tally:
-    """How a judge reads real pictures: every attribute that a scene has, of `n` pictures that
+    """Counts how well a judge reads real pictures: every attribute of a scene, in `n` pictures that
     training may show."""
     tally = Tally()
     for first in range(seed, seed + n, batch):

@@ -1,8 +1,8 @@
 """The judge: a small residual classifier that reads a picture's attributes, one linear head for
 each of the schema's.
 
-It is built otherwise than anything it judges (batch norm, strided convolutions, no attention, no
-latents), and it is trained on pictures of its own range of seeds."""
+It differs from everything that it judges: it has batch norm and strided convolutions, and no
+attention and no latents. It is trained on pictures of its own range of seeds."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -32,7 +32,7 @@ class JudgeConfig:
     """What a judge reads and how wide it is."""
 
     schema: dict[str, tuple[str, ...]]  # attribute → its values, in the order of the logits
-    size: int = 128  # pixels a side that it was trained on; other pictures are resized to it
+    size: int = 128  # pixels of a side in its training; other pictures are resized to it
     stem: int = 16  # channels at half the resolution
     widths: tuple[int, ...] = (32, 64, 128, 192)  # channels at 1/4, 1/8, 1/16, 1/32 of the sides
     blocks: tuple[int, ...] = (1, 1, 1, 1)  # residual blocks a level
@@ -41,7 +41,7 @@ class JudgeConfig:
 class Judge(nn.Module):
     """Images (B, 3, H, W) in [−1, 1] → logits of every attribute, {name: (B, values)}.
 
-    Coordinates let the pooled features say where a thing is.
+    Coordinates as extra channels let the pooled features say where a thing is.
     """
 
     def __init__(self, config: JudgeConfig):
@@ -61,9 +61,9 @@ class Judge(nn.Module):
 
     @torch.inference_mode()
     def read(self, images: np.ndarray, batch: int = 128) -> list[dict[str, str]]:
-        """The likeliest value of every attribute in each of some uint8 pictures (B, H, W, 3).
+        """The most probable value of every attribute in each of the uint8 pictures (B, H, W, 3).
 
-        An attribute that a scene lacks has a value, too.
+        It gives a value also for an attribute that a scene lacks.
         """
         self.eval()
         rows: list[dict[str, str]] = []

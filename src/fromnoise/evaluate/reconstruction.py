@@ -1,5 +1,5 @@
-"""How much of a picture the autoencoder keeps: PSNR of the mean squared error, whole and inside the
-object's mask."""
+"""Measures how much of a picture the autoencoder keeps: the PSNR of the whole picture, and of the
+part inside the object's mask."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -18,8 +18,8 @@ SEEDS = 6_000_000_000  # pictures that no training sees
 
 @dataclass(frozen=True)
 class PSNR:
-    """10·log10(1/mse) of pictures in [0, 1], over all pixels of the set at once (not the mean of
-    each picture's)."""
+    """10·log10(1/mse) of pictures in [0, 1]. The mse is over all pixels of the set (the PSNR is not
+    a mean over pictures)."""
 
     mse: float
     mse_error: float  # standard error over pictures
@@ -44,7 +44,7 @@ class PSNR:
 
 @dataclass
 class Reconstruction:
-    """The figures, and the first pictures with what came back."""
+    """The figures, and the first pictures with their reconstructions."""
 
     n: int
     whole: PSNR
@@ -62,8 +62,8 @@ def to_pictures(vae: VAE, latents: Tensor) -> np.ndarray:
 
 
 def build_reconstructor(vae: VAE) -> Callable[[np.ndarray], np.ndarray]:
-    """uint8 (B, H, W, 3) → the same through the posterior's mean, rounded to uint8 as a picture on
-    disk is."""
+    """A function that encodes and decodes uint8 pictures (B, H, W, 3). It takes the posterior's
+    mean, and rounds to uint8 as a picture on disk is rounded."""
 
     @torch.inference_mode()
     def reconstruct(images: np.ndarray) -> np.ndarray:
@@ -80,8 +80,8 @@ def evaluate(
     batch: int = 32,
     shown: int = 12,
 ) -> Reconstruction:
-    """Fresh pictures of the source (combinations that training may show) against what `reconstruct`
-    makes of them."""
+    """Compares fresh pictures of the source (combinations that training may show) with what
+    `reconstruct` makes of them."""
     squares, sizes, inside, masked = [], [], [], []
     pairs: list[tuple[np.ndarray, np.ndarray]] = []
     for first in range(0, n, batch):
