@@ -3,8 +3,8 @@
 python studio/build/export_model.py [--out FOLDER] [--pictures 3]
 
     manifest.json              all that the tab must know
-    <part>.onnx.gz             the graph of a part without weights, gzipped
-    unet-maps.onnx.gz          the U-Net's graph whose outputs include the map of each
+    <part>.onnx.packed         the graph of a part without weights, gzipped
+    unet-maps.onnx.packed      the U-Net's graph whose outputs include the map of each
                                cross-attention; it has the weights of unet.onnx
     <part>.pack                the weights of a part, packed
     vocab.json, merges.txt     the tokenizer's files
@@ -198,7 +198,7 @@ class Exported:
 
     def write_graph(self, kind: str, traced: Traced) -> dict[str, Any]:
         model = refer_to_file(traced, self.path, self.tensors)
-        file = f"{self.name}{'' if kind == 'plain' else '-' + kind}.onnx.gz"
+        file = f"{self.name}{'' if kind == 'plain' else '-' + kind}.onnx.packed"
         self.model = model.SerializeToString(deterministic=True)  # at last the plain one
         self.files[file], body = compress(self.model), model.graph
         ports = {"inputs": describe_values(body.input), "outputs": describe_values(body.output)}

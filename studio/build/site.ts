@@ -38,7 +38,7 @@ function countModelBytes(): number {
   const folder = join(GENERATED, "model");
   if (!existsSync(folder)) return 0;
   return readdirSync(folder)
-    .filter((name) => /^(unet|text|decoder)\.(pack|onnx\.gz)$/.test(name))
+    .filter((name) => /^(unet|text|decoder)\.(pack|onnx\.packed)$/.test(name))
     .reduce((sum, name) => sum + statSync(join(folder, name)).size, 0);
 }
 

@@ -36,7 +36,7 @@ def write_runtimes() -> None:
         ):  # of the packages that Pyodide could fetch, the tab has none
             content = json.dumps(json.loads(content) | {"packages": {}}).encode()
         if name.endswith(".wasm"):
-            content, name = gzip.compress(content, 9, mtime=0), name + ".gz"
+            content, name = gzip.compress(content, 9, mtime=0), name + ".packed"
         path = FOLDER / name
         if not path.exists() or path.read_bytes() != content:
             path.write_bytes(content)

@@ -161,7 +161,7 @@ def embed_packed(pictures: "np.ndarray") -> "np.ndarray":
     from onnx.numpy_helper import from_array
 
     graph = onnx.load_from_string(
-        gzip.decompress((STUDIO / "generated/model/tower.onnx.gz").read_bytes())
+        gzip.decompress((STUDIO / "generated/model/tower.onnx.packed").read_bytes())
     )
     weights = read_packed("tower")
     for tensor in graph.graph.initializer:

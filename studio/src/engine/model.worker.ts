@@ -178,11 +178,11 @@ async function readRuntime(
   const folder = new URL("runtimes/", root).href;
   const files = await readManifest<Record<string, FileEntry>>(folder + "manifest.json");
   const name = `ort-wasm-simd-threaded${provider === "webgpu" ? ".asyncify" : ""}`;
-  const file = files[`${name}.wasm.gz`];
+  const file = files[`${name}.wasm.packed`];
   announce(file.bytes);
   const [module, content] = await Promise.all([
     import(/* @vite-ignore */ `${folder}ort.${provider}.min.mjs`) as Promise<typeof Ort>,
-    readFile(`${folder}${name}.wasm.gz`, file, progress),
+    readFile(`${folder}${name}.wasm.packed`, file, progress),
   ]);
   module.env.logLevel = "error";
   module.env.wasm.numThreads = countThreads(provider);

@@ -52,7 +52,7 @@ async function load(root: string): Promise<Host> {
     readManifest<Record<string, FileEntry>>(folders.python + "manifest.json"),
   ]);
   const wanted = [
-    [folders.runtimes + "pyodide.asm.wasm.gz", runtimes["pyodide.asm.wasm.gz"]],
+    [folders.runtimes + "pyodide.asm.wasm.packed", runtimes["pyodide.asm.wasm.packed"]],
     [folders.runtimes + "python_stdlib.zip", runtimes["python_stdlib.zip"]],
     [folders.python + "fromnoise.zip", python["fromnoise.zip"]],
   ] as const;

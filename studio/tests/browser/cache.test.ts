@@ -140,7 +140,7 @@ test("the engine has threads on a plain host from the second load on, and needs 
   await page.waitForFunction(async () => {
     const cache = await caches.open((await caches.keys())[0]);
     const kept = (await cache.keys()).map(({ url }) => url);
-    return ["unet.pack", "ort-wasm-simd-threaded.wasm.gz", "pyodide.asm.wasm.gz"].every((name) =>
+    return ["unet.pack", "ort-wasm-simd-threaded.wasm.packed", "pyodide.asm.wasm.packed"].every((name) =>
       kept.some((url) => url.endsWith(name)),
     );
   });
