@@ -3,6 +3,7 @@
 import { chromium, type Browser, type Page } from "playwright-core";
 import { readFileSync } from "node:fs";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { expectPace } from "../pace.ts";
 import { serve, type StaticServer } from "./server.ts";
 
 const site = new URL("../../../src/fromnoise/learn/site/", import.meta.url).pathname;
@@ -112,9 +113,8 @@ test("a first visit: text at once, the first explorable within 2 seconds", async
     await context.close();
   }
   const best = (name: "text" | "live") => Math.min(...visits.map((visit) => visit[name]));
-  console.info(`text after ${best("text").toFixed(0)} ms, first explorable after ${best("live").toFixed(0)} ms`);
-  expect(best("text")).toBeLessThan(1000);
-  expect(best("live")).toBeLessThan(2000);
+  expectPace("text", best("text"), 1000);
+  expectPace("the first explorable", best("live"), 2000);
   expect(visits.some((visit) => visit.model)).toBe(false); // it loads only when an explorable wants it
 }, 60_000);
 

@@ -3,9 +3,9 @@
  * arithmetic may differ. */
 
 import { readFileSync } from "node:fs";
-import { cpus, loadavg } from "node:os";
 import { chromium, type Browser, type Page } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { expectPace } from "../pace.ts";
 import { Explorable } from "./explorable.ts";
 import { serve, type StaticServer } from "./server.ts";
 
@@ -175,15 +175,9 @@ describe("answers and cancels at once", () => {
       return { first, cancelled: await wait(() => !isBusy()) };
     });
     expect(await one.frame.locator(".strip li").count()).toBeLessThan(20);
-    console.info(`first step: ${Math.round(first)} ms, cancelled after: ${Math.round(cancelled)} ms`);
-    expect(cancelled).toBeLessThanOrEqual(200 * crowding());
-    expect(first).toBeLessThanOrEqual(2000 * crowding());
+    expectPace("first step", first, 2000);
+    expectPace("cancelling a drawing", cancelled, 200);
   }, 600_000);
 });
-
-/** How many times slower this machine is while other work shares its processors. */
-function crowding(): number {
-  return Math.max(1, loadavg()[0] / cpus().length);
-}
 
 test("no request leaves the site", () => expect(foreign).toEqual([]));

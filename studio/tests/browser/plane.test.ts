@@ -5,6 +5,7 @@ import { createRequire } from "node:module";
 import { chromium, type Browser, type Page } from "playwright-core";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { readGolden } from "../unit/golden.ts";
+import { expectPace } from "../pace.ts";
 import { Explorable } from "./explorable.ts";
 import { serve, type StaticServer } from "./server.ts";
 
@@ -69,7 +70,7 @@ test("destroy: ᾱ, σ and SNR are Python's, and a move is answered at once", as
     await one.frame.getByRole("img", { name: `at t = ${998 - i}`, exact: false }).waitFor();
     times.push(Date.now() - start);
   }
-  expect(times.sort((a, b) => a - b)[18]).toBeLessThan(2000); // p95
+  expectPace("p95 of moving t", times.sort((a, b) => a - b)[18], 2000);
   await expectAccessible(one);
 }, MINUTES);
 
@@ -78,7 +79,7 @@ test("exact field: the arrows of a ring are Python's, particles reach it, points
   await one.frame.getByRole("radio", { name: "ring" }).check();
   const { arrows } = (await one.save()).data;
   expectNear(arrows.flatMap((a: any) => [a.dx, a.dy]), readGolden<any>("field").ring);
-  expect(await one.run("Let 40 particles follow")).toBeLessThan(4000); // with the wait for the busy sign
+  expectPace("40 particles", await one.run("Let 40 particles follow"), 2000);
   const { particles } = (await one.save()).data;
   for (const [x, y] of particles) expect(Math.abs(Math.hypot(x, y) - 1)).toBeLessThan(0.2);
   await one.frame.getByRole("application").press("ArrowRight");
@@ -190,7 +191,7 @@ test("train on points: the loss falls towards its floor, and a training is cance
   const start = Date.now();
   await one.button("Cancel").click();
   await one.status.filter({ hasText: "Cancelled." }).waitFor();
-  expect(Date.now() - start).toBeLessThan(1000); // the click itself waits for a quiet page
+  expectPace("cancelling a training", Date.now() - start, 200);
   const text = await one.frame.getByText(/Step \d+ of/).innerText();
   await page.waitForTimeout(500);
   expect(await one.frame.getByText(/Step \d+ of/).innerText()).toBe(text); // nothing goes on

@@ -3,13 +3,13 @@
 import { existsSync, readFileSync } from "node:fs";
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
-import { cpus, loadavg } from "node:os";
 import { join } from "node:path";
 import axeCore from "axe-core";
 import { chromium, type Browser, type BrowserContext, type Page } from "playwright-core";
 import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
 import type { Question } from "../../src/lab/review.ts";
 import { readGolden } from "../unit/golden.ts";
+import { expectPace } from "../pace.ts";
 import { serve, type StaticServer } from "./server.ts";
 
 const SITE = process.env.SITE ?? new URL("../../../src/fromnoise/learn/site/", import.meta.url).pathname;
@@ -248,11 +248,8 @@ test("the mentor answers in time, and its citations open their places", async ()
   const [first, ...others] = await page.evaluate(() => performance.getEntriesByName("fromnoise mentor").map((e) => e.duration));
   others.sort((a, b) => a - b);
   const p95 = others[Math.floor(0.95 * others.length)];
-  console.info(`mentor in the tab: first ${first.toFixed(0)} ms, then p95 ${p95.toFixed(0)} ms of ${others.length}`);
-  // the bars, in times of a machine that does nothing else
-  const crowding = Math.max(1, loadavg()[0] / cpus().length);
-  expect(first).toBeLessThan(2_000 * crowding);
-  expect(p95).toBeLessThan(200 * crowding);
+  expectPace("the mentor's first answer", first, 2000);
+  expectPace(`p95 of ${others.length} more answers`, p95, 200);
   const links = await page.locator(".turn a").evaluateAll((all) => [...new Set(all.map((a) => (a as HTMLAnchorElement).href))]);
   expect(links.length).toBeGreaterThan(50);
   for (const link of links) {

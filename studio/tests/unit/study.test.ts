@@ -1,9 +1,9 @@
-import { cpus, loadavg } from "node:os";
 import { beforeAll, expect, test } from "vitest";
 import type { PythonWorker } from "../../src/engine/python.ts";
 import type { MentorAnswer, ReaderError } from "../../src/engine/types.ts";
 import { readGolden } from "./golden.ts";
 import { startPython } from "./pythonTools.ts";
+import { expectPace } from "../pace.ts";
 
 type Place = { explorable: string; values: Record<string, number | string>; hint?: number };
 interface Golden {
@@ -28,10 +28,8 @@ test("the mentor answers in the tab as in a terminal, soon", async () => {
   }
   const [first, ...others] = milliseconds;
   others.sort((a, b) => a - b);
-  // the bars, in times of a machine that does nothing else; measured in the browser as well
-  const crowding = Math.max(1, loadavg()[0] / cpus().length);
-  expect(first).toBeLessThan(2_000 * crowding);
-  expect(others[Math.floor(0.95 * others.length)]).toBeLessThan(200 * crowding);
+  expectPace("the mentor's first answer", first, 2000);
+  expectPace("p95 of the others", others[Math.floor(0.95 * others.length)], 200);
 }, 60_000);
 
 test("every solution passes, every usual mistake is named with its own hint", async () => {
