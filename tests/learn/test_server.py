@@ -1,7 +1,6 @@
 """The built pages over HTTP: a folder, its headers, and nothing around it."""
 
 import http.client
-import os
 import signal
 import socket
 import subprocess
@@ -136,7 +135,14 @@ def test_the_command_serves_until_ctrl_c(folder):
         "server.FOLDER = Path(sys.argv.pop(1)); from fromnoise.cli.main import main; main()"
     )
     command = [sys.executable, "-c", code, str(folder), "learn", "--no-browser", "--port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ}) as child:
+    child = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        text=True,
+        # a shell starts what runs in the background with Ctrl-C ignored
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    try:
         assert child.stdout is not None
         line = child.stdout.readline()
         address = next(word for word in line.split() if word.startswith("http"))
@@ -144,3 +150,6 @@ def test_the_command_serves_until_ctrl_c(folder):
             assert answer.read() == FILES["index.html"]
         child.send_signal(signal.SIGINT)
         assert child.wait(timeout=10) == 0
+    finally:
+        child.kill()
+        child.communicate()
