@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from fromnoise.checkpoints import hub
+from fromnoise.checkpoints.exports import load_exporter
 from fromnoise.checkpoints.formats import diffusers_folder
 from fromnoise.checkpoints.onnx import export as exporting
 from fromnoise.checkpoints.onnx.export import export, measure_error, write_files, write_part
@@ -192,7 +193,7 @@ def test_errors_name_the_remedy(tiny, tmp_path, monkeypatch):
     with pytest.raises(UnknownName, match="unknown dtype"):
         export(model, tmp_path / "a", "bf16")
     with pytest.raises(UnknownName, match="kind of files"):
-        hub.load_exporter("tflite")
+        load_exporter("tflite")
     towerless = fakes.model(tmp_path / "words", vision=False)
     with pytest.raises(BadInput, match="no image tower"):
         export(towerless, tmp_path / "a", parts=["image_tower"])

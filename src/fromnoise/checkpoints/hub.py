@@ -1,13 +1,11 @@
-"""A name, a path or a hub id → the parts of a model. FORMATS: the registry of what can be read,
-EXPORTS of what can be written for other programs."""
+"""A name, a path or a hub id → the parts of a model. FORMATS: the registry of what can be read."""
 
 import os
-from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from fromnoise.errors import NotFound, UnknownName
+from fromnoise.errors import NotFound
 from fromnoise.latent_diffusion import LatentDiffusion
 
 BUNDLED = Path(__file__).parent.parent / "weights"
@@ -17,8 +15,6 @@ FORMATS = {
     "model": {"diffusers_folder": "model_index.json"},
     "upscaler": {"upscaler": ".safetensors"},
 }
-# kind of files for other programs → module with its `export(model, folder, dtype, parts) → Report`
-EXPORTS = {"onnx": "fromnoise.checkpoints.onnx.export"}
 
 
 def load_format(kind: str, path: Path, *options: Any) -> Any:
@@ -28,13 +24,6 @@ def load_format(kind: str, path: Path, *options: Any) -> Any:
             return import_module(f"fromnoise.checkpoints.formats.{module}").load(path, *options)
     signs = " or ".join(FORMATS[kind].values())
     raise NotFound(f"no {kind} in {path}: it has no {signs}", "give the folder of a whole pipeline")
-
-
-def load_exporter(kind: str) -> Callable[..., Any]:
-    """The `export` of that kind of files. Raises UnknownName."""
-    if kind not in EXPORTS:
-        raise UnknownName("kind of files", kind, EXPORTS)
-    return import_module(EXPORTS[kind]).export
 
 
 def load_parts(

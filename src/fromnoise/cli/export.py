@@ -31,7 +31,8 @@ def export(
 
     Each part is run by ONNX Runtime and by PyTorch, and the difference is printed. A part that int8
     or fp16 weights change by more than 1 % has finer ones, and a note says so."""
-    from fromnoise.checkpoints.hub import load_exporter, load_parts
+    from fromnoise.checkpoints.exports import load_exporter
+    from fromnoise.checkpoints.hub import load_parts
 
     exporter = load_exporter(to)
     loaded = load_parts(model)
