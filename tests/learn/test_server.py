@@ -18,7 +18,7 @@ FILES = {
     "404.html": b"<h1>no such page</h1>",
     "docs/index.html": b"<h1>documents</h1>",
     "assets/main.js": b"export {}",
-    "runtimes/pyodide.asm.wasm.gz": b"\x1f\x8b",
+    "runtimes/ort.wasm.packed": b"\x1f\x8b",
     "model/unet.pack": b"12345",
     "sources/src/fromnoise/api.py.txt": b"x = 1",
 }
@@ -63,7 +63,7 @@ def ask(address, path, method="GET", **headers):
         ("/index.html?question=cfg", "text/html; charset=utf-8", "index.html"),
         ("/docs/", "text/html; charset=utf-8", "docs/index.html"),
         ("/assets/main.js", "text/javascript; charset=utf-8", "assets/main.js"),
-        ("/runtimes/pyodide.asm.wasm.gz", "application/gzip", "runtimes/pyodide.asm.wasm.gz"),
+        ("/runtimes/ort.wasm.packed", "application/octet-stream", "runtimes/ort.wasm.packed"),
         ("/model/unet.pack?abc", "application/octet-stream", "model/unet.pack"),
         (
             "/sources/src/fromnoise/api%2Epy.txt",
@@ -76,7 +76,7 @@ def test_a_file_is_sent_with_its_type_and_the_headers(address, path, kind, file)
     answer, body = ask(address, path)
     assert (answer.status, body) == (200, FILES[file])
     assert answer.headers["Content-Type"] == kind
-    # .gz files are expanded in the tab: the browser must not do it
+    # packed files are expanded in the tab: the browser must not do it
     assert answer.headers["Content-Encoding"] is None
     for name, value in serving.HEADERS.items():
         assert answer.headers[name] == value

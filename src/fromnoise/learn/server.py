@@ -27,7 +27,6 @@ TYPES = {
     ".webp": "image/webp",
     ".woff2": "font/woff2",
     ".wasm": "application/wasm",
-    ".gz": "application/gzip",
     ".zip": "application/zip",
 }
 HEADERS = {
