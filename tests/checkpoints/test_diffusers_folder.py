@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from fromnoise.api import Engine, load
+from fromnoise.api import load
 from fromnoise.checkpoints import hub
 from fromnoise.checkpoints.configs import Fields
 from fromnoise.checkpoints.formats import diffusers_configs as reading
@@ -372,22 +372,3 @@ def test_what_was_looked_for_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr(hub, "BUNDLED", tmp_path / "absent")
     with pytest.raises(NotFound, match="absent"):
         hub.load_parts()
-
-
-def test_a_hub_id_is_downloaded_and_its_failure_told(saved, monkeypatch):
-    import huggingface_hub
-
-    def found(name, allow_patterns):
-        assert name == "someone/stickers"
-        assert not any("bin" in pattern for pattern in allow_patterns)
-        return str(saved)
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", found)
-    assert Engine(hub.load_parts("someone/stickers")).model.source == "stickers"
-
-    def absent(name, allow_patterns):
-        raise huggingface_hub.errors.LocalEntryNotFoundError("no connection")
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", absent)
-    with pytest.raises(NotFound, match=r"someone/stickers.*no connection"):
-        hub.load_parts("someone/stickers")

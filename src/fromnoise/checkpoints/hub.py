@@ -3,10 +3,12 @@
 import os
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fromnoise.errors import NotFound
-from fromnoise.latent_diffusion import LatentDiffusion
+
+if TYPE_CHECKING:  # naming the bundled model's folder needs no torch
+    from fromnoise.latent_diffusion import LatentDiffusion
 
 BUNDLED = Path(__file__).parent.parent / "weights"
 # kind → module in formats/, with its `load(path, …)` → the sign of its paths: a file in the folder,
@@ -28,7 +30,7 @@ def load_format(kind: str, path: Path, *options: Any) -> Any:
 
 def load_parts(
     name_path_or_id: str | Path | None = None, image_tower: bool = True, encoder: bool = True
-) -> LatentDiffusion:
+) -> "LatentDiffusion":
     """None → the bundled model; a folder; or "owner/name" on the Hugging Face hub (downloaded once,
     then cached).
 

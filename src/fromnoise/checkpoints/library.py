@@ -1,0 +1,148 @@
+"""The models on this machine: in this program's folders, and where other programs keep theirs.
+
+Files are listed where they lie, nothing is copied, and no torch is imported."""
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from fromnoise.errors import BadInput, NotFound
+
+ENDINGS = (".safetensors", ".ckpt", ".pt", ".pth", ".bin", ".gguf")
+DEPTH, MOST = 6, 20_000  # folders below a root, files and folders in all
+# the folders in which A1111, ComfyUI and InvokeAI keep a kind of file → that kind
+KINDS = {
+    "stable-diffusion": "model", "checkpoints": "model", "diffusers": "model", "main": "model",
+    "unet": "unet", "diffusion_models": "unet", "vae": "vae", "vae_approx": "vae",
+    "vae-approx": "vae", "text_encoders": "text encoder", "clip": "text encoder",
+    "lora": "lora", "loras": "lora", "lycoris": "lora", "embeddings": "embedding",
+    "embedding": "embedding", "controlnet": "controlnet", "esrgan": "upscaler",
+    "realesrgan": "upscaler", "upscale_models": "upscaler", "clip_vision": "image encoder",
+    "ip_adapter": "ip-adapter", "ipadapter": "ip-adapter",
+}  # fmt: skip
+
+
+class Model(NamedTuple):
+    """A model file, or the folder of a pipeline. `name` is what --model and its siblings take."""
+
+    name: str
+    kind: str  # of KINDS, or "" where the place does not tell
+    path: Path
+    program: str  # whose folder it lies in
+    size: int  # bytes
+
+
+def find_roots() -> dict[Path, str]:
+    """The folders that may hold models → whose they are. FROMNOISE_MODELS holds more folders, with
+    the system's separator between them (a colon on Linux)."""
+    home = Path.home()
+    own = os.environ.get("FROMNOISE_MODELS")
+    chosen = [Path(p).expanduser() for p in own.split(os.pathsep) if p] if own else []
+    roots = dict.fromkeys(chosen or [home / ".fromnoise" / "models"], "fromnoise")
+    for name in ("stable-diffusion-webui", "stable-diffusion-webui-forge"):
+        roots[home / name / "models"] = roots[home / name / "embeddings"] = "A1111"
+    for name in ("ComfyUI", "Documents/ComfyUI", "comfy/ComfyUI"):
+        roots[home / name / "models"] = "ComfyUI"
+    invoke = os.environ.get("INVOKEAI_ROOT")
+    roots[(Path(invoke) if invoke else home / "invokeai") / "models"] = "InvokeAI"
+    cache = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE")
+    base = Path(os.environ.get("HF_HOME") or home / ".cache" / "huggingface")
+    roots[Path(cache) if cache else base / "hub"] = "Hugging Face"
+    return roots
+
+
+def list_models(roots: dict[Path, str] | None = None) -> list[Model]:
+    """Every model in the roots, those of this program first, each file once. Raises BadInput for
+    more than MOST files and folders."""
+    seen: set[tuple[int, int]] = set()
+    models, budget = [], [MOST]
+    for root, program in (find_roots() if roots is None else roots).items():
+        walk = _walk_cache if program == "Hugging Face" else _walk
+        for model in walk(root, program, budget):
+            status = model.path.stat()
+            if (status.st_dev, status.st_ino) not in seen:
+                seen.add((status.st_dev, status.st_ino))
+                models.append(model)
+    return models
+
+
+def find_model(name: str, kinds: Iterable[str], roots: dict[Path, str] | None = None) -> Path:
+    """The path of the model with that name, with or without its ending, as `list_models` has it.
+    kinds: of KINDS; a model whose place tells no kind fits them all. Raises NotFound, and BadInput
+    where several have the name."""
+    wanted, kinds = name.lower(), ("", *kinds)
+    found = [
+        model.path
+        for model in list_models(roots)
+        if model.kind in kinds and wanted in _name_forms(model)
+    ]
+    if not found:
+        raise NotFound(f"no model {name!r}", "list the models that are here: fromnoise models")
+    if len(found) > 1:
+        places = ", ".join(map(str, found[:4]))
+        raise BadInput(f"{len(found)} models have the name {name!r}: {places}", "give the path")
+    return found[0]
+
+
+def _name_forms(model: Model) -> set[str]:
+    """What a user may call it: A1111's and ComfyUI's names hold the folder, pictures do not."""
+    whole = model.name.lower()
+    last = whole.rsplit("/", 1)[-1] if model.program != "Hugging Face" else whole
+    return {form for name in (whole, last) for form in (name, _without_ending(name))}
+
+
+def _without_ending(name: str) -> str:
+    return next((name[: -len(end)] for end in ENDINGS if name.endswith(end)), name)
+
+
+def _walk(root: Path, program: str, budget: list[int]) -> Iterator[Model]:
+    """The models below a root; a folder with a model_index.json is one model."""
+    kinds = {root: KINDS.get(root.name.lower(), "")}
+    visited: set[tuple[int, int]] = set()
+    for place, folders, files in os.walk(root, followlinks=True):
+        folder, status = Path(place), os.stat(place)
+        _spend(budget, len(files) + len(folders))
+        kind = kinds.get(folder) or KINDS.get(folder.name.lower()) or kinds.get(folder.parent, "")
+        kinds[folder] = kind
+        if "model_index.json" in files:
+            name = folder.relative_to(root).as_posix()
+            yield Model(name, "model", folder, program, measure(folder))
+            folders.clear()
+            continue
+        if (status.st_dev, status.st_ino) in visited or len(folder.parts) - len(root.parts) > DEPTH:
+            folders.clear()  # a link back to where it came from
+            continue
+        visited.add((status.st_dev, status.st_ino))
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            path = folder / name
+            if name.lower().endswith(ENDINGS) and path.is_file():
+                relative = path.relative_to(root).as_posix()
+                yield Model(relative, kind, path, program, path.stat().st_size)
+
+
+def _walk_cache(root: Path, program: str, budget: list[int]) -> Iterator[Model]:
+    """The pipelines in the hub's cache: models--owner--name/snapshots/<revision>/."""
+    for folder in sorted(root.glob("models--*--*")):
+        owner, _, name = folder.name.removeprefix("models--").partition("--")
+        snapshots = [s for s in folder.glob("snapshots/*") if (s / "model_index.json").is_file()]
+        _spend(budget, 1 + len(snapshots))
+        if snapshots:
+            newest = max(snapshots, key=lambda snapshot: snapshot.stat().st_mtime)
+            yield Model(f"{owner}/{name}", "model", newest, program, measure(newest))
+
+
+def _spend(budget: list[int], count: int) -> None:
+    budget[0] -= count
+    if budget[0] < 0:
+        raise BadInput(
+            f"the models' folders hold more than {MOST:,} files and folders",
+            "name the right ones in FROMNOISE_MODELS",
+        )
+
+
+def measure(folder: Path) -> int:
+    """The bytes of the weights in a pipeline's folder."""
+    files = (f for f in folder.glob("*/*") if f.suffix in ENDINGS and f.is_file())
+    return sum(f.stat().st_size for f in files)

@@ -1,0 +1,106 @@
+"""The models on this machine, as `fromnoise models` and `--model NAME` see them."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fromnoise.checkpoints import library
+from fromnoise.errors import BadInput, NotFound
+
+
+def put(path: Path, size: int = 8) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"\0" * size)
+    return path
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("FROMNOISE_MODELS", "HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.delenv("INVOKEAI_ROOT", raising=False)
+    return tmp_path
+
+
+def test_every_programs_folders_are_seen_with_the_kind_of_their_place(home: Path):
+    put(home / ".fromnoise/models/mine.safetensors", 5)
+    put(home / "stable-diffusion-webui/models/Stable-diffusion/sub/dream.ckpt")
+    put(home / "stable-diffusion-webui/models/Lora/style.safetensors")
+    put(home / "stable-diffusion-webui/embeddings/easy.pt")
+    put(home / "ComfyUI/models/checkpoints/xl.safetensors")
+    put(home / "ComfyUI/models/diffusion_models/unet.gguf")
+    put(home / "ComfyUI/models/checkpoints/notes.txt")
+    put(home / "invokeai/models/sd-1/vae/ft-mse.safetensors")
+    pipeline = home / ".cache/huggingface/hub/models--owner--a--name/snapshots/0123"
+    put(pipeline / "model_index.json")
+    put(pipeline / "unet/diffusion_pytorch_model.safetensors", 7)
+    found = {(m.name, m.kind, m.program, m.size) for m in library.list_models()}
+    assert found == {
+        ("mine.safetensors", "", "fromnoise", 5),
+        ("Stable-diffusion/sub/dream.ckpt", "model", "A1111", 8),
+        ("Lora/style.safetensors", "lora", "A1111", 8),
+        ("easy.pt", "embedding", "A1111", 8),
+        ("checkpoints/xl.safetensors", "model", "ComfyUI", 8),
+        ("diffusion_models/unet.gguf", "unet", "ComfyUI", 8),
+        ("sd-1/vae/ft-mse.safetensors", "vae", "InvokeAI", 8),
+        ("owner/a--name", "model", "Hugging Face", 7),
+    }
+
+
+def test_a_model_is_found_by_any_of_its_names(home: Path):
+    path = put(home / "ComfyUI/models/checkpoints/sub/Dream v1.5.safetensors")
+    put(home / "ComfyUI/models/loras/Dream v1.5.safetensors")
+    names = ("checkpoints/sub/Dream v1.5.safetensors", "dream V1.5", "Dream v1.5.safetensors")
+    for name in names:
+        assert library.find_model(name, ["model"]) == path
+    with pytest.raises(NotFound, match="fromnoise models"):
+        library.find_model("Dream", ["model"])
+    put(home / ".fromnoise/models/dream v1.5.ckpt")
+    with pytest.raises(BadInput, match="2 models have the name"):
+        library.find_model("Dream v1.5", ["model"])
+
+
+def test_links_in_a_circle_end_and_a_file_linked_twice_is_one(home: Path):
+    real = put(home / "elsewhere/a.safetensors")
+    folder = home / ".fromnoise/models"
+    folder.mkdir(parents=True)
+    (folder / "again").symlink_to(folder)
+    (folder / "a.safetensors").symlink_to(real)
+    (folder / "b.safetensors").symlink_to(real)
+    (folder / "gone.safetensors").symlink_to(home / "nothing")
+    assert [m.name for m in library.list_models()] == ["a.safetensors"]
+
+
+def test_a_huge_tree_is_refused_and_not_walked_to_its_end(home: Path, monkeypatch):
+    for i in range(30):
+        put(home / f".fromnoise/models/{i}.safetensors")
+    monkeypatch.setattr(library, "MOST", 20)
+    with pytest.raises(BadInput, match="FROMNOISE_MODELS"):
+        library.list_models()
+
+
+def test_the_variable_names_other_folders(home: Path, monkeypatch: pytest.MonkeyPatch):
+    put(home / "x/one.safetensors")
+    put(home / "y/two.gguf")
+    put(home / ".fromnoise/models/mine.safetensors")
+    monkeypatch.setenv("FROMNOISE_MODELS", f"{home}/x:{home}/y")
+    assert [m.name for m in library.list_models()] == ["one.safetensors", "two.gguf"]
+
+
+def test_the_command_lists_them_without_torch(home: Path):
+    put(home / ".fromnoise/models/[red]evil[/]\x1b[31m.safetensors")
+    code = (
+        "import sys; from fromnoise.cli.main import app; app(['models', *sys.argv[1:]], "
+        "standalone_mode=False); assert 'torch' not in sys.modules"
+    )
+    run = [sys.executable, "-c", code]
+    text = subprocess.run(run, capture_output=True, text=True, check=True).stdout
+    assert "fromnoise" in text
+    assert "evil" in text
+    assert "\x1b" not in text
+    out = subprocess.run([*run, "--json"], capture_output=True, text=True, check=True).stdout
+    assert [m["program"] for m in json.loads(out)["models"]] == ["bundled", "fromnoise"]
