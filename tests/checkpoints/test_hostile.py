@@ -7,7 +7,6 @@ import os
 import pickle
 import shutil
 import signal
-import struct
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ from pathlib import Path
 import fakes
 import pytest
 import torch
+from hostile_files import BROKEN, HUGE, entry, header
 from safetensors.torch import load_file, save_file
 
 from fromnoise.checkpoints import hub, tensors
@@ -47,7 +47,6 @@ WEIGHTS = {
 SECONDS, MIB = 1.0, 200
 
 # what stands in the place of a number, of true or false, or of a text
-HUGE = 10**4000
 NO_NUMBERS = ("8", [], {}, True, [[8]], "\x1b[31m" * 50)
 NO_COUNTS = (*NO_NUMBERS, 0, -1, HUGE, -HUGE, 2.5, 2**31, 2**63)
 NO_LEVELS = (8, "8,8", {}, True, [], [8] * 9, [8, "8"], [8, HUGE], [8, -8], [8, 2.5], [[8], 8])
@@ -111,58 +110,6 @@ def bad_values(rule: Rule) -> tuple:
     least = [] if rule.low <= 0 else [0]
     fractions = [2.5] if rule.kind is int else []
     return (*NO_NUMBERS, *least, *fractions, rule.low - 1, rule.high + 1, HUGE, -HUGE)
-
-
-def header(entries, data: bytes = b"") -> bytes:
-    text = entries if isinstance(entries, bytes) else json.dumps(entries).encode()
-    return struct.pack("<Q", len(text)) + text + data
-
-
-def entry(dtype="F32", shape=(1,), offsets=(0, 4)):
-    return {"dtype": dtype, "shape": list(shape), "data_offsets": list(offsets)}
-
-
-# what stands in the place of a whole tensor file
-BROKEN = {
-    "empty": b"",
-    "three bytes": b"abc",
-    "no header": struct.pack("<Q", 0),
-    "header of 2^63 bytes": struct.pack("<Q", 2**63) + b"{}",
-    "header of 2^40 bytes": struct.pack("<Q", 2**40) + b"{}",
-    "header longer than the file": struct.pack("<Q", 100) + b"{}",
-    "header is no JSON": header(b"\x80\x04abcdef"),
-    "header is a list": header(b"[1, 2]"),
-    "header nested": header(b'{"a":' + b"[" * 100_000),
-    "header twice": header(
-        b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},'
-        b'"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}',
-        bytes(4),
-    ),
-    "header all brackets": header(b'{"a":[' + b"[]," * 1_300_000 + b"0]}"),
-    "header of 5 MB": header(b'{"a":"' + b"x" * 5_000_000 + b'"}'),
-    "metadata of numbers": header({"__metadata__": {"a": 1}}),
-    "metadata a list": header({"__metadata__": [1]}),
-    "overlapping": header({"a": entry(), "b": entry(offsets=(2, 6))}, bytes(6)),
-    "a hole": header({"a": entry(), "b": entry(offsets=(8, 12))}, bytes(12)),
-    "negative offset": header({"a": entry(offsets=(-4, 0))}, bytes(4)),
-    "offsets turned": header({"a": entry(offsets=(4, 0))}, bytes(4)),
-    "unknown dtype": header({"a": entry("F99")}, bytes(4)),
-    "complex": header({"a": entry("C64", offsets=(0, 8))}, bytes(8)),
-    "dtype a list": header({"a": entry(["F32"])}, bytes(4)),
-    "negative size": header({"a": entry(shape=(-1,))}, bytes(4)),
-    "size of 4,000 digits": header({"a": entry(shape=(HUGE,))}, bytes(4)),
-    "sizes that overflow": header({"a": entry(shape=(2**40,) * 5)}, bytes(4)),
-    "size zero": header({"a": entry(shape=(0,), offsets=(0, 0))}),
-    "many sizes": header({"a": entry(shape=(1,) * 100_000)}, bytes(4)),
-    "entry a list": header({"a": ["F32", [1], [0, 4]]}, bytes(4)),
-    "entry a number": header({"a": 5}, bytes(4)),
-    "fields missing": header({"a": {"dtype": "F32"}}, bytes(4)),
-    "bytes behind": header({"a": entry()}, bytes(400)),
-    "bytes missing": header({"a": entry()}, bytes(3)),
-    "name of 1 MB": header({"\x1b[2J" + "x" * 1_000_000: entry()}, bytes(4)),
-    "other tensors": header({f"t{i}": entry(shape=(0,), offsets=(0, 0)) for i in range(20_000)}),
-    "a pickle": pickle.dumps({"x": 1}),
-}
 
 
 class Bomb:
@@ -546,6 +493,6 @@ def test_a_refused_model_is_not_hashed(good, tmp_path, monkeypatch):
     shutil.copytree(good, tmp_path / "m")
     (tmp_path / "m" / "clip_head.safetensors").unlink()
     set_value(TOWER, "image_size", 64)(tmp_path / "m")
-    monkeypatch.setattr(tensors.TensorFile, "read", lambda *_: pytest.fail("a tensor was read"))
+    monkeypatch.setattr(tensors.TensorFile, "stream", lambda *_: pytest.fail("a tensor was read"))
     with pytest.raises(BadCheckpoint, match="position_embedding"):
         hub.load_parts(tmp_path / "m")

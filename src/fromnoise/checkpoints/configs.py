@@ -20,6 +20,7 @@ from fromnoise.prompt.tokenizer import BOS, EOS, Tokenizer
 
 JSON_BYTES = 1 << 20  # of a configuration: published ones have a few kilobytes
 TABLE_BYTES = 4 << 20  # of vocab.json and of merges.txt: CLIP's have 1 MB and 0.5 MB
+HEADER_BYTES = 4 << 20  # of a tensor file: the 686 tensors of Stable Diffusion's U-Net take 77 kB
 NODES = 100_000  # lists and objects in one text: Python makes a million of them in a second
 WORDS = 1 << 17  # entries of a vocabulary: CLIP's has 49,408
 

@@ -1,16 +1,15 @@
 """The words of a refusal: what is said of files that cannot be used; imported only where there is
 a fault."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from reprlib import repr as shorten  # bounded, however long or deep the value
-from typing import Any, NoReturn
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from fromnoise.errors import BadCheckpoint, NotFound
-from fromnoise.runtime.memory import find_memory
+
+if TYPE_CHECKING:  # what is refused without torch must not wait for it
+    from torch import Tensor
 
 REMEDY = "correct it, or fetch the file again"
 PICKLES = (".bin", ".ckpt", ".pt", ".pth")
@@ -39,6 +38,8 @@ def refuse_file(path: Path, error: OSError | None) -> NoReturn:
     if error is None:
         raise BadCheckpoint(f"{path} is not a file", "put the model's file in its place")
     if isinstance(error, FileNotFoundError):
+        if path.suffix == ".safetensors" and not path.is_symlink():
+            refuse_pickles(path)
         missing = "it is a link to a file that is not there" if path.is_symlink() else "not there"
         remedy = "check that the model was copied or downloaded whole"
         raise NotFound(f"no {path.name} in {path.parent}: {missing}", remedy)
@@ -122,30 +123,8 @@ def refuse_pickles(path: Path) -> None:
         )
 
 
-def describe_header(header: dict[str, Any], dtypes: Collection[str], error: Exception) -> str:
-    """What is wrong in the header of a safetensors file: the first bad entry, or else the words of
-    the library."""
-    for key, entry in header.items():
-        name = shorten(key)
-        if key == "__metadata__":
-            continue
-        if not isinstance(entry, dict):
-            return f"{name} is {shorten(entry)}, not an object"
-        dtype = entry.get("dtype")
-        if not isinstance(dtype, str) or dtype not in dtypes:
-            return f"{name} has the dtype {shorten(dtype)}, not one of {', '.join(dtypes)}"
-        for field in ("shape", "data_offsets"):
-            value = entry.get(field)
-            whole = isinstance(value, list) and all(
-                type(n) is int and 0 <= n < 2**63 for n in value
-            )
-            if not whole:
-                return f"{name} has the {field} {shorten(value)}, not a list of sizes"
-    return str(error)
-
-
 def refuse_misfits(
-    wanted: Mapping[str, Tensor], tensors: Mapping[str, Any], file: Path
+    wanted: "Mapping[str, Tensor]", tensors: Mapping[str, Any], file: Path
 ) -> NoReturn:
     """Raises BadCheckpoint with the first keys that are missing, unexpected, or of another shape or
     type than the network's. tensors: tensors, or what is stored of them."""
@@ -168,6 +147,10 @@ def refuse_misfits(
 def check_memory(folder: Path, needed: int) -> None:
     """Raises BadCheckpoint where a model of so many bytes in fp32 is larger than the machine's
     memory."""
+    import torch
+
+    from fromnoise.runtime.memory import find_memory
+
     if needed > find_memory(torch.device("cpu")):
         raise BadCheckpoint(
             f"{folder} needs {needed / 1e9:,.1f} GB of memory, more than there is here",

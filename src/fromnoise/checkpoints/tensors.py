@@ -5,8 +5,7 @@ writes into it changes the weights of a run in progress (other pictures under th
 that cuts it short ends the run (SIGBUS). The digest is that of the very bytes that were read.
 """
 
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, Self
 
@@ -15,15 +14,16 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from fromnoise.checkpoints.configs import open_file, parse_json
+from fromnoise.checkpoints.configs import HEADER_BYTES, open_file, parse_json
 from fromnoise.errors import BadCheckpoint
 
-HEADER_BYTES = 4 << 20  # the 686 tensors of Stable Diffusion's U-Net take 77 kB
 DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
     "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2, "I64": torch.int64,
     "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
 }  # fmt: skip
+See = Callable[[bytes | memoryview], object] | None
+Keys = Collection[str] | None
 
 
 class Stored(NamedTuple):
@@ -42,51 +42,53 @@ class TensorFile:
 
     def __init__(self, path: Path):
         self.path = path
-        if not os.path.lexists(path):
-            from fromnoise.checkpoints.refusals import refuse_pickles
-
-            refuse_pickles(path)
         with open_file(path) as file:
             head = file.read(8)
             length = int.from_bytes(head, "little")
             self.head = head + file.read(min(length, HEADER_BYTES))
-        if not 10 <= 8 + length == len(self.head):
-            read, most = len(self.head[8:]), HEADER_BYTES
-            self._refuse(f"of a header of {length:,} bytes, {read:,} are there (at most {most:,})")
-        header = parse_json(self.head[8:], f"{path}, header")
         try:
+            if len(self.head) != 8 + length:
+                raise BadCheckpoint("")
+            header = parse_json(self.head[8:], "")
             with safe_open(path, "pt"):  # the library proves that types, shapes and places agree
                 pass
             self.metadata: dict[str, str] = header.pop("__metadata__", {})
-            self.stored = {
+            self.stored: Mapping[str, Stored] = {
                 key: Stored(DTYPES[e["dtype"]], tuple(e["shape"]), *e["data_offsets"])
                 for key, e in header.items()
             }
-        except (SafetensorError, OSError, KeyError, TypeError) as error:
-            from fromnoise.checkpoints.refusals import describe_header
+        except (BadCheckpoint, SafetensorError, OSError, KeyError, TypeError) as error:
+            from fromnoise.checkpoints.headers import refuse_header
 
-            self._refuse(describe_header(header, DTYPES, error))
+            refuse_header(path, DTYPES, error)
 
     def _refuse(self, reason: str) -> NoReturn:
         remedy = "it is cut short, damaged or of another kind; fetch it again"
         raise BadCheckpoint(f"{self.path} cannot be read: {reason}", remedy)
 
-    def read(self, see: Callable[[bytes | memoryview], object] | None = None) -> dict[str, Tensor]:
-        """Every tensor, in memory of its own. `see` is called with the file's bytes, in their
-        order. Raises BadCheckpoint where the file is no longer the one whose header was read."""
-        see, tensors = see or (lambda data: None), {}
+    def read(self, see: See = None, keys: Keys = None) -> dict[str, Tensor]:
+        """Every tensor, or those of `keys`, in memory of its own. `see` is called with the bytes
+        that are read, in their order: header and tensors. Raises BadCheckpoint where the file is no
+        longer the one whose header was read."""
+        return dict(self.stream(see, keys))
+
+    def stream(self, see: See = None, keys: Keys = None) -> Iterator[tuple[str, Tensor]]:
+        """As `read`, one tensor at a time."""
+        see = see or (lambda data: None)
         with open_file(self.path) as file:
             if file.read(len(self.head)) != self.head:
                 self._refuse("it changed while it was read")
             see(self.head)
             for key, entry in sorted(self.stored.items(), key=lambda item: item[1][2:]):
+                if keys is not None and key not in keys:
+                    continue
+                file.seek(len(self.head) + entry.start)
                 block = torch.empty(entry.end - entry.start, dtype=torch.uint8)
                 memory = memoryview(block.numpy())  # type: ignore[arg-type]  # numpy has the buffer
                 if file.readinto(memory) < len(memory):
                     self._refuse("it became shorter while it was read")
                 see(memory)
-                tensors[key] = block.view(entry.dtype).view(entry.shape)
-        return tensors
+                yield key, block.view(entry.dtype).view(entry.shape)
 
 
 class Unfilled(TorchFunctionMode):
