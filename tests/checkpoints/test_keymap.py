@@ -8,6 +8,7 @@ from diffusers.loaders import single_file_utils as peer
 from transformers import CLIPTextConfig as PeerTextConfig
 from transformers import CLIPTextModelWithProjection
 
+from fromnoise.checkpoints.headers import Entry
 from fromnoise.checkpoints.keymap import KeyMap, TextTower, rule_text, rule_unet, rule_vae
 from fromnoise.checkpoints.tensors import Stored
 from fromnoise.errors import BadCheckpoint
@@ -145,7 +146,8 @@ def test_rules_work_on_shapes_and_on_headers():
     single = keymap.to_single({"text_encoder": weights})
     shapes = {key: tuple(value.shape) for key, value in single.items()}
     stored = {key: Stored(torch.float16, shape, 0, 0) for key, shape in shapes.items()}
-    for header in (shapes, stored):
+    entries = {key: Entry("F16", shape) for key, shape in shapes.items()}
+    for header in (shapes, stored, entries):
         parts, extras = keymap.to_parts(header)
         assert not extras
         found = {key: getattr(v, "shape", v) for key, v in parts["text_encoder"].items()}

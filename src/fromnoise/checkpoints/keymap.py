@@ -6,6 +6,8 @@ an operation with an inverse. Both ways are the identity on every byte. A tensor
 into the extras under its own key, and comes out again."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 from fromnoise.errors import BadCheckpoint
@@ -56,6 +58,7 @@ class TextTower(NamedTuple):
     prefix: str
     config: CLIPTextConfig
     open_clip: bool
+    flat: bool = False  # CLIP's keys without their "text_model."
 
 
 def rule_unet(config: UNetConfig, prefix: str = UNET) -> Iterator[Group]:
@@ -159,7 +162,8 @@ def rule_text(tower: TextTower) -> Iterator[Group]:
         names += ["text_model.final_layer_norm"]
         keys += [f"{name}.{end}" for name in names for end in WHOLE]
         keys += ["text_projection.weight"] if config.projection_dim else []
-        yield from (Group(f"{prefix}{key}", part, (key,)) for key in keys)
+        drop = "text_model." if tower.flat else ""
+        yield from (Group(prefix + key.removeprefix(drop), part, (key,)) for key in keys)
         return
     position = f"{EMBEDDINGS}position_embedding.weight"
     yield Group(f"{prefix}positional_embedding", part, (position,))
@@ -179,8 +183,8 @@ def rule_text(tower: TextTower) -> Iterator[Group]:
 
 
 class KeyMap:
-    """The rules of one model, both ways. A tensor may be a torch.Tensor, an entry of a header (a
-    NamedTuple with a `shape`), or a shape alone."""
+    """The rules of one model, both ways. A tensor may be a torch.Tensor, an entry of a header
+    (headers.Entry, tensors.Stored), or a shape alone."""
 
     def __init__(self, groups: Iterator[Group] | list[Group]):
         self.groups = {group.single: group for group in groups}
@@ -281,7 +285,10 @@ def _change(value: Any, shape: tuple[int, ...], operation: Any) -> Any:
     """A shape, an entry of a header, or a tensor after the operation."""
     if type(value) is tuple:
         return shape
-    return value._replace(shape=shape) if hasattr(value, "_replace") else operation(value)
+    if hasattr(value, "reshape"):
+        return operation(value)
+    change = value._replace if isinstance(value, tuple) else partial(replace, value)  # type: ignore
+    return change(shape=shape)
 
 
 def _refuse(name: str, shape: tuple[int, ...], expected: str) -> BadCheckpoint:
