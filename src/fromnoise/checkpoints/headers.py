@@ -6,23 +6,15 @@ file, sums. The time is linear in the header, whose size is bounded; no tensor's
 
 import os
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field
 from io import BufferedReader
-from math import prod
 from pathlib import Path
 from reprlib import repr as shorten  # bounded, however long or deep the value
 from typing import Any, NoReturn, TypeGuard
 
 from fromnoise.checkpoints.configs import HEADER_BYTES, open_file, parse_json
+from fromnoise.checkpoints.entries import BITS, DAMAGED, DIMENSIONS, Entry, Header
 from fromnoise.errors import BadCheckpoint
 
-DIMENSIONS = 8  # most of one tensor; a convolution over pictures has four
-# bits of one value, by the names of safetensors
-BITS = {
-    "BOOL": 8, "U8": 8, "I8": 8, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8,
-    "F8_E5M2FNUZ": 8, "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "I16": 16, "U16": 16, "F16": 16,
-    "BF16": 16, "I32": 32, "U32": 32, "F32": 32, "I64": 64, "U64": 64, "F64": 64, "C64": 64,
-}  # fmt: skip
 # first bytes → what such a file is, and what to do about it
 OTHERS = (
     (b"version https://git-lfs", "a pointer of Git LFS, not the file", "fetch it: `git lfs pull`"),
@@ -36,40 +28,6 @@ OTHERS = (
     (b"\x93NUMPY", "an array of NumPy", "give the model's file"),
     (b"\x89HDF", "an HDF5 file", "give the model as safetensors"),
 )
-DAMAGED = "it is cut short, damaged or of another kind; fetch it again"
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A tensor that lies in a file."""
-
-    dtype: str  # by the name of safetensors, such as F16, or of GGUF, such as Q4_K
-    shape: tuple[int, ...]
-    start: int = 0  # of its bytes in the file
-    end: int = 0
-
-    @property
-    def count(self) -> int:
-        """How many values it has."""
-        return prod(self.shape)
-
-
-@dataclass(frozen=True)
-class Header:
-    """kind: "safetensors", "pickle" or "gguf". placeholders: the globals that a pickle names and
-    that nothing was made of."""
-
-    path: Path
-    kind: str
-    metadata: dict[str, str]
-    entries: dict[str, Entry]
-    placeholders: tuple[str, ...] = ()
-    notes: tuple[str, ...] = field(default=())
-
-    @property
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """The shape of every tensor, by its key."""
-        return {key: entry.shape for key, entry in self.entries.items()}
 
 
 def peek(path: Path) -> Header:
@@ -81,6 +39,10 @@ def peek(path: Path) -> Header:
         file.seek(0)
         if start[8:9] == b"{":
             return peek_safetensors(path, file)
+        if start.startswith((b"PK", b"\x80")):
+            from fromnoise.checkpoints.pickles.torch_files import read_torch_file
+
+            return read_torch_file(path, file).header
         refuse_others(path, start)
 
 

@@ -1,0 +1,47 @@
+"""What a header says: the tensors of a file, each with its type, its shape and its place."""
+
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+
+DIMENSIONS = 8  # most of one tensor; a convolution over pictures has four
+# bits of one value, by the names of safetensors
+BITS = {
+    "BOOL": 8, "U8": 8, "I8": 8, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8,
+    "F8_E5M2FNUZ": 8, "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "I16": 16, "U16": 16, "F16": 16,
+    "BF16": 16, "I32": 32, "U32": 32, "F32": 32, "I64": 64, "U64": 64, "F64": 64, "C64": 64,
+}  # fmt: skip
+DAMAGED = "it is cut short, damaged or of another kind; fetch it again"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A tensor that lies in a file."""
+
+    dtype: str  # by the name of safetensors, such as F16, or of GGUF, such as Q4_K
+    shape: tuple[int, ...]
+    start: int = 0  # of its bytes in the file
+    end: int = 0
+
+    @property
+    def count(self) -> int:
+        """How many values it has."""
+        return prod(self.shape)
+
+
+@dataclass(frozen=True)
+class Header:
+    """kind: "safetensors", "pickle" or "gguf". placeholders: the globals that a pickle names and
+    that nothing is made of. notes: what the user should know."""
+
+    path: Path
+    kind: str
+    metadata: dict[str, str]
+    entries: dict[str, Entry]
+    placeholders: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of every tensor, by its key."""
+        return {key: entry.shape for key, entry in self.entries.items()}
