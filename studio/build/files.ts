@@ -1,12 +1,13 @@
 /** The Vite plugin that writes files.json: every file of the site with its hash, and the build's own.
- * By it the service worker knows which files belong together. */
+ * By it the service worker knows which files belong together. build.txt holds the build's hash alone:
+ * it is asked for at every page, and files.json only when it is another one. */
 
 import { createHash } from "node:crypto";
 import { readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import type { Plugin } from "vite";
 
-const APART = ["files.json", "service-worker.js"]; // the browser looks after the worker's own file
+const APART = ["build.txt", "files.json", "service-worker.js"]; // the browser looks after the worker's own file
 
 export function fileList(): Plugin {
   let folder = "";
@@ -31,4 +32,5 @@ export function writeFileList(folder: string): void {
   const files = Object.fromEntries(names.map((name) => [name, hash(readFileSync(join(folder, name)))]));
   const list = { build: hash(JSON.stringify(files)), files };
   writeFileSync(join(folder, "files.json"), JSON.stringify(list) + "\n");
+  writeFileSync(join(folder, "build.txt"), list.build + "\n");
 }

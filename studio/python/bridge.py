@@ -55,6 +55,21 @@ def start(
     return _reply(key, begin, seconds)
 
 
+def finish(key: int, answer: Callable[[Any, float], Any], seconds: float | None) -> Any:
+    """Answers the questions of a run to its end. answer: (x, sigma) → x0, of JavaScript."""
+
+    def go_on() -> dict[str, Any]:
+        run, calls = runs[key], 0
+        reply: dict[str, Any] = {"query": run.query.x.values, "sigma": run.query.sigma}
+        while "query" in reply:
+            x0 = _read(answer(to_js(reply["query"]), float(reply["sigma"])))
+            reply = run.send(x0, x0)
+            calls += 1
+        return {**reply, "calls": calls}
+
+    return _reply(key, go_on, seconds)
+
+
 def send(key: int, x0: Any, x0_uncond: Any, seconds: float | None) -> Any:
     def go_on() -> dict[str, Any]:
         runs[key].seconds = seconds

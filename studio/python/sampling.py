@@ -100,7 +100,7 @@ class Run:
     def noise(self, sigma: float, sigma_next: float, image: int | None = None, /) -> Tensor:
         shape = self.shape if image is None else (1, *self.shape[1:])
         if self.draw is not None:
-            return Tensor(array("f", self.draw(sigma, sigma_next)), shape)
+            return Tensor(array(self.x.dtype, self.draw(sigma, sigma_next)), shape)
         if self.used == len(self.noises):
             raise NoiseNeeded(sigma, sigma_next)
         step, values = self.noises[self.used]

@@ -20,7 +20,16 @@ def check(exercise: str, source: str) -> dict[str, Any]:
 def ask(question: str, place: dict[str, Any] | None = None) -> dict[str, Any]:
     """The mentor's answer. place: the explorable that is open, its values, and which hint of an
     exercise comes next."""
-    return {**answer(question, place).as_dict(), "exercise": find_exercise(question)}
+    return {**show(answer(question, place)), "exercise": find_exercise(question)}
+
+
+def show(found: Answer) -> dict[str, Any]:
+    """An answer for the page. A citation of the quiz has the id of its question."""
+    shown = found.as_dict()
+    for citation, span in zip(shown["citations"], found.spans, strict=False):
+        if span.startswith("quiz:"):
+            citation["question"] = span.removeprefix("quiz:")
+    return shown
 
 
 def answer(question: str, place: dict[str, Any] | None) -> Answer:
@@ -45,4 +54,4 @@ def word(question: str, reply: str, url: str, place: dict[str, Any] | None) -> d
     """What is supported of an endpoint's reply, else the mentor's own answer, and a note."""
     text = endpoint.read_reply(reply, url)
     worded, note = endpoint.word(question, answer(question, place), text)
-    return {**worded.as_dict(), "exercise": "", "note": note}
+    return {**show(worded), "exercise": "", "note": note}

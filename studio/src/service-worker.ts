@@ -1,9 +1,9 @@
 /** The service worker: keeps the site's files for the next visit, and adds the headers that isolate a
  * page, so that threads work on any static host.
  *
- * files.json names every file of a build with its hash. A page belongs to the build that was newest
- * when it was opened, and is given files of that build alone: a file whose content is another one is
- * refused, with the remedy, and never mixed in. */
+ * files.json names every file of a build with its hash, and build.txt the build alone. A page belongs to
+ * the build that was newest when it was opened, and is given files of that build alone: a file whose
+ * content is another one is refused, with the remedy, and never mixed in. */
 
 interface List {
   build: string;
@@ -33,7 +33,7 @@ const worker = self as unknown as Scope;
 const scope = new URL(worker.registration.scope);
 const CACHE = `fromnoise ${scope.pathname}`;
 const CHECKED_BY_PAGE = ["model/", "runtimes/", "python/"]; // large: they are passed on as they come
-const PATIENCE = 3000; // milliseconds for files.json, after which what is kept must do
+const PATIENCE = 3000; // milliseconds for build.txt or files.json, after which what is kept must do
 
 worker.addEventListener("install", (event) => event.waitUntil(worker.skipWaiting()));
 worker.addEventListener("activate", (event) => event.waitUntil(worker.clients.claim()));
@@ -107,11 +107,13 @@ function remember(cache: Cache, client: string, list: List): Promise<void> {
 async function fetchList(cache: Cache, event: FetchEvent): Promise<List | null> {
   const current = await cache.match(address("list/current"));
   const known = current ? ((await current.json()) as List) : null;
+  const ask = (file: string) =>
+    fetch(new URL(file, scope), { cache: "no-cache", signal: AbortSignal.timeout(PATIENCE) });
   let list: List;
   try {
-    const response = await fetch(new URL("files.json", scope), {
-      cache: "no-cache", signal: AbortSignal.timeout(PATIENCE),
-    });
+    const build = await ask("build.txt");
+    if (build.ok && known?.build === (await build.text()).trim()) return known;
+    const response = await ask("files.json");
     if (!response.ok) return known;
     list = (await response.json()) as List;
   } catch {

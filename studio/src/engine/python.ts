@@ -2,7 +2,7 @@
 
 import workerUrl from "./python.worker.ts?worker&url";
 import { ReaderError } from "./types.ts";
-import type { MentorAnswer, Progress, Python, Verdict } from "./types.ts";
+import type { Answer, MentorAnswer, Progress, Python, Verdict } from "./types.ts";
 import type { Fault, NoiseSpec, Numbers, Reply, Request, RunReply } from "./pythonMessages.ts";
 
 /** The part of a Worker that is used; tests give another one. */
@@ -48,6 +48,7 @@ export interface RunSettings {
   sigmas: number[];
   options?: Record<string, number | string | boolean>;
   noise: NoiseSpec | ((sigma: number, sigmaNext: number) => Numbers);
+  answers?: "page" | "mixture"; // who answers; of "mixture" only the last x comes back
   signal?: AbortSignal;
   seconds?: number; // that code of the reader's own may take, answers not counted
 }
@@ -56,6 +57,7 @@ export interface RunSettings {
 export interface SamplerRun {
   question: Question | null;
   x: Numbers | null;
+  calls: number; // questions that the worker answered
   send(x0: Numbers, uncond?: Numbers): Promise<void>;
   drop(): void; // frees what the worker keeps of it
 }
@@ -142,13 +144,15 @@ export class PythonWorker implements Python {
     const state: SamplerRun = {
       question: null,
       x: null,
+      calls: 0,
       async send(x0, uncond) {
         read(await ask({ kind: "send", run, x0, uncond }));
       },
       drop: () => this.worker?.postMessage({ id: 0, kind: "drop", run }),
     };
-    const read = ({ query, sigma, step, stage, x }: RunReply) => {
+    const read = ({ query, sigma, step, stage, x, calls = 0 }: RunReply) => {
       state.x = x ?? null;
+      state.calls = calls;
       state.question = query
         ? { x: query, sigma: sigma!, step: step!, stage: stage! }
         : null;
@@ -166,6 +170,7 @@ export class PythonWorker implements Python {
         sigmas,
         options,
         noise: typeof noise === "function" ? { kind: "page" } : noise,
+        answers: settings.answers,
       }),
     );
     return state;
@@ -175,9 +180,9 @@ export class PythonWorker implements Python {
     sampler: { name: string } | { source: string; function: string },
     x: Float64Array,
     sigmas: number[],
-    answer: (x: Float64Array, sigma: number, step: number, stage: number) => Float64Array | Promise<Float64Array>,
+    answer: Answer | "mixture",
     options: {
-      noise?: (sigma: number, sigmaNext: number) => Float64Array;
+      noise?: NoiseSpec | ((sigma: number, sigmaNext: number) => Float64Array);
       options?: Record<string, number>;
       signal?: AbortSignal;
       seconds?: number;
@@ -185,23 +190,24 @@ export class PythonWorker implements Python {
     } = {},
   ): Promise<{ x: Float64Array; calls: number; milliseconds: number }> {
     const begun = performance.now();
-    const rows = options.rows ?? 1;
-    let calls = 0;
+    const { rows = 1, noise } = options;
     const run = await this.begin({
       sampler,
       x: Float64Array.from(x),
       shape: [rows, x.length / rows],
       sigmas,
       options: options.options,
-      noise: (s, t) => {
-        if (options.noise) return Float64Array.from(options.noise(s, t));
+      noise: noise && typeof noise !== "function" ? noise : (s, t) => {
+        if (noise) return Float64Array.from(noise(s, t));
         throw new Error("This sampler needs noise, and none was given.");
       },
+      answers: answer === "mixture" ? answer : "page",
       signal: options.signal,
       seconds: options.seconds,
     });
+    let { calls } = run;
     try {
-      while (run.question) {
+      while (run.question && answer !== "mixture") {
         calls += 1;
         const { sigma, step, stage } = run.question;
         const x0 = await answer(Float64Array.from(run.question.x), sigma, step, stage);

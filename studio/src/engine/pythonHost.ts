@@ -3,6 +3,7 @@
 
 import type { PyodideInterface } from "pyodide";
 import { BrownianNoise } from "../lab/brownian.ts";
+import { denoise, MIXTURE } from "../lab/mixture.ts";
 import { Generator } from "../lab/random.ts";
 import type { Fault, NoiseSpec, Numbers, Request, RunReply } from "./pythonMessages.ts";
 
@@ -16,6 +17,7 @@ interface Bridge {
     shape: string, sigmas: string, options: string, draw?: (s: number, t: number) => Numbers,
     seconds?: number,
   ): RunReply & { error?: Fault };
+  finish(run: number, answer: (x: Numbers, sigma: number) => Numbers, seconds?: number): RunReply;
   send(run: number, x0: Numbers, uncond?: Numbers, seconds?: number): RunReply;
   supply(run: number, steps: string, noises: Numbers[], seconds?: number): RunReply;
   drop(run: number): void;
@@ -39,11 +41,14 @@ export function createHost(
       case "call":
         return JSON.parse(bridge.call(request.function, request.arguments, request.seconds));
       case "start": {
-        const { run, name, source, x, shape, sigmas, options, noise, seconds } = request;
-        return bridge.start(
+        const { run, name, source, x, shape, sigmas, options, noise, answers, seconds } = request;
+        const reply = bridge.start(
           run, name, source, request.function, x, JSON.stringify(shape), JSON.stringify(sigmas),
           JSON.stringify(options), openNoise(noise), seconds,
         );
+        if (answers !== "mixture" || !reply.query) return reply;
+        const answer = (x: Numbers, sigma: number) => Float64Array.from(x, (value) => denoise(MIXTURE, value, sigma));
+        return bridge.finish(run, answer, seconds);
       }
       case "send":
         return bridge.send(request.run, request.x0, request.uncond, request.seconds);
@@ -58,8 +63,9 @@ export function createHost(
 }
 
 /** A source of noise in the worker, as diffusion/noise.py and brownian.py; undefined: the page's. */
-function openNoise(spec: NoiseSpec): ((s: number, t: number) => Numbers) | undefined {
+export function openNoise(spec: NoiseSpec): ((s: number, t: number) => Numbers) | undefined {
   if (spec.kind === "page") return undefined;
+  if (spec.kind === "none") return () => new Float32Array(spec.count);
   if (spec.kind === "brownian") {
     const path = new BrownianNoise(spec.seed, spec.count, spec.low, spec.high);
     return (s, t) => path.draw(s, t);

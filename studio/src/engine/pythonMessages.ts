@@ -2,10 +2,11 @@
 
 export type Numbers = Float32Array<ArrayBuffer> | Float64Array<ArrayBuffer>;
 
-/** Where a sampler's noise comes from: the page, a seed's stream after its first `count` values, or
- * the seed's Brownian path between two levels. */
+/** Where a sampler's noise comes from: the page, a seed's stream after its first `count` values,
+ * the seed's Brownian path between two levels, or nowhere: it is 0. */
 export type NoiseSpec =
   | { kind: "page" }
+  | { kind: "none"; count: number }
   | { kind: "stream"; seed: number; count: number }
   | { kind: "brownian"; seed: number; count: number; low: number; high: number };
 
@@ -20,6 +21,9 @@ export interface StartMessage {
   sigmas: number[];
   options: Record<string, number | string | boolean>;
   noise: NoiseSpec;
+  /** Who answers the questions: the page, or the worker by the formula of src/lab/mixture.ts. A message
+   * for each question would take longer than the question. */
+  answers?: "page" | "mixture";
   seconds?: number;
 }
 
@@ -38,6 +42,7 @@ export interface RunReply {
   step?: number;
   stage?: number;
   x?: Numbers;
+  calls?: number; // questions that the worker answered
   steps?: number[][];
 }
 

@@ -5,6 +5,8 @@
  * exploding, x = x0 + sigma·n. A context is (32, 192), the text encoder's states of one prompt.
  */
 
+import type { NoiseSpec } from "./pythonMessages.ts";
+
 /** A part of the bundled model that is loaded on its own, when something first needs it. */
 export type Part = "unet" | "text" | "decoder" | "encoder" | "tower" | "python";
 
@@ -105,6 +107,7 @@ export interface Citation {
   anchor: string;
   place: string;
   sentence: string;
+  question?: string; // of the quiz: its id
 }
 
 export interface MentorAnswer {
@@ -116,17 +119,22 @@ export interface MentorAnswer {
 }
 
 /** Python in a worker: this repository's own sampler files, exercises, quiz and mentor. */
+/** What answers a sampler's question: x0. */
+export type Answer =
+  (x: Float64Array, sigma: number, step: number, stage: number) => Float64Array | Promise<Float64Array>;
+
 export interface Python {
   load(progress?: (state: Progress) => void): Promise<void>;
   /** The sampler files that run on the stand-in for torch: names of SAMPLERS. */
   samplers(): Promise<string[]>;
   /** Runs a sampler (by name, or a source of the reader's own) on (count, size) values in float64.
-   * `answer` gives x0; `noise` gives unit noise between two levels. */
+   * `answer` gives x0; "mixture": the worker answers by the formula of src/lab/mixture.ts, which is much
+   * quicker. `noise` gives unit noise between two levels, or says where it comes from. */
   sample(
     sampler: { name: string } | { source: string; function: string },
-    x: Float64Array, sigmas: number[], answer: (x: Float64Array, sigma: number, step: number, stage: number) => Float64Array | Promise<Float64Array>,
+    x: Float64Array, sigmas: number[], answer: Answer | "mixture",
     options?: {
-      noise?: (sigma: number, sigmaNext: number) => Float64Array;
+      noise?: NoiseSpec | ((sigma: number, sigmaNext: number) => Float64Array);
       options?: Record<string, number>;
       signal?: AbortSignal;
       seconds?: number; // after which code of the reader's own is ended

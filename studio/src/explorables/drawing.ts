@@ -122,10 +122,29 @@ export class Work {
 }
 
 /** Decodes latents outside of a run, for what the reader looks at; remembered. */
-export async function look(context: Context, latents: Float32Array, signal: AbortSignal): Promise<Picture> {
+async function look(context: Context, latents: Float32Array, signal: AbortSignal): Promise<Picture> {
   let picture = decoded.get(latents);
   if (!picture) decoded.set(latents, (picture = await context.engine.decode(latents, signal)));
   return picture;
+}
+
+/** Decodes latents where the reader rests: a slider that is dragged passes many. Gives what ends it. */
+export function lookAtRest(
+  context: Context, latents: Float32Array, show: (picture: Picture) => void, fail: (message: string) => void,
+): () => void {
+  const stop = new AbortController();
+  const wait = setTimeout(async () => {
+    try {
+      const picture = await look(context, latents, stop.signal);
+      if (!stop.signal.aborted) show(picture);
+    } catch (error) {
+      if (!stop.signal.aborted) fail((error as Error).message);
+    }
+  }, isDecoded(latents) ? 0 : 150);
+  return () => {
+    clearTimeout(wait);
+    stop.abort();
+  };
 }
 
 export function isDecoded(latents: Float32Array): boolean {

@@ -32,8 +32,8 @@ export interface Context {
   exports(make: () => unknown): void;
   /** Runs work with a busy sign, a cancel button and errors shown. Ends earlier work first, and
    * loads the entry's parts. Does nothing before the prediction is locked. The promise always
-   * fulfils: a failure is shown by the frame. */
-  run(work: (signal: AbortSignal) => Promise<void>): Promise<void>;
+   * fulfils: a failure is shown by the frame. parts: what this work needs beside the entry's. */
+  run(work: (signal: AbortSignal) => Promise<void>, parts?: readonly Part[]): Promise<void>;
   /** A source place by its name in places.json, "src/fromnoise/…/file.py:function". */
   place(reference: string): Place | null;
 }

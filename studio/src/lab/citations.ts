@@ -1,13 +1,15 @@
 /** What a place that the mentor cites is called. */
 
-const CHAPTER = /^src\/fromnoise\/learn\/(?:course|quiz\/questions)\/(\d)-.*\.(md|toml)$/;
+import type { Citation } from "../engine/types.ts";
+
+const CHAPTER = /^src\/fromnoise\/learn\/(?:course|quiz\/questions)\/(\d)-/;
 const DOCUMENT = /^docs\/(.+)\.md$/;
 
-export function describeCitation(citation: { path: string; line: number; anchor: string }): string {
+export function describeCitation(citation: Citation): string {
   const about = citation.anchor.replaceAll("-", " ");
-  const [, number, kind] = CHAPTER.exec(citation.path) ?? [];
-  if (kind === "md") return `Chapter ${number}: ${about}`;
-  if (kind === "toml") return `Quiz of chapter ${number}, line ${citation.line}`;
+  const number = CHAPTER.exec(citation.path)?.[1];
+  if (number && citation.question) return `A question of the quiz, chapter ${number}`;
+  if (number) return `Chapter ${number}: ${about}`;
   const document = DOCUMENT.exec(citation.path)?.[1];
   if (document === "glossary") return "Glossary";
   if (document) return `Document “${document}”: ${about}`;

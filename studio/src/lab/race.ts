@@ -1,8 +1,8 @@
 /** What the solver race and the reader's own sampler are measured on. */
+import type { NoiseSpec } from "../engine/pythonMessages.ts";
 import type { Python } from "../engine/types.ts";
 import { BrownianNoise } from "./brownian.ts";
 import { denoise, MIXTURE, normalQuantile, solveExactly } from "./mixture.ts";
-import { Generator } from "./random.ts";
 
 export const [LOW, HIGH] = [0.05, 20]; // the levels of a run
 export const COUNT = 37; // starts: a range of quantiles, so that every part of the data is reached
@@ -16,10 +16,6 @@ export function makeGrid(steps: number): number[] {
 
 export function makeStarts(): Float64Array {
   return Float64Array.from({ length: COUNT }, (_, i) => HIGH * normalQuantile(0.05 + (0.9 * i) / (COUNT - 1)));
-}
-
-export function answerExactly(x: Float64Array, sigma: number): Float64Array {
-  return x.map((value) => denoise(MIXTURE, value, sigma));
 }
 
 /** The end of every start on the exact path of the ODE. */
@@ -46,13 +42,9 @@ export type NoiseKind = "fresh" | "path";
 
 /** Noise of a run. "path": one Brownian path for every number of steps. "fresh": new at each step,
  * and other noise for another number of steps. */
-export function makeNoise(kind: NoiseKind, seed: number, steps: number) {
-  if (kind === "path") {
-    const path = new BrownianNoise(seed, COUNT, LOW, HIGH);
-    return (s: number, t: number) => Float64Array.from(path.draw(s, t));
-  }
-  const generator = new Generator(seed * 1000 + steps);
-  return () => Float64Array.from(generator.drawNormal(COUNT));
+export function chooseNoise(kind: NoiseKind, seed: number, steps: number): NoiseSpec {
+  if (kind === "path") return { kind: "brownian", seed, count: COUNT, low: LOW, high: HIGH };
+  return { kind: "stream", seed: seed * 1000 + steps, count: COUNT };
 }
 
 /** The reverse SDE (eta 1) along one Brownian path, by ancestral Euler steps that are so small that
@@ -91,8 +83,8 @@ export async function runRace(
   steps: number, starts: Float64Array, truth: Float64Array,
   options: { noise: NoiseKind; seed: number; signal?: AbortSignal; seconds?: number },
 ): Promise<RacePoint & { milliseconds: number }> {
-  const { x, calls, milliseconds } = await python.sample(sampler, starts, makeGrid(steps), answerExactly, {
-    noise: makeNoise(options.noise, options.seed, steps), signal: options.signal, seconds: options.seconds,
+  const { x, calls, milliseconds } = await python.sample(sampler, starts, makeGrid(steps), "mixture", {
+    noise: chooseNoise(options.noise, options.seed, steps), signal: options.signal, seconds: options.seconds,
   });
   return { steps, calls, error: measureError(x, truth), milliseconds };
 }

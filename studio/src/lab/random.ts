@@ -76,7 +76,7 @@ function sincos(x: number): [number, number] {
 /** A torch.Generator on the CPU: its normal numbers go on from call to call. */
 export class Generator {
   private readonly state = new Uint32Array(624);
-  private place = 624;
+  private place = 0; // of the word that comes next
   private kept: number | null = null; // the second value of the last pair, in float64
 
   /** seed: an integer from 0. As in PyTorch, only its low 32 bits count. */
@@ -93,15 +93,11 @@ export class Generator {
 
   /** The next 32 bits (Matsumoto & Nishimura 1998, MT19937). */
   drawWord(): number {
-    const { state } = this;
-    if (this.place === 624) {
-      for (let i = 0; i < 624; i++) {
-        const y = (state[i] & 0x80000000) | (state[(i + 1) % 624] & 0x7fffffff);
-        state[i] = state[(i + 397) % 624] ^ (y >>> 1) ^ (y & 1 ? 0x9908b0df : 0);
-      }
-      this.place = 0;
-    }
-    let y = state[this.place++];
+    const { state, place } = this;
+    const mixed = (state[place] & 0x80000000) | (state[(place + 1) % 624] & 0x7fffffff);
+    let y = state[(place + 397) % 624] ^ (mixed >>> 1) ^ (mixed & 1 ? 0x9908b0df : 0);
+    state[place] = y;
+    this.place = (place + 1) % 624;
     y ^= y >>> 11;
     y ^= (y << 7) & 0x9d2c5680;
     y ^= (y << 15) & 0xefc60000;

@@ -1,5 +1,6 @@
 /** Addresses of places in the site, relative to the page that is open. */
 
+import type { Citation } from "../engine/types.ts";
 import type { Place } from "../explorables/types.ts";
 
 /** The way from this page to the folder of the site: "" or "../". */
@@ -16,8 +17,10 @@ export const placeUrl = (place: Place): string => sourceUrl(place.path, place.li
 const CHAPTER = /^src\/fromnoise\/learn\/course\/(.+)\.md$/;
 const DOCUMENT = /^docs\/(.+)\.md$/;
 
-/** Where the page shows what the mentor cites: a paragraph (by line or anchor) or a line of code. */
-export function citationUrl(citation: { path: string; line: number; anchor: string }): string {
+/** Where the page shows what the mentor cites: a paragraph (by line or anchor), a question of the quiz
+ * or a line of code. */
+export function citationUrl(citation: Citation): string {
+  if (citation.question) return siteUrl(`quiz.html?question=${encodeURIComponent(citation.question)}`);
   const chapter = CHAPTER.exec(citation.path)?.[1];
   const doc = DOCUMENT.exec(citation.path)?.[1];
   const hash = citation.line ? `#line-${citation.line}` : `#${citation.anchor}`;

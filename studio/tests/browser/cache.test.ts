@@ -78,6 +78,12 @@ test("isolates pages, keeps files for a visit without a connection, and does not
   expect(await page.evaluate(read, "model/unet.pack?abc")).toEqual([200, "firstfirstfi"]);
   expect(await page.evaluate(read, "content/none.json")).toEqual([404, ""]);
 
+  // while the build is the same, a visit asks for its name alone
+  const count = (name: string) => server.requests.filter((path) => path.endsWith(name)).length;
+  const before = [count("build.txt"), count("files.json")];
+  await page.reload();
+  expect([count("build.txt"), count("files.json")]).toEqual([before[0] + 1, before[1]]);
+
   // the host gets another build, while the page stays open
   writeSite("second");
   expect(await page.evaluate(read, "content/data.json")).toEqual([200, '"first"']); // kept

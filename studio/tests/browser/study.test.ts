@@ -252,17 +252,23 @@ test("the mentor answers in time, and its citations open their places", async ()
   expectPace(`p95 of ${others.length} more answers`, p95, 200);
   const links = await page.locator(".turn a").evaluateAll((all) => [...new Set(all.map((a) => (a as HTMLAnchorElement).href))]);
   expect(links.length).toBeGreaterThan(50);
+  const { questions } = JSON.parse(readFileSync(join(SITE, "content/quiz.json"), "utf8")) as { questions: Question[] };
   for (const link of links) {
     const { pathname, searchParams, hash } = new URL(link);
     const file = decodeURIComponent(pathname.slice("/deep/site/".length));
     if (file === "source.html") {
       const text = readFileSync(join(SITE, "sources", `${searchParams.get("path")}.txt`), "utf8");
       expect(text.split("\n").length).toBeGreaterThanOrEqual(Number(hash.slice(2)));
+    } else if (file === "quiz.html") {
+      expect(questions.map(({ id }) => id), link).toContain(searchParams.get("question"));
     } else {
       expect(readFileSync(join(SITE, file), "utf8"), link).toContain(`id="${hash.slice(1)}"`);
     }
   }
   expect(await findFaults("body")).toEqual([]);
+  await page.locator(".places a[href*='quiz.html?question=']").first().click();
+  await page.getByText(/^Question 1 of/).waitFor();
+  expect(await page.locator(".question .title").innerText()).not.toBe("");
   expect(foreign).toEqual([]);
 }, 180_000);
 
