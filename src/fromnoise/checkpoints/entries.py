@@ -12,6 +12,9 @@ BITS = {
     "BF16": 16, "I32": 32, "U32": 32, "F32": 32, "I64": 64, "U64": 64, "F64": 64, "C64": 64,
 }  # fmt: skip
 DAMAGED = "it is cut short, damaged or of another kind; fetch it again"
+# the last words of keys beside a weight of 8 bits: scales and marks, of ComfyUI and others
+SCALES = ("scale_weight", "weight_scale")
+MARKS = ("scaled_fp8", "scale_input", "input_scale", "comfy_quant")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,5 +46,7 @@ class Header:
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """The shape of every tensor, by its key."""
-        return {key: entry.shape for key, entry in self.entries.items()}
+        """The shape of every tensor, by its key, as it is when it is read: without its scale."""
+        words = (*SCALES, *MARKS)
+        found = self.entries.items()
+        return {key: entry.shape for key, entry in found if key.rpartition(".")[2] not in words}

@@ -43,6 +43,10 @@ def peek(path: Path) -> Header:
             from fromnoise.checkpoints.pickles.torch_files import read_torch_file
 
             return read_torch_file(path, file).header
+        if start.startswith(b"GGUF"):
+            from fromnoise.checkpoints.gguf.header import read_gguf
+
+            return read_gguf(path, file)
         refuse_others(path, start)
 
 
