@@ -36,9 +36,8 @@ class Stored(NamedTuple):
 
 
 class TensorFile:
-    """A safetensors file whose header is read and checked: `stored` has the type and the shape of
-    every tensor, by its key; `metadata` is the header's. Raises NotFound without the file,
-    BadCheckpoint where a pickle lies in its place, and for any damage."""
+    """A safetensors file whose header is read and checked: `stored` has type and shape of each
+    tensor by its key, `metadata` is the header's. Raises NotFound, and BadCheckpoint for damage."""
 
     def __init__(self, path: Path):
         self.path = path

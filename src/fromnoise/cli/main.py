@@ -29,6 +29,7 @@ COMMANDS = {
     "similarity": ("How alike CLIP finds pictures and words.", "fromnoise.cli.similarity"),
     "samplers": ("List the samplers, with what each costs.", "fromnoise.cli.samplers"),
     "models": ("List the models on this machine.", "fromnoise.cli.models"),
+    "inspect": ("Say what a model file is, from its header.", "fromnoise.cli.inspect"),
     "completion": ("Print a script for the Tab key in a shell.", "fromnoise.cli.completion"),
     "train": ("Train a model from nothing, as a recipe says.", "fromnoise.cli.train"),
     "export": ("Write a model as ONNX files.", "fromnoise.cli.export"),
