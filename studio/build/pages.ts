@@ -319,7 +319,7 @@ ${titles.length ? `<p class="play">Play: ${titles.join(", ")}</p>\n` : ""}</li>`
 <p class="lead">A whole text-to-image model lives in this page. Stop it halfway, take it apart, change its code, and train a small one of your own. Then you know how it works, because you did it.</p>
 <p class="actions"><a class="button" href="${chapterFile(chapters[0])}">Begin with chapter one</a><span>${minutes} minutes of reading. You need Python and school maths.</span></p>
 </div>
-${island("hero", {}, `<div class="strip" role="img" aria-label="Ten moments of one run, from pure noise on the left to a neon cat in space on the right"></div>\n`)}</section>
+${island("hero", {}, `<div class="filmstrip" role="img" aria-label="Ten moments of one run, from pure noise on the left to a neon cat in space on the right"></div>\n`)}</section>
 
 <section class="facts" aria-label="What is here">
 <ul>

@@ -26,6 +26,7 @@ export const GIVEN: Given[] = [
 const SIDE = 128; // pixels of the model's pictures
 const MOST_BYTES = 20_000_000;
 const MOST_PIXELS = 50_000_000;
+const LONGEST_NAME = 60; // characters of a file's name that a message shows
 export const TYPES = ["image/png", "image/jpeg", "image/webp"];
 
 export async function readGiven({ url }: Given, signal?: AbortSignal): Promise<Picture> {
@@ -34,25 +35,37 @@ export async function readGiven({ url }: Given, signal?: AbortSignal): Promise<P
   return fit(await createImageBitmap(await answer.blob(), { colorSpaceConversion: "none" }));
 }
 
-/** The middle square of a picture file, in the model's own size. */
+/** The middle square of a picture file, in the model's own size. Its size is checked before its pixels
+ * are read: a small file may claim to hold billions of them. */
 export async function readUpload(file: File): Promise<Picture> {
+  const name = file.name.length > LONGEST_NAME ? `${file.name.slice(0, LONGEST_NAME)} …` : file.name;
   if (!TYPES.includes(file.type)) {
-    throw new Error(`${file.name} is no PNG, JPEG or WebP file. Choose one of these.`);
+    throw new Error(`${name} is no PNG, JPEG or WebP file. Choose one of these.`);
   }
   if (file.size > MOST_BYTES) {
-    throw new Error(`${file.name} has ${Math.round(file.size / 1e6)} MB. Choose a file of at most 20 MB.`);
+    throw new Error(`${name} has ${Math.round(file.size / 1e6)} MB. Choose a file of at most 20 MB.`);
   }
-  let bitmap: ImageBitmap;
-  try {
-    bitmap = await createImageBitmap(file);
-  } catch {
-    throw new Error(`${file.name} cannot be read as a picture. It may be damaged: choose another file.`);
-  }
-  if (bitmap.width * bitmap.height > MOST_PIXELS) {
-    bitmap.close();
-    throw new Error(`${file.name} has more than 50 million pixels. Make it smaller first.`);
-  }
+  const damaged = `${name} cannot be read as a picture. It may be damaged: choose another file.`;
+  const pixels = await countPixels(file);
+  if (!pixels) throw new Error(damaged);
+  if (pixels > MOST_PIXELS) throw new Error(`${name} has more than 50 million pixels. Make it smaller first.`);
+  const bitmap = await createImageBitmap(file).catch(() => null);
+  if (!bitmap) throw new Error(damaged);
   return fit(bitmap);
+}
+
+/** Width times height, from the head of a picture file; 0 where it is none. */
+async function countPixels(file: File): Promise<number> {
+  const image = new Image();
+  image.src = URL.createObjectURL(file);
+  try {
+    await new Promise((load, fail) => ([image.onload, image.onerror] = [load, fail]));
+    return image.naturalWidth * image.naturalHeight;
+  } catch {
+    return 0;
+  } finally {
+    URL.revokeObjectURL(image.src);
+  }
 }
 
 function fit(bitmap: ImageBitmap): Picture {

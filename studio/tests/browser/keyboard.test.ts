@@ -234,6 +234,10 @@ test.each(CHAPTERS)("%s: every explorable, from the prediction to the check", as
 
 async function photograph(page: Page, folder: string): Promise<void> {
   mkdirSync(folder, { recursive: true });
+  await page.evaluate(() => { // what keeps its place would lie on the pictures
+    document.querySelector<HTMLElement>(".top")!.style.position = "static";
+    document.querySelector<HTMLElement>(".opener")!.hidden = true;
+  });
   for (const colorScheme of ["light", "dark"] as const) {
     await page.emulateMedia({ colorScheme });
     for (const width of [375, 768, 1440]) {

@@ -57,7 +57,7 @@ async function mountAll(page: Page) {
   await page.keyboard.press("Tab");
   await page.waitForFunction(() =>
     [...document.querySelectorAll<HTMLElement>("[data-island]")].every(
-      (island) => island.dataset.mounted && !island.querySelector(":scope > .card, :scope > .strip"),
+      (island) => island.dataset.mounted && !island.querySelector(":scope > .card, :scope > .filmstrip"),
     ) && ![...document.querySelectorAll(".stage")].some((stage) => stage.textContent!.includes("Loading the explorable")),
   undefined, { timeout: 30_000 });
   // headings of the page are there before any part; the parts must not have failed
