@@ -3,10 +3,18 @@ device, and small ones of their kinds with random weights."""
 
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
+import diffusers
+import fakes
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+)
 
 from fromnoise.checkpoints.families import TOWERS
 from fromnoise.checkpoints.keymap import KeyMap, TextTower, rule_text, rule_unet, rule_vae
@@ -148,3 +156,76 @@ def true_shapes(name: str) -> dict[str, tuple[int, ...]]:
         [prefix] = [p for tower, p, base in TOWERS if (tower, base) == (part, published.base)]
         shapes |= original_part(name, part, prefix)
     return shapes
+
+
+KINDS = {  # a small pipeline of each kind: class, and what differs from Stable Diffusion 1
+    "sd1": ("StableDiffusionPipeline", {}),
+    "sd2": ("StableDiffusionPipeline", {"open": True}),
+    "sd2-v": ("StableDiffusionPipeline", {"open": True, "prediction": "v_prediction"}),
+    "inpainting": ("StableDiffusionInpaintPipeline", {"channels": 9}),
+    "instruct": ("StableDiffusionInstructPix2PixPipeline", {"channels": 8}),
+    "depth": ("StableDiffusionDepth2ImgPipeline", {"channels": 5, "open": True}),
+    "xl": ("StableDiffusionXLPipeline", {"xl": 2}),
+    "refiner": ("StableDiffusionXLImg2ImgPipeline", {"xl": 1}),
+}
+if not hasattr(ours.UNetConfig, "added_dim"):
+    KINDS = {name: value for name, value in KINDS.items() if "xl" not in value[1]}
+
+
+def make_pipeline(kind: str, folder: Path):
+    """A pipeline of diffusers with small random networks."""
+    class_name, options = KINDS[kind]
+    xl, open_clip = options.get("xl", 0), options.get("open", False)
+    torch.manual_seed(0)
+    words = fakes.tokenizer(folder / "words")
+    size = {"vocab_size": words.vocab_size, "max_position_embeddings": 16}
+    size |= {"bos_token_id": words.bos_id, "eos_token_id": words.eos_id, "pad_token_id": 0}
+    size |= {"intermediate_size": 24, "num_attention_heads": 2, "num_hidden_layers": 2}
+    act = "gelu" if open_clip else "quick_gelu"
+    first = CLIPTextConfig(**size, hidden_size=16, hidden_act=act, projection_dim=16)
+    second = CLIPTextConfig(**size, hidden_size=8, hidden_act="gelu", projection_dim=8)
+    context = {0: 16, 1: 8, 2: 24}[xl]
+    more = {}
+    if xl:
+        added = 8 + (6 if xl == 2 else 5) * 4
+        more = {"addition_embed_type": "text_time", "addition_time_embed_dim": 4}
+        more |= {"projection_class_embeddings_input_dim": added}
+        more |= {"transformer_layers_per_block": (1, 2)}
+    down = (PLAIN, CROSS) if xl else (CROSS, PLAIN)
+    network = UNet2DConditionModel(
+        sample_size=8, in_channels=options.get("channels", 4), block_out_channels=(8, 16),
+        layers_per_block=1, down_block_types=down, cross_attention_dim=context,
+        up_block_types=[UP[kind] for kind in reversed(down)], attention_head_dim=2,
+        norm_num_groups=4, use_linear_projection=bool(xl or open_clip), **more,
+    )  # fmt: skip
+    vae = AutoencoderKL(
+        block_out_channels=(8, 8), layers_per_block=1, latent_channels=4, norm_num_groups=4,
+        down_block_types=["DownEncoderBlock2D"] * 2, up_block_types=["UpDecoderBlock2D"] * 2,
+        sample_size=16, scaling_factor=0.13025 if xl else 0.18215,
+    )  # fmt: skip
+    for i, part in enumerate((network, vae)):
+        fakes.randomize(part, i)
+    tokenizer = CLIPTokenizer.from_pretrained(folder / "words", model_max_length=16)
+    scheduler = diffusers.DDIMScheduler(
+        beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, steps_offset=1,
+        clip_sample=False, prediction_type=options.get("prediction", "epsilon"),
+    )  # fmt: skip
+    parts = {"unet": network, "vae": vae, "scheduler": scheduler, "tokenizer": tokenizer}
+    parts["text_encoder"] = CLIPTextModel(first)
+    if xl:
+        parts |= {"text_encoder_2": CLIPTextModelWithProjection(second), "tokenizer_2": tokenizer}
+        if xl == 1:
+            parts |= {"text_encoder": None, "tokenizer": None, "requires_aesthetics_score": True}
+    elif kind == "depth":
+        parts |= {"depth_estimator": None, "feature_extractor": None}
+    else:
+        parts |= {"safety_checker": None, "feature_extractor": None}
+        parts |= {"requires_safety_checker": False}
+    return getattr(diffusers, class_name)(**parts)
+
+
+def make_folder(kind: str, folder: Path, dtype: torch.dtype = torch.float16) -> Path:
+    """Such a pipeline, as diffusers saves it."""
+    pipeline = make_pipeline(kind, folder).to(dtype)
+    pipeline.save_pretrained(folder / kind)
+    return folder / kind

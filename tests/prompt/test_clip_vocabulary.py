@@ -44,7 +44,7 @@ def test_a_damaged_file_is_said(tmp_path, monkeypatch):
         (tmp_path / name).write_bytes(data)
         monkeypatch.setattr(vocabulary, "FILE", tmp_path / name)
         with pytest.raises(BadCheckpoint, match="missing or damaged"):
-            vocabulary.make_tokenizer()
+            vocabulary.read_vocabulary.__wrapped__()
     monkeypatch.setattr(vocabulary, "FILE", tmp_path / "none")
     with pytest.raises(BadCheckpoint, match="missing or damaged"):
-        vocabulary.make_tokenizer()
+        vocabulary.read_vocabulary.__wrapped__()

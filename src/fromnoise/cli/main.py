@@ -32,6 +32,7 @@ COMMANDS = {
     "inspect": ("Say what a model file is, from its header.", "fromnoise.cli.inspect"),
     "completion": ("Print a script for the Tab key in a shell.", "fromnoise.cli.completion"),
     "train": ("Train a model from nothing, as a recipe says.", "fromnoise.cli.train"),
+    "convert": ("Write a model in another layout.", "fromnoise.cli.convert"),
     "export": ("Write a model as ONNX files.", "fromnoise.cli.export"),
     "evaluate": ("Measure a model: does it draw what it is told?", "fromnoise.cli.evaluate"),
     "mentor": ("Ask about diffusion and this program.", "fromnoise.cli.mentor"),

@@ -5,6 +5,7 @@ openai/clip-vit-large-patch14 to the byte."""
 
 import bz2
 import json
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 
@@ -17,6 +18,7 @@ VOCAB_SHA256 = "e089ad92ba36837a0d31433e555c8f45fe601ab5c221d4f607ded32d9f7a4349
 LENGTH = 77  # tokens, start and end included
 
 
+@cache
 def read_vocabulary() -> tuple[dict[str, int], list[tuple[str, str]], dict[str, bytes]]:
     """(word → id, the merges in their order, the files vocab.json and merges.txt). Raises
     BadCheckpoint where the installed file is not the right one."""
@@ -43,6 +45,7 @@ def spell_bytes() -> list[str]:
     return [chr(byte) for byte in printable] + [chr(256 + i) for i in range(256 - len(printable))]
 
 
+@cache
 def make_tokenizer(pad: str = EOS) -> Tokenizer:
     """CLIP's tokenizer. pad: the word that fills a row; Stable Diffusion 1 fills it with the end
     token, 2 and the second encoder of XL with "!", whose id is 0."""
