@@ -33,7 +33,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from fromnoise.models.config import UNetConfig, VAEConfig
-from fromnoise.models.unet import Conditioning, UNet
+from fromnoise.models.conditioning import Conditioning
+from fromnoise.models.unet import UNet
 from fromnoise.models.vae import VAE
 
 NETWORKS = ("latent", "pixel narrow", "pixel", "pixel same")

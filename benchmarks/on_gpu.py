@@ -37,7 +37,7 @@ from tokenizers.pre_tokenizers import ByteLevel
 
 from fromnoise import load
 from fromnoise.checkpoints.configs import read_tokenizer
-from fromnoise.models.unet import Conditioning
+from fromnoise.models.conditioning import Conditioning
 from fromnoise.pipeline.images import to_picture
 from fromnoise.prompt import tokenizer_files
 from fromnoise.prompt.tokenizer import BOS, EOS
@@ -447,10 +447,10 @@ def time_parts(
             t.to(device.torch),
             Conditioning(context.to(device.torch, half)),
         )
-        projected = unet.network.project(bound.context)
+        constants = unet.network.constants(bound)
 
         def ours() -> torch.Tensor:
-            return unet.network(x, t, bound, None, projected)
+            return unet.network(x, t, bound, None, constants)
 
         plain = x.contiguous()
 

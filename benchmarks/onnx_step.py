@@ -16,7 +16,7 @@ import torch
 
 from fromnoise.checkpoints.hub import load_parts
 from fromnoise.checkpoints.onnx.export import export
-from fromnoise.models.unet import Conditioning
+from fromnoise.models.conditioning import Conditioning
 from fromnoise.runtime.prepare import prepare
 
 

@@ -10,7 +10,7 @@ from tokenizers.pre_tokenizers import ByteLevel
 
 from fromnoise.checkpoints.configs import read_tokenizer
 from fromnoise.diffusion.schedule import NoiseSchedule
-from fromnoise.latent_diffusion import LatentDiffusion
+from fromnoise.latent_diffusion import LatentDiffusion, TextEncoder
 from fromnoise.models.clip import CLIPText
 from fromnoise.models.clip_vision import CLIPVision, CLIPVisionConfig
 from fromnoise.models.config import CLIPTextConfig, UNetConfig, VAEConfig
@@ -82,15 +82,14 @@ def model(
                 (True, False),
                 (2, 4),
                 16,
-                1,
+                (1,),
                 8,
                 sample_size=8,
                 guidance_dim=guidance_dim,
             )
         ),
         VAE(VAEConfig(3, 3, 4, (8, 8, 16), 1, 4, scaling_factor=0.8, sample_size=32)),
-        CLIPText(text),
-        words,
+        (TextEncoder(CLIPText(text), words),),
         schedule or NoiseSchedule.scaled_linear(),
         prediction,
         CLIPVision(CLIPVisionConfig(32, 8, 16, 2, 2, 32, projection_dim=12)) if vision else None,

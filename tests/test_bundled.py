@@ -22,7 +22,7 @@ def test_it_fits_its_budget():
 
     config = engine.model.unet.config
     x = torch.randn(2, config.in_channels, config.sample_size, config.sample_size)
-    from fromnoise.models.unet import Conditioning
+    from fromnoise.models.conditioning import Conditioning
 
     context = Conditioning(torch.randn(2, engine.model.tokenizer.max_length, config.context_dim))
     with torch.no_grad(), FlopCounterMode(display=False) as counter:

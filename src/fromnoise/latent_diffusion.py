@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from torch import Tensor
+from torch import Tensor, dtype
 
 from fromnoise.diffusion.schedule import NoiseSchedule
 from fromnoise.models.clip import CLIPText
@@ -17,31 +17,63 @@ if TYPE_CHECKING:
 
 
 @dataclass
+class TextEncoder:
+    """One text encoder, as the U-Net was trained with it."""
+
+    network: CLIPText
+    tokenizer: Tokenizer
+    layer: int = 1  # whose states the U-Net attends to, counted from the end: 1 the last one
+    final_norm: bool = True  # whether those states go through the last norm
+
+
+@dataclass
 class LatentDiffusion:
     """The parts of one text-to-image model (Rombach 2022); the file formats build it, runs and
     training use it.
 
-    `prediction` says what the U-Net answers: "eps", "v", "x0" or "flow". `vision`,
-    `text_projection` (D, dim) and `logit_scale` () complete CLIP where the model brings it.
-    `configs` holds each part's configuration as its file had it, `defaults` what the model asks to
-    be drawn with (sampler, spacing, steps, cfg, ...) and the words that it knows, `source` the name
-    that it was loaded by, `digest` and `vae_digest` the starts of the SHA-256 of its U-Net's and
-    VAE's files."""
+    The U-Net attends to the states of all `text_encoders`, joined on features, and answers
+    `prediction`: "eps", "v", "x0" or "flow". `vision`, `text_projection` (D, dim) and `logit_scale`
+    () complete CLIP where the model brings it. `concat` names what follows x in the U-Net's input:
+    "", "inpainting" (mask and latents), "instruct" (latents of the picture to change) or "depth" (a
+    map). `zero_empty_negative`: an empty negative prompt is zeros, not its states (SDXL).
+    `configs` holds each part's configuration as its file had it, `dtypes` the type of its weights
+    there, `defaults` what the model asks to be drawn with (sampler, spacing, steps, cfg, ...) and
+    the words that it knows, `source` the name that it was loaded by, `digest` and `vae_digest` the
+    starts of the SHA-256 of its U-Net's and VAE's files."""
 
     unet: UNet
     vae: VAE
-    text_encoder: CLIPText
-    tokenizer: Tokenizer
+    text_encoders: tuple[TextEncoder, ...]
     schedule: NoiseSchedule
     prediction: str
     vision: "CLIPVision | CLIPResNet | None" = None
     text_projection: Tensor | None = None
     logit_scale: Tensor | None = None
+    concat: str = ""
+    zero_empty_negative: bool = False
+    dtypes: dict[str, dtype] = field(default_factory=dict)
     configs: dict[str, dict] = field(default_factory=dict)
     defaults: dict = field(default_factory=dict)
     source: str = ""
     digest: str = ""
     vae_digest: str = ""
+
+    @property
+    def text_encoder(self) -> CLIPText:
+        """The first one's network."""
+        return self.text_encoders[0].network
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The first one's."""
+        return self.text_encoders[0].tokenizer
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether one encoder's last states are all that the U-Net is shown beside x and t."""
+        encoder, config = self.text_encoders[0], self.unet.config
+        usual = len(self.text_encoders) == encoder.layer == 1 and encoder.final_norm
+        return usual and not (config.guidance_dim or config.added_dim or self.concat == "instruct")
 
     @property
     def size(self) -> int:

@@ -20,7 +20,7 @@ from fromnoise.checkpoints.onnx.export import export, measure_error, write_files
 from fromnoise.checkpoints.onnx.parts import Part, make_part
 from fromnoise.checkpoints.onnx.trace import drop_outputs, trace
 from fromnoise.errors import BadCheckpoint, BadInput, UnknownName
-from fromnoise.models.unet import Conditioning
+from fromnoise.models.conditioning import Conditioning
 
 # only sums have another order than PyTorch's: 1e-6 of the root mean square is usual
 EXACT = 1e-5

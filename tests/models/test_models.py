@@ -15,8 +15,9 @@ from transformers import CLIPTextModel
 from fromnoise.errors import BadInput, UnknownName
 from fromnoise.models.clip import CLIPText
 from fromnoise.models.clip_vision import CLIPVision, CLIPVisionConfig
+from fromnoise.models.conditioning import Conditioning
 from fromnoise.models.config import CLIPTextConfig, UNetConfig, VAEConfig
-from fromnoise.models.unet import Conditioning, UNet
+from fromnoise.models.unet import UNet
 from fromnoise.models.vae import VAE
 
 UNET = UNetConfig(
@@ -134,11 +135,10 @@ def test_record_and_projected_context_leave_the_bits_alone():
         assert plain.any()
         assert torch.equal(plain, network(x, t, conditioning, maps))
         assert torch.equal(plain, network(x, t, conditioning, lambda name, _: seen.append(name)))
-        assert torch.equal(
-            plain, network(x, t, conditioning, projected=network.project(conditioning.context))
-        )
+        constants = network.constants(conditioning)
+        assert torch.equal(plain, network(x, t, conditioning, constants=constants))
     assert list(maps) == seen
-    assert set(seen) == set(network.project(conditioning.context))
+    assert set(seen) == set(constants.projected)
     assert len(seen) == 4  # one down, one in the middle, two up
     for name, map in maps.items():
         assert name.endswith("attn2")

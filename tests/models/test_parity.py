@@ -2,6 +2,7 @@
 when it is planted."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
 from typing import TypeVar
@@ -16,11 +17,12 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPVisionM
 from transformers import CLIPVisionConfig as TheirVisionConfig
 
 from fromnoise.errors import BadInput
-from fromnoise.models import attention, layers
+from fromnoise.models import added_inputs, attention, layers
 from fromnoise.models.clip import MLP, CLIPText
 from fromnoise.models.clip_vision import CLIPVision, CLIPVisionConfig
+from fromnoise.models.conditioning import Conditioning
 from fromnoise.models.config import CLIPTextConfig, UNetConfig, VAEConfig
-from fromnoise.models.unet import Conditioning, Residuals, UNet
+from fromnoise.models.unet import UNet
 from fromnoise.models.vae import VAE
 
 # Largest deviation over the output's RMS. fp64: rounding is about 1e-15 a layer, 1e-9 leaves room
@@ -90,7 +92,7 @@ UNETS = {
         context_dim=24,
         norm_groups=4,
         linear_projection=True,
-        transformer_depth=2,
+        transformer_depth=(2,),
     ),
     # a small one of our own: attention below the finest level only
     "small": UNetConfig(
@@ -126,7 +128,32 @@ UNETS = {
         norm_groups=8,
         guidance_dim=20,
     ),
+    # like SDXL: a level without attention, deeper and deeper transformers, sizes and pooled text
+    "xl": UNetConfig(
+        block_out_channels=(16, 32, 64),
+        attention=(False, True, True),
+        heads=(2, 4, 8),
+        context_dim=24,
+        transformer_depth=(1, 2, 3),
+        norm_groups=8,
+        linear_projection=True,
+        time_id_dim=8,
+        added_dim=20 + 6 * 8,
+    ),
+    # its refiner: four levels, the outer ones without attention, five ids
+    "refiner": UNetConfig(
+        block_out_channels=(16, 32, 64, 64),
+        attention=(False, True, True, False),
+        heads=(2, 4, 8, 8),
+        context_dim=24,
+        transformer_depth=(4,),
+        norm_groups=8,
+        linear_projection=True,
+        time_id_dim=8,
+        added_dim=20 + 5 * 8,
+    ),
 }
+UNETS["xl inpaint"] = replace(UNETS["xl"], in_channels=9)
 
 
 def make_diffusers_unet(c: UNetConfig) -> UNet2DConditionModel:
@@ -148,6 +175,9 @@ def make_diffusers_unet(c: UNetConfig) -> UNet2DConditionModel:
         flip_sin_to_cos=c.flip_sin_to_cos,
         freq_shift=c.freq_shift,
         time_cond_proj_dim=c.guidance_dim,
+        addition_embed_type="text_time" if c.added_dim else None,
+        addition_time_embed_dim=c.time_id_dim,
+        projection_class_embeddings_input_dim=c.added_dim,
     )
 
 
@@ -167,8 +197,15 @@ def compare_unets(
         draw_normal(2, 7, 24, dtype=dtype, seed=2),
     )
     t = torch.tensor([17.25, 901.0])  # a fraction, and both ends of the schedule
+    shown, added = Conditioning(context), None
+    if ours.config.added_dim and ours.config.time_id_dim:
+        ids = torch.tensor([[1024.0, 896.0, 0.0, 16.0, 1000.0, 2.5], [512, 640, 8, 0, 513, 6]])
+        ids = ids[:, : (ours.config.added_dim - 20) // ours.config.time_id_dim]
+        added = {"text_embeds": draw_normal(2, 20, dtype=dtype, seed=3), "time_ids": ids}
+        shown = Conditioning(context, added["text_embeds"], ids)
     with torch.no_grad():
-        return measure_deviation(ours(x, t, Conditioning(context)), theirs(x, t, context).sample)
+        wanted = theirs(x, t, context, added_cond_kwargs=added).sample
+        return measure_deviation(ours(x, t, shown), wanted)
 
 
 @DTYPES
@@ -220,7 +257,7 @@ def test_unet_takes_the_residuals_of_a_controlnet():
     )
     middle = draw_normal(2, 32, 2, 2, seed=99)
     with torch.no_grad():
-        a = ours(x, t, Conditioning(context, residuals=Residuals(skips, middle)))
+        a = ours(x, t, Conditioning(context), residuals=(skips, middle))
         b = theirs(
             x,
             t,
@@ -288,6 +325,85 @@ UNET_FAULTS = {
     "sin before cos": set_time(False, 0),
     "freq_shift 1": set_time(True, 1),
 }
+
+
+def swap_added(_: nn.Module, patch: pytest.MonkeyPatch) -> None:
+    """The sinusoids before the pooled text."""
+    joined = SimpleNamespace(cat=lambda parts, dim: torch.cat(parts[::-1], dim))
+    patch.setattr(added_inputs, "torch", joined)
+
+
+def swap_ids(_: nn.Module, patch: pytest.MonkeyPatch) -> None:
+    """Width before height, as ComfyUI's node lists them."""
+    plain = added_inputs.embed_timesteps
+    order = [1, 0, 3, 2, 5, 4]
+    patch.setattr(
+        added_inputs,
+        "embed_timesteps",
+        lambda t, *rest: plain(t.view(-1, 6)[:, order].flatten(), *rest),
+    )
+
+
+def set_depth(network: nn.Module, _: pytest.MonkeyPatch) -> None:
+    """The transformers on the way up of the depths on the way down, in that order."""
+    for block in network.up_blocks:
+        for transformer in block.attentions:
+            transformer.transformer_blocks = transformer.transformer_blocks[:2]
+
+
+def activate_early(network: nn.Module, _: pytest.MonkeyPatch) -> None:
+    """The SiLU before the sum of both embeddings."""
+    network.time_embedding.register_forward_hook(lambda *args: F.silu(args[2]))
+
+
+XL_FAULTS = {
+    "sizes before the pooled text": swap_added,
+    "width before height": swap_ids,
+    "depths in the wrong order": set_depth,
+    "SiLU before the sum": activate_early,
+}
+
+
+@pytest.mark.parametrize("fault", XL_FAULTS)
+def test_xl_unet_fault_shows(fault: str, monkeypatch: pytest.MonkeyPatch):
+    ours, theirs = make_unets("xl")
+    XL_FAULTS[fault](ours, monkeypatch)
+    assert compare_unets(ours, theirs) > COARSE
+
+
+def test_a_unet_says_what_it_needs_to_be_told():
+    ours, _ = make_unets("xl")
+    x, context = draw_normal(1, 4, 8, 8), draw_normal(1, 7, 24)
+    pooled, ids = draw_normal(1, 20), torch.zeros(1, 6)
+    with pytest.raises(BadInput, match="needs `pooled` and `time_ids`"):
+        ours(x, torch.tensor(3.0), Conditioning(context, pooled))
+    with pytest.raises(BadInput, match="20 and 5 time ids are 60 numbers"):
+        ours(x, torch.tensor(3.0), Conditioning(context, pooled, ids[:, :5]))
+    with pytest.raises(BadInput, match="no input for `guidance`"):
+        ours(x, torch.tensor(3.0), Conditioning(context, pooled, ids, guidance=torch.ones(1)))
+
+
+def test_attention_is_computed_in_fp32_where_the_model_asks_for_it(monkeypatch):
+    """Of the math kernel, whose logits are of the inputs' type: beyond fp16's 65,504 they are
+    infinite, and their softmax NaN."""
+    network = UNet(replace(UNETS["small"], upcast_attention=True))
+    layer = network.mid_block.attentions[0].transformer_blocks[0].attn1.half()
+    types = []
+    ours = SimpleNamespace(**vars(F))
+
+    def attend(q: torch.Tensor, *more: torch.Tensor) -> torch.Tensor:
+        types.append(q.dtype)
+        return F.scaled_dot_product_attention(q, *more)
+
+    ours.scaled_dot_product_attention = attend
+    monkeypatch.setattr(attention, "F", ours)
+    x = torch.randn(1, 4, 32, dtype=torch.float16)
+    assert layer(x).dtype == torch.float16
+    layer.upcast = False
+    layer(x)
+    layer.upcast = True
+    layer.float()(x.float())
+    assert types == [torch.float32, torch.float16, torch.float32]
 
 
 @pytest.mark.parametrize("fault", UNET_FAULTS)

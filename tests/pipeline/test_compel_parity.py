@@ -10,6 +10,7 @@ from transformers import CLIPTextConfig as TheirTextConfig
 from transformers import CLIPTextModelWithProjection, CLIPTokenizer
 
 from fromnoise.checkpoints.configs import read_tokenizer
+from fromnoise.latent_diffusion import TextEncoder
 from fromnoise.models.clip import CLIPText, SelfAttention
 from fromnoise.models.config import CLIPTextConfig
 from fromnoise.pipeline.conditioning.weights import encode_weighted, join_texts, pad_with_empty
@@ -40,7 +41,8 @@ def ours(tmp_path_factory):
     ).eval()
     fakes.randomize(encoder, 5)
     words = read_tokenizer(folder / "saved")
-    return replace(model, text_encoder=encoder, tokenizer=words, source=str(folder / "saved"))
+    encoders = (TextEncoder(encoder, words),)
+    return replace(model, text_encoders=encoders, source=str(folder / "saved"))
 
 
 @pytest.fixture(scope="module")
@@ -88,9 +90,10 @@ def deviation(found, wanted):
 
 def states(model, text, clip_skip=1):
     prompt = parse_prompt(text, "compel")
-    return join_texts(
+    joined = join_texts(
         model, tuple((p.chunks, p.weight) for p in prompt.resolve(0, 1)), prompt.blend, clip_skip
     )
+    return joined.context
 
 
 TEXTS = [
@@ -159,7 +162,8 @@ def test_clip_skip(ours, theirs, text):
 def test_the_other_mode_takes_words_out(ours, theirs, text):
     (part,) = parse_prompt(text, "compel").resolve(0, 1)
     wanted = theirs("REMOVE").build_conditioning_tensor(text)
-    assert deviation(encode_weighted(ours, part.chunks, "compel", remove=True), wanted) <= TOLERANCE
+    found = encode_weighted(ours, part.chunks, "compel", remove=True).context
+    assert deviation(found, wanted) <= TOLERANCE
 
 
 @torch.no_grad()

@@ -16,10 +16,10 @@ from fromnoise.api import Engine
 from fromnoise.diffusion.samplers.drive import drive
 from fromnoise.errors import BadInput, NotFound
 from fromnoise.pipeline.conditioning import blocks as blocks_of
+from fromnoise.pipeline.conditioning import weights
 from fromnoise.pipeline.conditioning.blocks import split_blocks
 from fromnoise.pipeline.conditioning.compose import adds_up_to_one, combine_predictions
 from fromnoise.pipeline.conditioning.regions import place_regions, read_region_masks
-from fromnoise.pipeline.conditioning.weights import encode_weighted
 from fromnoise.pipeline.generate import SYNTAX, build_denoiser, start_sampler
 from fromnoise.pipeline.request import GenerationRequest
 from fromnoise.prompt.grammar import parse_prompt
@@ -36,6 +36,11 @@ SIGNS = [
     "MASK",
     "é",
 ]
+
+
+def encode_weighted(*args, **options) -> torch.Tensor:
+    """The context alone."""
+    return weights.encode_weighted(*args, **options).context
 
 
 @pytest.fixture(scope="module")

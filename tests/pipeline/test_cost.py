@@ -13,6 +13,7 @@ from PIL import Image
 
 from fromnoise.api import Engine
 from fromnoise.errors import BadInput
+from fromnoise.latent_diffusion import TextEncoder
 from fromnoise.models.config import CLIPTextConfig, UNetConfig, VAEConfig
 from fromnoise.pipeline.conditioning.cost import LIMIT, estimate_cost
 from fromnoise.pipeline.request import GenerationRequest
@@ -31,16 +32,22 @@ def sdxl(engine):
         attention=(False, True, True),
         heads=(5, 10, 20),
         context_dim=2048,
-        transformer_depth=6,
+        transformer_depth=(6,),
         sample_size=128,
     )
-    configs = {"unet": unet, "vae": VAEConfig(sample_size=1024), "text_encoder": CLIPTextConfig()}
+    bigger = CLIPTextConfig(dim=1280, layers=32, heads=20, mlp_dim=5120, projection_dim=1280)
+    configs = {"unet": unet, "vae": VAEConfig(sample_size=1024)}
+    configs |= {"text_encoder": CLIPTextConfig(), "text_encoder_2": bigger}
     weights = [torch.zeros(1)]  # they say the device
     parts = {
         name: SimpleNamespace(config=config, parameters=lambda: iter(weights))
         for name, config in configs.items()
     }
-    return replace(engine.model, **parts, defaults={"steps": 30})  # pyright: ignore
+    encoders = tuple(
+        TextEncoder(parts.pop(name), engine.model.tokenizer, 2, False)  # pyright: ignore
+        for name in ("text_encoder", "text_encoder_2")
+    )
+    return replace(engine.model, **parts, text_encoders=encoders, defaults={"steps": 30})  # pyright: ignore
 
 
 def cost(model, prompt="a cat", **settings):
@@ -209,18 +216,18 @@ def test_a_negative_prompt_of_another_length_costs_no_more(engine, dialect):
 def test_unequal_lengths_are_attended_to_exactly(engine):
     """Three blocks and two: shown apart, as repeated to six (the bits of before, to rounding)."""
     from fromnoise.diffusion.samplers.base import Query
-    from fromnoise.models.unet import Conditioning
+    from fromnoise.models.conditioning import Conditioning
     from fromnoise.pipeline.conditioning.weights import encode_weighted, repeat_to_equal_length
     from fromnoise.pipeline.denoiser import make_denoiser
     from fromnoise.prompt.tree import Chunk
 
     model = engine.model
-    long, short = (encode_weighted(model, (Chunk("neon cat " * n),)) for n in (20, 12))
+    long, short = (encode_weighted(model, (Chunk("neon cat " * n),)).context for n in (20, 12))
     assert (long.shape[1], short.shape[1]) == (3 * 16, 2 * 16)
     query = Query(torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(1)), 2.0, 0)
 
     def ask(prompt, negative):
-        parts = (model.schedule, model.prediction, Conditioning(prompt), negative)
+        parts = (model.schedule, model.prediction, Conditioning(prompt), Conditioning(negative))
         return make_denoiser(engine.unet, *parts, always=True)(query)
 
     apart, together = ask(long, short), ask(*repeat_to_equal_length([long, short]).split(1))

@@ -15,7 +15,7 @@ from fromnoise.api import Engine
 from fromnoise.diffusion.samplers import SAMPLERS
 from fromnoise.diffusion.spacing import SPACINGS
 from fromnoise.errors import BadInput, NotFinite, UnknownName
-from fromnoise.models.unet import Conditioning
+from fromnoise.models.conditioning import Conditioning
 from fromnoise.pipeline.images import to_picture
 from fromnoise.pipeline.presets import PRESETS
 from fromnoise.pipeline.request import GenerationRequest

@@ -15,7 +15,7 @@ from fromnoise.cli import main as command
 from fromnoise.diffusion.parameterization import compute_coefficients
 from fromnoise.errors import BadInput, UnknownName
 from fromnoise.models import attention
-from fromnoise.models.unet import Conditioning
+from fromnoise.models.conditioning import Conditioning
 from fromnoise.pipeline.conditioning.encode import encode_texts
 from fromnoise.pipeline.generate import generate
 from fromnoise.pipeline.inside import report as trace_report

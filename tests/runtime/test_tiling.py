@@ -11,7 +11,7 @@ from PIL import Image
 
 from fromnoise.api import Engine
 from fromnoise.errors import BadInput
-from fromnoise.models.unet import Conditioning
+from fromnoise.models.conditioning import Conditioning
 from fromnoise.pipeline.replay import replay
 from fromnoise.pipeline.saving import save_picture
 from fromnoise.runtime.tiling import Circular, make_circular

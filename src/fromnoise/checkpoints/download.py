@@ -119,9 +119,10 @@ def choose_files(files: Iterable[str]) -> list[str]:
     return wanted
 
 
-def choose_weights(names: list[str]) -> list[str]:
+def choose_weights(names: list[str], asked: str = "") -> list[str]:
     """The weights of one part, of all names that its folder holds: one file, or an index and its
-    shards. None where no name is that of weights."""
+    shards. None where no name is that of weights. asked: the variant that comes before others,
+    such as "fp16"; "" is full precision."""
     groups: dict[tuple[bool, str, bool, str], list[str]] = {}
     for name in names:
         if match := WEIGHTS.fullmatch(name):
@@ -130,7 +131,7 @@ def choose_weights(names: list[str]) -> list[str]:
             shards = bool(shard or index)
             groups.setdefault((ending == "bin", variant, shards, stem), []).append(name)
     whole = [key for key, group in groups.items() if not key[2] or _has_index(group)]
-    return groups[min(whole)] if whole else []
+    return groups[min(whole, key=lambda key: (key[1] != asked, key))] if whole else []
 
 
 def _has_index(names: list[str]) -> bool:

@@ -11,6 +11,9 @@ from fromnoise.errors import BadCheckpoint, NotFound
 if TYPE_CHECKING:  # what is refused without torch must not wait for it
     from torch import Tensor
 
+    from fromnoise.checkpoints.assemble import Part
+    from fromnoise.prompt.tokenizer import Tokenizer
+
 REMEDY = "correct it, or fetch the file again"
 PICKLES = (".bin", ".ckpt", ".pt", ".pth")
 MOST = 8  # faults in one message
@@ -84,30 +87,39 @@ def refuse_tokenizer(
 
 
 def refuse_parts(
-    configs: Mapping[str, Any], unet: Any, vae: Any, text: Any, tokenizer: Any, largest: int
+    parts: "Mapping[str, Part]", tokenizers: "Mapping[str, Tokenizer]", largest: int
 ) -> NoReturn:
     """Raises BadCheckpoint for parts that are each right and do not fit together."""
-    side, length = largest // vae.factor, tokenizer.max_length
-    if unet.out_channels != vae.latent_channels:
-        expected = f"{vae.latent_channels}, the VAE's latent_channels"
-        configs["unet"].refuse("out_channels", expected)
-    if unet.in_channels < unet.out_channels:
-        configs["unet"].refuse("in_channels", f"{unet.out_channels} or more, as out_channels")
-    if unet.context_dim != text.dim:
-        expected = f"{text.dim}, the text encoder's hidden_size"
-        configs["unet"].refuse("cross_attention_dim", expected)
+    (unet, vae), texts = (parts[name].config for name in ("unet", "vae")), [*tokenizers]
+    side, channels, fields = largest // vae.factor, vae.latent_channels, parts["unet"].fields
+    if unet.out_channels != channels:
+        fields.refuse("out_channels", f"{channels}, the VAE's latent_channels")
+    if unet.in_channels - channels not in (0, 1, channels, 1 + channels):
+        fields.refuse(
+            "in_channels",
+            f"{channels}, as out_channels, or {1 + channels} more (inpainting), {channels} more "
+            "(pix2pix), or 1 more (depth)",
+        )
+    if unet.context_dim != (width := sum(parts[name].config.dim for name in texts)):
+        whose = "the text encoder's hidden_size" if len(texts) == 1 else "that of its text encoders"
+        fields.refuse("cross_attention_dim", f"{width}, {whose}")
     if unet.sample_size > side:
         expected = f"at most {side}, which is a picture of {largest} pixels"
-        configs["unet"].refuse("sample_size", expected)
-    if tokenizer.vocab_size > text.vocab_size:
-        expected = f"{tokenizer.vocab_size} or more, as vocab.json has it"
-        configs["text_encoder"].refuse("vocab_size", expected)
-    expected = f"{length} or more, the tokenizer's model_max_length"
-    refuse_field(
-        configs["text_encoder"].file,
-        "max_position_embeddings",
-        configs["text_encoder"].values.get("max_position_embeddings"),
-        expected,
+        fields.refuse("sample_size", expected)
+    for name, words in tokenizers.items():
+        fields, size = parts[name].fields, parts[name].config.vocab_size
+        if words.vocab_size > size:
+            fields.refuse("vocab_size", f"{words.vocab_size} or more, as vocab.json has it")
+        if words.max_length > parts[name].config.max_length:
+            expected = f"{words.max_length} or more, the tokenizer's model_max_length"
+            fields.refuse("max_position_embeddings", expected)
+    assert unet.added_dim
+    pooled = parts[texts[-1]].config
+    width = pooled.projection_dim or pooled.dim
+    expected = " or ".join(f"{width + n * unet.time_id_dim:,}" for n in (6, 5))
+    parts["unet"].fields.refuse(
+        "projection_class_embeddings_input_dim",
+        f"{expected}: the pooled text's {width:,} and 6 or 5 times addition_time_embed_dim",
     )
 
 

@@ -48,6 +48,7 @@ class Attention(nn.Module):
         super().__init__()
         self.heads = heads
         self.name = ""  # the U-Net sets it; it is the key of this layer's map in a record
+        self.upcast = False  # the U-Net sets it: half precision is too narrow for q kᵀ
         self.to_q = nn.Linear(dim, dim, bias=False)
         self.to_k = nn.Linear(context_dim or dim, dim, bias=False)
         self.to_v = nn.Linear(context_dim or dim, dim, bias=False)
@@ -66,7 +67,9 @@ class Attention(nn.Module):
         if record is not None:
             keep = record if callable(record) else record.__setitem__
             keep(self.name, compute_attention_map(q, k))
-        return self.to_out(merge_heads(F.scaled_dot_product_attention(q, k, v)))
+        if self.upcast and x.dtype.itemsize == 2:
+            q, k, v = q.float(), k.float(), v.float()
+        return self.to_out(merge_heads(F.scaled_dot_product_attention(q, k, v)).to(x.dtype))
 
 
 class GEGLU(nn.Module):

@@ -46,7 +46,7 @@ class UNetConfig:
     attention: tuple[bool, ...] = (True, True, True, False)  # which levels hold transformers
     heads: tuple[int, ...] = (8, 8, 8, 8)  # a head COUNT (diffusers: `attention_head_dim`)
     context_dim: int = 768  # width of the text encoder's states
-    transformer_depth: int = 1  # transformer blocks in a transformer
+    transformer_depth: tuple[int, ...] = (1,)  # blocks in a transformer; one serves all levels
     norm_groups: int = 32
     # into and out of a transformer: Linear (SD 2) instead of a 1×1 convolution (SD 1)
     linear_projection: bool = False
@@ -55,14 +55,24 @@ class UNetConfig:
     freq_shift: int = 0  # lowest frequency is 10000^(−(n−1)/(n−shift)) of n
     mid_attention: bool = True  # resnet, transformer, resnet in the middle; False: one resnet alone
     guidance_dim: int | None = None  # sinusoids of the guidance scale, where that is an input (LCM)
+    time_id_dim: int | None = None  # sinusoids of one time id, where sizes are an input (SDXL)
+    added_dim: int | None = None  # of pooled text and sinusoids of all time ids together (SDXL)
+    upcast_attention: bool = False  # computed in fp32 where the network runs in half precision
 
     def __post_init__(self) -> None:
-        widths = self.block_out_channels
-        same = len(widths) == len(self.attention) == len(self.heads)
-        fault = "block_out_channels, attention and heads differ in length"
+        widths, depth = self.block_out_channels, self.transformer_depth
+        if len(depth) == 1:
+            object.__setattr__(self, "transformer_depth", depth * len(widths))
+        levels = {*map(len, (widths, self.attention, self.heads, self.transformer_depth))}
+        fault = "block_out_channels, attention, heads and transformer_depth differ in length"
         check(
             self,
-            (same, fault, "give one entry a level to each"),
+            (len(levels) == 1, fault, "give one entry a level to each"),
+            (
+                (self.time_id_dim is None) == (self.added_dim is None),
+                "time_id_dim and added_dim go together",
+                "give both",
+            ),
             groups_rule(widths, self.norm_groups),
         )
         attends = [*self.attention[:-1], self.attention[-1] or self.mid_attention]

@@ -2,15 +2,15 @@
 
 Ronneberger 2015, Ho 2020, Rombach 2022 §3.3."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fromnoise.errors import BadInput
 from fromnoise.models.attention import Attended, Attention, KeyValue, Record, Transformer
+from fromnoise.models.conditioning import Conditioning
 from fromnoise.models.config import UNetConfig
 from fromnoise.models.layers import (
     Downsample,
@@ -22,26 +22,12 @@ from fromnoise.models.layers import (
 )
 
 
-class Residuals(NamedTuple):
-    """A ControlNet's additions to each skip connection, in the order of the skips, and to the
-    middle."""
+class Constants(NamedTuple):
+    """What depends on the conditioning alone: computed once a run."""
 
-    skips: tuple[Tensor, ...]
-    middle: Tensor
-
-
-@dataclass(frozen=True)
-class Conditioning:
-    """All inputs of a U-Net except x and t. A slot that the network lacks must stay None."""
-
-    context: Tensor  # (B, N, context_dim) states of the text encoder, for cross-attention
-    pooled: Tensor | None = None  # (B, D) pooled text (SDXL)
-    time_ids: Tensor | None = None  # (B, 6) original size, crop, target size (SDXL)
-    concat: Tensor | None = None  # (B or 1, C, H, W) channels that follow those of x (inpainting)
-    residuals: Residuals | None = None  # ControlNet
-    image_tokens: Tensor | None = None  # (B, M, context_dim) of an image prompt (IP-Adapter)
-    # (B,) fp32, the guidance scale, for a network that was distilled with it (LCM)
-    guidance: Tensor | None = None
+    projected: dict[str, KeyValue]  # keys and values of every cross-attention, by layer name
+    guidance: Tensor | None  # (B, guidance_dim) sinusoids
+    added: Tensor | None  # (B, 4·width) what is added to the time embedding
 
 
 def _make_resnet(config: UNetConfig, inp: int, out: int) -> ResnetBlock:
@@ -52,7 +38,7 @@ def _make_resnet(config: UNetConfig, inp: int, out: int) -> ResnetBlock:
 
 def _make_transformers(config: UNetConfig, level: int, count: int) -> nn.ModuleList:
     c, width, heads = config, config.block_out_channels[level], config.heads[level]
-    options = c.context_dim, c.transformer_depth, c.norm_groups, c.linear_projection
+    options = c.context_dim, c.transformer_depth[level], c.norm_groups, c.linear_projection
     return nn.ModuleList(Transformer(width, heads, *options) for _ in range(count))
 
 
@@ -128,6 +114,9 @@ class UNet(nn.Module):
         levels = range(len(widths))
         self.conv_in = nn.Conv2d(config.in_channels, widths[0], 3, padding=1)
         self.time_embedding = TimeEmbedding(widths[0], 4 * widths[0], config.guidance_dim)
+        self.add_embedding = None
+        if config.added_dim:
+            self.add_embedding = TimeEmbedding(config.added_dim, 4 * widths[0])
         self.down_blocks = nn.ModuleList(DownBlock(config, level) for level in levels)
         self.mid_block = MiddleBlock(config)
         # the widths of the skips in their order: conv_in's, then each level's, then that of its
@@ -143,15 +132,19 @@ class UNet(nn.Module):
         self.conv_out = zero_parameters(nn.Conv2d(widths[0], config.out_channels, 3, padding=1))
         for name, module in self.named_modules():
             if isinstance(module, Attention):
-                module.name = name
+                module.name, module.upcast = name, config.upcast_attention
 
-    def project(self, context: Tensor) -> dict[str, KeyValue]:
-        """Keys and values of the context (B, N, context_dim) for every cross-attention, by layer
-        name.
-
-        They are constant over a run: give them to `forward` as `projected`."""
+    def constants(self, conditioning: Conditioning) -> Constants:
+        """What is constant over a run: give it to `forward`. Raises BadInput for a slot of the
+        conditioning without an input in this network, and for an input without its slot."""
         layers = (layer for layer in self.modules() if isinstance(layer, Attention))
-        return {a.name: a.project(context) for a in layers if a.name.endswith("attn2")}
+        context, guidance, added = conditioning.context, None, None
+        projected = {a.name: a.project(context) for a in layers if a.name.endswith("attn2")}
+        if self.add_embedding or conditioning.names - {"context", "concat"}:
+            from fromnoise.models.added_inputs import embed_added  # only some networks have them
+
+            guidance, added = embed_added(self.config, self.add_embedding, conditioning)
+        return Constants(projected, guidance, added)
 
     def forward(
         self,
@@ -159,30 +152,23 @@ class UNet(nn.Module):
         t: Tensor,
         conditioning: Conditioning,
         record: Record | None = None,
-        projected: dict[str, KeyValue] | None = None,
+        constants: Constants | None = None,
+        residuals: tuple[Sequence[Tensor], Tensor] | None = None,
     ) -> Tensor:
         """x (B, C, H, W), t (B,) or () in [0, T), fractions allowed → (B, out_channels, H, W).
 
         record: a dict to fill with each cross-attention's map (B, heads, H'·W', N), or a function
         (name, map) to call with it. The map is computed beside the fast path, so the output keeps
-        its bits. projected: `self.project(conditioning.context)`, where the caller has it already.
-        Raises BadInput for a slot of the conditioning without an input in this network."""
-        c, residuals = self.config, conditioning.residuals
-        for slot in ("pooled", "time_ids", "image_tokens", "guidance"):
-            if getattr(conditioning, slot) is not None and not (
-                slot == "guidance" and c.guidance_dim
-            ):
-                remedy = "leave that slot of the Conditioning None"
-                raise BadInput(f"this U-Net has no input for `{slot}`", remedy)
-        attended = Attended(projected or self.project(conditioning.context), record)
+        its bits. constants: `self.constants(conditioning)`, where the caller has them already.
+        residuals: a ControlNet's additions to each skip connection, in the order of the skips, and
+        to the middle. Raises as `constants`."""
+        c, known = self.config, constants or self.constants(conditioning)
+        attended = Attended(known.projected, record)
         t, width = t.expand(x.shape[0]), c.block_out_channels[0]  # len() would fix B in an export
         emb = embed_timesteps(t, width, c.flip_sin_to_cos, c.freq_shift)
-        cond = None
-        if c.guidance_dim and conditioning.guidance is not None:
-            scaled = 1000 * (conditioning.guidance - 1)  # Luo et al. 2023 §4.2
-            cond = embed_timesteps(scaled, c.guidance_dim, False, 1).to(x.dtype)
+        emb = self.time_embedding(emb.to(x.dtype), known.guidance)
         # (B, 4·width); the SiLU here is the same for every resnet
-        emb = F.silu(self.time_embedding(emb.to(x.dtype), cond))
+        emb = F.silu(emb if known.added is None else emb + known.added)
         if conditioning.concat is not None:
             x = torch.cat((x, conditioning.concat.expand(len(x), -1, -1, -1)), 1)
         x = self.conv_in(x)
@@ -191,8 +177,8 @@ class UNet(nn.Module):
             x = block(x, emb, skips, attended)
         x = self.mid_block(x, emb, attended)
         if residuals is not None:
-            skips = [s + r for s, r in zip(skips, residuals.skips, strict=True)]
-            x = x + residuals.middle
+            skips = [s + r for s, r in zip(skips, residuals[0], strict=True)]
+            x = x + residuals[1]
         for block in self.up_blocks:
             x = block(x, emb, skips, attended)
         return self.conv_out(F.silu(self.conv_norm_out(x)))

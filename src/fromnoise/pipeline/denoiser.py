@@ -1,7 +1,6 @@
 """Network + parameterization + guidance → x0 for a Query; the only place that knows both sides."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import cache
 
 import torch
@@ -11,7 +10,7 @@ from fromnoise.diffusion.guidance import Guidance
 from fromnoise.diffusion.parameterization import check_prediction, compute_coefficients
 from fromnoise.diffusion.samplers.base import Answer, Query
 from fromnoise.diffusion.schedule import NoiseSchedule
-from fromnoise.models.unet import Conditioning
+from fromnoise.models.conditioning import Conditioning, stack
 from fromnoise.runtime.prepare import Prepared, Step
 
 Observer = Callable[[Query, tuple[int, ...], Tensor, Tensor | None, dict[str, Tensor]], None]
@@ -22,7 +21,7 @@ def make_denoiser(
     schedule: NoiseSchedule,
     prediction: str,
     prompt: Conditioning,
-    negative: Tensor | None = None,
+    negative: Conditioning | None = None,
     guidance: Guidance | None = None,
     always: bool = False,
     guide: Prepared | None = None,
@@ -30,13 +29,13 @@ def make_denoiser(
 ) -> Callable[[Query], Answer]:
     """Query → Answer, guidance included, `unet.batch` pictures a call of the network.
 
-    prompt: for all pictures, context (1, N, dim), or for each its own, (B, N, dim). negative: the
-    context (1, M, dim) of what to stay away from. Where `guidance` acts, or the sampler needs the
-    unconditional picture `always`, the network is shown both: in one call if N = M, else in two,
-    as A1111 does, so that each picture attends to its own tokens alone. Elsewhere it is shown the
-    prompt alone. guide: a weaker network of the same parameterization, shown the prompt alone; its
-    picture takes the unconditional one's place (Karras et al. 2024 "Guiding a diffusion model with
-    a bad version of itself").
+    prompt: one row for all pictures, or for each its own. negative: one row, of what to stay away
+    from. Where `guidance` acts, or the sampler needs the unconditional picture `always`, the
+    network is shown both: in one call if they have as many tokens, else in two, as A1111 does, so
+    that each picture attends to its own tokens alone. Elsewhere it is shown the prompt alone.
+    guide: a weaker network of the same parameterization, shown the prompt alone; its picture takes
+    the unconditional one's place (Karras et al. 2024 "Guiding a diffusion model with a bad version
+    of itself").
 
     observer: is called after every call of the network with the query, the numbers of the pictures,
     x0 with the prompt, x0 without it or None, and the maps of cross-attention as models.unet
@@ -44,15 +43,15 @@ def make_denoiser(
     check_prediction(prediction, schedule)
     guidance = guidance or Guidance()
     momenta: dict[tuple[int, ...], Tensor | None] = {}  # of projected guidance, by picture
-    joint = negative is not None and negative.shape[1] == prompt.context.shape[1]
+    joint = negative is not None and negative.context.shape[1] == prompt.context.shape[1]
 
     @cache
     def bind(network: Prepared, rows: tuple[int, ...], positive: bool, against: bool) -> Step:
         """A step of the network, shown the prompts of these rows, the negative prompt, or both."""
-        contexts = [prompt.context[list(rows)]] if positive else []
+        shown = [prompt.rows(rows)] if positive else []
         if against and negative is not None:
-            contexts.append(negative.expand(len(rows), -1, -1))
-        return network.bind(replace(prompt, context=torch.cat(contexts)))
+            shown.append(negative.rows([0] * len(rows)))
+        return network.bind(stack(shown))
 
     def answer(query: Query) -> Answer:
         c_skip, c_out, c_in = compute_coefficients(prediction, query.sigma)

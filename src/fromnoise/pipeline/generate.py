@@ -16,7 +16,6 @@ from fromnoise.diffusion.parameterization import compute_coefficients
 from fromnoise.diffusion.samplers.base import Answer, Query, Sampling
 from fromnoise.diffusion.spacing import make_sigmas
 from fromnoise.latent_diffusion import LatentDiffusion
-from fromnoise.models.unet import Conditioning
 from fromnoise.pipeline.conditioning.encode import encode_texts, note_unknown_words
 from fromnoise.pipeline.denoiser import check_finite, make_denoiser
 from fromnoise.pipeline.images import decode_latents
@@ -137,8 +136,7 @@ def build_denoiser(
     texts = [*prompts, request.negative_prompt] if paired else prompts
     conditioning, dropped = encode_texts(model, texts)
     special = request.dialect != "a1111" or request.clip_skip > 1 or request.masks
-    distilled = model.unet.config.guidance_dim is not None  # the network takes the scale itself
-    if special or distilled or any(dropped) or any(map(SYNTAX.search, texts)):
+    if special or not model.is_plain or any(dropped) or any(map(SYNTAX.search, texts)):
         # only for more than words and guidance
         from fromnoise.pipeline.conditioning.compose import build_composed_denoiser
 
@@ -149,8 +147,8 @@ def build_denoiser(
         from fromnoise.pipeline.conditioning.cost import check_cost
 
         check_cost(model, request, prompts)
-    prompt = Conditioning(conditioning.context[: len(prompts)])
-    negative = conditioning.context[len(prompts) :] if paired else None
+    prompt = conditioning.rows(range(len(prompts)))
+    negative = conditioning.rows([len(prompts)]) if paired else None
     named = observer and partial(observer, prompts)
     parts = (model.schedule, model.prediction, prompt, negative, request.guidance, always)
     return make_denoiser(unet, *parts, guide, named), note_unknown_words(model, texts)

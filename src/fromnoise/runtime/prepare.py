@@ -1,6 +1,7 @@
 """A network → a fast way to run it on this device, by a named plan."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -8,10 +9,11 @@ from torch import Tensor
 from fromnoise.errors import BadInput, UnknownName
 from fromnoise.latent_diffusion import LatentDiffusion
 from fromnoise.models.attention import Record
-from fromnoise.models.unet import Conditioning, Residuals, UNet
+from fromnoise.models.conditioning import Conditioning
+from fromnoise.models.unet import UNet
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-# (x (B, C, H, W), t, record: Record | None = None) → (B, C, H, W) in fp32
+# (x (B, C, H, W), t, record=None, residuals=None) → (B, C, H, W) in fp32, see UNet.forward
 Step = Callable[..., Tensor]
 
 
@@ -34,24 +36,21 @@ class Prepared:
         """Fixes the constants of a run (the projected text keys and values). Returns one step of
         the network."""
 
-        def to(value: Tensor) -> Tensor:
-            return value.to(self.device, self.dtype)
+        def move(name: str, value: Tensor) -> Tensor:
+            # what becomes sinusoids stays fp32, because some of them have high frequencies
+            exact = name in ("time_ids", "guidance")
+            return value.to(self.device, None if exact else self.dtype)
 
-        def move(value: Tensor | None) -> Tensor | None:
-            return None if value is None else to(value)
-
-        c, r = conditioning, conditioning.residuals
-        context, residuals = to(c.context), r and Residuals(tuple(map(to, r.skips)), to(r.middle))
-        # fp32, because its sinusoids have high frequencies
-        guidance = None if c.guidance is None else c.guidance.to(self.device)
-        pooled, ids, concat, tokens = map(move, (c.pooled, c.time_ids, c.concat, c.image_tokens))
-        moved = Conditioning(context, pooled, ids, concat, residuals, tokens, guidance)
-        projected = self.network.project(context)
+        moved = conditioning.map(move)
+        constants = self.network.constants(moved)
 
         @torch.inference_mode()
-        def step(x: Tensor, t: Tensor, record: Record | None = None) -> Tensor:
+        def step(
+            x: Tensor, t: Tensor, record: Record | None = None, residuals: Any = None
+        ) -> Tensor:
             x = x.to(self.device, self.dtype, memory_format=torch.channels_last)
-            return self.network(x, t.to(self.device), moved, record, projected).float()
+            t = t.to(self.device)
+            return self.network(x, t, moved, record, constants, residuals).float()
 
         return step
 
@@ -62,7 +61,8 @@ def prepare_model(
     """`prepare` for a model's U-Net. Moves its other parts to the device in fp32, since they run
     once a picture."""
     unet = prepare(model.unet, device, dtype, batch)
-    for part in (model.vae, model.text_encoder, *([model.vision] if model.vision else [])):
+    encoders = (encoder.network for encoder in model.text_encoders)
+    for part in (model.vae, *encoders, *([model.vision] if model.vision else [])):
         part.to(unet.device)
     return unet
 

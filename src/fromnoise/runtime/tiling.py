@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from fromnoise.models.unet import Conditioning
+from fromnoise.models.conditioning import Conditioning
 from fromnoise.runtime.prepare import Prepared, Step
 
 P = ParamSpec("P")

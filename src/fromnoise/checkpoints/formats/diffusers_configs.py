@@ -14,7 +14,14 @@ from fromnoise.models.layers import ACTIVATIONS
 
 PREDICTIONS = {"epsilon": "eps", "v_prediction": "v", "sample": "x0"}  # scheduler's word → ours
 WEIGHTS: dict[str, str] = dict.fromkeys(("unet", "vae"), "diffusion_pytorch_model.safetensors")
-WEIGHTS |= dict.fromkeys(("text_encoder", "image_encoder", "image_tower"), "model.safetensors")
+TEXTS = ("text_encoder", "text_encoder_2")
+WEIGHTS |= dict.fromkeys((*TEXTS, "image_encoder", "image_tower"), "model.safetensors")
+# part → the classes of diffusers and transformers that can be read
+CLASSES = {"unet": ("UNet2DConditionModel",), "vae": ("AutoencoderKL",)} | {
+    "image_encoder": ("CLIPVisionModelWithProjection",)
+}
+CLASSES |= dict.fromkeys(TEXTS, ("CLIPTextModel", "CLIPTextModelWithProjection"))
+CLASSES |= dict.fromkeys(("tokenizer", "tokenizer_2"), ("CLIPTokenizer", "CLIPTokenizerFast"))
 
 # our field → its key in config.json and what that may hold
 SIZES = {
@@ -25,10 +32,10 @@ SIZES = {
 }
 UNET = {name: Rule(name, int, 1, 128) for name in ("in_channels", "out_channels")} | SIZES | {
     "context_dim": Rule("cross_attention_dim", int, 1, 16384),
-    "transformer_depth": Rule("transformer_layers_per_block", int, 1, 12),
     "linear_projection": Rule("use_linear_projection"), "flip_sin_to_cos": Rule("flip_sin_to_cos"),
     "freq_shift": Rule("freq_shift", int, 0, 1),
     "guidance_dim": Rule("time_cond_proj_dim", int, 4, 16384),
+    "upcast_attention": Rule("upcast_attention"),
 }  # fmt: skip
 VAE_ = {name: Rule(name, int, 3, 3) for name in ("in_channels", "out_channels")} | SIZES | {
     "latent_channels": Rule("latent_channels", int, 1, 128),
@@ -89,6 +96,17 @@ def translate(names: dict[str, Rule], config: Fields, kind: type, **values: Any)
         raise BadCheckpoint(f"{config.file}, {named}: {error.message}", error.remedy) from None
 
 
+def read_part(name: str, fields: Fields) -> Any:
+    """The configuration of the network of that part."""
+    if name in TEXTS:
+        return read_text(fields)
+    if name in ("unet", "vae"):
+        return read_unet(fields) if name == "unet" else read_vae(fields)
+    from fromnoise.checkpoints.formats.diffusers_towers import read_resnet, read_vision
+
+    return read_resnet(fields) if name == "image_tower" else read_vision(fields)
+
+
 def read_unet(config: Fields) -> UNetConfig:
     """config.json of a UNet2DConditionModel. Its `attention_head_dim` is, misnamed, the number of
     heads."""
@@ -103,11 +121,21 @@ def read_unet(config: Fields) -> UNetConfig:
     key = "num_attention_heads" if config.values.get("num_attention_heads") else key
     many = isinstance(config.values.get(key), list)
     heads = config.get(Rule(key, int, 1, 1024, per_level=many), 8)
-    names = UNET | {"heads": Rule(key), "attention": down}
+    deep = Rule("transformer_layers_per_block", int, 0, 64)
+    deep = deep._replace(per_level=isinstance(config.values.get(deep.key), list))
+    depth = config.get(deep, 1)
+    names = UNET | {"heads": Rule(key), "attention": down, "transformer_depth": deep}
+    more: dict[str, int] = {}
+    if config.values.get("addition_embed_type"):
+        from fromnoise.checkpoints.formats.diffusers_settings import read_added  # of SDXL's kind
+
+        more = read_added(config)
     return translate(
         names,
         config,
         UNetConfig,
+        transformer_depth=depth if deep.per_level else (depth,),
+        **more,
         attention=tuple(kind == "CrossAttnDownBlock2D" for kind in levels),
         heads=heads if many else (heads,) * len(levels),
         mid_attention=middle == MIDDLE[0],

@@ -6,112 +6,79 @@ Beside diffusers' own files it may hold some of ours, which diffusers ignores: `
 logit_scale) and `image_tower/` (CLIP's image tower where it is a residual network; a vision
 transformer lies in diffusers' own `image_encoder/`)."""
 
-import hashlib
 import os
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from math import prod
+import re
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
-from torch import Tensor, nn
 
+from fromnoise.checkpoints.assemble import Part, assemble
 from fromnoise.checkpoints.configs import Fields, Rule, read_json, read_tokenizer
-from fromnoise.checkpoints.formats import diffusers_configs as parts
-from fromnoise.checkpoints.tensors import TensorFile, Unfilled, check_fit, fill
+from fromnoise.checkpoints.formats import diffusers_configs as reading
+from fromnoise.checkpoints.tensors import TensorFile
 from fromnoise.diffusion import samplers, spacing
 from fromnoise.errors import BadCheckpoint, UnknownName
 from fromnoise.latent_diffusion import LatentDiffusion
-from fromnoise.models.clip import CLIPText
-from fromnoise.models.unet import UNet
-from fromnoise.models.vae import VAE
 
-T = TypeVar("T")
-KINDS = ("StableDiffusion", "StableDiffusionInpaint", "LatentConsistencyModel")
-PIPELINES = [f"{kind}Pipeline" for kind in KINDS]
-PARTS = ("unet", "vae", "text_encoder", "image_encoder")  # those of diffusers that hold weights
+# names of older files, and of transformers 5, which leaves out the text tower's prefix
+OLD = re.compile(
+    r"\.(query|key|value|proj_attn)\.|position_ids$|^(embeddings|encoder\.layers|final_layer_norm)\."
+).search
 DEFAULTS = (
     Rule("steps", int, 1, 1000), Rule("cfg", float, 0, 100), Rule("cfg_sigma_min", float, 0, 1e6),
     Rule("cfg_sigma_max", float, 1e-6, 1e6), Rule("hires_strength", float, 0.01, 1),
     Rule("sampler", str), Rule("spacing", str), Rule("hires_upscaler", str),
 )  # fmt: skip
-LARGEST = 4096  # pixels, the side of the picture that a model draws where no size is given
 
 
-def load(folder: Path, image_tower: bool = True, encoder: bool = True) -> LatentDiffusion:
+def load(
+    folder: Path, image_tower: bool = True, encoder: bool = True, variant: str = ""
+) -> LatentDiffusion:
     """The folder → its parts, in fp32 on the CPU. Raises NotFound or BadCheckpoint, each naming
     file and key. No tensor is read before all configurations and headers fit each other.
 
-    image_tower, encoder: see hub.load_parts.
-    """
+    image_tower, encoder: see hub.load_parts. variant: of the weights, such as "fp16", where the
+    folder has it."""
     configs = read_configs(folder, image_tower)
-    schedule, prediction = parts.read_scheduler(configs["scheduler"])
-    unet, vae = parts.read_unet(configs["unet"]), parts.read_vae(configs["vae"])
-    text = parts.read_text(configs["text_encoder"])
-    tokenizer = read_tokenizer(folder / "tokenizer")
-    if not (
-        unet.out_channels == vae.latent_channels
-        and unet.in_channels >= unet.out_channels
-        and unet.context_dim == text.dim
-        and unet.sample_size * vae.factor <= LARGEST
-        and tokenizer.vocab_size <= text.vocab_size
-        and tokenizer.max_length <= text.max_length
-    ):
-        from fromnoise.checkpoints.refusals import refuse_parts
-
-        refuse_parts(configs, unet, vae, text, tokenizer, LARGEST)
-    # an inpainting model sees pictures as well as x
-    encoder = encoder or unet.in_channels > unet.out_channels
-    files = {p: TensorFile(folder / p / name) for p, name in parts.WEIGHTS.items() if p in configs}
-    needed = sum(4 * prod(entry.shape) for file in files.values() for entry in file.stored.values())
-    if needed > 1 << 30:
-        from fromnoise.checkpoints.refusals import check_memory  # only for large models
-
-        check_memory(folder, needed)
-    with Unfilled():
-        networks: dict[str, Any] = {"unet": UNet(unet), "vae": VAE(vae, encoder)}
-        networks["text_encoder"] = CLIPText(text)
-    head: dict[str, Tensor] = {}
+    schedule, prediction = reading.read_scheduler(configs["scheduler"])
+    parts = {
+        name: open_part(folder / name, configs[name], encoder, variant)
+        for name in reading.WEIGHTS
+        if name in configs
+    }
+    tokenizers = {
+        name: read_tokenizer(folder / name.replace("text_encoder", "tokenizer"))
+        for name in parts
+        if name.startswith("text_encoder")
+    }
+    head: dict[str, torch.Tensor] = {}
     if image_tower:  # drawing looks at no pictures
-        from fromnoise.checkpoints.formats import diffusers_towers as towers
+        from fromnoise.checkpoints.formats.diffusers_towers import read_head
 
-        head = towers.read_head(folder / "clip_head.safetensors", text.dim)
-        with Unfilled():
-            networks |= towers.build_image_tower(configs)
-    for part, network in networks.items():
-        check_fit(network, select_tensors(part, network, files[part].stored), files[part].path)
+        width = parts[next(iter(tokenizers))].config.dim
+        head = read_head(folder / "clip_head.safetensors", width)
     if os.path.lexists(folder / "fromnoise.json"):
-        defaults = read_defaults(read_json(folder / "fromnoise.json"), vae.latent_channels)
+        channels = parts["vae"].config.latent_channels
+        defaults = read_defaults(read_json(folder / "fromnoise.json"), channels)
     else:
         from fromnoise.checkpoints.formats import diffusers_scheduler
 
         defaults = diffusers_scheduler.read_defaults(configs["scheduler"].values)
-    digests = {part: hashlib.sha256() for part in ("unet", "vae")}
-    pool = ThreadPoolExecutor(1)  # hashing takes as long as all else, and leaves Python free
-    try:
-        for part, network in networks.items():
-            see = partial(pool.submit, digests[part].update) if part in digests else None
-            tensors = select_tensors(part, network, files[part].read(see))
-            fill(network, tensors, files[part].path)
-        hashes = {part: pool.submit(hash.hexdigest).result()[:10] for part, hash in digests.items()}
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-    return LatentDiffusion(
-        networks["unet"],
-        networks["vae"],
-        networks["text_encoder"],
-        tokenizer,
-        schedule,
-        prediction,
-        networks.get("image_tower", networks.get("image_encoder")),
-        head.get("text_projection.weight"),
-        head.get("logit_scale"),
+    return assemble(
+        parts,
+        tokenizers,
+        encoder,
+        schedule=schedule,
+        prediction=prediction,
+        text_projection=head.get("text_projection.weight"),
+        logit_scale=head.get("logit_scale"),
+        zero_empty_negative=configs["model_index"].get(
+            Rule("force_zeros_for_empty_prompt"), parts["unet"].config.added_dim is not None
+        ),
         configs={name: config.values for name, config in configs.items()},
         defaults=defaults,
         source=folder.name,
-        digest=hashes["unet"],
-        vae_digest=hashes["vae"],
     )
 
 
@@ -128,24 +95,45 @@ def read_configs(folder: Path, image_tower: bool) -> dict[str, Fields]:
     """The configuration of every part that model_index.json names, of the scheduler, and the index
     itself."""
     index = read_json(folder / "model_index.json")
-    index.get(Rule("_class_name", str, choices=PIPELINES))
-    if index.values.get("_class_name") is None:
-        index.refuse("_class_name", f"one of {', '.join(PIPELINES)}")
+    if index.get(Rule("_class_name", str)) is None:
+        index.refuse("_class_name", "the name of a pipeline")
     configs = {"model_index": index}
-    for part in PARTS:
-        entry = index.values.get(part, [None, None])
-        pair = isinstance(entry, list) and len(entry) == 2
-        if not pair or not all(isinstance(name, str | None) for name in entry):
-            index.refuse(part, "a list of library and class")
-        if entry[0] is None and part != "image_encoder":
-            index.refuse(part, "a list of library and class: a model cannot be without it")
-        if entry[0] is not None and (image_tower or part != "image_encoder"):
+    for part, entry in index.values.items():
+        if not isinstance(entry, list) or entry == [None, None] or part == "scheduler":
+            continue  # a setting, or a part that this pipeline does without
+        if entry[1:] not in ([name] for name in reading.CLASSES.get(part, ())):
+            from fromnoise.checkpoints.formats.diffusers_settings import check_component
+
+            check_component(index, part, reading.CLASSES.get(part, ()))
+        elif part in reading.WEIGHTS and (image_tower or part != "image_encoder"):
             configs[part] = read_json(folder / part / "config.json")
+    for part in ("unet", "vae", "text_encoder"):  # or text_encoder_2
+        if not any(name.startswith(part) for name in configs):
+            index.refuse(part, "a list of library and class: a model cannot be without it")
     configs["scheduler"] = read_json(folder / "scheduler" / "scheduler_config.json")
     if image_tower and os.path.lexists(folder / "image_tower"):
         configs.pop("image_encoder", None)
         configs["image_tower"] = read_json(folder / "image_tower" / "config.json")
     return configs
+
+
+def open_part(folder: Path, fields: Fields, encoder: bool, variant: str) -> Part:
+    """The part in a folder of its name: its configuration, and its weights, which stay unread."""
+    name, path = folder.name, folder / reading.WEIGHTS[folder.name]
+    if os.path.lexists(path) and not variant:
+        source = TensorFile(path)
+    else:
+        from fromnoise.checkpoints.formats.diffusers_weights import find_weights
+
+        source = find_weights(path, variant)
+    names = {key: key for key in source.stored}
+    if name == "vae" and not encoder:
+        names = {key: key for key in names if not key.startswith(("encoder.", "quant_conv."))}
+    if any(map(OLD, names)):
+        from fromnoise.checkpoints.formats.diffusers_old import rename_tensors
+
+        names = rename_tensors(name, names)
+    return Part(reading.read_part(name, fields), source, fields, names)
 
 
 def read_defaults(config: Fields, channels: int) -> dict[str, Any]:
@@ -171,15 +159,3 @@ def read_defaults(config: Fields, channels: int) -> dict[str, Any]:
     ):
         config.refuse("words", "a list of words")
     return {key: value for key, value in config.values.items() if value is not None}
-
-
-def select_tensors(part: str, network: nn.Module, tensors: dict[str, T]) -> dict[str, T]:
-    """Those tensors (or what is stored of them) that belong to the network, under our names."""
-    if part == "vae" and getattr(network, "encoder", None) is None:
-        drop = ("encoder.", "quant_conv.")
-        tensors = {key: value for key, value in tensors.items() if not key.startswith(drop)}
-    if tensors.keys() != network.state_dict().keys():
-        from fromnoise.checkpoints.formats.diffusers_old import rename_tensors
-
-        tensors = rename_tensors(part, tensors)
-    return tensors

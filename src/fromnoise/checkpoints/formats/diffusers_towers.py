@@ -26,14 +26,9 @@ RESNET = {
 }
 
 
-def build_image_tower(configs: dict[str, Fields]) -> dict[str, CLIPVision | CLIPResNet]:
-    """The network that `image_tower` or `image_encoder` describes, by that name, if there is
-    one."""
-    if "image_tower" in configs:
-        return {"image_tower": CLIPResNet(read_resnet(configs["image_tower"]))}
-    if "image_encoder" in configs:
-        return {"image_encoder": CLIPVision(read_vision(configs["image_encoder"]))}
-    return {}
+def build_tower(config: CLIPVisionConfig | CLIPResNetConfig) -> CLIPVision | CLIPResNet:
+    """The network of an image tower."""
+    return CLIPResNet(config) if isinstance(config, CLIPResNetConfig) else CLIPVision(config)
 
 
 def read_vision(config: Fields) -> CLIPVisionConfig:

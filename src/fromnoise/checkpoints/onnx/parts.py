@@ -10,7 +10,8 @@ from torch.nn import functional as F
 
 from fromnoise.errors import BadInput, UnknownName
 from fromnoise.latent_diffusion import LatentDiffusion
-from fromnoise.models.unet import Conditioning, UNet
+from fromnoise.models.conditioning import Conditioning
+from fromnoise.models.unet import UNet
 from fromnoise.models.vae import VAE
 
 
@@ -115,7 +116,8 @@ def make_images(height: int, width: int) -> Tensor:
 def make_unet(model: LatentDiffusion, fixed: bool) -> Part:
     c = model.unet.config
     own = (c.sample_size, c.sample_size)
-    maps = [name for name in model.unet.project(torch.zeros(1, 1, c.context_dim)) if name]
+    shown = Conditioning(torch.zeros(1, 1, c.context_dim))
+    maps = [name for name in model.unet.constants(shown).projected if name]
     text = make_text(model, fixed).inputs["ids"]
     with torch.no_grad():
         context = model.text_encoder(text).last_hidden

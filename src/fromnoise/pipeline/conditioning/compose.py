@@ -16,7 +16,7 @@ from fromnoise.diffusion.samplers.base import Answer, Query
 from fromnoise.diffusion.variation import slerp
 from fromnoise.errors import BadInput
 from fromnoise.latent_diffusion import LatentDiffusion
-from fromnoise.models.unet import Conditioning
+from fromnoise.models.conditioning import Conditioning
 from fromnoise.pipeline.conditioning.blocks import Observer, Texts, split_blocks
 from fromnoise.pipeline.conditioning.cost import check_cost
 from fromnoise.pipeline.conditioning.encode import note_unknown_words
@@ -180,23 +180,33 @@ def _build_one(
     side = (request.height or model.size) // factor, (request.width or model.size) // factor
     masks = read_region_masks(request.masks, *side, notes) if request.masks else {}
     notes.update(dict.fromkeys(_note_prompts(model, request, text, prompts, negative, first)))
-    scale = None  # an input of the network, if it was distilled to guide itself
-    if model.unet.config.guidance_dim is not None:
-        scale, guidance = torch.tensor([float(request.cfg or 0)]), Guidance()
+    # what the network is told beside the prompt and the negative prompt
+    extras: tuple[dict[str, Tensor], ...] = {}, {}
+    distilled = model.unet.config.guidance_dim is not None
+    if distilled:  # to guide itself
+        extras[0]["guidance"], guidance = torch.tensor([float(request.cfg or 0)]), Guidance()
+    if model.unet.config.added_dim:
+        from fromnoise.pipeline.conditioning.sizes import make_time_ids
+
+        for one, ids in zip(extras, make_time_ids(model, request), strict=True):
+            one["time_ids"] = ids
     kept = KEPT + max(len(one.parts) for one in prompts)
 
-    def make_equal(pair: list[Tensor]) -> Sequence[Tensor]:
+    def make_equal(*pair: Conditioning) -> list[Conditioning]:
+        contexts = [one.context for one in pair]
         if compel:
-            return pad_with_empty(pair, encode((((), 1.0),), False)).split(1)
-        return repeat_to_equal_length(pair).split(1)
+            equal = pad_with_empty(contexts, encode((((), 1.0),), False).context)
+        else:
+            equal = repeat_to_equal_length(contexts)
+        return [replace(one, context=z) for one, z in zip(pair, equal.split(1), strict=True)]
 
     @lru_cache(kept)
-    def encode(texts: Texts | InterpolatedTexts, blend: bool) -> Tensor:
+    def encode(texts: Texts | InterpolatedTexts, blend: bool) -> Conditioning:
         if isinstance(texts, InterpolatedTexts):
-            start, end = make_equal([encode(*texts.start), encode(*texts.end)])
+            start, end = make_equal(encode(*texts.start), encode(*texts.end))
             if texts.blend == "linear":
-                return torch.lerp(start, end, texts.share)
-            return slerp(texts.share, start, end)
+                return start.map(lambda k, v: torch.lerp(v, getattr(end, k), texts.share))
+            return start.map(lambda k, v: slerp(texts.share, v, getattr(end, k)))
         if compel:
             return join_texts(model, texts, blend, request.clip_skip)
         return encode_weighted(model, texts[0][0], request.dialect, request.clip_skip)
@@ -210,10 +220,13 @@ def _build_one(
         shown, unlike = encode(texts, prompts[0].blend), None
         if against is not None and guide is None:
             unlike = encode(against, negative.blend)
-            short, long = sorted((shown.shape[1], unlike.shape[1]))
+            if model.zero_empty_negative and not request.negative_prompt:
+                unlike = unlike.map(lambda _, value: torch.zeros_like(value))
+            short, long = sorted((shown.context.shape[1], unlike.context.shape[1]))
             # in one call where that costs no more than two equal prompts, else in two calls
             if compel or long % short == 0:
-                shown, unlike = make_equal([shown, unlike])
+                shown, unlike = make_equal(shown, unlike)
+            unlike = replace(unlike, **extras[1])
         watch = None
         if observer is not None and not isinstance(texts, InterpolatedTexts):
             watch = partial(observer, texts)
@@ -221,7 +234,7 @@ def _build_one(
             unet,
             model.schedule,
             model.prediction,
-            Conditioning(shown, guidance=scale),
+            replace(shown, **extras[0]),
             unlike,
             always=against is not None,
             guide=None if against is None else guide,
@@ -265,7 +278,7 @@ def _build_one(
         texts, weights, against = resolve(step, total)
         acts = guidance.acts(query.sigma, query.step)
         paired = acts or entry.uncond or not adds_up_to_one(weights)
-        if paired and scale is not None:
+        if paired and distilled:
             raise BadInput(
                 "this model was distilled to guide itself: the weights of AND must add up to 1",
                 "give such weights: a cat :0.5 AND a dog :0.5",

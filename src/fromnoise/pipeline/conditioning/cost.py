@@ -99,14 +99,14 @@ def estimate_cost(
         calls += steps * count * (len(parts) + paired)
         longest, contexts = max(longest, *parts), contexts + sum(parts) + unlike
         versions = 1 if all(map(_is_constant, parsed)) else request.steps or 1
-        read = sum(map(sum, lengths)) // block * versions
-        blocks += read + _count_weak_chunks(parsed)
+        blocks += sum(map(sum, lengths)) // block * versions + _count_weak_chunks(parsed)
         work += count * count_decoder_work(model.vae.config, high, wide)
-    work += blocks * count_text_work(model.text_encoder.config)
+    reading = sum(count_text_work(encoder.network.config) for encoder in model.text_encoders)
+    work += blocks * reading
     default = int((FALLBACK | model.defaults)["steps"]), size // factor
     unit = 2 * default[0] * count_unet_work(model.unet.config, default[1], default[1], block)
     unit += count_decoder_work(model.vae.config, default[1], default[1])
-    unit += 2 * count_text_work(model.text_encoder.config)
+    unit += 2 * reading
     memory = _count_memory(model, high, wide, contexts, request.count)
     return Cost(work / unit, calls, longest, blocks, memory)
 
@@ -123,7 +123,7 @@ def count_unet_work(config: UNetConfig, high: int, wide: int, tokens: int) -> fl
         attentions += config.mid_attention and level == last
         # projections, GEGLU (4 + 2 + 12 matrices of width²), the two attentions
         each = 18 * width**2 * pixels + 2 * pixels * width * (pixels + tokens)
-        work += attentions * config.transformer_depth * each
+        work += attentions * config.transformer_depth[level] * each
     return work
 
 
@@ -185,8 +185,10 @@ def _count_memory(model: LatentDiffusion, high: int, wide: int, tokens: int, cou
     pixels = high * wide * vae.factor**2
     decoded = 3 * pixels * vae.block_out_channels[0]
     projected = tokens * sum(
-        2 * width * config.transformer_depth * (2 * config.layers_per_block + 1)
-        for width, holds in zip(config.block_out_channels, config.attention, strict=True)
+        2 * width * depth * (2 * config.layers_per_block + 1)
+        for width, depth, holds in zip(
+            config.block_out_channels, config.transformer_depth, config.attention, strict=True
+        )
         if holds
     )
     states = 3 * tokens * config.context_dim

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from fromnoise.latent_diffusion import LatentDiffusion
-from fromnoise.models.unet import Conditioning
+from fromnoise.models.conditioning import Conditioning
 from fromnoise.pipeline.denoiser import check_finite
 
 

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from fromnoise.errors import BadInput
 from fromnoise.latent_diffusion import LatentDiffusion
-from fromnoise.models.unet import Conditioning
+from fromnoise.models.conditioning import Conditioning
 from fromnoise.pipeline.encoding import encode_tensor, to_tensor
 from fromnoise.pipeline.request import GenerationRequest
 from fromnoise.runtime.prepare import Prepared, Step

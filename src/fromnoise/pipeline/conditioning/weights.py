@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from fromnoise.errors import BadInput
-from fromnoise.latent_diffusion import LatentDiffusion
+from fromnoise.latent_diffusion import LatentDiffusion, TextEncoder
+from fromnoise.models.clip import TextOutput
+from fromnoise.models.conditioning import Conditioning
 from fromnoise.pipeline.conditioning.blocks import Block, Chunks, Texts, split_blocks
 from fromnoise.pipeline.denoiser import check_finite
 from fromnoise.prompt.tree import Break, Chunk
@@ -24,8 +26,9 @@ def encode_weighted(
     dialect: str = "a1111",
     clip_skip: int = 1,
     remove: bool = False,
-) -> Tensor:
-    """(1, blocks · N, dim): the text encoder's states of every block, weighted as the dialect does.
+) -> Conditioning:
+    """Context (1, blocks · N, dim): the states of every block, weighted as the dialect does; and
+    `pooled` (1, D), for a U-Net that takes it.
 
     a1111: a state is multiplied by its token's weight, then the whole block so that its mean is
     what it was (the web UI 1.10, `EmphasisOriginal`; there the mean is over all the texts of one
@@ -34,32 +37,59 @@ def encode_weighted(
     w below 1 the prompt without it has tan((1 − w)·π/2) parts in the average (compel 2,
     `EmbeddingsProvider`). The prompt without a chunk is, by default, one where no token sees the
     chunk's but all keep their places (compel 2's mode MASK); with `remove`, one where the others
-    move up (REMOVE, compel 1's). clip_skip: 1 takes the last layer, 2 the one before, its states
-    through the last norm. Raises BadInput and NotFinite."""
-    encoder, tokenizer = model.text_encoder, model.tokenizer
-    device = next(encoder.parameters()).device
-    layers = len(encoder.text_model.encoder.layers)
+    move up (REMOVE, compel 1's).
+
+    Each encoder reads and weighs by itself; their states are joined on features. The pooled text is
+    the last encoder's, of the first block, without weights, and of the last layer whatever
+    clip_skip says: so do A1111 and ComfyUI.
+
+    clip_skip: 1 takes the layer that the U-Net was trained with, n at least the nth from the end,
+    as A1111 counts for Stable Diffusion 1 and ComfyUI for all (its −2 is our 2). diffusers counts
+    what it leaves out beyond the usual: its 1 is our 2, but our 3 for Stable Diffusion XL, whose
+    usual layer is the last but one; there its negative prompt keeps the usual layer, which ours
+    does not. A1111 ignores the setting for XL. Raises BadInput and NotFinite."""
+    encoded = [
+        _encode_with(encoder, chunks, dialect, clip_skip, remove) for encoder in model.text_encoders
+    ]
+    if len({states.shape[1] for states, _ in encoded}) > 1:
+        raise BadInput(
+            "the model's text encoders read this prompt in different numbers of blocks",
+            "make it shorter",
+        )
+    context = torch.cat([states for states, _ in encoded], 2)
+    return Conditioning(context, encoded[-1][1] if model.unet.config.added_dim else None)
+
+
+def _encode_with(
+    encoder: TextEncoder, chunks: Chunks, dialect: str, clip_skip: int, remove: bool
+) -> tuple[Tensor, Tensor]:
+    """(the states (1, blocks · N, dim) of one encoder; what it pools of the first, (1, D))."""
+    network, tokenizer = encoder.network, encoder.tokenizer
+    device = next(network.parameters()).device
+    layers, layer = len(network.text_model.encoder.layers), max(encoder.layer, clip_skip)
     if clip_skip > layers:
         raise BadInput(
             f"the text encoder has no layer {clip_skip} from its end",
             f"give clip_skip from 1 to {layers}",
         )
 
-    def encode(block: Block, hidden: Sequence[bool] = ()) -> Tensor:
-        ids = [tokenizer.bos_id, *(token for token, _ in block), tokenizer.eos_id]
+    @cache
+    def run(tokens: tuple[int, ...], hidden: tuple[bool, ...] = ()) -> TextOutput:
+        ids = [tokenizer.bos_id, *tokens, tokenizer.eos_id]
         ids += [tokenizer.pad_id] * (tokenizer.max_length - len(ids))
         visible = None
         if hidden:
             visible = torch.ones(1, tokenizer.max_length, dtype=torch.bool, device=device)
-            visible[0, 1 : len(block) + 1] = ~torch.tensor(hidden, device=device)
-        out = encoder(torch.tensor([ids], device=device), visible)
-        if clip_skip == 1:
-            return out.last_hidden
-        return encoder.text_model.final_layer_norm(out.hidden_states[-clip_skip])
+            visible[0, 1 : len(tokens) + 1] = ~torch.tensor(hidden, device=device)
+        return network(torch.tensor([ids], device=device), visible)
 
-    @cache
-    def encode_empty() -> Tensor:
-        return encode([])
+    def encode(block: Block, hidden: Sequence[bool] = ()) -> Tensor:
+        out = run(tuple(token for token, _ in block), tuple(hidden))
+        if not encoder.final_norm:
+            return out.hidden_states[-layer]
+        if layer == 1:
+            return out.last_hidden
+        return network.text_model.final_layer_norm(out.hidden_states[-layer])
 
     def encode_block(block: Block, hidden: Sequence[bool] = ()) -> Tensor:
         z = encode(block, hidden)
@@ -68,7 +98,7 @@ def encode_weighted(
         weights = torch.ones(1, z.shape[1], 1, device=device)
         weights[0, 1 : len(block) + 1, 0] = torch.tensor([weight for _, weight in block])
         if dialect != "a1111":
-            return torch.lerp(encode_empty(), z, weights)
+            return torch.lerp(encode([]), z, weights)
         mean, weighted = z.mean(), z * weights
         return weighted * (mean / weighted.mean()) if weighted.mean() else weighted
 
@@ -109,26 +139,35 @@ def encode_weighted(
         states = add_weighted(states, [share / total for share in (1.0, *shares.values())])
     else:
         states = encode_masked()
-    check_finite(states, "the text encoder, with the prompt's weights,", encoder)
-    return states
+    check_finite(states, "the text encoder, with the prompt's weights,", network)
+    first = run(tuple(token for token, _ in split_blocks(tokenizer, chunks, dialect)[0]))
+    return states, first.pooled if first.embeds is None else first.embeds
 
 
-def join_texts(model: LatentDiffusion, texts: Texts, blend: bool, clip_skip: int = 1) -> Tensor:
-    """(1, N, dim): what compel makes of its parts. .blend adds their states, by weight; .and puts
-    them one behind the other, each moved away from what the empty prompt has in its place, by its
-    weight."""
-    states = [encode_weighted(model, chunks, "compel", clip_skip) for chunks, _ in texts]
+def join_texts(
+    model: LatentDiffusion, texts: Texts, blend: bool, clip_skip: int = 1
+) -> Conditioning:
+    """What compel makes of its parts. .blend adds their states and their pooled texts, by weight;
+    .and puts the states one behind the other, each moved away from what the empty prompt has in its
+    place, by its weight, and pools the first part. (compel itself pools the syntax as if it were
+    words.)"""
+    parts = [encode_weighted(model, chunks, "compel", clip_skip) for chunks, _ in texts]
     weights = [weight for _, weight in texts]
     if weights == [1.0]:
-        return states[0]
-    empty = encode_weighted(model, (), "compel", clip_skip)
+        return parts[0]
+    empty = encode_weighted(model, (), "compel", clip_skip).context
+    states = [part.context for part in parts]
     if blend:
-        return add_weighted(pad_with_empty(states, empty), weights)
+        pooled = [part.pooled for part in parts if part.pooled is not None]
+        return Conditioning(
+            add_weighted(pad_with_empty(states, empty), weights),
+            add_weighted(torch.cat(pooled), weights) if pooled else None,
+        )
     moved = (
         torch.lerp(empty.repeat(1, z.shape[1] // empty.shape[1], 1), z, weight)
         for z, weight in zip(states, weights, strict=True)
     )
-    return torch.cat(list(moved), 1)
+    return Conditioning(torch.cat(list(moved), 1), parts[0].pooled)
 
 
 def pad_with_empty(states: Sequence[Tensor], empty: Tensor) -> Tensor:
@@ -157,6 +196,6 @@ def repeat_to_equal_length(states: Sequence[Tensor]) -> Tensor:
 
 
 def add_weighted(states: Tensor, weights: Sequence[float]) -> Tensor:
-    """Σ weights[i]·states[i], (N, dim) each: (1, N, dim)."""
-    factors = torch.tensor(weights, device=states.device)[:, None, None]
+    """Σ weights[i]·states[i], (…) each: (1, …)."""
+    factors = torch.tensor(weights, device=states.device).view(-1, *[1] * (states.ndim - 1))
     return (states * factors).sum(0, keepdim=True)

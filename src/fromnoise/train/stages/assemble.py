@@ -17,7 +17,7 @@ from fromnoise.data.source import Source
 from fromnoise.errors import BadInput
 from fromnoise.files import write_file
 from fromnoise.folders import replace_folder
-from fromnoise.latent_diffusion import LatentDiffusion
+from fromnoise.latent_diffusion import LatentDiffusion, TextEncoder
 from fromnoise.models.clip import CLIPText
 from fromnoise.pipeline.conditioning.encode import split_words
 from fromnoise.prompt import tokenizer_files
@@ -44,8 +44,7 @@ def build_model(recipe: Recipe) -> LatentDiffusion:
     return LatentDiffusion(
         unet.eval(),
         parts.load_vae(recipe),
-        bare.eval(),
-        words,
+        (TextEncoder(bare.eval(), words),),
         build_schedule(stage["schedule"]),
         str(stage["prediction"]),
         vision,

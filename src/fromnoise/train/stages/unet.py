@@ -31,7 +31,7 @@ from fromnoise.diffusion.schedules import (
 from fromnoise.diffusion.spacing import make_sigmas
 from fromnoise.errors import BadInput, UnknownName
 from fromnoise.files import write_file
-from fromnoise.models.unet import Conditioning
+from fromnoise.models.conditioning import Conditioning
 from fromnoise.train import parts
 from fromnoise.train.loop.fit import fit
 from fromnoise.train.loop.optimizer import scale_rate

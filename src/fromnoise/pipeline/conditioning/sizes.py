@@ -1,0 +1,42 @@
+"""What Stable Diffusion XL is told of the pictures that it learnt from (Podell et al. 2023 "SDXL"
+§2.2): their size before they were resized, where they were cut, and the size that was left; the
+refiner is told an aesthetic score in place of the last."""
+
+import torch
+from torch import Tensor
+
+from fromnoise.errors import BadInput
+from fromnoise.latent_diffusion import LatentDiffusion
+from fromnoise.pipeline.request import GenerationRequest
+
+# each number of ids, and their meaning in order
+KINDS = {
+    6: ("original_height", "original_width", "crop_top", "crop_left")
+    + ("target_height", "target_width"),
+    5: ("original_height", "original_width", "crop_top", "crop_left", "aesthetic_score"),
+}
+
+
+def make_time_ids(model: LatentDiffusion, request: GenerationRequest) -> tuple[Tensor, Tensor]:
+    """The time ids (1, n) of the prompt and of the negative prompt of a resolved request, in
+    diffusers' order. The sizes are the picture's own, the crop is (0, 0), and the scores are
+    those of A1111, ComfyUI and diffusers: 6 for the prompt, 2.5 for the negative one.
+
+    Raises BadInput for a network that takes another number of ids."""
+    config, encoder = model.unet.config, model.text_encoders[-1].network.config
+    assert config.added_dim
+    assert config.time_id_dim
+    count, rest = divmod(
+        config.added_dim - (encoder.projection_dim or encoder.dim), config.time_id_dim
+    )
+    if rest or count not in KINDS:
+        raise BadInput(
+            f"this U-Net takes {count} time ids, whose meaning is unknown here",
+            "use Stable Diffusion XL (6) or its refiner (5)",
+        )
+    height, width = float(request.height or model.size), float(request.width or model.size)
+    told = {"original_height": height, "original_width": width, "crop_top": 0.0, "crop_left": 0.0}
+    told |= {"target_height": height, "target_width": width}
+    both = told | {"aesthetic_score": 6.0}, told | {"aesthetic_score": 2.5}
+    positive, negative = (torch.tensor([[one[name] for name in KINDS[count]]]) for one in both)
+    return positive, negative
