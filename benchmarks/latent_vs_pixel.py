@@ -32,8 +32,8 @@ from pathlib import Path
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from fromnoise.models.config import UNetConfig, VAEConfig
 from fromnoise.models.conditioning import Conditioning
+from fromnoise.models.config import UNetConfig, VAEConfig
 from fromnoise.models.unet import UNet
 from fromnoise.models.vae import VAE
 
