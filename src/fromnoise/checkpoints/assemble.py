@@ -3,7 +3,7 @@
 Nothing is read before all configurations and headers fit each other."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from math import prod
@@ -36,6 +36,7 @@ class Part(NamedTuple):
     )
     fields: Fields  # its configuration as the file has it; errors name its fields
     names: Mapping[str, str]  # our key of each tensor → its key in the source
+    build: Callable[[Any], nn.Module] | None = None  # the network, where `build_network` cannot
 
 
 def assemble(
@@ -55,7 +56,8 @@ def assemble(
     for name, part in parts.items():
         with Unfilled():
             # a U-Net that sees pictures needs the encoder
-            networks[name] = build_network(part.config, encoder or bool(concat))
+            build = part.build or partial(build_network, encoder=encoder or bool(concat))
+            networks[name] = build(part.config)
         stored = {ours: part.source.stored[key] for ours, key in part.names.items()}
         check_fit(networks[name], stored, part.source.path)
     needed = sum(4 * prod(e.shape) for part in parts.values() for e in part.source.stored.values())
@@ -114,17 +116,13 @@ def check_parts(parts: Mapping[str, Part], tokenizers: Mapping[str, Tokenizer]) 
     return more[unet.in_channels - unet.out_channels]
 
 
-def build_network(config: Any, encoder: bool) -> nn.Module:
+def build_network(config: UNetConfig | CLIPTextConfig | VAEConfig, encoder: bool) -> nn.Module:
     """The network of a configuration. encoder: whether an autoencoder has one."""
     if isinstance(config, UNetConfig):
         return UNet(config)
     if isinstance(config, CLIPTextConfig):
         return CLIPText(config)
-    if isinstance(config, VAEConfig):
-        return VAE(config, encoder)
-    from fromnoise.checkpoints.formats.diffusers_towers import build_tower
-
-    return build_tower(config)
+    return VAE(config, encoder)
 
 
 def fill_network(network: nn.Module, part: Part, see: See | None = None) -> None:

@@ -11,7 +11,6 @@ from fromnoise.errors import BadCheckpoint, NotFound
 if TYPE_CHECKING:  # what is refused without torch must not wait for it
     from torch import Tensor
 
-    from fromnoise.checkpoints.assemble import Part
     from fromnoise.prompt.tokenizer import Tokenizer
 
 REMEDY = "correct it, or fetch the file again"
@@ -87,7 +86,7 @@ def refuse_tokenizer(
 
 
 def refuse_parts(
-    parts: "Mapping[str, Part]", tokenizers: "Mapping[str, Tokenizer]", largest: int
+    parts: Mapping[str, Any], tokenizers: "Mapping[str, Tokenizer]", largest: int
 ) -> NoReturn:
     """Raises BadCheckpoint for parts that are each right and do not fit together."""
     (unet, vae), texts = (parts[name].config for name in ("unet", "vae")), [*tokenizers]
@@ -113,7 +112,6 @@ def refuse_parts(
         if words.max_length > parts[name].config.max_length:
             expected = f"{words.max_length} or more, the tokenizer's model_max_length"
             fields.refuse("max_position_embeddings", expected)
-    assert unet.added_dim
     pooled = parts[texts[-1]].config
     width = pooled.projection_dim or pooled.dim
     expected = " or ".join(f"{width + n * unet.time_id_dim:,}" for n in (6, 5))

@@ -96,17 +96,6 @@ def translate(names: dict[str, Rule], config: Fields, kind: type, **values: Any)
         raise BadCheckpoint(f"{config.file}, {named}: {error.message}", error.remedy) from None
 
 
-def read_part(name: str, fields: Fields) -> Any:
-    """The configuration of the network of that part."""
-    if name in TEXTS:
-        return read_text(fields)
-    if name in ("unet", "vae"):
-        return read_unet(fields) if name == "unet" else read_vae(fields)
-    from fromnoise.checkpoints.formats.diffusers_towers import read_resnet, read_vision
-
-    return read_resnet(fields) if name == "image_tower" else read_vision(fields)
-
-
 def read_unet(config: Fields) -> UNetConfig:
     """config.json of a UNet2DConditionModel. Its `attention_head_dim` is, misnamed, the number of
     heads."""

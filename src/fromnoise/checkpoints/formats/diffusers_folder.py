@@ -21,6 +21,8 @@ from fromnoise.diffusion import samplers, spacing
 from fromnoise.errors import BadCheckpoint, UnknownName
 from fromnoise.latent_diffusion import LatentDiffusion
 
+READERS = {"unet": reading.read_unet, "vae": reading.read_vae}
+READERS |= dict.fromkeys(reading.TEXTS, reading.read_text)
 # names of older files, and of transformers 5, which leaves out the text tower's prefix
 OLD = re.compile(
     r"\.(query|key|value|proj_attn)\.|position_ids$|^(embeddings|encoder\.layers|final_layer_norm)\."
@@ -133,7 +135,12 @@ def open_part(folder: Path, fields: Fields, encoder: bool, variant: str) -> Part
         from fromnoise.checkpoints.formats.diffusers_old import rename_tensors
 
         names = rename_tensors(name, names)
-    return Part(reading.read_part(name, fields), source, fields, names)
+    if name in READERS:
+        return Part(READERS[name](fields), source, fields, names)
+    from fromnoise.checkpoints.formats import diffusers_towers as towers
+
+    read = towers.read_resnet if name == "image_tower" else towers.read_vision
+    return Part(read(fields), source, fields, names, towers.build_tower)
 
 
 def read_defaults(config: Fields, channels: int) -> dict[str, Any]:
