@@ -18,7 +18,7 @@ from pathlib import Path
 import fakes
 import pytest
 import torch
-from hostile_files import BROKEN, HUGE, entry, header
+from hostile_files import BROKEN, HUGE, MIB, SECONDS, entry, header, read_memory
 from safetensors.torch import load_file, save_file
 
 from fromnoise.checkpoints import hub, tensors
@@ -44,7 +44,6 @@ WEIGHTS = {
     "image_encoder/model.safetensors": "visual_projection.weight",
     "clip_head.safetensors": "text_projection.weight",
 }
-SECONDS, MIB = 1.0, 200
 
 # what stands in the place of a number, of true or false, or of a text
 NO_NUMBERS = ("8", [], {}, True, [[8]], "\x1b[31m" * 50)
@@ -315,11 +314,6 @@ def good(tmp_path_factory):
     model = fakes.model(folder / "words", steps=20, spacing="trailing")
     diffusers_folder.save(model, folder / "m")
     return folder / "m"
-
-
-def read_memory() -> dict[str, int]:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return {k: int(v.split()[0]) for k, v in (s.split(":", 1) for s in lines) if k.startswith("Vm")}
 
 
 def load_all(good: Path, folder: Path, canary: Path):

@@ -35,19 +35,30 @@ def peek(path: Path) -> Header:
     BadCheckpoint for a damaged file or another kind."""
     path = Path(path)
     with open_file(path) as file:
-        start = file.read(512)
-        file.seek(0)
-        if start[8:9] == b"{":
-            return peek_safetensors(path, file)
-        if start.startswith((b"PK", b"\x80")):
+        kind = find_kind(path, file)
+        if kind == "pickle":
             from fromnoise.checkpoints.pickles.torch_files import read_torch_file
 
             return read_torch_file(path, file).header
-        if start.startswith(b"GGUF"):
+        if kind == "gguf":
             from fromnoise.checkpoints.gguf.header import read_gguf
 
             return read_gguf(path, file)
-        refuse_others(path, start)
+        return peek_safetensors(path, file)
+
+
+def find_kind(path: Path, file: BufferedReader) -> str:
+    """ "safetensors", "pickle" or "gguf", by the first bytes. Raises BadCheckpoint for others."""
+    start = file.read(512)
+    file.seek(0)
+    for kind, place, signs in (
+        ("safetensors", 8, b"{"),
+        ("gguf", 0, b"GGUF"),
+        ("pickle", 0, (b"PK\3\4", b"PK\5\6", b"\x80")),
+    ):
+        if start[place:].startswith(signs):
+            return kind
+    refuse_others(path, start)
 
 
 def refuse_others(path: Path, start: bytes) -> NoReturn:

@@ -15,7 +15,7 @@ from torch import Tensor
 from fromnoise.checkpoints.configs import open_file
 from fromnoise.checkpoints.entries import DAMAGED, MARKS, SCALES, Header
 from fromnoise.checkpoints.gguf.blocks import BLOCKS, dequantize
-from fromnoise.checkpoints.headers import peek
+from fromnoise.checkpoints.headers import find_kind, peek
 from fromnoise.checkpoints.pickles.dangers import describe_dangers
 from fromnoise.checkpoints.pickles.torch_files import read_torch_file
 from fromnoise.checkpoints.pickles.values import Text
@@ -39,13 +39,18 @@ def open_tensors(path: Path) -> TensorSource:
     """The file's tensors, by its content, whatever its name ends with. Raises NotFound, and
     BadCheckpoint for a damaged file or one of another kind. Warns of a pickle that could run code
     elsewhere."""
-    header = peek(path)
-    for note in describe_dangers(header.placeholders):
+    path = Path(path)
+    with open_file(path) as file:
+        kind = find_kind(path, file)
+    if kind == "gguf":
+        return GGUFFile(path)
+    if kind == "safetensors":
+        header, plain = peek(path), TensorFile(path)
+        return plain if len(header.shapes) == len(plain.stored) else ScaledFile(plain)
+    pickled = PickleFile(path)
+    for note in describe_dangers(pickled.placeholders):
         warnings.warn(f"{path}: {note}", stacklevel=2)
-    if header.kind != "safetensors":
-        return PickleFile(path) if header.kind == "pickle" else GGUFFile(header)
-    scaled = header.shapes.keys() != header.entries.keys()
-    return ScaledFile(TensorFile(path)) if scaled else TensorFile(path)
+    return pickled
 
 
 def refuse(path: Path, reason: str, remedy: str = DAMAGED) -> NoReturn:
@@ -134,8 +139,10 @@ class GGUFFile:
     """A GGUF file. Blocks of few bits become fp32 numbers, which is what `stored` says of them;
     `header` has their own type."""
 
-    def __init__(self, header: Header):
-        self.path, self.header, self.metadata = header.path, header, header.metadata
+    def __init__(self, path: Path):
+        self.path, self.header = path, peek(path)
+        header = self.header
+        self.metadata = header.metadata
         self.stored: Mapping[str, Stored] = {
             key: Stored(find_type(header, key, BLOCKS), entry.shape, entry.start, entry.end)
             for key, entry in header.entries.items()

@@ -16,6 +16,7 @@ from fromnoise.errors import BadCheckpoint, escape
 
 HEADER_BYTES = 16 << 20  # text encoders bring a vocabulary of some megabytes
 FACTS, TENSORS = 10_000, 50_000
+TEXTS = 400_000  # of one list; the largest vocabularies have 262,144 words
 LONGEST = 4096  # characters of one fact that are kept
 ORIGINAL = "comfy.gguf.orig_shape."
 # number of a type → its name, values of one block, bytes of one block
@@ -77,8 +78,8 @@ class Reader:
             if count <= DIMENSIONS and NUMBERS[kind] in "BbHhIiQq":
                 return struct.unpack_from(f"<{count}{NUMBERS[kind]}", self.data, place)
         elif kind == TEXT:
-            if count > len(self.data) // 8:
-                self.refuse(f"a list of {count:,} texts is cut off")
+            if count > TEXTS:
+                self.refuse(f"it has a list of {count:,} texts, {TEXTS:,} are most")
             for _ in range(count):
                 self.skip(self.take("Q"))
         else:

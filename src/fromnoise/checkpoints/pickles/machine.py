@@ -25,9 +25,10 @@ from typing import Any, NoReturn
 from fromnoise.checkpoints.pickles.values import Global, Inert
 from fromnoise.errors import BadCheckpoint
 
-OPCODES = 800_000  # Stable Diffusion 1.5 with the state of its optimizer has 120,000
+OPCODES = 500_000  # 30 a tensor: Stable Diffusion 1.5 with its average and optimizer has 100,000
 ESCAPE = re.compile(rb"\\\\(x[0-9a-fA-F]{2}|[\\\\'\"ntr])")  # in a text of Python 2
 SIGNS = {sign: sign for sign in (b"\\", b"'", b'"')} | {b"n": b"\n", b"t": b"\t", b"r": b"\r"}
+GLOBALS = 5_000  # real files name a hundred
 LONGEST = 4096  # characters of a key, a number as text, or the name of a global
 
 
@@ -125,6 +126,8 @@ class Machine:
             self.refuse(f"a global whose name has {len(module) + len(name):,} characters")
         full = f"{module}.{name}"
         if full not in self.globals:
+            if len(self.globals) == GLOBALS:
+                self.refuse(f"it names more than {GLOBALS:,} globals")
             self.globals[full] = Global(full)
             if full not in self.calls and full not in self.known:
                 self.strangers[full] = None
