@@ -81,8 +81,6 @@ TRUE_SIZES = {
     ),
     "refiner-xl": Published("refiner", REFINER, {"text_encoder_2": OPEN_G}),
 }  # fmt: skip
-if not hasattr(ours.UNetConfig, "added_dim"):
-    TRUE_SIZES = {name: value for name, value in TRUE_SIZES.items() if "xl" not in name}
 
 
 def read_sizes(config: dict) -> dict:
@@ -99,12 +97,7 @@ def read_sizes(config: dict) -> dict:
     }  # fmt: skip
     if config.get("addition_embed_type"):
         sizes |= {"added_dim": config["projection_class_embeddings_input_dim"], "time_id_dim": 256}
-    depths = depth if isinstance(depth, tuple) else (depth,) * levels
-    # without transformers on a level its number says nothing; the middle takes the last one
-    sizes["transformer_depth"] = tuple(
-        n if kind == CROSS or i == levels - 1 else 1
-        for i, (n, kind) in enumerate(zip(depths, down, strict=True))
-    )
+    sizes["transformer_depth"] = depth if isinstance(depth, tuple) else (depth,) * levels
     return sizes
 
 
@@ -168,8 +161,6 @@ KINDS = {  # a small pipeline of each kind: class, and what differs from Stable 
     "xl": ("StableDiffusionXLPipeline", {"xl": 2}),
     "refiner": ("StableDiffusionXLImg2ImgPipeline", {"xl": 1}),
 }
-if not hasattr(ours.UNetConfig, "added_dim"):
-    KINDS = {name: value for name, value in KINDS.items() if "xl" not in value[1]}
 
 
 def make_pipeline(kind: str, folder: Path):
@@ -228,4 +219,7 @@ def make_folder(kind: str, folder: Path, dtype: torch.dtype = torch.float16) -> 
     """Such a pipeline, as diffusers saves it."""
     pipeline = make_pipeline(kind, folder).to(dtype)
     pipeline.save_pretrained(folder / kind)
+    for place in (folder / kind).glob("tokenizer*"):  # older files beside tokenizer.json
+        for name in ("vocab.json", "merges.txt"):
+            (place / name).write_bytes((folder / "words" / name).read_bytes())
     return folder / kind

@@ -56,7 +56,8 @@ def make_unet(down, linear, depth, added, n):
     attention = tuple(kind == CROSS for kind in down)
     config = UNetConfig(
         block_out_channels=widths, layers_per_block=n, attention=attention, heads=(2,) * len(down),
-        context_dim=12, transformer_depth=depth, norm_groups=4,
+        context_dim=12, norm_groups=4,
+        transformer_depth=depth if isinstance(depth, tuple) else (depth,) * len(down),
     )  # fmt: skip
     return network, config
 

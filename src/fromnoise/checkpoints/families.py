@@ -58,6 +58,7 @@ PREDICTIONS = {
     "v": "v", "v_prediction": "v", "v-prediction": "v", "eps": "eps", "epsilon": "eps",
     "x0": "x0", "sample": "x0",
 }  # fmt: skip
+SCHEDULER = "fromnoise.scheduler/scheduler_config.json"  # in the metadata of files of ours
 # tensors that no network needs → what they are
 UNUSED = {
     r"model_ema\.": "averaged weights (EMA)",
@@ -99,6 +100,7 @@ class Family:
     zero_snr: bool = False  # whether the last noise level holds no picture at all
     problems: tuple[str, ...] = ()  # what keeps it from drawing, and tensors nobody knows
     unused: tuple[str, ...] = ()  # what the file holds beside the parts
+    unknown: tuple[str, ...] = ()  # keys that neither a part nor that explains
 
     def make_keymap(self) -> KeyMap:
         """The key rules of the file's parts."""
@@ -228,7 +230,10 @@ def finish(family: Family, shapes: Shapes, problems: Iterable[str]) -> Family:
         names = ", ".join(escape(key, 80) for key in foreign[:3])
         more = f" and {len(unknown) - 3:,} more" if len(unknown) > 3 else ""
         problems.append(f"no part has a place for {names}{more}")
-    return replace(family, problems=tuple(problems), unused=tuple(dict.fromkeys(unused)))
+    return replace(
+        family, problems=tuple(problems), unused=tuple(dict.fromkeys(unused)),
+        unknown=tuple(unknown),
+    )  # fmt: skip
 
 
 def name_model(family: Family) -> Family:
@@ -261,9 +266,12 @@ def tell_prediction(
         prediction, reason = "v", "the marker key v_pred"
     elif word := PREDICTIONS.get(metadata.get("modelspec.prediction_type", "").lower()):
         prediction, reason = word, "modelspec.prediction_type in its metadata"
+    elif word := read_setting(metadata.get(SCHEDULER, ""), ("prediction_type",)):
+        prediction, reason = PREDICTIONS.get(word, ""), "the scheduler in its metadata"
     elif word := read_setting(beside, ("parameterization", "prediction_type")):
         prediction, reason = PREDICTIONS.get(word, ""), "the configuration beside it"
-    if read_setting(beside, ("ztsnr", "zsnr", "rescale_betas_zero_snr")) == "true":
+    settings = f"{metadata.get(SCHEDULER, '')}\n{beside}"
+    if read_setting(settings, ("ztsnr", "zsnr", "rescale_betas_zero_snr")) == "true":
         zero = True
     if not prediction and family.base == "sd2":
         prediction, reason, guessed = guess_prediction(family, shapes, read)

@@ -79,8 +79,7 @@ def rule_unet(config: UNetConfig, prefix: str = UNET) -> Iterator[Group]:
             yield from pair(f"{single}.{name}", f"{key}.{name}")
 
     levels, n = len(config.block_out_channels), config.layers_per_block
-    depths: Any = config.transformer_depth
-    depths = (depths,) * levels if isinstance(depths, int) else depths
+    depths = config.transformer_depth
     for single, key in ENDS.items():
         yield from pair(single, key)
     place = 1  # in input_blocks

@@ -93,6 +93,8 @@ def measure_unet(shapes: Shapes, prefix: str, original: bool) -> UNetConfig:
     if attends[-1] and depths[-1] not in (0, depth(middle)):
         raise BadCheckpoint("the middle of the U-Net is deeper than its last level", REMEDY)
     depths[-1] = depths[-1] or depth(middle)
+    usual = {n for n in depths if n}  # a level without transformers has the number of the others
+    rest = usual.pop() if len(usual) == 1 else 1
     transformers = [key for key in shapes if key.startswith(p) and key.endswith(".proj_in.weight")]
     linear = any(len(shapes[key]) == 2 for key in transformers)
     context = (key for key in shapes if key.startswith(p) and key.endswith("attn2.to_k.weight"))
@@ -108,7 +110,7 @@ def measure_unet(shapes: Shapes, prefix: str, original: bool) -> UNetConfig:
         "attention": attends[:-1],
         "heads": heads,
         "context_dim": find(shapes, key, 2)[1] if key else 768,
-        "transformer_depth": tuple(max(n, 1) for n in depths),
+        "transformer_depth": tuple(n or rest for n in depths),
         "norm_groups": choose_groups(widths),
         "linear_projection": linear,
         "mid_attention": attends[-1],

@@ -22,6 +22,7 @@ from fromnoise.checkpoints.configs import (
 from fromnoise.checkpoints.families import BASES, TOWERS, Family, tell_family
 from fromnoise.checkpoints.formats.diffusers_configs import WEIGHTS
 from fromnoise.checkpoints.formats.published import WORDS, describe_folder
+from fromnoise.checkpoints.inspection import read_beside
 from fromnoise.checkpoints.keymap import Group, forth
 from fromnoise.checkpoints.measures import measure_text, measure_unet, measure_vae
 from fromnoise.checkpoints.sources import TensorSource, open_tensors
@@ -82,8 +83,9 @@ class Mapped:
 class Contents:
     """A model on disk. parts: the weights, by the names of a diffusers folder; extras: what has no
     part, under the keys of a single file; texts: path in a folder → bytes; header: the first bytes
-    of the single file that it comes from, shapes: of its tensors; others: files of a folder that
-    are none of these."""
+    of the single file that it comes from, shapes: of its tensors; derived: whether the texts are
+    those of the family, since the file brings none; others: files of a folder that are none of
+    these."""
 
     path: Path
     family: Family
@@ -92,6 +94,7 @@ class Contents:
     extras: Mapped | None = None
     header: bytes = b""
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    derived: bool = False
     others: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -125,7 +128,7 @@ def read_single(path: Path, prediction: str | None = None) -> Contents:
     contents.header = getattr(source, "head", b"")
     contents.shapes = {key: entry.shape for key, entry in source.stored.items()}
     if "model_index.json" not in contents.texts and not find_missing(family):
-        contents.texts = describe_folder(family) | contents.texts
+        contents.texts, contents.derived = describe_folder(family), True
     if prediction:
         set_prediction(contents, prediction)
     return contents
@@ -146,15 +149,6 @@ def tell_source(source: TensorSource, beside: str = "") -> Family:
         return source.read(keys=[key])[key].double().flatten().tolist()
 
     return tell_family(shapes, source.metadata, read, beside)
-
-
-def read_beside(path: Path) -> str:
-    """The text of the configuration beside a file: its name with .yaml, .yml or .json."""
-    for ending in (".yaml", ".yml", ".json"):
-        beside = path.with_suffix(ending)
-        if os.path.isfile(beside):
-            return read_bytes(beside, JSON_BYTES).decode(errors="replace")
-    return ""
 
 
 def set_prediction(contents: Contents, prediction: str) -> None:

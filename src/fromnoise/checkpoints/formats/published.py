@@ -7,6 +7,7 @@ from typing import Any
 from fromnoise.checkpoints.families import Family
 from fromnoise.checkpoints.formats.diffusers_folder_save import write_text, write_unet, write_vae
 from fromnoise.errors import BadCheckpoint
+from fromnoise.models.config import UNetConfig
 from fromnoise.prompt.clip_vocabulary import make_tokenizer
 from fromnoise.prompt.tokenizer import EOS, Tokenizer
 from fromnoise.prompt.tokenizer_files import describe
@@ -48,7 +49,7 @@ def describe_folder(family: Family) -> dict[str, bytes]:
     values: dict[str, dict[str, Any]] = {"model_index.json": describe_index(family)}
     values["scheduler/scheduler_config.json"] = describe_scheduler(family)
     if family.unet:
-        values["unet/config.json"] = write_unet(family.unet)
+        values["unet/config.json"] = describe_unet(family.unet)
     if family.vae:
         values["vae/config.json"] = write_vae(family.vae)
     texts: dict[str, bytes] = {}
@@ -62,6 +63,17 @@ def describe_folder(family: Family) -> dict[str, bytes]:
         folder = part.replace("text_encoder", "tokenizer")
         texts |= {f"{folder}/{name}": data for name, data in describe(tokenizer).items()}
     return {name: (json.dumps(v, indent=2) + "\n").encode() for name, v in values.items()} | texts
+
+
+def describe_unet(config: UNetConfig) -> dict[str, Any]:
+    """config.json of a U-Net; of one that is told sizes and pooled text too."""
+    depths = {*config.transformer_depth}
+    depth = [*config.transformer_depth] if len(depths) > 1 else depths.pop()
+    value = write_unet(config) | {"transformer_layers_per_block": depth}
+    if config.added_dim:
+        value |= {"addition_embed_type": "text_time", "addition_time_embed_dim": config.time_id_dim}
+        value["projection_class_embeddings_input_dim"] = config.added_dim
+    return value
 
 
 def describe_scheduler(family: Family) -> dict[str, Any]:

@@ -1,0 +1,173 @@
+"""A whole model in one file, in the original layout of Stable Diffusion 1, 2, XL and its refiner:
+safetensors, a pickle of torch, or GGUF.
+
+Such a file holds no configuration: families.py tells it from names and shapes, and published.py has
+the texts of its folder. A file of ours brings its own."""
+
+import hashlib
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from torch import Tensor
+
+from fromnoise.checkpoints.assemble import Part, assemble
+from fromnoise.checkpoints.configs import Fields, Rule, open_file, parse_json, read_tokenizer
+from fromnoise.checkpoints.families import MODEL
+from fromnoise.checkpoints.formats.contents import Contents, find_missing, read_single
+from fromnoise.checkpoints.formats.diffusers_configs import read_scheduler
+from fromnoise.checkpoints.formats.diffusers_folder import READERS
+from fromnoise.checkpoints.formats.diffusers_folder import read_defaults as read_own
+from fromnoise.checkpoints.formats.published import make_tokenizers
+from fromnoise.errors import BadCheckpoint, NotFound, escape
+from fromnoise.latent_diffusion import LatentDiffusion
+from fromnoise.prompt.tokenizer import Tokenizer
+
+WHOLE = "give the folder of a whole pipeline, or a single file"
+TOWERS = ("image_encoder", "image_tower")
+
+
+def load(
+    path: Path, image_tower: bool = True, encoder: bool = True, prediction: str | None = None
+) -> LatentDiffusion:
+    """The file → its parts, in fp32 on the CPU. Raises NotFound, and BadCheckpoint for a file that
+    holds no whole model; the message says what it is. No tensor is read before all of them fit.
+
+    image_tower, encoder: see hub.load_parts. prediction: "eps" or "v", against what the file says.
+    """
+    if path.is_dir():
+        raise NotFound(f"no model in {path}: it has no model_index.json", WHOLE)
+    contents = read_single(path, prediction)
+    check_whole(contents)
+    texts = {
+        name: Fields(f"{path}, {name}", parse_json(text, f"{path}, {name}"))
+        for name, text in contents.texts.items()
+        if name.endswith(("config.json", "model_index.json", "fromnoise.json"))
+    }
+    schedule, told = read_scheduler(texts["scheduler/scheduler_config.json"])
+    parts = {
+        name: open_part(contents, name, texts[f"{name}/config.json"], encoder)
+        for name in contents.parts
+        if name != "clip_head" and (image_tower or name not in TOWERS)
+    }
+    channels = parts["vae"].config.latent_channels
+    pool = ThreadPoolExecutor(1)  # hashing leaves Python free
+    try:
+        digest = pool.submit(hash_file, path)
+        model = assemble(
+            parts,
+            read_tokenizers(contents),
+            encoder,
+            digests={"unet": "", "vae": ""},
+            schedule=schedule,
+            prediction=told,
+            **(read_head(contents, parts["unet"].config.context_dim) if image_tower else {}),
+            zero_empty_negative=texts["model_index.json"].get(
+                Rule("force_zeros_for_empty_prompt"), parts["unet"].config.added_dim is not None
+            ),
+            configs={
+                name.split("/")[0].removesuffix(".json"): f.values for name, f in texts.items()
+            },
+            defaults=read_defaults(texts, channels),
+            source=path.stem,
+        )
+        model.digest = digest.result()[:10]
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+    return model
+
+
+def check_whole(contents: Contents) -> None:
+    """Raises BadCheckpoint for a file that is no whole model, and warns of what is not sure."""
+    family, path = contents.family, contents.path
+    if "model_index.json" not in contents.texts or find_missing(family):
+        what = f"is {family.name}" if family.kind != "model" else f"is a {family.name}"
+        reason = find_missing(family)
+        raise BadCheckpoint(
+            f"{path} {what}, not a whole model: {reason} ({family.reason})",
+            "give a file with U-Net, VAE and text encoder; `fromnoise inspect` says what it holds",
+        )
+    if strange := [key for key in family.unknown if key.startswith(MODEL)]:
+        raise BadCheckpoint(
+            f"{path} is a {family.name}, and no part of it has a place for "
+            f"{escape(strange[0], 80)} ({len(strange):,} such tensors)",
+            "it is of an architecture that is not known here",
+        )
+    if family.unknown:
+        names = ", ".join(escape(key, 80) for key in family.unknown[:3])
+        warnings.warn(
+            f"{path}: {len(family.unknown):,} tensors are not used: {names}", stacklevel=3
+        )
+    if family.guessed and contents.derived:
+        guess = family.prediction or "eps"
+        other = "v" if guess == "eps" else "eps"
+        warnings.warn(
+            f"{path} does not say whether it predicts eps or v: {guess} is a guess "
+            f"({family.prediction_reason}); if its pictures are noise, give --prediction {other}",
+            stacklevel=3,
+        )
+
+
+def open_part(contents: Contents, name: str, fields: Fields, encoder: bool) -> Part:
+    """A part as `assemble` takes it."""
+    source = contents.parts[name]
+    names = {key: key for key in source.stored if not key.endswith("embeddings.position_ids")}
+    if name == "vae" and not encoder:
+        names = {key: key for key in names if not key.startswith(("encoder.", "quant_conv."))}
+    if name in READERS:
+        return Part(READERS[name](fields), source, fields, names)
+    from fromnoise.checkpoints.formats import diffusers_towers as towers
+
+    read = towers.read_resnet if name == "image_tower" else towers.read_vision
+    return Part(read(fields), source, fields, names, towers.build_tower)
+
+
+def read_tokenizers(contents: Contents) -> dict[str, Tokenizer]:
+    """The tokenizers of the text encoders, by the encoders' names."""
+    encoders = [tower.part for tower in contents.family.texts]
+    if contents.derived:
+        return make_tokenizers(contents.family)
+    tokenizers = {}
+    with TemporaryDirectory() as place:  # where a folder's tokenizer is read from
+        for part in encoders:
+            name = part.replace("text_encoder", "tokenizer")
+            folder = Path(place) / name
+            folder.mkdir()
+            for path, text in contents.texts.items():
+                if path.startswith(f"{name}/"):
+                    (Path(place) / path).write_bytes(text)
+            try:
+                tokenizers[part] = read_tokenizer(folder)
+            except BadCheckpoint as error:
+                fault = error.message.replace(str(folder), f"{contents.path}, {name}")
+                raise BadCheckpoint(fault, error.remedy) from None
+    return tokenizers
+
+
+def read_head(contents: Contents, width: int) -> dict[str, Tensor]:
+    """What completes CLIP, as LatentDiffusion calls it."""
+    if (source := contents.parts.get("clip_head")) is None:
+        return {}
+    for key, entry in source.stored.items():
+        right = key == "logit_scale" and entry.shape == ()
+        right |= key == "text_projection.weight" and entry.shape[1:] == (width,)
+        if not right or not entry.dtype.is_floating_point:
+            fault = f"{contents.path}: clip_head holds {key[:200]} of {entry.shape}"
+            raise BadCheckpoint(fault, "fetch the file again")
+    return {key.removesuffix(".weight"): v.float() for key, v in source.read().items()}
+
+
+def read_defaults(texts: dict[str, Fields], channels: int) -> dict:
+    """What the model asks to be drawn with."""
+    if "fromnoise.json" in texts:
+        return read_own(texts["fromnoise.json"], channels)
+    from fromnoise.checkpoints.formats import diffusers_scheduler
+
+    return diffusers_scheduler.read_defaults(texts["scheduler/scheduler_config.json"].values)
+
+
+def hash_file(path: Path) -> str:
+    """The SHA-256 of a file; A1111 calls its first ten digits the model's hash."""
+    with open_file(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
