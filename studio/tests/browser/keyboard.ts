@@ -56,7 +56,9 @@ function install(): void {
     else if (!isSeen) fault = "the focus is not seen";
     else if (bottom <= 0 || top >= innerHeight || right <= 0 || left >= innerWidth) fault = "it is outside of the window";
     else if (!covers.some(isFree)) fault = `this lies on it: ${covers[2].outerHTML.slice(0, 100)}`;
-    return { what: describe(one), fault, box: [left, top + scrollY, right, bottom + scrollY] };
+    // what floats over the page has no place in it
+    const shift = one.closest(".opener") ? NaN : scrollY;
+    return { what: describe(one), fault, box: [left, top + shift, right, bottom + shift] };
   };
   Object.assign(window, { keyboard: { list, describe, look } });
 }
@@ -114,13 +116,11 @@ export class Keyboard {
     const faults: string[] = [];
     for (const key of ["Tab", "Shift+Tab"]) {
       const stops: Stop[] = [];
-      await this.press(key);
-      if (isPage && !(await inside())) await this.press(key); // before the first stop is the browser
+      if (!isPage || key === "Tab") await this.press(key); // on a page it turns back at its last stop
       while (stops.length < wanted.length && (await inside())) {
         stops.push(await this.stop());
-        await this.press(key);
+        if (!isPage || stops.length < wanted.length) await this.press(key);
       }
-      // behind the last stop of the page comes its first one again
       if (!isPage && (await inside())) faults.push(`${key} does not leave behind ${stops.at(-1)?.what}`);
       const came = stops.map((stop) => stop.what);
       const order = key === "Tab" ? wanted : [...wanted].reverse();
