@@ -39,7 +39,7 @@ class LatentDiffusion:
     `configs` holds each part's configuration as its file had it, `dtypes` the type of its weights
     there, `defaults` what the model asks to be drawn with (sampler, spacing, steps, cfg, ...) and
     the words that it knows, `source` the name that it was loaded by, `digest` and `vae_digest` the
-    starts of the SHA-256 of its U-Net's and VAE's files."""
+    starts of the SHA-256 of its U-Net's and VAE's files, `vae_source` the name of another's VAE."""
 
     unet: UNet
     vae: VAE
@@ -57,6 +57,7 @@ class LatentDiffusion:
     source: str = ""
     digest: str = ""
     vae_digest: str = ""
+    vae_source: str = ""
 
     @property
     def text_encoder(self) -> CLIPText:

@@ -205,7 +205,9 @@ def test_preview_draws_half_blocks(model):
 
     screen = io.StringIO()
     latents = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
-    with Preview(None, Console(file=screen, force_terminal=True, color_system="truecolor")) as show:
+    with Preview(
+        preview_pixels, Console(file=screen, force_terminal=True, color_system="truecolor")
+    ) as show:
         show(Step(0, 3, 1.5, latents, latents))
     assert "▀" in screen.getvalue()
     assert "1/3" in screen.getvalue()
@@ -357,7 +359,7 @@ def test_hires_and_upscale_are_replayed(model, monkeypatch, capsys, tmp_path):
     for bad, number, remedy in (
         (["--upscaler", "latent"], 2, "choose one of: nearest"),
         (["--scale", "0"], 2, "scale"),
-        (["--upscaler", str(tmp_path / "2x.pth")], 1, "there are no tensors in it"),
+        (["--upscaler", str(tmp_path / "2x.pth")], 1, "convert"),
         (["--size", "x"], 2, "192x"),
         (["--scale", "2", "--size", "9"], 2, "leave one"),
         (["--out", "a.bmp"], 2, ".png"),
@@ -455,3 +457,37 @@ def test_blend_draws_and_replays(model, monkeypatch, capsys, tmp_path):
     assert run(monkeypatch, capsys, *again, "--image2", second)[:2] == (0, "identical\n")
     code, _, said = run(monkeypatch, capsys, *again)
     assert (code, "--image2" in said) == (2, True)
+
+
+def test_another_vae_draws_and_is_recorded(model, monkeypatch, capsys, tmp_path):
+    """--vae takes a folder or a file: the model's own gives the same picture, another its own."""
+    from hashlib import sha256
+
+    from PIL import Image
+    from safetensors.torch import save_file
+
+    from fromnoise.models.tiny_vae import TinyVAE, TinyVAEConfig
+
+    weights = Path(model) / "vae" / "diffusion_pytorch_model.safetensors"
+    config = json.loads((weights.parent / "config.json").read_text())
+    levels = len(config["block_out_channels"])
+    tiny = TinyVAEConfig(config["latent_channels"], *[(8,) * levels] * 2, *[(1,) * levels] * 2)
+    save_file(TinyVAE(tiny).state_dict(), tmp_path / "tiny.safetensors")
+    pictures = {}
+    for name, vae in {
+        "own": None, "folder": weights.parent, "file": weights, "tiny": "tiny.safetensors",
+    }.items():  # fmt: skip
+        chosen = [] if vae is None else ["--vae", str(tmp_path / vae)]
+        out = str(tmp_path / f"{name}.png")
+        code, _, said = run(
+            monkeypatch, capsys, "generate", "a cat", "--model", model, "--seed", "1",
+            "--steps", "2", "--out", out, *chosen,
+        )  # fmt: skip
+        assert code == 0, said
+        pictures[name] = Image.open(out)
+    assert pictures["own"].tobytes() == pictures["folder"].tobytes() == pictures["file"].tobytes()
+    assert pictures["own"].tobytes() != pictures["tiny"].tobytes()
+    assert "VAE: tiny.safetensors" in pictures["tiny"].info["parameters"]
+    assert "VAE: " not in pictures["own"].info["parameters"]
+    digest = sha256((tmp_path / "tiny.safetensors").read_bytes()).hexdigest()[:10]
+    assert f"VAE hash: {digest}" in pictures["tiny"].info["parameters"]

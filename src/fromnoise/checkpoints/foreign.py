@@ -56,8 +56,8 @@ SIGNS = (
     (r"encoder\.block\.\d+\.layer\.0\.SelfAttention", "other", "a T5 text encoder"),
     (r"^model\.embed_tokens\.|^model\.layers\.\d+\.self_attn", "other", "a language model"),
     (r"^(?:vision_model|visual)\.", "image encoder", "an image tower of CLIP"),
-    (r"^(?:taesd_)?(?:encoder|decoder)\.layers\.\d+\.(?:weight|conv\.)|^\d{1,2}\.(?:weight|conv\.\d\.weight)$",
-     "tiny vae", "a tiny autoencoder (TAESD)"),
+    (r"^(?:(?:encoder|decoder)\.layers\.\d+|taesd_(?:en|de)coder\.\d+|\d{1,2})"
+     r"\.(?:weight|conv\.\d\.weight)$", "tiny vae", "a tiny autoencoder (TAESD)"),
     (r"^(?:768|640|320|1280|1024|2048)$|^\d+\.linear1\.", "other", "a hypernetwork"),
 )  # fmt: skip
 

@@ -154,11 +154,11 @@ def evaluate(
 def find_judge(model: str | None) -> Path:
     """Where the judge of a model lies: `judge` in its folder, wherever that is."""
     from fromnoise.checkpoints import hub
-    from fromnoise.checkpoints.download import download
+    from fromnoise.checkpoints.download import find_elsewhere
 
     if model is None:
         return hub.BUNDLED / "judge"
-    return (Path(model) if Path(model).is_dir() else download(model)) / "judge"
+    return find_elsewhere(model, Path(model).expanduser()) / "judge"
 
 
 def read_curves(runs: Path) -> dict[str, list[tuple[float, float]]]:

@@ -32,10 +32,12 @@ class Run:
     """The options that every command that draws has beside its request, and what they are for."""
 
     model: Annotated[Text, typer.Option(help="A folder or a hub id; else the bundled one.")] = None
+    vae: Annotated[Text, typer.Option(help="A VAE in place of the model's own.")] = None
     guide: Annotated[Text, typer.Option(help="A weaker model of its kind to guide by.")] = None
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:0 or mps.")] = "cpu"
     dtype: Annotated[str, typer.Option(help="Precision: fp32, bf16 or fp16.")] = "fp32"
     batch: Annotated[int, typer.Option(min=1, help="Pictures at once: faster; 1: exact.")] = 1
+    preview_vae: Annotated[Text, typer.Option(help="A tiny VAE for the live view.")] = None
     out: Annotated[Text, typer.Option(metavar="<path>", help="A picture file, or a folder.")] = None
     format: Annotated[Text, typer.Option(help="Of files in a folder: png, jpeg or webp.")] = None
     quality: Annotated[Text, typer.Option(help="Of JPEG and WebP: 1 to 100, or lossless.")] = None
@@ -87,6 +89,10 @@ class Run:
         gc.enable()
         atexit.register(gc.freeze)
         parts, weaker = load_parts(self.model, image_tower, encoder), None
+        if self.vae is not None:
+            from fromnoise.checkpoints.formats.vae import replace_vae
+
+            replace_vae(parts, Path(self.vae), encoder)
         unet = prepare_model(parts, self.device, self.dtype, self.batch)
         if self.guide is not None:
             from fromnoise.runtime.guide import prepare_guide
@@ -95,7 +101,7 @@ class Run:
                 parts, load_parts(self.guide, False), self.device, self.dtype, self.batch
             )
         self.facts: dict[str, Any] = {"model": parts.source, "plan": unet.plan}
-        self.latent_rgb = parts.defaults.get("latent_rgb")
+        self.parts = parts
         return parts, unet, weaker
 
     @contextmanager
@@ -104,9 +110,9 @@ class Run:
         anywhere else."""
         quiet, shown = self.json or not sys.stderr.isatty(), nullcontext(lambda step: None)
         if not quiet:
-            from fromnoise.cli.preview import Preview
+            from fromnoise.cli.preview import Preview, choose_look
 
-            shown = Preview(self.latent_rgb)
+            shown = Preview(choose_look(self.parts, self.preview_vae))
 
         def watch(step: "Step") -> None:
             self.notes.update(dict.fromkeys(step.notes))

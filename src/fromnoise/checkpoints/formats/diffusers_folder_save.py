@@ -33,6 +33,7 @@ from fromnoise.latent_diffusion import LatentDiffusion
 from fromnoise.models.clip_vision import CLIPVision, CLIPVisionConfig
 from fromnoise.models.config import CLIPTextConfig, UNetConfig, VAEConfig
 from fromnoise.models.resnet import CLIPResNetConfig
+from fromnoise.models.vae import VAE
 from fromnoise.prompt import tokenizer_files
 from fromnoise.prompt.tokenizer import Tokenizer
 
@@ -58,6 +59,8 @@ def save(model: LatentDiffusion, folder: Path, dtype: torch.dtype = torch.float1
             "projection",
             "train with shift_factor = 0, and keep the projection in `text_projection`",
         )
+    if not isinstance(model.vae, VAE):
+        raise BadInput("the model has a tiny autoencoder", "read it with its own: load_parts(name)")
     if model.vae.encoder is None:
         raise BadInput(
             "the model was read without its autoencoder's encoder",

@@ -12,6 +12,7 @@ from fromnoise.diffusion import samplers
 from fromnoise.errors import BadInput
 from fromnoise.latent_diffusion import LatentDiffusion
 from fromnoise.models.config import CLIPTextConfig, UNetConfig, VAEConfig
+from fromnoise.models.tiny_vae import TinyVAEConfig
 from fromnoise.pipeline.conditioning.blocks import split_blocks
 from fromnoise.pipeline.conditioning.interpolation import InterpolatedPrompt
 from fromnoise.pipeline.request import FALLBACK, GenerationRequest
@@ -127,8 +128,11 @@ def count_unet_work(config: UNetConfig, high: int, wide: int, tokens: int) -> fl
     return work
 
 
-def count_decoder_work(config: VAEConfig, high: int, wide: int) -> float:
+def count_decoder_work(config: VAEConfig | TinyVAEConfig, high: int, wide: int) -> float:
     """The same of the autoencoder's decoder, for high × wide latents."""
+    if isinstance(config, TinyVAEConfig):  # three convolutions a block, and one a level
+        levels = enumerate(zip(config.decoder_widths, config.decoder_blocks, strict=True))
+        return float(sum(9 * w**2 * high * wide * 4**i * (3 * n + 1) for i, (w, n) in levels))
     widths = config.block_out_channels
     work = 2.0 * config.mid_attention * (high * wide) ** 2 * widths[-1]
     for level, width in enumerate(reversed(widths)):

@@ -67,6 +67,7 @@ def write_infotext(
         "Model hash": model.digest or None,
         "Model": model.source or None,
         "VAE hash": model.vae_digest or None,
+        "VAE": model.vae_source or None,
         "Guide hash": guide and guide.digest,
         "Variation seed": (varied := request.variation_seeds()) and varied[index],
         "Sampler options": dump(request.sampler_options),
