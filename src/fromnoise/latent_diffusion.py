@@ -58,6 +58,7 @@ class LatentDiffusion:
     digest: str = ""
     vae_digest: str = ""
     vae_source: str = ""
+    prediction_told: bool = False  # by the user, against what the model's files say
 
     @property
     def text_encoder(self) -> CLIPText:

@@ -29,13 +29,17 @@ def load_format(kind: str, path: Path, *options: Any) -> Any:
 
 
 def load_parts(
-    name_path_or_id: str | Path | None = None, image_tower: bool = True, encoder: bool = True
+    name_path_or_id: str | Path | None = None,
+    image_tower: bool = True,
+    encoder: bool = True,
+    prediction: str | None = None,
 ) -> "LatentDiffusion":
     """None → the bundled model; a folder; or "owner/name" on the Hugging Face hub (downloaded once,
     then cached).
 
     image_tower, encoder: False leaves CLIP's image tower and head, or the autoencoder's encoder
-    unread; drawing from words uses neither. Raises NotFound, which says where the search was, and
+    unread; drawing from words uses neither. prediction: in place of what the model says of itself,
+    "eps", "v" or "x0". Raises NotFound, which says where the search was, and
     BadCheckpoint for a model that is damaged or does not fit together."""
     name = str(name_path_or_id or "fromnoise")
     folder = BUNDLED if name_path_or_id is None else Path(name_path_or_id).expanduser()
@@ -47,6 +51,6 @@ def load_parts(
         from fromnoise.checkpoints.download import find_elsewhere
 
         folder = find_elsewhere(name, folder)
-    model = load_format("model", folder, image_tower, encoder)
+    model = load_format("model", folder, image_tower, encoder, prediction)
     model.source = name.rstrip("/").rsplit("/", 1)[-1]
     return model

@@ -9,6 +9,7 @@ import typer
 
 from fromnoise.cli.json_output import print_json
 from fromnoise.cli.terminal import print_line
+from fromnoise.pipeline.provenance.read import read_settings
 from fromnoise.pipeline.saving import save_picture
 from fromnoise.rare_files import check_writable
 
@@ -55,7 +56,8 @@ def replay(
 
         network = load(upscaler)
     was = read_plan(file) or ("cpu", "fp32")
-    parts = load_parts(model, image_tower=image2 is not None)
+    told = read_settings(file).fields.get("Prediction")
+    parts = load_parts(model, image_tower=image2 is not None, prediction=told)
     masks = {name: Path(value) for name, value in parse_pairs(mask_file, "left=left.png").items()}
     unet = prepare_model(parts, device or was[0], dtype or was[1])
     weaker = None

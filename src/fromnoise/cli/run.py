@@ -33,6 +33,7 @@ class Run:
 
     model: Annotated[Text, typer.Option(help="A folder or a hub id; else the bundled one.")] = None
     vae: Annotated[Text, typer.Option(help="A VAE in place of the model's own.")] = None
+    prediction: Annotated[Text, typer.Option(help="Of the model: eps or v; else its own.")] = None
     guide: Annotated[Text, typer.Option(help="A weaker model of its kind to guide by.")] = None
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:0 or mps.")] = "cpu"
     dtype: Annotated[str, typer.Option(help="Precision: fp32, bf16 or fp16.")] = "fp32"
@@ -88,7 +89,7 @@ class Run:
         gc.freeze()
         gc.enable()
         atexit.register(gc.freeze)
-        parts, weaker = load_parts(self.model, image_tower, encoder), None
+        parts, weaker = load_parts(self.model, image_tower, encoder, self.prediction), None
         if self.vae is not None:
             from fromnoise.checkpoints.formats.vae import replace_vae
 

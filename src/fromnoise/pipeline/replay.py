@@ -166,7 +166,7 @@ def _draw_again(
     inputs: _Inputs,
 ) -> tuple[Image.Image, set[str]]:
     """(the picture, the keys that say no more than was used here)."""
-    fields, guide, used = info.fields, inputs.guide, {"Guide hash"}
+    fields, guide, used = info.fields, inputs.guide, {"Guide hash", "Prediction"}
     if more := infotext_fields.to_hires(info):
         method = inputs.upscalers.get("Hires upscaler")
         own = method if isinstance(method, Upscaler) else None

@@ -102,17 +102,18 @@ class Contents:
 def read_contents(path: Path, prediction: str | None = None) -> Contents:
     """The contents of a folder or a single file. prediction: "eps" or "v", against what the file
     says. Raises NotFound, BadCheckpoint, and UnknownName for a prediction."""
-    if prediction is not None and prediction not in WORDS:
-        raise UnknownName("prediction", prediction, WORDS)
     return read_folder(path, prediction) if path.is_dir() else read_single(path, prediction)
 
 
 def read_single(path: Path, prediction: str | None = None) -> Contents:
     """The contents of a single file."""
+    check_prediction(prediction)
     source = open_tensors(path)
     family = tell_source(source, read_beside(path))
     if prediction:
-        family = replace(family, prediction=prediction, prediction_reason="you say so")
+        family = replace(
+            family, prediction=prediction, prediction_reason="you say so", guessed=False
+        )
     keymap = family.make_keymap()
     groups: dict[str, dict[str, Group]] = {}
     extras: dict[str, Group] = {}
@@ -151,6 +152,12 @@ def tell_source(source: TensorSource, beside: str = "") -> Family:
     return tell_family(shapes, source.metadata, read, beside)
 
 
+def check_prediction(prediction: str | None) -> None:
+    """Raises UnknownName."""
+    if prediction is not None and prediction not in WORDS:
+        raise UnknownName("prediction", prediction, WORDS)
+
+
 def set_prediction(contents: Contents, prediction: str) -> None:
     """The scheduler of the contents with another prediction."""
     name = "scheduler/scheduler_config.json"
@@ -163,6 +170,7 @@ def set_prediction(contents: Contents, prediction: str) -> None:
 
 def read_folder(path: Path, prediction: str | None = None) -> Contents:
     """The contents of a diffusers folder."""
+    check_prediction(prediction)
     index = read_json(path / "model_index.json")
     texts = {"model_index.json": read_bytes(path / "model_index.json", JSON_BYTES)}
     parts: dict[str, TensorSource] = {}

@@ -35,15 +35,21 @@ DEFAULTS = (
 
 
 def load(
-    folder: Path, image_tower: bool = True, encoder: bool = True, variant: str = ""
+    folder: Path,
+    image_tower: bool = True,
+    encoder: bool = True,
+    prediction: str | None = None,
+    variant: str = "",
 ) -> LatentDiffusion:
     """The folder → its parts, in fp32 on the CPU. Raises NotFound or BadCheckpoint, each naming
     file and key. No tensor is read before all configurations and headers fit each other.
 
-    image_tower, encoder: see hub.load_parts. variant: of the weights, such as "fp16", where the
-    folder has it."""
+    image_tower, encoder, prediction: see hub.load_parts. variant: of the weights, such as "fp16",
+    where the folder has it."""
     configs = read_configs(folder, image_tower)
-    schedule, prediction = reading.read_scheduler(configs["scheduler"])
+    schedule, told = reading.read_scheduler(configs["scheduler"])
+    sizes = configs["unet"].values.get  # a U-Net that sees pictures needs the encoder
+    encoder = encoder or sizes("in_channels", 4) != sizes("out_channels", 4)
     parts = {
         name: open_part(folder / name, configs[name], encoder, variant)
         for name in reading.WEIGHTS
@@ -72,7 +78,8 @@ def load(
         tokenizers,
         encoder,
         schedule=schedule,
-        prediction=prediction,
+        prediction=prediction or told,
+        prediction_told=prediction is not None,
         text_projection=head.get("text_projection.weight"),
         logit_scale=head.get("logit_scale"),
         zero_empty_negative=configs["model_index"].get(

@@ -34,7 +34,7 @@ def load(
     """The file → its parts, in fp32 on the CPU. Raises NotFound, and BadCheckpoint for a file that
     holds no whole model; the message says what it is. No tensor is read before all of them fit.
 
-    image_tower, encoder: see hub.load_parts. prediction: "eps" or "v", against what the file says.
+    image_tower, encoder, prediction: see hub.load_parts.
     """
     if path.is_dir():
         raise NotFound(f"no model in {path}: it has no model_index.json", WHOLE)
@@ -46,6 +46,7 @@ def load(
         if name.endswith(("config.json", "model_index.json", "fromnoise.json"))
     }
     schedule, told = read_scheduler(texts["scheduler/scheduler_config.json"])
+    encoder = encoder or bool(contents.family.concat)  # of a U-Net that sees pictures
     parts = {
         name: open_part(contents, name, texts[f"{name}/config.json"], encoder)
         for name in contents.parts
@@ -62,6 +63,7 @@ def load(
             digests={"unet": "", "vae": ""},
             schedule=schedule,
             prediction=told,
+            prediction_told=prediction is not None,
             **(read_head(contents, parts["unet"].config.context_dim) if image_tower else {}),
             zero_empty_negative=texts["model_index.json"].get(
                 Rule("force_zeros_for_empty_prompt"), parts["unet"].config.added_dim is not None

@@ -44,7 +44,7 @@ RNGS = {"gpu": "nv", "cuda": "nv"}
 LONGEST = 2_000  # characters of a value that is told as unused
 WHY = {  # how keys begin that no field of a request can take
     ("Model", "Module", "VAE", "FP8", "Lora", "LoRA", "TI ", "Hashes", "Hypernet", "AddNet",
-     "Refiner", "Civitai", "Guide hash"):
+     "Refiner", "Civitai", "Guide hash", "Prediction"):
         "which weights draw is said apart from the request",
     ("Hires", "First pass", "Denoising", "Mask", "Init image", "ControlNet", "ADetailer",
      "Face restoration", "Inpaint", "Resize", "Image hash", "Extend", "Postprocess",

@@ -69,6 +69,7 @@ def write_infotext(
         "VAE hash": model.vae_digest or None,
         "VAE": model.vae_source or None,
         "Guide hash": guide and guide.digest,
+        "Prediction": model.prediction if model.prediction_told else None,
         "Variation seed": (varied := request.variation_seeds()) and varied[index],
         "Sampler options": dump(request.sampler_options),
         "Schedule options": dump(request.spacing_options),
