@@ -316,11 +316,18 @@ def test_an_unknown_prediction_type_is_refused(copied):
         folders.load(copied)
 
 
-def test_a_pickle_is_refused(copied):
-    path = copied / "vae" / "diffusion_pytorch_model.safetensors"
-    path.rename(path.with_suffix(".bin"))
-    with pytest.raises(BadCheckpoint, match="pickle"):
-        folders.load(copied)
+def test_a_pickle_is_read_where_there_is_nothing_else(copied):
+    expected = folders.load(copied)
+    for part in ("vae", "unet", "text_encoder"):
+        [path] = (copied / part).glob("*.safetensors")
+        name = path.name if part != "text_encoder" else "pytorch_model.safetensors"
+        torch.save(load_file(path), path.with_name(name).with_suffix(".bin"))
+        path.unlink()
+    found = folders.load(copied)
+    for name in ("vae", "unet", "text_encoder"):
+        theirs = getattr(expected, name).state_dict()
+        for key, tensor in getattr(found, name).state_dict().items():
+            assert torch.equal(tensor, theirs[key])
 
 
 def test_a_file_cut_short_is_explained(copied):

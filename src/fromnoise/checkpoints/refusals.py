@@ -14,7 +14,6 @@ if TYPE_CHECKING:  # what is refused without torch must not wait for it
     from fromnoise.prompt.tokenizer import Tokenizer
 
 REMEDY = "correct it, or fetch the file again"
-PICKLES = (".bin", ".ckpt", ".pt", ".pth")
 MOST = 8  # faults in one message
 
 
@@ -40,8 +39,6 @@ def refuse_file(path: Path, error: OSError | None) -> NoReturn:
     if error is None:
         raise BadCheckpoint(f"{path} is not a file", "put the model's file in its place")
     if isinstance(error, FileNotFoundError):
-        if path.suffix == ".safetensors" and not path.is_symlink():
-            refuse_pickles(path)
         missing = "it is a link to a file that is not there" if path.is_symlink() else "not there"
         remedy = "check that the model was copied or downloaded whole"
         raise NotFound(f"no {path.name} in {path.parent}: {missing}", remedy)
@@ -119,18 +116,6 @@ def refuse_parts(
         "projection_class_embeddings_input_dim",
         f"{expected}: the pooled text's {width:,} and 6 or 5 times addition_time_embed_dim",
     )
-
-
-def refuse_pickles(path: Path) -> None:
-    """Raises BadCheckpoint where a pickle lies in the place of a missing safetensors file."""
-    pickles = sorted(p.name for p in path.parent.glob("*") if p.suffix in PICKLES)
-    if pickles:
-        raise BadCheckpoint(
-            f"{path.parent} holds {', '.join(pickles[:MOST])}, a pickle: opening it would run code "
-            "from the file",
-            f"use the safetensors version, {path.name} (hub pages offer it, or convert it where "
-            "you trust it)",
-        )
 
 
 def refuse_misfits(

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from fromnoise.checkpoints.configs import read_json
 from fromnoise.checkpoints.download import WEIGHTS, choose_weights
-from fromnoise.checkpoints.refusals import PICKLES
 from fromnoise.checkpoints.sources import TensorSource, open_tensors
 from fromnoise.checkpoints.tensors import Keys, See, Stored
 from fromnoise.errors import BadCheckpoint, escape
@@ -68,7 +67,7 @@ def find_weights(path: Path, variant: str = "") -> TensorSource:
     Raises NotFound, and BadCheckpoint for damaged files."""
     folder = path.parent
     files = folder.iterdir() if folder.is_dir() else ()
-    names = sorted(file.name for file in files if file.suffix not in PICKLES)
+    names = sorted(file.name for file in files)
     chosen = choose_weights(names, variant)
     if not chosen:
         return open_tensors(path)  # which says that it is not there
