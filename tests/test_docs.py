@@ -1,5 +1,5 @@
-"""The documents are true: their commands parse, the names in them exist, their recipe for a sampler
-works on a copy of the package."""
+"""The documents are true: their commands parse, the names in them exist, their recipes for a
+sampler and a format work on a copy of the package."""
 
 import ast
 import os
@@ -87,45 +87,62 @@ def test_the_pictures_of_the_readme_are_small():
     assert sum((ROOT / picture).stat().st_size for picture in pictures) <= 600_000
 
 
-def test_adding_a_sampler(tmp_path):
-    text = (ROOT / "docs" / "adding-a-sampler.md").read_text(encoding="utf-8")
-    [(name, code)] = re.findall(r"```python file=(\S+)\n(.*?)```", text, re.DOTALL)
-    [line] = re.findall(r"```python line\n(.*?)```", text, re.DOTALL)
+def copy_package(target: Path) -> None:
+    """A copy of the package and of what its tests share, without the bundled model."""
     skip = shutil.ignore_patterns("weights", "__pycache__")
-    shutil.copytree(ROOT / "src" / "fromnoise", tmp_path / "fromnoise", ignore=skip)
-    shutil.copytree(
-        ROOT / "tests", tmp_path / "tests", ignore=shutil.ignore_patterns("__pycache__")
-    )
-    folder = tmp_path / "fromnoise" / "diffusion" / "samplers"
-    (folder / name).write_text(code, encoding="utf-8")
-    registry = (folder / "__init__.py").read_text(encoding="utf-8")
-    where = "    for entry in (\n"
-    assert registry.count(where) == 1
-    (folder / "__init__.py").write_text(registry.replace(where, where + line), encoding="utf-8")
-    path = os.pathsep.join((str(tmp_path), str(tmp_path / "tests")))
+    shutil.copytree(ROOT / "src" / "fromnoise", target / "fromnoise", ignore=skip)
+    skip = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "tests", target / "tests", ignore=skip)
+
+
+def add_to_registry(path: Path, where: str, line: str) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert text.count(where) == 1
+    path.write_text(text.replace(where, where + line), encoding="utf-8")
+
+
+def run_tests(folder: Path, *words: str) -> int:
+    """How many tests pass in a copy; all of them must."""
+    path = os.pathsep.join((str(folder), str(folder / "tests")))
     # -P and the path first: the copy must be found before the installed package
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "--rootdir",
-        str(tmp_path),
-        str(tmp_path / "tests" / "diffusion" / "test_samplers.py"),
-        "-k",
-        "middle",
-    ]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     done = subprocess.run(
-        command, capture_output=True, text=True, cwd=tmp_path, env=os.environ | {"PYTHONPATH": path}
+        [*command, "--rootdir", str(folder), *words],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": path},
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     passed = re.search(r"(\d+) passed", done.stdout)
     assert passed
-    assert (
-        int(passed[1]) >= 20
-    )  # order on two kinds of data, questions, batches, points, bad levels
+    return int(passed[1])
+
+
+def test_adding_a_sampler(tmp_path):
+    text = (ROOT / "docs" / "adding-a-sampler.md").read_text(encoding="utf-8")
+    [(name, code)] = re.findall(r"```python file=(\S+)\n(.*?)```", text, re.DOTALL)
+    [line] = re.findall(r"```python line\n(.*?)```", text, re.DOTALL)
+    copy_package(tmp_path)
+    folder = tmp_path / "fromnoise" / "diffusion" / "samplers"
+    (folder / name).write_text(code, encoding="utf-8")
+    add_to_registry(folder / "__init__.py", "    for entry in (\n", line)
+    tests = tmp_path / "tests" / "diffusion" / "test_samplers.py"
+    # order on two kinds of data, questions, batches, points, bad levels
+    assert run_tests(tmp_path, str(tests), "-k", "middle") >= 20
+
+
+def test_adding_a_format(tmp_path):
+    text = (ROOT / "docs" / "adding-a-format.md").read_text(encoding="utf-8")
+    [(name, code)] = re.findall(r"```python file=(\S+)\n(.*?)```", text, re.DOTALL)
+    [line] = re.findall(r"```python line\n(.*?)```", text, re.DOTALL)
+    [test] = re.findall(r"```python test\n(.*?)```", text, re.DOTALL)
+    copy_package(tmp_path)
+    folder = tmp_path / "fromnoise" / "checkpoints"
+    (folder / "formats" / name).write_text(code, encoding="utf-8")
+    add_to_registry(folder / "hub.py", '    "model": {\n', line)
+    (tmp_path / "tests" / "test_format.py").write_text(test, encoding="utf-8")
+    assert run_tests(tmp_path, str(tmp_path / "tests" / "test_format.py")) == 1
 
 
 def test_the_table_of_samplers_is_of_today():
