@@ -95,6 +95,7 @@ def model(
         CLIPVision(CLIPVisionConfig(32, 8, 16, 2, 2, 32, projection_dim=12)) if vision else None,
         torch.randn(12, 16, generator=torch.Generator().manual_seed(9)) if vision else None,
         torch.tensor(2.5) if vision else None,
+        concat={4: "", 5: "depth", 8: "instruct", 9: "inpainting"}[in_channels],
         defaults=defaults,
     )
     for seed, network in enumerate((parts.unet, parts.vae, parts.text_encoder, parts.vision)):

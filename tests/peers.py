@@ -159,11 +159,12 @@ KINDS = {  # a small pipeline of each kind: class, and what differs from Stable 
     "instruct": ("StableDiffusionInstructPix2PixPipeline", {"channels": 8}),
     "depth": ("StableDiffusionDepth2ImgPipeline", {"channels": 5, "open": True}),
     "xl": ("StableDiffusionXLPipeline", {"xl": 2}),
+    "xl-inpainting": ("StableDiffusionXLInpaintPipeline", {"xl": 2, "channels": 9}),
     "refiner": ("StableDiffusionXLImg2ImgPipeline", {"xl": 1}),
 }
 
 
-def make_pipeline(kind: str, folder: Path):
+def make_pipeline(kind: str, folder: Path, layers: int = 2):
     """A pipeline of diffusers with small random networks."""
     class_name, options = KINDS[kind]
     xl, open_clip = options.get("xl", 0), options.get("open", False)
@@ -171,7 +172,7 @@ def make_pipeline(kind: str, folder: Path):
     words = fakes.tokenizer(folder / "words")
     size = {"vocab_size": words.vocab_size, "max_position_embeddings": 16}
     size |= {"bos_token_id": words.bos_id, "eos_token_id": words.eos_id, "pad_token_id": 0}
-    size |= {"intermediate_size": 24, "num_attention_heads": 2, "num_hidden_layers": 2}
+    size |= {"intermediate_size": 24, "num_attention_heads": 2, "num_hidden_layers": layers}
     act = "gelu" if open_clip else "quick_gelu"
     first = CLIPTextConfig(**size, hidden_size=16, hidden_act=act, projection_dim=16)
     second = CLIPTextConfig(**size, hidden_size=8, hidden_act="gelu", projection_dim=8)

@@ -1,6 +1,7 @@
 """The Python interface: `load(…)` → Engine, which draws."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 
 class Engine:
     """A model that is ready to draw. `model` holds its parts, `unet` the network as it runs,
-    `guide` a weaker model's network, which takes the negative prompt's place in guidance."""
+    `guide` a weaker model's network, which takes the negative prompt's place in guidance;
+    `model.refiner` draws the end of each run."""
 
     def __init__(
         self,
@@ -33,9 +35,17 @@ class Engine:
         dtype: str = "fp32",
         guide: LatentDiffusion | None = None,
         batch: int = 1,
+        refiner: LatentDiffusion | None = None,
+        refiner_switch: float = 0.8,
     ):
         self.model = model
         self.unet = prepare_model(model, device, dtype, batch)
+        if refiner is not None:
+            from fromnoise.runtime.refiner import prepare_refiner
+
+            more = device, dtype, batch
+            second = prepare_refiner(model, refiner, refiner_switch, *more)
+            self.model = replace(model, refiner=second)
         self.guide = None if guide is None else prepare_guide(model, guide, device, dtype, batch)
 
     def generate(
@@ -206,14 +216,16 @@ def load(
     dtype: str = "fp32",
     guide: str | Path | None = None,
     batch: int = 1,
+    refiner: str | Path | None = None,
+    refiner_switch: float = 0.8,
 ) -> Engine:
     """The bundled model (None), a folder, or a hub id "owner/name", ready to draw on `device` in
     `dtype`; `guide`: an earlier or smaller model of the same kind, which then guides it in the
     negative prompt's place (autoguidance); `batch`: pictures a call of the network, faster where it
-    is more than 1, see runtime.prepare.
+    is more than 1, see runtime.prepare; `refiner`: a second model, which draws each run from the
+    share `refiner_switch` of it to its end.
 
     Raises NotFound, BadCheckpoint, or BadInput and UnknownName for device and dtype; each says the
     remedy."""
-    return Engine(
-        load_parts(name), device, dtype, None if guide is None else load_parts(guide), batch
-    )
+    weaker, second = (None if other is None else load_parts(other) for other in (guide, refiner))
+    return Engine(load_parts(name), device, dtype, weaker, batch, second, refiner_switch)

@@ -1,7 +1,7 @@
 """LatentDiffusion: the parts of one model, held together and nothing more."""
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, dtype
 
@@ -56,6 +56,7 @@ class LatentDiffusion:
     defaults: dict = field(default_factory=dict)
     source: str = ""
     digest: str = ""
+    refiner: Any = None  # a runtime.refiner.Refiner, which draws the end of each run
     vae_digest: str = ""
     vae_source: str = ""
     prediction_told: bool = False  # by the user, against what the model's files say

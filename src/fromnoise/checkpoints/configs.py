@@ -142,7 +142,14 @@ def read_tokenizer(
     if isinstance(token := settings.values.get("pad_token"), dict):
         settings = Fields(settings.file, {"pad_token": token.get("content")})
     pad = str(pad or settings.get(Rule("pad_token", str), EOS))
-    files = {name: read_bytes(folder / name, TABLE_BYTES) for name in ("vocab.json", "merges.txt")}
+    if not os.path.lexists(folder / "vocab.json") and os.path.lexists(folder / "tokenizer.json"):
+        from fromnoise.checkpoints import tokenizer_json as one
+
+        path = folder / "tokenizer.json"
+        files = one.extract_tables(path, parse_json(read_bytes(path, one.BYTES), path))
+    else:
+        tables = ("vocab.json", "merges.txt")
+        files = {name: read_bytes(folder / name, TABLE_BYTES) for name in tables}
     words = parse_json(files["vocab.json"], folder / "vocab.json")
     merges: list[tuple[str, str]] = []
     if right_words := (

@@ -31,6 +31,13 @@ def replay(
     ] = None,
     image2: Annotated[Path | None, typer.Option(help="The second one, if it is a blend.")] = None,
     guide: Annotated[str | None, typer.Option(help="The model that guided it, if one did.")] = None,
+    refiner: Annotated[
+        str | None, typer.Option(help="The model that drew its end, if one did.")
+    ] = None,
+    refiner_switch: Annotated[float, typer.Option(help="Where that took over.")] = 0.8,
+    depth_map: Annotated[
+        Path | None, typer.Option(help="The depths that it was drawn by, if any.")
+    ] = None,
     device: Annotated[str | None, typer.Option(help="As the picture says if left out.")] = None,
     dtype: Annotated[str | None, typer.Option(help="As the picture says if left out.")] = None,
     max_cost: Annotated[
@@ -67,8 +74,14 @@ def replay(
         weaker = prepare_guide(
             parts, load_parts(guide, image_tower=False), device or was[0], dtype or was[1]
         )
+    if refiner is not None:
+        from fromnoise.runtime.refiner import prepare_refiner
+
+        second = load_parts(refiner, image_tower=False)
+        of = device or was[0], dtype or was[1]
+        parts.refiner = prepare_refiner(parts, second, refiner_switch, *of)
     result = replay_picture(
-        file, parts, unet, image, mask, masks, network, image2, weaker, max_cost
+        file, parts, unet, image, mask, masks, network, image2, weaker, max_cost, depth_map
     )
     if out is not None:
         save_picture(result.picture, out)

@@ -35,6 +35,8 @@ class Run:
     vae: Annotated[Text, typer.Option(help="A VAE in place of the model's own.")] = None
     prediction: Annotated[Text, typer.Option(help="Of the model: eps or v; else its own.")] = None
     guide: Annotated[Text, typer.Option(help="A weaker model of its kind to guide by.")] = None
+    refiner: Annotated[Text, typer.Option(help="A model that draws the end of each run.")] = None
+    refiner_switch: Annotated[float, typer.Option(help="Where it takes over; 1: never.")] = 0.8
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:0 or mps.")] = "cpu"
     dtype: Annotated[str, typer.Option(help="Precision: fp32, bf16 or fp16.")] = "fp32"
     batch: Annotated[int, typer.Option(min=1, help="Pictures at once: faster; 1: exact.")] = 1
@@ -101,6 +103,11 @@ class Run:
             weaker = prepare_guide(
                 parts, load_parts(self.guide, False), self.device, self.dtype, self.batch
             )
+        if self.refiner is not None:
+            from fromnoise.runtime.refiner import prepare_refiner
+
+            of = self.refiner_switch, self.device, self.dtype, self.batch
+            parts.refiner = prepare_refiner(parts, load_parts(self.refiner, False), *of)
         self.facts: dict[str, Any] = {"model": parts.source, "plan": unet.plan}
         self.parts = parts
         return parts, unet, weaker

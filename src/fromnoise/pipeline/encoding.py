@@ -9,13 +9,19 @@ from fromnoise.errors import BadInput
 from fromnoise.latent_diffusion import LatentDiffusion
 from fromnoise.pipeline.denoiser import check_finite
 
+SIGHTS = {
+    "inpainting": "was made for inpainting, and sees a picture and a mask at every step",
+    "instruct": "was made to change a picture, which it sees at every step",
+    "depth": "sees a map of depths at every step",
+}
 
-def refuse_inpainting_model(model: LatentDiffusion) -> None:
-    """Raises BadInput for a model made for inpainting, whose network must be shown a mask as
-    well."""
-    if model.unet.config.in_channels > model.unet.config.out_channels:
+
+def refuse_seeing_model(model: LatentDiffusion) -> None:
+    """Raises BadInput for a model whose network must be shown a picture as well, see
+    conditioning.concat."""
+    if model.concat:
         raise BadInput(
-            "this model was made for inpainting, and sees a picture and a mask at every step",
+            f"this model {SIGHTS[model.concat]}",
             "redraw with `fromnoise edit`, or use a model made for drawing",
         )
 

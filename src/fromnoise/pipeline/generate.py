@@ -26,6 +26,7 @@ from fromnoise.runtime.prepare import Prepared
 if TYPE_CHECKING:
     from fromnoise.diffusion.brownian import BrownianNoise
     from fromnoise.pipeline.conditioning.blocks import Observer
+    from fromnoise.pipeline.conditioning.concat import Seen
 
 SYNTAX = re.compile(r"[()\[\]\\<]|\bAND\b|\bBREAK\b")  # what makes a prompt more than words
 SURELY_CHEAP = 100  # steps times pictures, of the model's own size, whose cost needs no estimate
@@ -119,17 +120,27 @@ def build_denoiser(
     guide: Prepared | None,
     observer: "Observer | None" = None,
     first: int = 0,
+    seen: "Seen | None" = None,
 ) -> tuple[Callable[[Query], Answer], list[str]]:
     """(what answers the sampler of a resolved request; notes for the user).
 
     prompts: one for all pictures, or one each. observer: see conditioning.blocks. first: the steps
-    of an earlier pass that this one continues, see prompt.tree. Raises BadInput for what cannot be
-    drawn or costs too much, and NotFinite."""
+    of an earlier pass that this one continues, see prompt.tree. seen: the pictures for a model that
+    sees some. Raises BadInput for what cannot be drawn or costs too much, and NotFinite."""
+    if model.refiner is not None:
+        from fromnoise.pipeline.conditioning.handover import hand_over
+
+        rest = request, prompts, guide, observer, first, seen
+        return hand_over(build_denoiser, model, unet, *rest)
     if request.tiling != "none":
         from fromnoise.runtime.tiling import tile
 
         unet = tile(unet, request.tiling)
         guide = None if guide is None else tile(guide, request.tiling)
+    if model.concat:  # only for models made for it
+        from fromnoise.pipeline.conditioning.concat import show_pictures
+
+        unet, guide = show_pictures(model, request, unet, guide, seen)
     always = samplers.find(request.sampler or "").uncond
     # at 1 the negative prompt has no weight: half the work, unless the sampler itself steers by it
     paired = request.cfg != 1 or always
@@ -169,11 +180,6 @@ def run_steps(
     latents: unit Gaussian noise to start from in place of the seeds', (C, h, w) or (count, C, h,
     w). Raises BadInput or UnknownName before the first step, NotFinite after it."""
     request = request.resolve(model)
-    if model.unet.config.in_channels > model.unet.config.out_channels:
-        # only for models made for it
-        from fromnoise.pipeline.conditioning.inpainting import add_inpainting_channels
-
-        unet, guide = add_inpainting_channels(model, request, unet, guide)
     answer, notes = build_denoiser(model, unet, request, [request.prompt], guide, observer)
     sigmas, sampling = start_sampler(model, request, request.seeds(), latents)
     yield from run_sampler(model, request, sigmas, sampling, answer, notes)

@@ -33,6 +33,7 @@ from fromnoise.runtime.upscaler import Upscaler
 
 # what a picture says of others that it was made from, and no field of a request
 OTHER = ("Inpaint area", "Resize to", "Extend", "Image hash", "Mask hash", "Second image hash")
+OTHER += ("Depth map hash",)
 LARGER = ("Hires upscaler", "Postprocess upscaler")
 MAX_COST = 100.0  # default pictures of the model; a picture of strangers may ask for anything
 NEAR = 2  # levels of 255: the bound of the batched plan, see runtime.prepare
@@ -85,16 +86,17 @@ def replay(
     image2: Path | None = None,
     guide: Prepared | None = None,
     max_cost: float = MAX_COST,
+    depth_map: Path | None = None,
 ) -> Replay:
     """Draws the picture at `path` again, with as many threads as it was drawn with (and this
     machine has), and compares.
 
     image and mask: what it was made from, if it is an edit; image and image2, if it is a blend;
     masks: those that its prompt names; network: what enlarged it, if one did; guide: the network
-    that guided it, if one did; max_cost: the most that the drawing may cost, see
-    conditioning.cost. Raises BadInput, before the drawing, for a picture that is not
-    whole, or says nothing, or not enough to draw it again, and where it was made from other
-    pictures or networks than are given.
+    that guided it, if one did; depth_map: the depths that it was drawn by, if its model saw some;
+    max_cost: the most that the drawing may cost, see conditioning.cost. Raises BadInput, before
+    the drawing, for a picture that is not whole, or says nothing, or not enough to draw it again,
+    and where it was made from other pictures or networks than are given.
     """
     info = read_settings(path)
     check_replayable(path, info.fields)
@@ -110,6 +112,9 @@ def replay(
             "nothing can draw it again: noise without a seed is lost",
         )
     guide = check_guide(path, info.fields, guide)
+    check_refiner(path, info.fields, model)
+    if check_depths(path, info.fields, depth_map):
+        request |= {"depth_map": depth_map}
     upscalers = _find_upscalers(path, info.fields, network)
     source, painted, second = _read_sources(
         path, info.fields, image=image, mask=mask, image2=image2
@@ -157,6 +162,46 @@ def check_guide(path: Path, fields: dict[str, str], guide: Prepared | None) -> P
     return guide
 
 
+def check_refiner(path: Path, fields: dict[str, str], model: LatentDiffusion) -> None:
+    """Raises BadInput where another refiner, or none, drew the end of the picture."""
+    recorded = fields.get("Refiner")
+    now = None if model.refiner is None else model.refiner.describe()
+    if now is None and recorded is not None:
+        switch = fields.get("Refiner switch at", "0.8")
+        raise BadInput(
+            f"the end of {path} was drawn by a refiner, {recorded}",
+            f"give its model with --refiner, and --refiner-switch {switch}",
+        )
+    if now is not None and recorded is None:
+        raise BadInput(f"{path} was drawn without a refiner", "leave out --refiner")
+    # A1111 writes a name and the start of a hash in brackets
+    then = recorded and f"{recorded[-12:]} at {fields.get('Refiner switch at')}"
+    if now is not None and then != f"{(now['Refiner'] or '')[-12:]} at {now['Refiner switch at']}":
+        raise BadInput(
+            f"{path} was drawn with the refiner {recorded} from "
+            f"{fields.get('Refiner switch at')} on, not with {now['Refiner']} from "
+            f"{now['Refiner switch at']} on",
+            "give the very same model and --refiner-switch",
+        )
+
+
+def check_depths(path: Path, fields: dict[str, str], depth_map: Path | None) -> bool:
+    """Whether the picture was drawn by a map of depths. Raises BadInput where another one, or none,
+    is given."""
+    recorded = fields.get("Depth map hash")
+    if depth_map is None and recorded is not None:
+        raise BadInput(f"{path} was drawn by a map of depths", "give it with --depth-map")
+    if depth_map is None:
+        return False
+    now = pictures.hash_pixels(pictures.read_picture(depth_map).convert("L"))
+    if now != recorded:
+        raise BadInput(
+            f"{depth_map} is not the map of depths of {path} (hash {now}, then {recorded})",
+            "give the very same pixels" if recorded else "leave out --depth-map",
+        )
+    return True
+
+
 def _draw_again(
     path: Path,
     model: LatentDiffusion,
@@ -166,7 +211,8 @@ def _draw_again(
     inputs: _Inputs,
 ) -> tuple[Image.Image, set[str]]:
     """(the picture, the keys that say no more than was used here)."""
-    fields, guide, used = info.fields, inputs.guide, {"Guide hash", "Prediction"}
+    fields, guide = info.fields, inputs.guide
+    used = {"Guide hash", "Prediction", "Refiner", "Refiner switch at"}
     if more := infotext_fields.to_hires(info):
         method = inputs.upscalers.get("Hires upscaler")
         own = method if isinstance(method, Upscaler) else None

@@ -29,6 +29,8 @@ class Prepared:
             if p.ndim == 4:
                 p.data = p.data.contiguous(memory_format=torch.channels_last)
         self.digest = ""  # of a guide: the start of its weights' SHA-256
+        # the network shown no picture and the scale of that, see conditioning.concat
+        self.without_picture: tuple[Prepared, float] | None = None
         self.plan = f"{'exact' if batch == 1 else f'batch{batch}'}-{device.type}-{dtype}"
 
     @torch.inference_mode()

@@ -211,6 +211,12 @@ def _build_one(
             return join_texts(model, texts, blend, request.clip_skip)
         return encode_weighted(model, texts[0][0], request.dialect, request.clip_skip)
 
+    def encode_negative(texts: Texts) -> Conditioning:
+        unlike = encode(texts, negative.blend)
+        if model.zero_empty_negative and not request.negative_prompt:
+            return unlike.map(lambda _, value: torch.zeros_like(value))
+        return unlike
+
     @lru_cache(kept)
     def make_part(
         texts: Texts | InterpolatedTexts, against: Texts | None
@@ -219,9 +225,7 @@ def _build_one(
         alone. A guide, where there is one, takes its place."""
         shown, unlike = encode(texts, prompts[0].blend), None
         if against is not None and guide is None:
-            unlike = encode(against, negative.blend)
-            if model.zero_empty_negative and not request.negative_prompt:
-                unlike = unlike.map(lambda _, value: torch.zeros_like(value))
+            unlike = encode_negative(against)
             short, long = sorted((shown.context.shape[1], unlike.context.shape[1]))
             # in one call where that costs no more than two equal prompts, else in two calls
             if compel or long % short == 0:
@@ -240,6 +244,12 @@ def _build_one(
             guide=None if against is None else guide,
             observer=watch,
         )
+
+    @lru_cache(2)
+    def make_blind(against: Texts, network: Prepared) -> Callable[[Query], Answer]:
+        """Answers for the negative prompt, of the network that sees no picture."""
+        unlike = replace(encode_negative(against), **extras[1])
+        return make_denoiser(network, model.schedule, model.prediction, unlike)
 
     @lru_cache(kept)
     def place_part(regions: tuple) -> Tensor | float:
@@ -277,7 +287,8 @@ def _build_one(
             calls[query.image] += 1
         texts, weights, against = resolve(step, total)
         acts = guidance.acts(query.sigma, query.step)
-        paired = acts or entry.uncond or not adds_up_to_one(weights)
+        blind = unet.without_picture
+        paired = acts or entry.uncond or blind is not None or not adds_up_to_one(weights)
         if paired and distilled:
             raise BadInput(
                 "this model was distilled to guide itself: the weights of AND must add up to 1",
@@ -298,6 +309,10 @@ def _build_one(
                 guided, momenta[i] = guidance.mix(with_words, without, momenta.get(i))
                 mixed.append(guided)
             x0 = torch.cat(mixed)
+        if blind is not None and uncond is not None:
+            # Brooks et al. 2023 "InstructPix2Pix", eq. 3: how far the picture changes the answer
+            without = make_blind(against, blind[0])(query).x0
+            x0 = x0 + (blind[1] - 1) * (uncond - without)
         return Answer(x0, uncond)
 
     return answer

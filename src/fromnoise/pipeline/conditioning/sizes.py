@@ -16,11 +16,13 @@ KINDS = {
     5: ("original_height", "original_width", "crop_top", "crop_left", "aesthetic_score"),
 }
 
+SCORES = 6.0, 2.5  # of the prompt and of the negative one
+
 
 def make_time_ids(model: LatentDiffusion, request: GenerationRequest) -> tuple[Tensor, Tensor]:
     """The time ids (1, n) of the prompt and of the negative prompt of a resolved request, in
     diffusers' order. The sizes are the picture's own, the crop is (0, 0), and the scores are
-    those of A1111, ComfyUI and diffusers: 6 for the prompt, 2.5 for the negative one.
+    those of A1111, ComfyUI and diffusers.
 
     Raises BadInput for a network that takes another number of ids."""
     config, encoder = model.unet.config, model.text_encoders[-1].network.config
@@ -37,6 +39,6 @@ def make_time_ids(model: LatentDiffusion, request: GenerationRequest) -> tuple[T
     height, width = float(request.height or model.size), float(request.width or model.size)
     told = {"original_height": height, "original_width": width, "crop_top": 0.0, "crop_left": 0.0}
     told |= {"target_height": height, "target_width": width}
-    both = told | {"aesthetic_score": 6.0}, told | {"aesthetic_score": 2.5}
+    both = (told | {"aesthetic_score": score} for score in SCORES)
     positive, negative = (torch.tensor([[one[name] for name in KINDS[count]]]) for one in both)
     return positive, negative

@@ -12,6 +12,7 @@ from fromnoise.diffusion.samplers.base import Answer, Query
 from fromnoise.errors import BadInput
 from fromnoise.latent_diffusion import LatentDiffusion
 from fromnoise.pipeline import pictures
+from fromnoise.pipeline.conditioning.concat import Seen
 from fromnoise.pipeline.conditioning.cost import check_cost
 from fromnoise.pipeline.decoding import Notes
 from fromnoise.pipeline.editing.redraw import redraw
@@ -189,6 +190,9 @@ def edit(
     if image.mode == "RGBA" and mask is None and not any(request.extends):
         image = pictures.flatten(image)
         seen["without a mask, the transparent parts of the picture become white"] = None
+    if model.concat == "instruct" and "strength" not in request.model_fields_set:
+        # it learnt to draw from noise alone, with the picture beside it
+        request = request.model_copy(update={"strength": 1.0})
     canvas, request = make_canvas(model, request, image, mask, seen)
     work, work_mask = canvas.work, canvas.work_mask
     drawn = request.model_copy(update={"width": work.width, "height": work.height}).resolve(model)
@@ -203,16 +207,14 @@ def edit(
         freedom = measure_freedom(work_mask, model.vae.config.factor)
         if drawn.content == "noise":
             start = torch.lerp(start, noise.initial, freedom)
-    if model.unet.config.in_channels > model.unet.config.out_channels:
-        # only for models made for it
-        from fromnoise.pipeline.conditioning.inpainting import add_inpainting_channels
-
-        shown = work if work_mask else None
-        unet, guide = add_inpainting_channels(model, drawn, unet, guide, shown, work_mask)
+    shown = None
+    if model.concat:
+        shown = Seen(work, work_mask, fit_depths(request, canvas), request.image_cfg)
+    if model.concat == "inpainting":
         freedom = None  # such a model has learnt to keep what it sees
     # times in the prompt are shares of the run that is left
     left = drawn.model_copy(update={"steps": len(sigmas) - 1})
-    ask, notes = build_denoiser(model, unet, left, [drawn.prompt], guide)
+    ask, notes = build_denoiser(model, unet, left, [drawn.prompt], guide, seen=shown)
 
     def answer(query: Query) -> Answer:
         """The network's answer, where the mask lets it differ from the picture."""
@@ -232,6 +234,23 @@ def edit(
         results.append(composite(canvas, picture, drawn.mask_blur))
         results[-1].info["parameters"] = write_infotext(model, drawn, i, unet.plan, more, guide)
     return results
+
+
+def fit_depths(request: EditRequest, canvas: Canvas) -> Image.Image | None:
+    """The map of depths ("L") of what is drawn of a canvas, without the size that it is drawn at.
+    Raises NotFound, and BadInput for a map of another shape than the picture's."""
+    if request.depth_map is None:
+        return None
+    depths = pictures.read_picture(request.depth_map).convert("L")
+    wide, high = canvas.whole.size
+    if not 0.95 < depths.width * high / (depths.height * wide) < 1.05:
+        raise BadInput(
+            f"the map of depths is {depths.width}x{depths.height}, the picture {wide}x{high}",
+            "give a map of the picture's shape",
+        )
+    left, top, right, bottom = canvas.area
+    x, y = depths.width / wide, depths.height / high
+    return depths.crop((round(left * x), round(top * y), round(right * x), round(bottom * y)))
 
 
 def composite(canvas: Canvas, drawn: Image.Image, blur: float) -> Image.Image:
@@ -288,4 +307,9 @@ def describe_edit(
             fields |= {"Inpaint area": "Only masked", "Masked area padding": str(request.padding)}
     sources = {"Image": image} if mask is None else {"Image": image, "Mask": mask}
     hashes = {f"{name} hash": pictures.hash_pixels(source) for name, source in sources.items()}
+    if request.depth_map is not None:
+        depths = pictures.read_picture(request.depth_map).convert("L")
+        hashes["Depth map hash"] = pictures.hash_pixels(depths)
+    if request.image_cfg != EditRequest.model_fields["image_cfg"].default:
+        fields["Image CFG scale"] = format_number(request.image_cfg)
     return fields | hashes

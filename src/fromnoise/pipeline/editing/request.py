@@ -1,6 +1,7 @@
 """EditRequest: what to draw over a picture, and how. The command line and the HTTP fields of
 editing derive from it."""
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
@@ -40,6 +41,16 @@ class EditRequest(GenerationRequest):
     )
     padding: int = Field(
         32, ge=0, le=4096, description="Pixels around the mask that only_masked draws along."
+    )
+
+    depth_map: Path | None = Field(
+        None, description="For a model that sees depths: a grey picture of them, near is bright."
+    )
+    image_cfg: float = Field(
+        1.5,
+        ge=0,
+        le=100,
+        description="How strongly a model that changes pictures keeps to the picture.",
     )
 
     @property

@@ -13,7 +13,7 @@ from fromnoise.errors import BadInput
 from fromnoise.latent_diffusion import LatentDiffusion
 from fromnoise.pipeline.conditioning.cost import check_cost
 from fromnoise.pipeline.editing.redraw import redraw
-from fromnoise.pipeline.encoding import encode_picture, refuse_inpainting_model
+from fromnoise.pipeline.encoding import encode_picture, refuse_seeing_model
 from fromnoise.pipeline.enlarging import upscale
 from fromnoise.pipeline.enlarging.request import SIDE, HiresRequest
 from fromnoise.pipeline.generate import Step, build_denoiser, prepare_noise, run_steps
@@ -45,7 +45,7 @@ def hires(
     (`tree.Prompt.resolve`). network: the upscaler, where the request's hires_upscaler is a file.
     watch: is called with every step of both passes, counted as one run. Raises BadInput or
     UnknownName before the first step."""
-    refuse_inpainting_model(model)
+    refuse_seeing_model(model)
     first = request.resolve(model)
     method = network or upscale.find_upscaler(first.hires_upscaler or "")
     if method is None:

@@ -63,6 +63,7 @@ EDITS = {
     "Masked content": "content",
     "Resize mode": "resize",
     "Masked area padding": "padding",
+    "Image CFG scale": "image_cfg",
 }
 HIRES = {
     "Denoising strength": "hires_strength",

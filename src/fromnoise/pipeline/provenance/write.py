@@ -49,6 +49,8 @@ def write_infotext(
         from fromnoise.pipeline.conditioning.regions import describe_masks
 
         more = (more or {}) | describe_masks(request.masks)
+    if model.refiner is not None:
+        more = (more or {}) | model.refiner.describe()
     if latents is not None:
         from fromnoise.pipeline.provenance.hashes import hash_latents
 

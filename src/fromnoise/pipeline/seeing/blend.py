@@ -17,7 +17,7 @@ from fromnoise.pipeline import pictures
 from fromnoise.pipeline.conditioning.cost import check_cost
 from fromnoise.pipeline.editing.edit import resize
 from fromnoise.pipeline.editing.redraw import redraw
-from fromnoise.pipeline.encoding import encode_picture, refuse_inpainting_model
+from fromnoise.pipeline.encoding import encode_picture, refuse_seeing_model
 from fromnoise.pipeline.generate import Step, build_denoiser, prepare_noise
 from fromnoise.pipeline.images import decode_latents
 from fromnoise.pipeline.provenance.write import format_number, write_infotext
@@ -49,7 +49,7 @@ def blend(
     so a negative prompt is read in that dialect too. With clip_scale each x0 moves towards the
     pictures' embeddings, slerped: see `guide_by_clip`. phrases: as in `ClipEmbedder.describe`; not
     needed with a prompt. Raises BadInput and UnknownName."""
-    refuse_inpainting_model(model)
+    refuse_seeing_model(model)
     both = [pictures.read_rgb(first), pictures.read_rgb(second)]
     embedder = ClipEmbedder(model) if request.clip_scale or not request.prompt else None
     if embedder and not request.prompt:

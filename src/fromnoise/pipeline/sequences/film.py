@@ -97,12 +97,6 @@ def draw_frame(
         )
     else:
         sigmas, sampling = start_sampler(model, one, one.seeds())
-    if model.unet.config.in_channels > model.unet.config.out_channels:
-        from fromnoise.pipeline.conditioning.inpainting import (
-            add_inpainting_channels,  # only for models made for it
-        )
-
-        unet, guide = add_inpainting_channels(model, one, unet, guide)
     answer, notes = build_denoiser(model, unet, one, [prompt], guide)
     last = None
     for last in run_sampler(model, one, sigmas, sampling, answer, notes):
