@@ -133,6 +133,9 @@ ${blocks.join("")}</section>
   const contents = chapter.sections.map((section) =>
     `<li><a href="#${section.anchor}">${esc(section.title)}</a></li>`);
   const main = `<div class="chapter-page" data-chapter="${chapter.id}">
+<nav class="contents" aria-label="This chapter"><details><summary>This chapter</summary><ol>
+${contents.join("\n")}
+</ol></details></nav>
 <article>
 <header class="opening">
 <p class="kicker">${chapterName(chapter, chapters)} · ${chapter.minutes} minutes</p>
@@ -144,9 +147,6 @@ ${chapter.objectives.map((goal) => `<li>${renderInline(goal)}</li>`).join("\n")}
 ${sections.join("")}${quiz}<nav class="around" aria-label="Chapters before and after">
 ${around(chapters[at - 1], "previous", chapters)}${around(chapters[at + 1], "next", chapters)}</nav>
 </article>
-<nav class="contents" aria-label="This chapter"><details><summary>This chapter</summary><ol>
-${contents.join("\n")}
-</ol></details></nav>
 </div>
 `;
   return {

@@ -46,6 +46,9 @@ export function spawnSeed(entropy: number, place: number[]): number {
 
 /** Rounds to 6 digits as Python does: a tie, which is an odd multiple of 2⁻⁷, goes to the even one. */
 export function roundTime(x: number): number {
+  const scaled = x * 1e6;
+  const distance = Math.abs(scaled - Math.trunc(scaled) - 0.5);
+  if (distance > 1e-3 && x >= 0 && x < 1e6) return Math.round(scaled) / 1e6; // far from a tie: exact
   const rounded = Number(x.toFixed(6));
   const isTie = Number.isInteger(x * 128) && (x * 128) % 2 !== 0 && Math.round(x * 2e6) % 2 !== 0;
   return isTie && Math.round(rounded * 1e6) % 2 ? Number((rounded - 1e-6).toFixed(6)) : rounded;
@@ -56,8 +59,9 @@ export class BrownianNoise {
   private readonly high: number;
   private readonly entropy: number;
   private readonly total: Float32Array;
-  /** The left increment of each node that the last query split, by "number depth". */
-  private left = new Map<string, Float32Array>();
+  private readonly generator = new Generator(0); // of each node in its turn: a state of its own is large
+  /** The left increment of each node that the last query split, by number and depth. */
+  private left = new Map<number, Float32Array>();
 
   /** The path of one seed over the noise levels [sigmaMin, sigmaMax], of `count` values. */
   constructor(seed: number, private readonly count: number, sigmaMin: number, sigmaMax: number) {
@@ -72,7 +76,8 @@ export class BrownianNoise {
   }
 
   private drawUnit(place: number[]): Float32Array {
-    return new Generator(spawnSeed(this.entropy, place)).drawNormal(this.count);
+    this.generator.restart(spawnSeed(this.entropy, place));
+    return this.generator.drawNormal(this.count);
   }
 
   /** (W(sigmaNext) − W(sigma)) / √|sigmaNext − sigma|: unit noise. */
@@ -90,57 +95,52 @@ export class BrownianNoise {
         `The noise levels ${sigma} and ${sigmaNext} are equal for a Brownian path. Use fewer steps.`,
       );
     }
-    const used = new Map<string, Float32Array>();
-    const parts = this.split([0, 0], start, end, this.total, Math.min(s, t), Math.max(s, t), used);
+    const used = new Map<number, Float32Array>();
+    const sum = new Float32Array(this.count);
+    this.addParts(0, 0, start, end, this.total, Math.min(s, t), Math.max(s, t), used, sum);
     this.left = used;
     const length = f32(levels[1] - levels[0]);
     const root = f32(Math.sqrt(Math.abs(length)));
-    const noise = new Float32Array(parts[0]);
-    for (const part of parts.slice(1)) for (let i = 0; i < noise.length; i++) noise[i] += part[i];
-    return noise.map((value) => (value * Math.sign(length)) / root);
+    const sign = Math.sign(length);
+    for (let i = 0; i < sum.length; i++) sum[i] = (sum[i] * sign) / root;
+    return sum;
   }
 
-  /** The increments over the nodes that tile [a, b], from left to right. The node `place` is
-   * [start, end] with the increment w. */
-  private split(
-    place: [number, number],
-    start: number,
-    end: number,
-    w: Float32Array,
-    a: number,
-    b: number,
-    used: Map<string, Float32Array>,
-  ): Float32Array[] {
-    if (a === start && b === end) return [w];
+  /** Adds the increments over the nodes that tile [a, b], from left to right. The node `number` of its
+   * depth is [start, end] with the increment w. */
+  private addParts(
+    number: number, depth: number, start: number, end: number, w: Float32Array,
+    a: number, b: number, used: Map<number, Float32Array>, sum: Float32Array,
+  ): void {
+    if (a === start && b === end) {
+      for (let i = 0; i < sum.length; i++) sum[i] += w[i];
+      return;
+    }
     const middle = roundTime(0.5 * (start + end));
-    const key = place.join(" ");
-    const left = this.left.get(key) ?? this.bridge(place, start, middle, end, w);
+    const key = number * 64 + depth; // depth is below 64
+    const left = this.left.get(key) ?? this.bridge(number, depth, start, middle, end, w);
     used.set(key, left);
-    const [number, depth] = place;
-    const increments: Float32Array[] = [];
     if (a < middle) {
-      const child: [number, number] = [2 * number, depth + 1];
-      increments.push(...this.split(child, start, middle, left, a, Math.min(b, middle), used));
+      this.addParts(2 * number, depth + 1, start, middle, left, a, Math.min(b, middle), used, sum);
     }
     if (b > middle) {
-      const child: [number, number] = [2 * number + 1, depth + 1];
-      const right = w.map((value, i) => value - left[i]);
-      increments.push(...this.split(child, middle, end, right, Math.max(a, middle), b, used));
+      const right = new Float32Array(w.length);
+      for (let i = 0; i < w.length; i++) right[i] = w[i] - left[i];
+      this.addParts(2 * number + 1, depth + 1, middle, end, right, Math.max(a, middle), b, used, sum);
     }
-    return increments;
   }
 
   /** The left part of the increment w of [start, end], cut at `middle` (the Brownian bridge). */
   private bridge(
-    place: [number, number],
-    start: number,
-    middle: number,
-    end: number,
-    w: Float32Array,
+    number: number, depth: number, start: number, middle: number, end: number, w: Float32Array,
   ): Float32Array {
     const [left, right, inverse] = [middle - start, end - middle, 1 / (end - start)];
     const [share, scale] = [f32(inverse), f32(Math.sqrt(left * right * inverse))];
-    const noise = this.drawUnit(place);
-    return w.map((value, i) => f32(f32(f32(left) * value) * share) + f32(noise[i] * scale));
+    const part = this.drawUnit([number, depth]);
+    const width = f32(left);
+    for (let i = 0; i < part.length; i++) {
+      part[i] = f32(f32(width * w[i]) * share) + f32(part[i] * scale);
+    }
+    return part;
   }
 }

@@ -7,14 +7,16 @@
 
 const f32 = Math.fround;
 const bits = new DataView(new ArrayBuffer(8));
+const wide = new Float64Array(1);
+const low = new Uint32Array(wide.buffer, new Uint8Array(new Uint16Array([1]).buffer)[0] ? 0 : 4, 1); // its low word
 
 /** a·b + c with one rounding to float32, for float32 a, b, c. The product of two float32 numbers is
  * exact in float64. The sum is not: it is corrected where it lies between two float32 numbers. */
 function fuse(a: number, b: number, c: number): number {
   const product = a * b;
   const sum = product + c;
-  bits.setFloat64(0, sum);
-  if ((bits.getUint32(4) & 0x1fffffff) !== 0x10000000) return f32(sum); // no tie
+  wide[0] = sum;
+  if ((low[0] & 0x1fffffff) !== 0x10000000) return f32(sum); // no tie
   const part = sum - product;
   const error = product - (sum - part) + (c - part);
   return f32(sum + Math.sign(error) * Math.abs(sum) * 2 ** -50); // off the tie, to the exact side
@@ -22,7 +24,9 @@ function fuse(a: number, b: number, c: number): number {
 
 /** Horner's rule in float32. */
 function evaluate(x: number, coefficients: number[]): number {
-  return coefficients.reduce((sum, c) => fuse(sum, x, c));
+  let sum = coefficients[0];
+  for (let i = 1; i < coefficients.length; i++) sum = fuse(sum, x, coefficients[i]);
+  return sum;
 }
 
 const LOG = [
@@ -81,10 +85,16 @@ export class Generator {
 
   /** seed: an integer from 0. As in PyTorch, only its low 32 bits count. */
   constructor(seed: number) {
+    this.restart(seed);
+  }
+
+  /** Begins anew with another seed. */
+  restart(seed: number): void {
     if (!Number.isSafeInteger(seed) || seed < 0) {
       throw new RangeError(`The seed ${seed} cannot be used. Give an integer from 0 to 2^32 − 1.`);
     }
     const { state } = this;
+    [this.place, this.kept] = [0, null];
     state[0] = seed % 2 ** 32;
     for (let i = 1; i < 624; i++) {
       state[i] = Math.imul(1812433253, state[i - 1] ^ (state[i - 1] >>> 30)) + i;

@@ -142,7 +142,7 @@ const WORK: Record<string, (desk: Desk) => Promise<void>> = {
     await keys.reach(frame.getByRole("radio", { name: "fresh noise" }));
     await keys.press("ArrowRight");
     await run("Race");
-    await frame.locator("tbody tr", { hasText: "DPM2" }).waitFor();
+    await frame.getByRole("row", { name: "DPM2 0.0" }).waitFor();
   },
   async schedules({ keys, frame, slider, run }) {
     await keys.reach(slider("steps"));
@@ -351,13 +351,13 @@ test("the mentor: page, panel, settings", async () => {
   await keys.reach(opener, "Tab");
   await keys.press("Enter");
   const panel = page.getByRole("dialog", { name: "Mentor" });
-  expect(await keys.has(panel.getByLabel("Your question"))).toBe(true);
+  await expect.poll(() => keys.has(panel.getByLabel("Your question"))).toBe(true);
   await ask(panel);
   expect(await keys.walk(panel)).toEqual([]);
   await panel.getByLabel("Your question").focus();
   await keys.press("Escape");
   await panel.waitFor({ state: "hidden" });
-  expect(await keys.has(opener)).toBe(true);
+  await expect.poll(() => keys.has(opener)).toBe(true);
   expect(keys.faults).toEqual([]);
   await page.context().close();
 }, MINUTES);
