@@ -1,6 +1,7 @@
 """A model from one layout into another, file by file: no network is built, and no more than one
 tensor (q, k and v of a layer) is in memory. What is not changed keeps its bytes."""
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from math import prod
@@ -136,8 +137,22 @@ def write_single(
     if contents.others:
         names = ", ".join(contents.others[:5]) + (", …" if len(contents.others) > 5 else "")
         report.notes.append(f"a single file has no place for {names}: left out")
+    if "model_index.json" in contents.texts:
+        contents.texts["model_index.json"] = drop_components(contents)
     header, shapes, tables = plan_single(contents, dtype)
     write_stream(target, header, stream_single(contents, shapes, tables))
+
+
+def drop_components(contents: Contents) -> bytes:
+    """model_index.json without the parts that a single file leaves out."""
+    name = "model_index.json"
+    index = parse_json(contents.texts[name], f"{contents.path}, {name}")
+    absent = (None, [None, None])
+    dropped = {part: [None, None] for part in reading.LEFT_OUT if index.get(part) not in absent}
+    if not dropped:
+        return contents.texts[name]
+    dropped |= {"requires_safety_checker": False}
+    return (json.dumps(index | dropped, indent=2) + "\n").encode()
 
 
 def plan_single(
