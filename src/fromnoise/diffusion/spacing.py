@@ -41,15 +41,17 @@ SPACINGS = {
         Entry("kl_optimal", "KL Optimal", "spacings.ramps", "kl_optimal", options=RANGE),
         Entry("linear_quadratic", "Linear Quadratic", "spacings.ramps", "linear_quadratic",
               options=("threshold_noise",)),
-        Entry("beta", "Beta", "spacings.beta", "beta", options=("alpha", "beta", "of")),
+        Entry("beta", "Beta", "spacings.beta", "beta", options=(*RANGE, "alpha", "beta", "of")),
         Entry("align_your_steps", "Align Your Steps", "spacings.align_your_steps",
               "align_your_steps", options=("family",), aliases=("ays",)),
         Entry("linspace", "Uniform", "spacings.timesteps", "linspace", timesteps=True,
-              aliases=("uniform", "normal")),
+              options=("between", "ceiling"), aliases=("uniform", "normal")),
         Entry("sgm_uniform", "SGM Uniform", "spacings.timesteps", "sgm_uniform", timesteps=True),
-        Entry("leading", "Leading", "spacings.timesteps", "leading", timesteps=True,
-              options=("steps_offset",)),
-        Entry("trailing", "Trailing", "spacings.timesteps", "trailing", timesteps=True),
+        Entry("leading", "Leading", "spacings.timesteps", "leading", True,
+              ("steps_offset", "ceiling")),
+        Entry("trailing", "Trailing", "spacings.timesteps", "trailing", True, ("ceiling",)),
+        Entry("distilled", "Distilled", "spacings.timesteps", "distilled", timesteps=True,
+              options=("original_steps", "ceiling")),
         Entry("simple", "Simple", "spacings.timesteps", "simple", timesteps=True),
         Entry("ddim", "DDIM", "spacings.timesteps", "ddim", timesteps=True,
               aliases=("ddim_uniform",)),
@@ -89,14 +91,13 @@ def make_sigmas(
     Two spacings follow tools that do not always give the asked number of levels: ddim, and beta
     with of="timestep". The run's number of steps is always len − 1.
 
-    spacing: a name, label or alias, see `find`. final: the last level after the `steps` levels of
-    the spacing: "zero", or "first" for the schedule's smallest sigma (diffusers'
-    final_sigmas_type="sigma_min", and its DDIM with set_alpha_to_one=False). With "none" nothing
-    follows; the spacing itself has steps + 1 levels. discard_penultimate: the spacing makes one
-    more level, then the next-to-last is removed (with final="zero" that is the smallest positive
-    one). This is A1111's "always discard next-to-last sigma", which A1111 always does for its DPM2
-    samplers. options: those of the spacing, see its entry and its function. Raises UnknownName.
-    Raises BadInput for unusable steps or options, also where two levels are equal."""
+    spacing: a name, label or alias, see `find`. final: what follows the `steps` levels of the
+    spacing: "zero", or "first", the schedule's smallest sigma. With "none" and "last" nothing does:
+    the spacing has one level more, or the run one step less. discard_penultimate: the spacing makes
+    one level more, then the next-to-last of the run is removed (A1111's "always discard
+    next-to-last sigma", which it always does for its DPM2 samplers). options: those of the spacing,
+    see its function. Raises UnknownName. Raises BadInput for unusable steps or options, also where
+    two levels are equal."""
     import torch
 
     entry = find(spacing)
@@ -104,7 +105,7 @@ def make_sigmas(
     n = steps + (final == "none") + bool(discard_penultimate) if whole else 0
     if (
         not whole
-        or final not in ("zero", "first", "none")
+        or final not in ("zero", "first", "none", "last")
         or options.keys() - {*entry.options}
         or (entry.timesteps and n > len(schedule))
     ):
@@ -122,7 +123,7 @@ def make_sigmas(
     except OverflowError:
         levels = [math.inf]
     sound = levels[0] < math.inf and levels[-1] > 0 and all(s > t for s, t in pairwise(levels))
-    if final != "none":
+    if final in ("zero", "first"):
         levels.append(0.0 if final == "zero" else float(schedule.sigmas[0]))
     if discard_penultimate:
         del levels[-2:-1]

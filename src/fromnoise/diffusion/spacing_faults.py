@@ -22,8 +22,8 @@ def refuse_run(
 
     name, known: of the spacing, and its options. table: the schedule, if the spacing visits its
     timesteps. n: the levels that the spacing is asked for."""
-    if final not in ("zero", "first", "none"):
-        raise UnknownName("final", final, ("zero", "first", "none"))
+    if final not in ("zero", "first", "none", "last"):
+        raise UnknownName("final", final, ("zero", "first", "none", "last"))
     if type(steps) is not int or steps < 1:
         raise BadInput(f"steps {steps} cannot be used", "give a whole number from 1; 20 is usual")
     if unknown := options.keys() - {*known}:
