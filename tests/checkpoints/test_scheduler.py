@@ -171,18 +171,28 @@ def cases():
     alone."""
     alphas = {"set_alpha_to_one": (True, False)}
     yield from vary(
-        "DDIM", V, SAMPLE, LINEAR, TRAINED, LEADING | {"steps_offset": 0},
-        timestep_spacing=PLACES, **alphas,
-    )  # fmt: skip
+        "DDIM",
+        V,
+        SAMPLE,
+        LINEAR,
+        TRAINED,
+        LEADING | {"steps_offset": 0},
+        timestep_spacing=PLACES,
+        **alphas,
+    )
     yield from vary("DDIM", *({"timestep_spacing": place} | ZERO_SNR for place in PLACES))
     yield "DDIMParallel", V | TRAILING
     yield from vary("DDPM", V, ZERO_SNR | TRAILING, timestep_spacing=PLACES)
     yield "DDPMParallel", V | TRAILING
     yield from vary(
-        "PNDM", {"steps_offset": 0}, {"steps_offset": 0} | V,
-        timestep_spacing=PLACES, skip_prk_steps=(True, False),
-        prediction_type=("epsilon", "v_prediction"), **alphas,
-    )  # fmt: skip
+        "PNDM",
+        {"steps_offset": 0},
+        {"steps_offset": 0} | V,
+        timestep_spacing=PLACES,
+        skip_prk_steps=(True, False),
+        prediction_type=("epsilon", "v_prediction"),
+        **alphas,
+    )
     yield from vary("LCM", {}, V, SAMPLE, ZERO_SNR, {"original_inference_steps": 40})
     yield from vary("TCD", {}, V, ZERO_SNR, {"original_inference_steps": 40})
     yield from vary("EulerAncestralDiscrete", V, ZERO_SNR | TRAILING, timestep_spacing=PLACES)
@@ -208,19 +218,28 @@ def cases():
         if order < 3:
             yield "DPMSolverMultistep", SDE | more
     yield from vary(
-        "DPMSolverMultistep", KARRAS | MIN, {"use_lu_lambdas": True}, DPMPP | KARRAS | MIN,
-        ZERO_SNR | TRAILING, {"lambda_min_clipped": -math.inf}, {"lambda_min_clipped": -5.1},
-        {"solver_type": "bh2"}, {"algorithm_type": "deis"} | MIN, ranged | MIN,
-    )  # fmt: skip
+        "DPMSolverMultistep",
+        KARRAS | MIN,
+        {"use_lu_lambdas": True},
+        DPMPP | KARRAS | MIN,
+        ZERO_SNR | TRAILING,
+        {"lambda_min_clipped": -math.inf},
+        {"lambda_min_clipped": -5.1},
+        {"solver_type": "bh2"},
+        {"algorithm_type": "deis"} | MIN,
+        ranged | MIN,
+    )
     yield from vary("DPMSolverSinglestep", {}, V, KARRAS, EXPONENTIAL, BETA, TRAINED)
     for order, lower in itertools.product((1, 2, 3), (True, False)):
         more = {"solver_order": order, "lower_order_final": lower}
         yield from vary("DEISMultistep", more, more | KARRAS)
         yield "DPMSolverSinglestep", more | MIN
     yield from vary(
-        "UniPCMultistep", ZERO_SNR | TRAILING, {"disable_corrector": [0, 1]},
+        "UniPCMultistep",
+        ZERO_SNR | TRAILING,
+        {"disable_corrector": [0, 1]},
         *({"solver_order": order} for order in (1, 2, 3)),
-    )  # fmt: skip
+    )
     for order, kind, x0, lower in itertools.product(
         (1, 2, 3), ("bh1", "bh2"), (True, False), (True, False)
     ):

@@ -17,9 +17,13 @@ REMEDY = (
     "file are used"
 )
 SHARED: dict[str, Any] = {
-    "num_train_timesteps": 1000, "beta_start": 1e-4, "beta_end": 0.02, "beta_schedule": "linear",
-    "trained_betas": None, "prediction_type": "epsilon",
-}  # fmt: skip
+    "num_train_timesteps": 1000,
+    "beta_start": 1e-4,
+    "beta_end": 0.02,
+    "beta_schedule": "linear",
+    "trained_betas": None,
+    "prediction_type": "epsilon",
+}
 STABLE = {"beta_start": 0.00085, "beta_end": 0.012}
 LEADING = {"timestep_spacing": "leading", "steps_offset": 0}
 LINSPACE = {"timestep_spacing": "linspace", "steps_offset": 0}
@@ -27,25 +31,43 @@ SNR = {"rescale_betas_zero_snr": False}
 THRESHOLD = {"thresholding": False, "dynamic_thresholding_ratio": 0.995, "sample_max_value": 1.0}
 CLIP = {"clip_sample": True, "clip_sample_range": 1.0}
 RAMPS = {  # the other ways to space the levels → our spacing; the first that is set counts
-    "use_karras_sigmas": "karras", "use_lu_lambdas": "exponential",
-    "use_exponential_sigmas": "exponential", "use_beta_sigmas": "beta",
-}  # fmt: skip
+    "use_karras_sigmas": "karras",
+    "use_lu_lambdas": "exponential",
+    "use_exponential_sigmas": "exponential",
+    "use_beta_sigmas": "beta",
+}
 # diffusers keeps sigma_min and sigma_max from another class's file, and its ramps read them
 RAMP = {key: False for key in RAMPS if key != "use_lu_lambdas"}
 RAMP |= {"sigma_min": None, "sigma_max": None}
 FLOW = {
-    "use_flow_sigmas": False, "flow_shift": 1.0, "use_dynamic_shifting": False,
+    "use_flow_sigmas": False,
+    "flow_shift": 1.0,
+    "use_dynamic_shifting": False,
     "time_shift_type": "exponential",
-}  # fmt: skip
-CONSISTENCY = SHARED | STABLE | LEADING | SNR | THRESHOLD | CLIP | {
-    "beta_schedule": "scaled_linear", "clip_sample": False, "set_alpha_to_one": True,
-    "original_inference_steps": 50, "timestep_scaling": 10.0,
-}  # fmt: skip
+}
+CONSISTENCY = (
+    SHARED
+    | STABLE
+    | LEADING
+    | SNR
+    | THRESHOLD
+    | CLIP
+    | {
+        "beta_schedule": "scaled_linear",
+        "clip_sample": False,
+        "set_alpha_to_one": True,
+        "original_inference_steps": 50,
+        "timestep_scaling": 10.0,
+    }
+)
 SOLVER = SHARED | THRESHOLD | RAMP | FLOW | {"solver_order": 2}
 DPM = SOLVER | {
-    "algorithm_type": "dpmsolver++", "solver_type": "midpoint", "final_sigmas_type": "zero",
-    "lambda_min_clipped": -math.inf, "variance_type": None,
-}  # fmt: skip
+    "algorithm_type": "dpmsolver++",
+    "solver_type": "midpoint",
+    "final_sigmas_type": "zero",
+    "lambda_min_clipped": -math.inf,
+    "variance_type": None,
+}
 DDIM = SHARED | LEADING | SNR | THRESHOLD | CLIP | {"set_alpha_to_one": True}
 DDPM = SHARED | LEADING | SNR | THRESHOLD | CLIP | {"variance_type": "fixed_small"}
 # class → its fields and what they are where its file has none; it reads no others
@@ -57,8 +79,14 @@ CLASSES: dict[str, dict[str, Any]] = {
     "PNDMScheduler": SHARED | LEADING | {"skip_prk_steps": False, "set_alpha_to_one": False},
     "LCMScheduler": CONSISTENCY,
     "TCDScheduler": CONSISTENCY,
-    "EulerDiscreteScheduler": SHARED | LINSPACE | SNR | RAMP | {
-        "interpolation_type": "linear", "timestep_type": "discrete", "final_sigmas_type": "zero",
+    "EulerDiscreteScheduler": SHARED
+    | LINSPACE
+    | SNR
+    | RAMP
+    | {
+        "interpolation_type": "linear",
+        "timestep_type": "discrete",
+        "final_sigmas_type": "zero",
     },
     "EulerAncestralDiscreteScheduler": SHARED | LINSPACE | SNR,
     "HeunDiscreteScheduler": SHARED | STABLE | LINSPACE | RAMP | CLIP | {"clip_sample": False},
@@ -66,24 +94,48 @@ CLASSES: dict[str, dict[str, Any]] = {
     "KDPM2DiscreteScheduler": SHARED | STABLE | LINSPACE | RAMP,
     "KDPM2AncestralDiscreteScheduler": SHARED | STABLE | LINSPACE | RAMP,
     "DPMSolverSDEScheduler": SHARED | STABLE | LINSPACE | RAMP | {"noise_sampler_seed": None},
-    "DPMSolverMultistepScheduler": DPM | LINSPACE | SNR | {
-        "lower_order_final": True, "euler_at_final": False, "use_lu_lambdas": False,
+    "DPMSolverMultistepScheduler": DPM
+    | LINSPACE
+    | SNR
+    | {
+        "lower_order_final": True,
+        "euler_at_final": False,
+        "use_lu_lambdas": False,
     },
     "DPMSolverSinglestepScheduler": DPM | {"lower_order_final": False},
-    "DEISMultistepScheduler": SOLVER | LINSPACE | {
-        "algorithm_type": "deis", "solver_type": "logrho", "lower_order_final": True,
+    "DEISMultistepScheduler": SOLVER
+    | LINSPACE
+    | {
+        "algorithm_type": "deis",
+        "solver_type": "logrho",
+        "lower_order_final": True,
     },
-    "UniPCMultistepScheduler": SOLVER | LINSPACE | SNR | {
-        "predict_x0": True, "solver_type": "bh2", "lower_order_final": True,
-        "disable_corrector": [], "solver_p": None, "final_sigmas_type": "zero",
+    "UniPCMultistepScheduler": SOLVER
+    | LINSPACE
+    | SNR
+    | {
+        "predict_x0": True,
+        "solver_type": "bh2",
+        "lower_order_final": True,
+        "disable_corrector": [],
+        "solver_p": None,
+        "final_sigmas_type": "zero",
         "shift_terminal": None,
     },
-}  # fmt: skip
+}
 FLAGS = (
-    "clip_sample", "euler_at_final", "lower_order_final", "predict_x0", "rescale_betas_zero_snr",
-    "set_alpha_to_one", "skip_prk_steps", "thresholding", "use_dynamic_shifting",
-    "use_flow_sigmas", *RAMPS,
-)  # fmt: skip
+    "clip_sample",
+    "euler_at_final",
+    "lower_order_final",
+    "predict_x0",
+    "rescale_betas_zero_snr",
+    "set_alpha_to_one",
+    "skip_prk_steps",
+    "thresholding",
+    "use_dynamic_shifting",
+    "use_flow_sigmas",
+    *RAMPS,
+)
 WORDS = {
     "algorithm_type": ("dpmsolver", "dpmsolver++", "sde-dpmsolver", "sde-dpmsolver++", "deis"),
     "solver_type": ("midpoint", "heun", "logrho", "bh1", "bh2"),
@@ -92,10 +144,14 @@ WORDS = {
     "interpolation_type": ("linear", "log_linear"),
     "timestep_type": ("discrete", "continuous"),
     "variance_type": (
-        "fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log", "learned",
+        "fixed_small",
+        "fixed_small_log",
+        "fixed_large",
+        "fixed_large_log",
+        "learned",
         "learned_range",
     ),
-}  # fmt: skip
+}
 RULES = {
     **{name: Rule(name) for name in FLAGS},
     **{name: Rule(name, str, choices=words) for name, words in WORDS.items()},
@@ -219,10 +275,13 @@ class _Reader:
                 return self.read_unipc()
             case kind:  # k-diffusion's samplers
                 sampler = {
-                    "EulerAncestralDiscrete": "euler_a", "HeunDiscrete": "heun",
-                    "LMSDiscrete": "lms", "KDPM2Discrete": "dpm2",
-                    "KDPM2AncestralDiscrete": "dpm2_a", "DPMSolverSDE": "dpmpp_sde",
-                }[kind]  # fmt: skip
+                    "EulerAncestralDiscrete": "euler_a",
+                    "HeunDiscrete": "heun",
+                    "LMSDiscrete": "lms",
+                    "KDPM2Discrete": "dpm2",
+                    "KDPM2AncestralDiscrete": "dpm2_a",
+                    "DPMSolverSDE": "dpmpp_sde",
+                }[kind]
                 if sampler.startswith("dpm2") and self.values["use_karras_sigmas"]:
                     self.refuse("use_karras_sigmas", "it rounds every second timestep alone")
                 return self.draw(sampler, self.space("between", True))
@@ -253,9 +312,12 @@ class _Reader:
         if -self.schedule.log_sigmas[-1] < limit and not self.find_ramp():
             self.refuse("lambda_min_clipped", "it leaves out the noisiest timesteps")
         if values["prediction_type"] == "sample" and self.name in (
-            "PNDMScheduler", "KDPM2DiscreteScheduler", "KDPM2AncestralDiscreteScheduler",
-            "DPMSolverSDEScheduler", "EulerAncestralDiscreteScheduler",
-        ):  # fmt: skip
+            "PNDMScheduler",
+            "KDPM2DiscreteScheduler",
+            "KDPM2AncestralDiscreteScheduler",
+            "DPMSolverSDEScheduler",
+            "EulerAncestralDiscreteScheduler",
+        ):
             self.refuse("prediction_type", "the class draws no such prediction")
 
     def find_ramp(self) -> str | None:

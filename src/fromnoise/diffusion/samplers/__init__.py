@@ -37,7 +37,7 @@ class Entry:
 CHURN = ("s_churn", "s_tmin", "s_tmax", "s_noise")
 ANCESTRAL = ("eta", "s_noise")
 UNIPC = ("lower_order_final", "predict", "uncorrected")
-DPM = ("order", "predict", "solver", "sde", "lower_order_final", "s_noise")
+DPM = ("order", "predict", "solver", "sde", "lower_order_final")
 
 SAMPLERS = {
     entry.name: entry

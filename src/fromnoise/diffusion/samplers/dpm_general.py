@@ -9,7 +9,6 @@ from torch import Tensor
 
 from fromnoise.diffusion.samplers.base import NoiseSource, Past, Query, Sampling, check_levels
 from fromnoise.diffusion.samplers.integrals import compute_moments
-from fromnoise.diffusion.samplers.stochastic import check_nonnegative
 from fromnoise.errors import BadInput, UnknownName
 
 PREDICTS = ("x0", "noise")
@@ -26,7 +25,6 @@ def dpm_multistep(
     sde: bool = False,
     lower_order_final: bool = False,
     euler_at_final: bool = False,
-    s_noise: float = 1.0,
     past: Sequence[Past] = (),
 ) -> Sampling:
     """The polynomial in log sigma through the last `order` answers, integrated with the
@@ -37,7 +35,7 @@ def dpm_multistep(
     slope enters at order 2, "midpoint" or "heun" (the exact integral). sde: the reverse SDE, with
     new noise in each step. lower_order_final: the last step has order 1, the one before it at most
     2. euler_at_final: the last step has order 1. A step to sigma 0 is x0."""
-    _check(order, predict, solver, s_noise)
+    _check(order, predict, solver)
     grid, known = check_levels(sigmas), list(past)
     last = len(grid) - 2
     for i, (s, t) in enumerate(pairwise(grid)):
@@ -60,7 +58,7 @@ def dpm_multistep(
                 slope = slope + curve * r
         exact = solver == "heun" or used == 3
         x = _take_step(x, s, t, (values[-1], slope, curve), predict, exact, sde)
-        x = _add_noise(x, s, t, noise, predict, sde, s_noise)
+        x = _add_noise(x, s, t, noise, predict, sde)
     return x
 
 
@@ -73,7 +71,6 @@ def dpm_singlestep(
     solver: str = "midpoint",
     sde: bool = False,
     lower_order_final: bool = True,
-    s_noise: float = 1.0,
 ) -> Sampling:
     """Steps over one, two and three levels in turn, each from the start of its block, so that every
     answer inside of the block is used once (Lu et al. 2022 "DPM-Solver++", algorithm 1, with the
@@ -81,7 +78,7 @@ def dpm_singlestep(
 
     lower_order_final: blocks of lower order at the end, where the levels do not fill a whole one;
     always so where they do not, and for a run to sigma 0. For the others see `dpm_multistep`."""
-    _check(order, predict, solver, s_noise)
+    _check(order, predict, solver)
     grid = check_levels(sigmas)
     known: list[Past] = []
     for i, size in enumerate(_plan_blocks(len(grid) - 1, order, lower_order_final, grid[-1] == 0)):
@@ -103,12 +100,11 @@ def dpm_singlestep(
                 slope = (r * first - r1 * slope) / (r - r1)
         exact = solver == "heun" or size == 3
         x = _take_step(start.x, start.sigma, t, (values[0], slope, curve), predict, exact, sde)
-        x = _add_noise(x, start.sigma, t, noise, predict, sde, s_noise)
+        x = _add_noise(x, start.sigma, t, noise, predict, sde)
     return x
 
 
-def _check(order: int, predict: str, solver: str, s_noise: float) -> None:
-    check_nonnegative(s_noise=s_noise)
+def _check(order: int, predict: str, solver: str) -> None:
     if order not in (1, 2, 3):
         raise BadInput(f"order {order} cannot be used", "give 1, 2 or 3")
     if predict not in PREDICTS:
@@ -149,14 +145,14 @@ def _take_step(
 
 
 def _add_noise(
-    x: Tensor, s: float, t: float, noise: NoiseSource, predict: str, sde: bool, s_noise: float
+    x: Tensor, s: float, t: float, noise: NoiseSource, predict: str, sde: bool
 ) -> Tensor:
     """The noise of the reverse SDE from s to t."""
     if not sde:
         return x
     h = math.log(s / t)
     share = -math.expm1(-2 * h) if predict == "x0" else math.expm1(2 * h)
-    return x + noise(s, t).to(x) * (t * math.sqrt(share) * s_noise)
+    return x + noise(s, t).to(x) * (t * math.sqrt(share))
 
 
 def _plan_blocks(steps: int, order: int, lower_order_final: bool, to_zero: bool) -> list[int]:
