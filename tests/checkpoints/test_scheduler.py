@@ -16,12 +16,16 @@ import fakes
 import pytest
 import torch
 
-from fromnoise.checkpoints.configs import Fields
+from fromnoise.checkpoints.configs import Fields, read_json
 from fromnoise.checkpoints.formats import diffusers_configs, diffusers_scheduler
-from fromnoise.checkpoints.formats.diffusers_scheduler import CLASSES, complete
+from fromnoise.checkpoints.formats.diffusers_scheduler import CLASSES, RULES, SHARED, complete
 from fromnoise.diffusion.brownian import BrownianNoise
 from fromnoise.diffusion.noise import Noise
+from fromnoise.errors import BadCheckpoint
 from fromnoise.pipeline import generate
+from fromnoise.pipeline.provenance import infotext
+from fromnoise.pipeline.provenance.fields import to_request
+from fromnoise.pipeline.provenance.write import write_infotext
 from fromnoise.pipeline.request import GenerationRequest
 
 logging.getLogger("diffusers").setLevel(logging.ERROR)
@@ -274,3 +278,213 @@ def test_the_folders_scheduler_draws_the_picture_of_diffusers(parts, drawn, case
         if steps == 8:
             other = draw_there(model, config, steps, "neon space", 3.0, *drawn, monkeypatch)
             assert measure(other, expected) > 1e-2
+
+
+# what a run would be without one thing that a class asks for, and a case that shows it
+FAULTS = [
+    ("DPMSolverMultistep", {}, {"discard_penultimate": False}),
+    ("DPMSolverMultistep", KARRAS, {"timesteps": "exact"}),
+    ("DPMSolverMultistep", EXPONENTIAL, {"timesteps": "rounded"}),
+    ("EulerDiscrete", {}, {"noise_scaling": "unit"}),
+    ("EulerDiscrete", KARRAS | LEADING, {"ends": None}),
+    ("KDPM2Discrete", {}, {"discard_penultimate": True}),
+    ("DDIM", TRAILING, {"stride": False}),
+    ("DDIM", ZERO_SNR | TRAILING, {"spacing_options": {}}),
+    ("DDIM", {"set_alpha_to_one": False}, {"final_sigma": "zero"}),
+    ("PNDM", V, {"sampler_options": {"start": "runge_kutta"}}),
+    ("PNDM", {}, {"sampler_options": {}}),
+    ("LCM", {}, {"spacing": "trailing", "spacing_options": {}}),
+    ("DEISMultistep", {}, {"sampler_options": {"order": 2}}),
+    ("DEISMultistep", {"solver_order": 3}, {"few": {}}),
+    ("UniPCMultistep", {}, {"sampler_options": {"order": 3}}),
+    ("UniPCMultistep", {"disable_corrector": [0, 1]}, {"sampler_options": {"variant": "bh2"}}),
+]
+
+
+@pytest.mark.filterwarnings("ignore:__array_")
+@pytest.mark.parametrize(("name", "options", "fault"), FAULTS)
+def test_a_run_without_one_of_the_settings_is_another_picture(
+    parts, drawn, name, options, fault, monkeypatch
+):
+    config = make_config(name, options)
+    model = read(parts, config)
+    model.defaults["scheduler"] |= fault
+    steps = 27 if "stride" in fault else 8  # 8 divides 1000: no stride misses
+    found = draw_here(model, steps, "a cat", 5.0, *drawn, monkeypatch)
+    expected = draw_there(model, config, steps, "a cat", 5.0, *drawn, monkeypatch)
+    assert measure(found, expected) > 2 * TOLERANCE
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_the_fields_of_a_class_are_those_of_diffusers(name):
+    parameters = inspect.signature(getattr(diffusers, name).__init__).parameters
+    theirs = {key: value.default for key, value in parameters.items() if key != "self"}
+    # no class without a ramp reads these, though diffusers keeps them from another's file
+    extra = {"sigma_min": None, "sigma_max": None} if "use_karras_sigmas" in theirs else {}
+    if "PNDM" not in name and "steps_offset" in theirs:
+        extra |= {"steps_offset": 0}
+    assert CLASSES[name] == extra | theirs
+    for field, value in CLASSES[name].items():
+        unread = ("_range", "_ratio", "_value", "_shift", "_type", "_seed")
+        if field in SHARED or (field.endswith(unread) and field not in RULES):
+            continue  # read elsewhere, or only with an option that is refused
+        assert field in RULES or field in ("disable_corrector", "solver_p", "shift_terminal")
+        if value is not None and field in RULES:
+            assert RULES[field].admits(value), field
+
+
+SAID = [  # what cannot be honoured, and the field that is named
+    ("DDIM", {"clip_sample": True}, "clip_sample"),
+    ("DDIM", {"thresholding": True}, "thresholding"),
+    ("DDPM", {"variance_type": "learned_range"}, "variance_type"),
+    ("DDPM", {"variance_type": "fixed_large"}, "variance_type"),
+    ("EulerDiscrete", {"interpolation_type": "log_linear"}, "interpolation_type"),
+    ("EulerDiscrete", {"timestep_type": "continuous"} | V, "timestep_type"),
+    ("EulerDiscrete", MIN, "final_sigmas_type"),
+    ("EulerDiscrete", KARRAS | BETA, "use_beta_sigmas"),
+    ("EulerAncestralDiscrete", SAMPLE, "prediction_type"),
+    ("KDPM2Discrete", KARRAS, "use_karras_sigmas"),
+    ("LCM", {"timestep_scaling": 0.1}, "timestep_scaling"),
+    ("LCM", {"original_inference_steps": 2000}, "original_inference_steps"),
+    ("DPMSolverMultistep", {"algorithm_type": "dpmsolver"}, "algorithm_type"),
+    ("DPMSolverMultistep", SDE | {"solver_order": 3}, "algorithm_type"),
+    ("DPMSolverMultistep", {"lambda_min_clipped": -1.0}, "lambda_min_clipped"),
+    ("DPMSolverMultistep", {"use_flow_sigmas": True}, "use_flow_sigmas"),
+    ("DPMSolverMultistep", {"use_dynamic_shifting": True}, "use_dynamic_shifting"),
+    ("DPMSolverMultistep", {"variance_type": "learned"}, "variance_type"),
+    ("DPMSolverMultistep", KARRAS | MIN | {"solver_order": 3}, "final_sigmas_type"),
+    ("DPMSolverSinglestep", KARRAS | MIN, "final_sigmas_type"),
+    ("UniPCMultistep", {"predict_x0": False}, "predict_x0"),
+    ("UniPCMultistep", {"lower_order_final": False}, "lower_order_final"),
+    ("UniPCMultistep", {"solver_p": {"a": 1}}, "solver_p"),
+    ("UniPCMultistep", {"disable_corrector": ["x"]}, "disable_corrector"),
+    ("UniPCMultistep", {"shift_terminal": 0.1}, "shift_terminal"),
+    ("UniPCMultistep", KARRAS | MIN, "final_sigmas_type"),
+]
+
+
+@pytest.mark.parametrize(("name", "options", "field"), SAID)
+def test_a_field_that_is_not_honoured_is_refused_by_name_once_it_matters(
+    parts, name, options, field
+):
+    model = read(parts, make_config(name, options))  # no refusal: only the defaults need the field
+    for settings in ({}, {"spacing": "karras"}, {"steps": 5, "eta": 0.5}):
+        with pytest.raises(BadCheckpoint) as error:
+            GenerationRequest.of(prompt="a cat", **settings).resolve(model)
+        assert error.value.message.startswith(f"scheduler_config.json, {field} = ")
+        assert "--sampler" in error.value.remedy
+    for settings in ({"sampler": "dpmpp_2m"}, {"preset": "fast"}):
+        request = GenerationRequest.of(prompt="a cat", **settings).resolve(model)
+        assert request.sampler == "dpmpp_2m"
+
+
+def test_an_unknown_class_waits_for_a_sampler(parts):
+    model = read(parts, SD | {"_class_name": "NextYearScheduler"})
+    with pytest.raises(BadCheckpoint, match="_class_name = NextYearScheduler") as error:
+        GenerationRequest.of(prompt="a cat").resolve(model)
+    assert "--sampler" in error.value.remedy
+    request = GenerationRequest.of(prompt="a cat", sampler="Euler a").resolve(model)
+    assert (request.sampler, request.spacing) == ("euler_a", "linspace")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "EDMEuler",
+        "EDMDPMSolverMultistep",
+        "FlowMatchEulerDiscrete",
+        "FlowMatchHeunDiscrete",
+        "IPNDM",
+    ],
+)
+def test_a_class_with_a_noise_of_its_own_kind_is_refused_at_once(name):
+    own = dict(getattr(diffusers, f"{name}Scheduler")().config)
+    config = {"_class_name": f"{name}Scheduler"} | own
+    with pytest.raises(BadCheckpoint, match=f"no noise schedule .* {name}Scheduler"):
+        diffusers_scheduler.read(Fields("scheduler_config.json", config))
+
+
+@pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
+def test_a_value_of_another_type_is_refused_at_once(rule):
+    name = next(name for name in CLASSES if rule.key in CLASSES[name])
+    low = () if rule.low < 0 else (-7,)
+    for value in ([], {}, "no such word", *low):
+        config = {"_class_name": name, rule.key: value}
+        with pytest.raises(BadCheckpoint, match=rule.key):
+            diffusers_scheduler.read(Fields("scheduler_config.json", config))
+
+
+def test_the_index_says_the_class_and_its_pipeline_mends_the_file():
+    config = SD | {"_class_name": "PNDMScheduler", "skip_prk_steps": True, "clip_sample": True}
+    index = {"_class_name": "StableDiffusionPipeline", "scheduler": ["diffusers", "DDIMScheduler"]}
+    *_, defaults = diffusers_scheduler.read(Fields("x", config), Fields("y", index))
+    assert defaults["scheduler"]["sampler"] == "ddim"
+    assert defaults["scheduler"]["spacing_options"] == {"steps_offset": 1}
+    index["_class_name"] = "StableDiffusionXLPipeline"  # it takes the file at its word
+    *_, defaults = diffusers_scheduler.read(Fields("x", config), Fields("y", index))
+    assert "clip_sample = True" in defaults["scheduler"]["refused"][0]
+
+
+def test_what_the_pipelines_of_diffusers_mend_is_mended_here():
+    for name, changes in diffusers_scheduler.MENDED.items():
+        pipeline = getattr(diffusers, name)
+        source = inspect.getsource(pipeline.__init__)
+        assert {
+            key
+            for key in ("steps_offset", "clip_sample", "skip_prk_steps")
+            if f'new_config["{key}"]' in source
+        } == changes.keys()
+
+
+def test_fields_of_other_classes_change_nothing():
+    config = SD | {"_class_name": "LMSDiscreteScheduler"}
+    others = {"clip_sample": True, "solver_order": 3, "rescale_betas_zero_snr": True, "new": [1]}
+    one, other = (diffusers_scheduler.read(Fields("x", c)) for c in (config, config | others))
+    assert one[1:] == other[1:]
+    assert torch.equal(one[0].alpha_bar, other[0].alpha_bar)
+
+
+def test_minus_infinity_is_a_number_as_diffusers_writes_it(tmp_path):
+    scheduler = diffusers.DPMSolverMultistepScheduler(**SD)
+    scheduler.save_pretrained(tmp_path)
+    fields = read_json(tmp_path / "scheduler_config.json")
+    assert fields.values["lambda_min_clipped"] == -math.inf
+    assert diffusers_scheduler.read(fields)[2]["scheduler"]["sampler"] == "dpmpp_2m"
+
+
+def test_what_a_request_says_itself_wins(parts):
+    model = read(parts, make_config("DPMSolverMultistep", KARRAS | SDEPP))
+    request = GenerationRequest.of(prompt="", eta=0.3).resolve(model)
+    assert (request.sampler, request.options) == (
+        "dpmpp_2m_sde",
+        {"eta": 0.3, "solver": "midpoint"},
+    )
+    assert (request.spacing, request.timesteps) == ("karras", "rounded")
+    own = GenerationRequest.of(prompt="", spacing="trailing").resolve(model)
+    assert (own.sampler, own.spacing, own.timesteps) == ("dpmpp_2m_sde", "trailing", "exact")
+    ranged = GenerationRequest.of(prompt="", spacing_options={"rho": 5.0}).resolve(model)
+    assert (ranged.spacing, ranged.spacing_options) == ("karras", {"rho": 5.0})
+    other = GenerationRequest.of(prompt="", sampler="euler").resolve(model)
+    assert (other.spacing, other.timesteps, other.sampler_options) == ("linspace", "exact", {})
+    assert request.resolve(model) == request
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        ("DDIM", TRAILING | {"set_alpha_to_one": False}),
+        ("EulerDiscrete", KARRAS | LEADING),
+        ("DPMSolverMultistep", KARRAS),
+        ("UniPCMultistep", {"disable_corrector": [0, 1]}),
+        ("PNDM", V),
+        ("LCM", {}),
+        ("DEISMultistep", KARRAS),
+    ],
+)
+def test_the_infotext_draws_the_same_on_any_model(parts, case):
+    model = read(parts, make_config(*case))
+    request = GenerationRequest.of(prompt="a cat", seed=1, width=32, height=32).resolve(model)
+    text = write_infotext(model, request, 0, "exact")
+    given, _ = to_request(infotext.parse(text))
+    plain = replace(model, defaults={})
+    assert GenerationRequest.of(**given).resolve(plain) == request

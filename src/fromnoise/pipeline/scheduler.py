@@ -34,7 +34,7 @@ def choose_settings(request: Request, schedule: NoiseSchedule, defaults: dict[st
             levels = make_sigmas(schedule, steps, ends["spacing"], "last", **ends["options"])
             span = {"sigma_min": float(levels[-1]), "sigma_max": float(levels[0])}
             fields["spacing_options"] = span | own["spacing_options"]
-        fields["spacing_options"] |= given.get("spacing_options", {})
+        fields["spacing_options"] = fields["spacing_options"] | given.get("spacing_options", {})
     mine = given.get("sampler_options", {})
     fields["sampler_options"] = {k: v for k, v in options.items() if k not in given} | mine
     settled = ("spacing_options", "sampler_options")
