@@ -8,7 +8,7 @@ from importlib import import_module
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from fromnoise.errors import BadInput, UnknownName
+from fromnoise.errors import UnknownName
 
 if TYPE_CHECKING:  # a list of the names needs no torch
     from torch import Tensor
@@ -86,18 +86,14 @@ def make_sigmas(
     **options,
 ) -> "Tensor":
     """The noise levels of a run of `steps` steps, (steps + 1,) float64 on the CPU, strictly
-    decreasing.
+    decreasing. (ddim, and beta with of="timestep", may give another number, as their tools do.)
 
-    Two spacings follow tools that do not always give the asked number of levels: ddim, and beta
-    with of="timestep". The run's number of steps is always len − 1.
-
-    spacing: a name, label or alias, see `find`. final: what follows the `steps` levels of the
-    spacing: "zero", or "first", the schedule's smallest sigma. With "none" and "last" nothing does:
-    the spacing has one level more, or the run one step less. discard_penultimate: the spacing makes
-    one level more, then the next-to-last of the run is removed (A1111's "always discard
-    next-to-last sigma", which it always does for its DPM2 samplers). options: those of the spacing,
-    see its function. Raises UnknownName. Raises BadInput for unusable steps or options, also where
-    two levels are equal."""
+    spacing: a name, label or alias. final: what follows the `steps` levels of the spacing: "zero",
+    or "first", the schedule's smallest sigma. With "none" and "last" nothing does: the spacing has
+    one level more, or the run one step less. discard_penultimate: the spacing makes one level more,
+    then the next-to-last of the run is removed (A1111's "always discard next-to-last sigma").
+    options: those of the spacing, see its function. Raises UnknownName, and BadInput for unusable
+    steps or options, also where two levels are equal."""
     import torch
 
     entry = find(spacing)
@@ -151,16 +147,10 @@ def resolve_sigma_range(
     low = float(schedule.sigmas[0]) if low is None else low
     high = float(schedule.sigmas[-1]) if high is None else high
     if not 0 < low < high < math.inf:
-        remedy = "give 0 < sigma_min < sigma_max, both finite"
-        raise BadInput(f"sigma_min {low} and sigma_max {high} span no range", remedy)
+        from fromnoise.diffusion.spacing_faults import refuse_range
+
+        refuse_range(low, high)
     return low, high
-
-
-def check_range(name: str, value: float, low: float, high: float, usual: float) -> None:
-    """Raises BadInput unless low < value ≤ high."""
-    if not low < value <= high:
-        remedy = f"give a number above {low:g}, up to {high:g}; {usual} is usual"
-        raise BadInput(f"{name} {value} cannot be used", remedy)
 
 
 def karras(
@@ -174,6 +164,9 @@ def karras(
     """Even in sigma^(1/rho), so denser where sigma is small (Karras et al. 2022, eq. 5). rho in (0,
     1000]; the larger, the nearer to exponential."""
     low, high = resolve_sigma_range(schedule, sigma_min, sigma_max)
-    check_range("rho", rho, 0, 1000, usual=7)
+    if not 0 < rho <= 1000:
+        from fromnoise.diffusion.spacing_faults import check_range
+
+        check_range("rho", rho, 0, 1000, usual=7)
     low, high = low ** (1 / rho), high ** (1 / rho)
     return [(high + u * (low - high)) ** rho for u in make_ramp(n)]

@@ -4,11 +4,10 @@ import math
 
 from fromnoise.diffusion.schedule import NoiseSchedule
 from fromnoise.diffusion.spacing import (
-    check_range,
     make_ramp,
     resolve_sigma_range,
 )
-from fromnoise.diffusion.spacing_faults import check_level_count
+from fromnoise.diffusion.spacing_faults import check_level_count, check_range
 from fromnoise.errors import UnknownName
 
 
