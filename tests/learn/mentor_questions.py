@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 ASIDE = ("held", "fresh", "last-held")
-HALVES = ("tuned", "more", "last-tuned", "third", *ASIDE, "aside")
+HALVES = ("tuned", "more", "last-tuned", "third", "fourth", *ASIDE, "aside")
 FILES = sorted(Path(__file__).parent.glob("mentor_questions*.txt"))
 
 
