@@ -66,6 +66,7 @@ STOPWORDS = frozenset(
         r u ur im ive id wat wht whats hows wheres whys thats dont doesnt didnt cant isnt arent wont
         plz pls please thx thanks hi hello hey ok okay btw wanna gonna gotta gimme lemme lol idk
         anyone somebody someone anybody maybe bit lot really sometimes always never ever else
+        ones away became become becomes
         like want wanted wants try trying tried new total totally guys folks friend sent send""",
     )
 )
@@ -209,6 +210,8 @@ RELATED = {
     "garbage": ["bad"],
 }
 WORD = re.compile(r"[^\W_]+")
+ENDINGS = (("ization", 3), ("ation", 4), ("ment", 4), ("ing", 3), ("ed", 3), ("ly", 4))
+ENDINGS += (("er", 4), ("est", 4))  # and how many letters must be left
 SIGNS = re.compile(r"[A-Za-z][a-z]+|[A-Z]+(?![a-z])|\d+|[A-Za-zÀ-ÿ]+")
 
 
@@ -218,9 +221,8 @@ def _plain_name(match: re.Match) -> str:
 
 
 @lru_cache(100_000)
-def stem(word: str) -> str:
+def cut(word: str) -> str:
     """A word without its ending: "scaling", "scaled" and "scales" → "scal"."""
-    word = SYNONYMS.get(word, word)
     if re.search(r"is(e|ed|es|ing|ation)$", word) and len(word) > 7:  # British endings
         word = re.sub(r"is(e|ed|es|ing|ation)$", r"iz\1", word)
     for ending, instead in (("ies", "y"), ("sses", "ss"), ("xes", "x"), ("ches", "ch")):
@@ -230,24 +232,24 @@ def stem(word: str) -> str:
     else:
         if word.endswith("s") and len(word) > 3 and word[-2] not in "sui":
             word = word[:-1]
-    word = SYNONYMS.get(word, word)
-    for ending, least in (
-        ("ization", 3),
-        ("ation", 4),
-        ("ment", 4),
-        ("ing", 3),
-        ("ed", 3),
-        ("ly", 4),
-        ("er", 4),
-        ("est", 4),
-    ):
+    for ending, least in ENDINGS:
         if word.endswith(ending) and len(word) - len(ending) >= least:
             word = word.removesuffix(ending)
             if len(word) > 3 and word[-1] == word[-2] and word[-1] not in "lsz":
                 word = word[:-1]
             break
-    word = SYNONYMS.get(word, word)
     return word[:-1] if word.endswith("e") and len(word) > 3 else word
+
+
+# stem of a word → stem of the word that stands for it
+ALIKE = {cut(word): cut(first) for word, first in SYNONYMS.items()}
+
+
+@lru_cache(100_000)
+def stem(word: str) -> str:
+    """The stem of a word, or of the one that stands for it."""
+    base = cut(SYNONYMS.get(word, word))
+    return ALIKE.get(base, base)
 
 
 RELATED_STEMS = {stem(word): tuple(map(stem, others)) for word, others in RELATED.items()}
