@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 ASIDE = ("held", "fresh", "last-held")
-HALVES = ("tuned", "more", "last-tuned", "third", "fourth", *ASIDE, "aside")
+HALVES = ("tuned", "more", "last-tuned", "third", "fourth", "fifth", *ASIDE, "aside")
 FILES = sorted(Path(__file__).parent.glob("mentor_questions*.txt"))
 
 

@@ -35,7 +35,7 @@ WEAKEST = 1.0  # the weight of a word that says little
 FIGURE = 2.0  # and of a number
 FAMILIAR = 4.0  # the weight of a word that stands in about 30 places
 SMALL, MOST, NEIGHBOURS = 1.2, 4.0, 0.15  # what small words, rare ones and pairs tell of a wording
-ALIKE, ASKED, FAR = 0.0, 10.0, 0.2  # how much a like question counts, and from where on
+ALIKE, ASKED, FAR = 0.0, 14.0, 0.1  # how much a like question counts, and from where on
 LONG_WORD, LONG, FREQUENT = re.compile(r"[A-Za-z]{5,}"), 7, 4  # for slips of spelling
 WEAK_STEMS = frozenset(map(stem, WEAK))
 # Only the copy in a browser tab has this file: building the index there would take too long.
