@@ -31,11 +31,11 @@ NAMED = 2.2  # how much more a place in the source counts where the question hol
 PAIR = 0.5  # how much two neighbouring words count beside each of them
 AROUND = 0.6  # how much counts what only the rest of the section says
 OTHERS = 0.3  # and what only the wrong options of a question say
-WEAKEST = 1.0  # the weight of a word that says little
+WEAKEST = 1.5  # the weight of a word that says little
 FIGURE = 2.0  # and of a number
 FAMILIAR = 4.0  # the weight of a word that stands in about 30 places
-SMALL, MOST, NEIGHBOURS = 1.2, 4.0, 0.15  # what small words, rare ones and pairs tell of a wording
-ALIKE, ASKED, FAR = 0.0, 14.0, 0.1  # how much a like question counts, and from where on
+SMALL, MOST, NEIGHBOURS = 1.6, 4.0, 0.15  # what small words, rare ones and pairs tell of a wording
+ALIKE, ASKED, FAR = 0.3, 14.0, 0.1  # how much a like question counts, and from where on
 LONG_WORD, LONG, FREQUENT = re.compile(r"[A-Za-z]{5,}"), 7, 4  # for slips of spelling
 WEAK_STEMS = frozenset(map(stem, WEAK))
 # Only the copy in a browser tab has this file: building the index there would take too long.
@@ -60,7 +60,7 @@ class Hit:
 
 
 # How far a kind of text is to be preferred: the course explains, docstrings state.
-PRIORS = {"course": 1.25, "glossary": 1.0, "quiz": 0.9, "docs": 1.0, "code": 0.75}
+PRIORS = {"course": 1.25, "glossary": 1.0, "quiz": 1.0, "docs": 1.1, "code": 0.75}
 
 
 @dataclass(frozen=True)
