@@ -210,5 +210,5 @@ def _option(field: str, node: ast.expr | None, path: str, name: str) -> Iterator
                 if isinstance(word, ast.Constant) and len(str(word.value).split()) > 2:
                     title = f"option --{field.replace('_', '-')}"
                     title += f" of fromnoise {name}" if name.islower() else ""
-                    said = f"{field}: {plain(word.value)}"
+                    said = f"{field}: {plain(str(word.value))}"
                     yield Span(f"{path}:{name}.{field}", path, word.lineno, "", title, said)

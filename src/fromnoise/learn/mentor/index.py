@@ -10,6 +10,7 @@ from functools import cache, cached_property
 from pathlib import Path
 
 from fromnoise.learn.mentor.corpus import Span, load_asked, load_spans
+from fromnoise.learn.mentor.spelling import correct, list_words
 from fromnoise.learn.mentor.words import (
     RELATED_STEMS,
     STOPWORDS,
@@ -36,7 +37,7 @@ FIGURE = 2.0  # and of a number
 FAMILIAR = 4.0  # the weight of a word that stands in about 30 places
 SMALL, MOST, NEIGHBOURS = 1.6, 4.0, 0.15  # what small words, rare ones and pairs tell of a wording
 ALIKE, ASKED, FAR = 0.3, 14.0, 0.1  # how much a like question counts, and from where on
-LONG_WORD, LONG, FREQUENT = re.compile(r"[A-Za-z]{5,}"), 7, 4  # for slips of spelling
+CAPITAL = re.compile(r"(?<=[a-z,] )[A-Z][a-z]+")  # behind the first word of a sentence
 WEAK_STEMS = frozenset(map(stem, WEAK))
 # Only the copy in a browser tab has this file: building the index there would take too long.
 PREBUILT = Path(__file__).with_name("index.json")
@@ -60,7 +61,7 @@ class Hit:
 
 
 # How far a kind of text is to be preferred: the course explains, docstrings state.
-PRIORS = {"course": 1.25, "glossary": 1.0, "quiz": 1.0, "docs": 1.1, "code": 0.75}
+PRIORS = {"course": 1.25, "glossary": 1.15, "quiz": 1.0, "docs": 1.1, "code": 0.75}
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,15 @@ class Index:
         mean = sum(lengths) / max(len(lengths), 1)
         lengths = [max(length / mean, SHORTEST) for length in lengths]
         norms = [K1 * (1 - B + B * length) for length in lengths]
-        return cls(spans, dict(postings), inside, around, norms, asked, list_words(spans))
+        return cls(
+            spans,
+            dict(postings),
+            inside,
+            around,
+            norms,
+            asked,
+            list_words(f"{span.title} {span.text}" for span in spans),
+        )
 
     def export(self) -> str:
         """As JSON, for `read_index`."""
@@ -123,12 +132,18 @@ class Index:
         n, N = len(self.postings.get(term, ())), len(self.spans)
         return math.log(1 + (N - n + 0.5) / (n + 0.5))
 
-    def burden(self, term: str) -> float:
-        """How much a place is expected to speak of a term: little of a common English word."""
+    def is_common(self, term: str) -> bool:
+        """Whether a term is common English: by itself, or as what is made of a common word."""
+        parts = (term.removesuffix(end) for end in ("ness", "ful", "less", "abl", "iv", "al"))
+        return any(stem(part) in common_stems() for part in (term, *parts) if len(part) > 2)
+
+    def burden(self, term: str, named: bool = False) -> float:
+        """How much a place is expected to speak of a term: little of a common English word, but
+        all of one that is written as a name."""
         weight = self.weight(term)
         if term[0].isdigit():  # how many of something
             return min(weight, FIGURE)
-        return min(weight, WEAKEST) if term in common_stems() else weight
+        return min(weight, WEAKEST) if self.is_common(term) and not named else weight
 
     def speaks(self, number: int, unit: tuple[str, ...]) -> float:
         """How far a span speaks of one thing: 1 in its own words, AROUND beside it. The parts of a
@@ -140,30 +155,13 @@ class Index:
                 return share
         return 0.0
 
-    @cached_property
-    def spellings(self) -> dict[str, list[str]]:
-        """First letter → the words that stand in many places, the most frequent first."""
-        found: dict[str, list[str]] = defaultdict(list)
-        for word in self.vocabulary:
-            found[word[0]].append(word)
-        return dict(found)
-
     def is_spelt(self, word: str) -> bool:
         """Whether a word is known here, or in common English."""
         return word in STOPWORDS or stem(word) in self.postings or stem(word) in common_stems()
 
     def correct_spelling(self, question: str) -> str:
-        """The question with slips of one letter mended: words that nothing here has, and that are
-        one letter away from a frequent one. Names stay as they are."""
-
-        def mend(match: re.Match) -> str:
-            word = match[0]
-            if match.start() and word[0].isupper() or self.is_spelt(word.lower()):
-                return word
-            near = self.spellings.get(word[0].lower(), ())
-            return next((other for other in near if is_one_slip(word.lower(), other)), word)
-
-        return LONG_WORD.sub(mend, question)
+        """The question with slips of one letter mended."""
+        return correct(question, self.vocabulary, self.is_spelt)
 
     def importance(self, word: str) -> float:
         """How much a word, or two neighbours, tell of a question's wording."""
@@ -229,7 +227,8 @@ class Index:
         short = (
             bool(re.match(r"(what|which) (is|are|does)\b", question.lower())) and len(asked) == 1
         )
-        units = [(unit, self.burden(unit[0])) for unit in units_of(question)]
+        written = {stem(name.lower()) for name in CAPITAL.findall(question)}
+        units = [(u, self.burden(u[0], u[0] in written)) for u in units_of(question)]
         total = sum(weight for _, weight in units) or 1.0
         alike = self.resemble(question)
         for name, likeness in alike.items():
@@ -264,29 +263,6 @@ class Index:
             if places[hit.span.id] <= SAME_PLACE:
                 kept.append(hit)
         return kept
-
-
-def list_words(spans: tuple[Span, ...]) -> tuple[str, ...]:
-    """Words of the texts that stand in FREQUENT places or more, the most frequent first."""
-    counts = Counter(
-        word for span in spans for word in set(LONG_WORD.findall(f"{span.title} {span.text}".lower()))
-    )
-    frequent = [word for word, count in counts.items() if count >= FREQUENT]
-    return tuple(sorted(frequent, key=lambda word: (-counts[word], word)))
-
-
-def is_one_slip(word: str, other: str) -> bool:
-    """Whether one letter is missing, too many or another one, or two neighbours are exchanged. A
-    short word has neighbours exchanged, or a letter once or twice: else it is another word."""
-    if abs(len(word) - len(other)) > 1 or word == other:
-        return False
-    start = next((i for i, (a, b) in enumerate(zip(word, other)) if a != b), min(len(word), len(other)))
-    a, b = word[start:], other[start:]
-    exchanged = a[:2] == b[1::-1] and a[2:] == b[2:] and len(a) > 1
-    doubled = start and (a[1:] == b and a[0] == word[start - 1] or a == b[1:] and b[0] == word[start - 1])
-    if len(word) < LONG:
-        return bool(exchanged or doubled)
-    return bool(exchanged or doubled or a[1:] == b or a == b[1:] or a[1:] == b[1:])
 
 
 @cache

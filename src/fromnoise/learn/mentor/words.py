@@ -142,72 +142,19 @@ SYNONYMS = {
 }
 # What a question may also mean, at half weight.
 RELATED = {
-    "picture": ["pixel"],
-    "upscale": ["hires", "larger"],
-    "vae": ["decoder", "encoder", "latent"],
-    "clip": ["tower"],
-    "destroy": ["forward", "noise"],
-    "rebuild": ["reverse"],
-    "duration": ["second", "minute"],
-    "snr": ["sigma"],
-    "guidance": ["scale"],
-    "size": ["width"],
-    "large": ["high"],
-    "store": ["learn"],
-    "slow": ["cost"],
-    "order": ["first", "second"],
-    "bad": ["worse"],
-    "habit": ["list"],
-    "compare": ["fair"],
-    "axis": ["over"],
-    "score": ["arrow"],
-    "obey": ["follow"],
-    "train": ["learn"],
-    "ram": ["memory"],
-    "vram": ["memory"],
-    "card": ["gpu"],
-    "nvidia": ["gpu", "cuda"],
-    "gpu": ["device", "cuda"],
-    "laptop": ["cpu", "machine"],
-    "mac": ["mps"],
-    "apple": ["mps"],
-    "bug": ["error"],
-    "problem": ["error"],
-    "quantise": ["int8"],
-    "quantization": ["int8"],
-    "pause": ["stop"],
-    "resume": ["stop", "interrupted"],
-    "continue": ["resume", "again"],
-    "crash": ["state", "resume"],
-    "died": ["crash", "resume"],
-    "lost": ["state"],
-    "resolution": ["size", "pixel"],
-    "dimension": ["size"],
-    "emphasis": ["weight"],
-    "emphasise": ["weight"],
-    "strong": ["weight"],
-    "nan": ["infinite"],
-    "black": ["nan"],
-    "checkpoint": ["state", "weights"],
-    "scratch": ["fresh", "nothing"],
-    "accuracy": ["right", "following"],
-    "benchmark": ["evaluate", "measured"],
-    "interface": ["page"],
-    "gui": ["page"],
-    "api": ["python"],
-    "script": ["python"],
-    "snippet": ["python"],
-    "similar": ["cosine"],
-    "download": ["hub"],
-    "offline": ["internet"],
-    "huggingface": ["hub"],
-    "transition": ["film"],
-    "morph": ["film"],
-    "video": ["film"],
-    "table": ["grid"],
-    "sweep": ["grid"],
-    "remember": ["memory"],
-    "garbage": ["bad"],
+    row.split()[0]: row.split()[1:]
+    for row in """picture pixel; upscale hires larger; vae decoder encoder latent; clip tower; destroy forward
+    noise; rebuild reverse; duration second minute; snr sigma; guidance scale; size width; large
+    high; store learn; slow cost; order first second; bad worse; habit list; compare fair; axis
+    over; score arrow; obey follow; train learn; ram memory; vram memory; card gpu; nvidia gpu
+    cuda; gpu device cuda; laptop cpu machine; mac mps; apple mps; bug error; problem error;
+    quantise int8; quantization int8; pause stop; resume stop interrupted; continue resume again;
+    crash state resume; died crash resume; lost state; resolution size pixel; dimension size;
+    emphasis weight; emphasise weight; strong weight; nan infinite; black nan; checkpoint state
+    weights; scratch fresh nothing; accuracy right following; benchmark evaluate measured;
+    interface page; gui page; api python; script python; snippet python; similar cosine; download
+    hub; offline internet; huggingface hub; transition film; morph film; video film; table grid;
+    sweep grid; remember memory; garbage bad""".split(";")
 }
 WORD = re.compile(r"[^\W_]+")
 ENDINGS = (("ization", 3), ("ation", 4), ("ment", 4), ("ing", 3), ("ed", 3), ("ly", 4))
@@ -225,7 +172,13 @@ def cut(word: str) -> str:
     """A word without its ending: "scaling", "scaled" and "scales" → "scal"."""
     if re.search(r"is(e|ed|es|ing|ation)$", word) and len(word) > 7:  # British endings
         word = re.sub(r"is(e|ed|es|ing|ation)$", r"iz\1", word)
-    for ending, instead in (("ies", "y"), ("sses", "ss"), ("xes", "x"), ("ches", "ch")):
+    for ending, instead in (
+        ("ies", "y"),
+        ("ied", "y"),
+        ("sses", "ss"),
+        ("xes", "x"),
+        ("ches", "ch"),
+    ):
         if word.endswith(ending) and len(word) > len(ending) + 2:
             word = word.removesuffix(ending) + instead
             break
