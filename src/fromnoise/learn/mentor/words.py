@@ -143,18 +143,22 @@ SYNONYMS = {
 # What a question may also mean, at half weight.
 RELATED = {
     row.split()[0]: row.split()[1:]
-    for row in """picture pixel; upscale hires larger; vae decoder encoder latent; clip tower; destroy forward
-    noise; rebuild reverse; duration second minute; snr sigma; guidance scale; size width; large
-    high; store learn; slow cost; order first second; bad worse; habit list; compare fair; axis
-    over; score arrow; obey follow; train learn; ram memory; vram memory; card gpu; nvidia gpu
-    cuda; gpu device cuda; laptop cpu machine; mac mps; apple mps; bug error; problem error;
-    quantise int8; quantization int8; pause stop; resume stop interrupted; continue resume again;
-    crash state resume; died crash resume; lost state; resolution size pixel; dimension size;
-    emphasis weight; emphasise weight; strong weight; nan infinite; black nan; checkpoint state
-    weights; scratch fresh nothing; accuracy right following; benchmark evaluate measured;
-    interface page; gui page; api python; script python; snippet python; similar cosine; download
-    hub; offline internet; huggingface hub; transition film; morph film; video film; table grid;
-    sweep grid; remember memory; garbage bad""".split(";")
+    for row in re.split(
+        ";",
+        """picture pixel; upscale hires larger; vae decoder encoder latent; clip tower; destroy
+        forward noise; rebuild reverse; duration second minute; snr sigma; guidance scale; size
+        width; large high; store learn; slow cost; order first second; bad worse; habit list;
+        compare fair; axis over; score arrow; obey follow; train learn; ram memory; vram memory;
+        card gpu; nvidia gpu cuda; gpu device cuda; laptop cpu machine; mac mps; apple mps; bug
+        error; problem error; quantise int8; quantization int8; pause stop; resume stop
+        interrupted; continue resume again; crash state resume; died crash resume; lost state;
+        resolution size pixel; dimension size; emphasis weight; emphasise weight; strong weight;
+        nan infinite; black nan; checkpoint state weights; scratch fresh nothing; accuracy right
+        following; benchmark evaluate measured; interface page; gui page; api python; script
+        python; snippet python; similar cosine; download hub; offline internet; huggingface hub;
+        transition film; morph film; video film; table grid; sweep grid; remember memory;
+        garbage bad""",
+    )
 }
 WORD = re.compile(r"[^\W_]+")
 ENDINGS = (("ization", 3), ("ation", 4), ("ment", 4), ("ing", 3), ("ed", 3), ("ly", 4))
