@@ -51,6 +51,7 @@ result = pipe("a cat", num_inference_steps=int(sys.argv[3]), width=size, height=
               callback_on_step_end=watch)
 result.images[0].save(sys.argv[4])
 """
+END = "<|endoftext|>"
 SCHEDULER = {
     "_class_name": "DDIMScheduler", "beta_schedule": "scaled_linear", "beta_start": 0.00085,
     "beta_end": 0.012, "num_train_timesteps": 1000, "set_alpha_to_one": False, "steps_offset": 1,
@@ -134,7 +135,7 @@ def write_pipeline(folder: Path, family: str) -> None:
         write(part, text, "model.safetensors", config)
         index[part] = ["transformers", kind.__name__]
         tokenizer = part.replace("text_encoder", "tokenizer")
-        write_tokenizer(folder / tokenizer, "!" if part == "text_encoder_2" else "<|endoftext|>")
+        write_tokenizer(folder / tokenizer, "!" if part == "text_encoder_2" else END)
         index[tokenizer] = ["transformers", "CLIPTokenizer"]
     (folder / "scheduler").mkdir(exist_ok=True)
     (folder / "scheduler/scheduler_config.json").write_text(json.dumps(SCHEDULER))
@@ -143,10 +144,15 @@ def write_pipeline(folder: Path, family: str) -> None:
 
 def write_tokenizer(folder: Path, pad: str) -> None:
     """CLIP's vocabulary, as transformers writes it."""
-    from fromnoise.prompt.clip_vocabulary import write_vocabulary
+    from fromnoise.prompt.clip_vocabulary import read_vocabulary
 
     folder.mkdir(parents=True, exist_ok=True)
-    write_vocabulary(folder, pad)
+    for name, data in read_vocabulary()[2].items():
+        (folder / name).write_bytes(data)
+    settings = {"tokenizer_class": "CLIPTokenizer", "model_max_length": 77, "pad_token": pad}
+    settings |= dict.fromkeys(("eos_token", "unk_token"), END)
+    settings["bos_token"] = "<|startoftext|>"
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
 
 
 def run_child(code: str, *arguments: object) -> tuple[float, float, float]:

@@ -218,14 +218,27 @@ def load(
     batch: int = 1,
     refiner: str | Path | None = None,
     refiner_switch: float = 0.8,
+    *,
+    vae: str | Path | None = None,
+    prediction: str | None = None,
+    variant: str | None = None,
+    parts: Sequence[str] | None = None,
 ) -> Engine:
-    """The bundled model (None), a folder, or a hub id "owner/name", ready to draw on `device` in
-    `dtype`; `guide`: an earlier or smaller model of the same kind, which then guides it in the
-    negative prompt's place (autoguidance); `batch`: pictures a call of the network, faster where it
-    is more than 1, see runtime.prepare; `refiner`: a second model, which draws each run from the
-    share `refiner_switch` of it to its end.
+    """The bundled model (None), a folder, a single file, or a hub id "owner/name", ready to draw on
+    `device` in `dtype`.
+
+    guide: an earlier or smaller model of the same kind, which then guides it in the negative
+    prompt's place (autoguidance). batch: pictures a call of the network, faster where it is more
+    than 1, see runtime.prepare. refiner: a second model, which draws each run from the share
+    `refiner_switch` of it to its end. vae: an autoencoder in place of the model's own. prediction,
+    variant, parts: see hub.load_parts, where the last are `others`.
 
     Raises NotFound, BadCheckpoint, or BadInput and UnknownName for device and dtype; each says the
     remedy."""
     weaker, second = (None if other is None else load_parts(other) for other in (guide, refiner))
-    return Engine(load_parts(name), device, dtype, weaker, batch, second, refiner_switch)
+    model = load_parts(name, prediction=prediction, variant=variant, others=parts)
+    if vae is not None:
+        from fromnoise.checkpoints.formats.vae import replace_vae
+
+        replace_vae(model, Path(vae).expanduser())
+    return Engine(model, device, dtype, weaker, batch, second, refiner_switch)

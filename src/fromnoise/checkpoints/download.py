@@ -29,9 +29,9 @@ WEIGHTS = re.compile(
 TEXTS = (".json", ".txt")
 
 
-def find_elsewhere(name: str, path: Path) -> Path:
+def find_elsewhere(name: str, path: Path, variant: str | None = None) -> Path:
     """The path of a model whose name is no path. Raises NotFound, and BadInput where several models
-    have the name."""
+    have the name. variant: of the weights that the hub is asked for."""
     repair(path.absolute())
     if path.exists():
         return path
@@ -44,7 +44,7 @@ def find_elsewhere(name: str, path: Path) -> Path:
             return find_model(name, ["model"], places)
         except NotFound:
             if match := HUB_ID.fullmatch(name):
-                return download(name, **match.groupdict())
+                return download(name, **match.groupdict(), variant=variant or "")
     raise NotFound(
         f"no model {name!r}: {path.absolute()} does not exist",
         "give a file, a folder with a model_index.json, a name that `fromnoise models` lists, or a "
@@ -52,7 +52,9 @@ def find_elsewhere(name: str, path: Path) -> Path:
     )
 
 
-def download(name: str, repo: str, file: str | None, revision: str | None) -> Path:
+def download(
+    name: str, repo: str, file: str | None, revision: str | None, variant: str = ""
+) -> Path:
     """The local path of a file, or of a pipeline's folder, of the hub. Only what is read is
     fetched; what is in the hub's cache is not fetched again, and suffices where the hub cannot be
     reached. Raises NotFound, BadInput."""
@@ -68,7 +70,7 @@ def download(name: str, repo: str, file: str | None, revision: str | None) -> Pa
         except Exception as error:
             return _find_cached(name, repo, revision, error)
         files = [sibling.rfilename for sibling in info.siblings or []]
-        if not (wanted := choose_files(files)):
+        if not (wanted := choose_files(files, variant)):
             raise BadInput(f"{repo} has no model_index.json", _suggest(repo, files))
         return Path(hub.snapshot_download(repo, revision=revision, allow_patterns=wanted))
     except BadInput:
@@ -100,7 +102,7 @@ def _find_cached(name: str, repo: str, revision: str | None, error: Exception) -
     return Path(folder)
 
 
-def choose_files(files: Iterable[str]) -> list[str]:
+def choose_files(files: Iterable[str], variant: str = "") -> list[str]:
     """Those files of a pipeline's repository that are read: configurations, and one set of weights
     a part. Safetensors come before pickles, full precision before a variant, one file before its
     shards. Without a model_index.json, none."""
@@ -115,7 +117,7 @@ def choose_files(files: Iterable[str]) -> list[str]:
     wanted = [name for name in BESIDE if name in files]
     for part, names in parts.items():
         kept = [name for name in names if name.endswith(TEXTS) and ".index." not in name]
-        wanted += [f"{part}/{name}" for name in kept + choose_weights(names)]
+        wanted += [f"{part}/{name}" for name in kept + choose_weights(names, variant)]
     return wanted
 
 

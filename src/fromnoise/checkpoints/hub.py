@@ -1,6 +1,7 @@
 """A name, a path or a hub id → the parts of a model. FORMATS: the registry of what can be read."""
 
 import os
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,14 +37,18 @@ def load_parts(
     image_tower: bool = True,
     encoder: bool = True,
     prediction: str | None = None,
+    variant: str | None = None,
+    others: Sequence[str] | None = None,
 ) -> "LatentDiffusion":
     """None → the bundled model; a folder; or "owner/name" on the Hugging Face hub (downloaded once,
     then cached).
 
     image_tower, encoder: False leaves CLIP's image tower and head, or the autoencoder's encoder
     unread; drawing from words uses neither. prediction: in place of what the model says of itself,
-    "eps", "v" or "x0". Raises NotFound, which says where the search was, and
-    BadCheckpoint for a model that is damaged or does not fit together."""
+    "eps", "v" or "x0". variant: of a folder's weights, such as "fp16". others: files with the parts
+    that a single file lacks. Raises NotFound, which says where the search was, BadCheckpoint for a
+    model that is damaged or does not fit together, and BadInput for options that it does not
+    take."""
     name = str(name_path_or_id or "fromnoise")
     folder = BUNDLED if name_path_or_id is None else Path(name_path_or_id).expanduser()
     if not folder.is_dir():
@@ -53,7 +58,7 @@ def load_parts(
             )
         from fromnoise.checkpoints.download import find_elsewhere
 
-        folder = find_elsewhere(name, folder)
-    model = load_format("model", folder, image_tower, encoder, prediction)
+        folder = find_elsewhere(name, folder, variant)
+    model = load_format("model", folder, image_tower, encoder, prediction, variant, others)
     model.source = name.rstrip("/").rsplit("/", 1)[-1]
     return model

@@ -6,7 +6,7 @@ from pathlib import Path
 from reprlib import repr as shorten  # bounded, however long or deep the value
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from fromnoise.errors import BadCheckpoint, NotFound
+from fromnoise.errors import BadCheckpoint, BadInput, NotFound
 
 if TYPE_CHECKING:  # what is refused without torch must not wait for it
     from torch import Tensor
@@ -15,6 +15,11 @@ if TYPE_CHECKING:  # what is refused without torch must not wait for it
 
 REMEDY = "correct it, or fetch the file again"
 MOST = 8  # faults in one message
+
+
+def refuse_others(folder: Path) -> NoReturn:
+    """Raises BadInput for parts in files of their own beside the folder of a whole pipeline."""
+    raise BadInput(f"{folder} has all parts of its own", "leave --part out; --vae replaces its VAE")
 
 
 def refuse_field(file: Path | str, key: str, value: Any, expected: Any) -> NoReturn:

@@ -30,6 +30,9 @@ def replay(
         Path | None, typer.Option(help="The network's file, if one enlarged it.")
     ] = None,
     image2: Annotated[Path | None, typer.Option(help="The second one, if it is a blend.")] = None,
+    vae: Annotated[
+        Path | None, typer.Option(help="The VAE, if it was not the model's own.")
+    ] = None,
     guide: Annotated[str | None, typer.Option(help="The model that guided it, if one did.")] = None,
     refiner: Annotated[
         str | None, typer.Option(help="The model that drew its end, if one did.")
@@ -65,6 +68,10 @@ def replay(
     was = read_plan(file) or ("cpu", "fp32")
     told = read_settings(file).fields.get("Prediction")
     parts = load_parts(model, image_tower=image2 is not None, prediction=told)
+    if vae is not None:
+        from fromnoise.checkpoints.formats.vae import replace_vae
+
+        replace_vae(parts, vae)
     masks = {name: Path(value) for name, value in parse_pairs(mask_file, "left=left.png").items()}
     unet = prepare_model(parts, device or was[0], dtype or was[1])
     weaker = None

@@ -33,6 +33,8 @@ class Run:
 
     model: Annotated[Text, typer.Option(help="A folder or a hub id; else the bundled one.")] = None
     vae: Annotated[Text, typer.Option(help="A VAE in place of the model's own.")] = None
+    part: Annotated[list[str] | None, typer.Option(help="What a U-Net file lacks: a VAE, …")] = None
+    variant: Annotated[Text, typer.Option(help="Of a folder's weights, such as fp16.")] = None
     prediction: Annotated[Text, typer.Option(help="Of the model: eps or v; else its own.")] = None
     guide: Annotated[Text, typer.Option(help="A weaker model of its kind to guide by.")] = None
     refiner: Annotated[Text, typer.Option(help="A model that draws the end of each run.")] = None
@@ -91,7 +93,8 @@ class Run:
         gc.freeze()
         gc.enable()
         atexit.register(gc.freeze)
-        parts, weaker = load_parts(self.model, image_tower, encoder, self.prediction), None
+        rare = self.prediction, self.variant, self.part
+        parts, weaker = load_parts(self.model, image_tower, encoder, *rare), None
         if self.vae is not None:
             from fromnoise.checkpoints.formats.vae import replace_vae
 

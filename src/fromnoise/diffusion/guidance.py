@@ -6,10 +6,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fromnoise.errors import BadInput
+
 
 @dataclass(frozen=True)
 class Guidance:
-    """How the conditional and the unconditional picture become one. Raises BadInput."""
+    """How the conditional and the unconditional picture become one guided picture.
+
+    Raises BadInput for values outside of their ranges."""
 
     scale: float = 1.0  # see `apply_cfg`; 1: the conditional picture alone
     rescale: float = 0.0  # φ of `rescale`, in [0, 1]
@@ -33,9 +37,11 @@ class Guidance:
             "apg_momentum": -1 < self.apg_momentum < 1,
         }
         if wrong := [name for name, valid in checks.items() if not valid]:
-            from fromnoise.diffusion.refusals import refuse_guidance
-
-            refuse_guidance(self, wrong)
+            raise BadInput(
+                f"guidance with {', '.join(wrong)} out of range cannot be used: {self}",
+                "give scale from 0, rescale in [0, 1], 0 ≤ low < high, apg_parallel in [0, 1], "
+                "apg_norm above 0, apg_momentum in (−1, 1)",
+            )
 
     def acts(self, sigma: float, step: int) -> bool:
         """Whether `mix` needs the unconditional picture at this noise level and step."""
@@ -47,17 +53,20 @@ class Guidance:
     ) -> tuple[Tensor, Tensor | None]:
         """(guided x0 of one image, the value of `last` for the next call for this image)."""
         if self.apg:
-            from fromnoise.diffusion.projection import apply_apg  # most runs do not need it
+            from fromnoise.diffusion.projection import project  # most runs do not need it
 
-            options = self.apg_parallel, self.apg_norm, self.apg_momentum
-            guided, last = apply_apg(x0, x0_uncond, self.scale, last, *options)
+            difference = x0 - x0_uncond
+            if last is not None:
+                difference = difference + self.apg_momentum * last
+            push = project(difference, x0, self.apg_parallel, self.apg_norm)
+            guided = x0 + (self.scale - 1) * push
         else:
-            guided, last = apply_cfg(x0, x0_uncond, self.scale), None
+            difference, guided = None, apply_cfg(x0, x0_uncond, self.scale)
         if self.rescale:
             from fromnoise.diffusion.projection import rescale
 
             guided = rescale(guided, x0, self.rescale)
-        return guided, last
+        return guided, difference
 
 
 def apply_cfg(x0: Tensor, x0_uncond: Tensor, scale: float) -> Tensor:

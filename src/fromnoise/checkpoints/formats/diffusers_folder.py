@@ -8,6 +8,7 @@ transformer lies in diffusers' own `image_encoder/`)."""
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,14 +40,20 @@ def load(
     image_tower: bool = True,
     encoder: bool = True,
     prediction: str | None = None,
-    variant: str = "",
+    variant: str | None = None,
+    others: Sequence[str] | None = None,
 ) -> LatentDiffusion:
     """The folder → its parts, in fp32 on the CPU. Raises NotFound or BadCheckpoint, each naming
     file and key. No tensor is read before all configurations and headers fit each other.
 
-    image_tower, encoder, prediction: see hub.load_parts. variant: of the weights, such as "fp16",
-    where the folder has it."""
+    image_tower, encoder, prediction, variant: see hub.load_parts. others: none; a folder is whole.
+    """
+    if others:
+        from fromnoise.checkpoints.refusals import refuse_others
+
+        refuse_others(folder)
     configs = read_configs(folder, image_tower)
+    schedule, told = reading.read_scheduler(configs["scheduler"])
     sizes = configs["unet"].values.get  # a U-Net that sees pictures needs the encoder
     encoder = encoder or sizes("in_channels", 4) != sizes("out_channels", 4)
     parts = {
@@ -67,13 +74,11 @@ def load(
         head = read_head(folder / "clip_head.safetensors", width)
     if os.path.lexists(folder / "fromnoise.json"):
         channels = parts["vae"].config.latent_channels
-        schedule, told = reading.read_scheduler(configs["scheduler"])
         defaults = read_defaults(read_json(folder / "fromnoise.json"), channels)
     else:
-        from fromnoise.checkpoints.formats.diffusers_scheduler import read
+        from fromnoise.checkpoints.formats import diffusers_scheduler
 
-        index = configs["model_index"]
-        schedule, told, defaults = read(configs["scheduler"], index, prediction)
+        defaults = diffusers_scheduler.read_defaults(configs["scheduler"].values)
     return assemble(
         parts,
         tokenizers,
@@ -127,7 +132,7 @@ def read_configs(folder: Path, image_tower: bool) -> dict[str, Fields]:
     return configs
 
 
-def open_part(folder: Path, fields: Fields, encoder: bool, variant: str) -> Part:
+def open_part(folder: Path, fields: Fields, encoder: bool, variant: str | None) -> Part:
     """The part in a folder of its name: its configuration, and its weights, which stay unread."""
     name, path = folder.name, folder / reading.WEIGHTS[folder.name]
     if os.path.lexists(path) and not variant:
@@ -135,7 +140,7 @@ def open_part(folder: Path, fields: Fields, encoder: bool, variant: str) -> Part
     else:
         from fromnoise.checkpoints.formats.diffusers_weights import find_weights
 
-        source = find_weights(path, variant)
+        source = find_weights(path, variant or "")
     names = {key: key for key in source.stored}
     if name == "vae" and not encoder:
         names = {key: key for key in names if not key.startswith(("encoder.", "quant_conv."))}

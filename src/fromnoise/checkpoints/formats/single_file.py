@@ -6,6 +6,7 @@ the texts of its folder. A file of ours brings its own."""
 
 import hashlib
 import warnings
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,8 +21,7 @@ from fromnoise.checkpoints.formats.diffusers_configs import read_scheduler
 from fromnoise.checkpoints.formats.diffusers_folder import READERS
 from fromnoise.checkpoints.formats.diffusers_folder import read_defaults as read_own
 from fromnoise.checkpoints.formats.published import make_tokenizers
-from fromnoise.diffusion.schedule import NoiseSchedule
-from fromnoise.errors import BadCheckpoint, NotFound, escape
+from fromnoise.errors import BadCheckpoint, BadInput, NotFound, escape
 from fromnoise.latent_diffusion import LatentDiffusion
 from fromnoise.prompt.tokenizer import Tokenizer
 
@@ -30,29 +30,41 @@ TOWERS = ("image_encoder", "image_tower")
 
 
 def load(
-    path: Path, image_tower: bool = True, encoder: bool = True, prediction: str | None = None
+    path: Path,
+    image_tower: bool = True,
+    encoder: bool = True,
+    prediction: str | None = None,
+    variant: str | None = None,
+    others: Sequence[str] | None = None,
 ) -> LatentDiffusion:
     """The file → its parts, in fp32 on the CPU. Raises NotFound, and BadCheckpoint for a file that
     holds no whole model; the message says what it is. No tensor is read before all of them fit.
 
-    image_tower, encoder, prediction: see hub.load_parts.
+    image_tower, encoder, prediction, others: see hub.load_parts. variant: none; a file has one.
     """
     if path.is_dir():
         raise NotFound(f"no model in {path}: it has no model_index.json", WHOLE)
+    if variant:
+        raise BadInput(f"{path} is a single file, without variants", "leave --variant out")
     contents = read_single(path, prediction)
+    if others:
+        from fromnoise.checkpoints.formats.loose import join_parts
+
+        contents = join_parts(contents, [Path(file).expanduser() for file in others])
     check_whole(contents)
     texts = {
         name: Fields(f"{path}, {name}", parse_json(text, f"{path}, {name}"))
         for name, text in contents.texts.items()
         if name.endswith(("config.json", "model_index.json", "fromnoise.json"))
     }
+    schedule, told = read_scheduler(texts["scheduler/scheduler_config.json"])
     encoder = encoder or bool(contents.family.concat)  # of a U-Net that sees pictures
     parts = {
         name: open_part(contents, name, texts[f"{name}/config.json"], encoder)
         for name in contents.parts
         if name != "clip_head" and (image_tower or name not in TOWERS)
     }
-    schedule, told, defaults = read_schedule(texts, parts["vae"].config.latent_channels)
+    channels = parts["vae"].config.latent_channels
     pool = ThreadPoolExecutor(1)  # hashing leaves Python free
     try:
         digest = pool.submit(hash_file, path)
@@ -71,7 +83,7 @@ def load(
             configs={
                 name.split("/")[0].removesuffix(".json"): f.values for name, f in texts.items()
             },
-            defaults=defaults,
+            defaults=read_defaults(texts, channels),
             source=path.stem,
         )
         model.digest = digest.result()[:10]
@@ -88,7 +100,8 @@ def check_whole(contents: Contents) -> None:
         reason = find_missing(family)
         raise BadCheckpoint(
             f"{path} {what}, not a whole model: {reason} ({family.reason})",
-            "give a file with U-Net, VAE and text encoder; `fromnoise inspect` says what it holds",
+            "give a file with U-Net, VAE and text encoder, or what is missing with --part; "
+            "`fromnoise inspect` says what a file holds",
         )
     if strange := [key for key in family.unknown if key.startswith(MODEL)]:
         raise BadCheckpoint(
@@ -160,14 +173,13 @@ def read_head(contents: Contents, width: int) -> dict[str, Tensor]:
     return {key.removesuffix(".weight"): v.float() for key, v in source.read().items()}
 
 
-def read_schedule(texts: dict[str, Fields], channels: int) -> tuple[NoiseSchedule, str, dict]:
-    """(schedule, prediction, what the model asks to be drawn with)."""
-    scheduler = texts["scheduler/scheduler_config.json"]
+def read_defaults(texts: dict[str, Fields], channels: int) -> dict:
+    """What the model asks to be drawn with."""
     if "fromnoise.json" in texts:
-        return *read_scheduler(scheduler), read_own(texts["fromnoise.json"], channels)
+        return read_own(texts["fromnoise.json"], channels)
     from fromnoise.checkpoints.formats import diffusers_scheduler
 
-    return diffusers_scheduler.read(scheduler, texts["model_index.json"])
+    return diffusers_scheduler.read_defaults(texts["scheduler/scheduler_config.json"].values)
 
 
 def hash_file(path: Path) -> str:
