@@ -1,6 +1,7 @@
 """Whole models in one file: the same parts as their folder, faults by name."""
 
 import hashlib
+import json
 import logging
 import sys
 
@@ -15,7 +16,7 @@ from fromnoise.checkpoints.formats import diffusers_folder, single_file
 from fromnoise.checkpoints.formats.contents import read_contents
 from fromnoise.checkpoints.tensors import TensorFile
 from fromnoise.cli import main
-from fromnoise.errors import BadCheckpoint, NotFound, UnknownName
+from fromnoise.errors import BadCheckpoint, FromnoiseError, NotFound, UnknownName
 
 
 @pytest.fixture(scope="module")
@@ -144,3 +145,34 @@ def test_the_command_line_draws_replays_and_converts(pairs, tmp_path, monkeypatc
     shown = run("convert", pairs["sd2-v"][1], tmp_path / "folder")
     assert "Stable Diffusion 2" in shown
     assert (tmp_path / "folder" / "model_index.json").is_file()
+
+
+@pytest.mark.filterwarnings("ignore")  # of what such a text asks for
+def test_hostile_texts_and_keys_are_refused_in_words(pairs, tmp_path):
+    """Each text of the metadata in turn is missing, empty, cut, of another kind or full of odd
+    values; keys of ours name places that no folder has. Nothing but an error with a remedy comes
+    out, and nothing is written anywhere."""
+    tensors, texts = load_file(pairs["sd1"][1]), TensorFile(pairs["sd1"][1]).metadata
+    path, remedies = tmp_path / "x.safetensors", list[str]()
+    odd = {"../x": torch.zeros(1), "tokenizer/../../x": torch.zeros(1), "unet:": torch.zeros(1)}
+    odd |= {"unet:odd": torch.zeros(1), "clip_head:logit_scale": torch.zeros(2)}
+    odd |= {"tokenizer/merges.txt": torch.zeros(2, 2), "model_index.json": torch.zeros(3)}
+    cases = [(tensors | {f"fromnoise.{key}": value}, texts) for key, value in odd.items()]
+    cases += [(tensors, texts | {"fromnoise.../../x": "x", "fromnoise.tokenizer/vocab.json": "x"})]
+    for key, text in texts.items():
+        values = json.loads(text) if text.startswith("{") else {}
+        worst = dict.fromkeys(values, -(10**400))
+        changed = (None, text[:-2], json.dumps(worst), '{"a":' * 50_000)
+        for value in changed:
+            others = {k: v for k, v in texts.items() if k != key}
+            cases.append((tensors, others if value is None else others | {key: value}))
+    for found, metadata in cases:
+        save_file(found, path, metadata)
+        try:
+            single_file.load(path)
+        except FromnoiseError as error:
+            remedies.append(error.remedy)
+    print(f"{len(cases)} files, {len(remedies)} refused")
+    assert len(remedies) > len(cases) // 2
+    assert all(remedies)
+    assert [*tmp_path.iterdir()] == [path]

@@ -10,7 +10,7 @@ from fromnoise.cli.terminal import print_line, print_note
 
 
 def convert(
-    model: Annotated[Path, typer.Argument(help="A folder, or a file of a whole model.")],
+    model: Annotated[Path, typer.Argument(help="A folder, a file, or a hub id.")],
     out: Annotated[Path, typer.Argument(help="Where it goes: a folder, or a .safetensors file.")],
     to: Annotated[
         str | None, typer.Option(help="folder or single-file; else as the name of OUT ends.")
@@ -27,10 +27,13 @@ def convert(
     changes them. Averaged weights and all else that a folder has no place for goes into
     extras.safetensors, from where it comes back."""
     from fromnoise.checkpoints.convert import convert as write
+    from fromnoise.checkpoints.download import find_elsewhere
 
     if to is None:
         to = "single-file" if out.suffix.lower() == ".safetensors" else "folder"
-    report = write(model.expanduser(), out.expanduser(), to, dtype, prediction)
+    path = model.expanduser()
+    path = path if path.exists() else find_elsewhere(str(model), path)
+    report = write(path, out.expanduser(), to, dtype, prediction)
     if json:
         from fromnoise.cli.json_output import print_json
 

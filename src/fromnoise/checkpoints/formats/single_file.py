@@ -57,6 +57,10 @@ def load(
         for name, text in contents.texts.items()
         if name.endswith(("config.json", "model_index.json", "fromnoise.json"))
     }
+    configs = [f"{name}/config.json" for name in contents.parts if name != "clip_head"]
+    for name in ("model_index.json", "scheduler/scheduler_config.json", *configs):
+        if name not in texts:
+            raise BadCheckpoint(f"{path}: its metadata lack {name}", "fetch the file again")
     schedule, told = read_scheduler(texts["scheduler/scheduler_config.json"])
     encoder = encoder or bool(contents.family.concat)  # of a U-Net that sees pictures
     parts = {
