@@ -27,8 +27,8 @@ def test_a_circle_of_two_files_is_found(tmp_path):
     (package / "weights").mkdir()
     clean = lint(tmp_path)
     assert clean.returncode == 0, clean.stdout + clean.stderr
-    # noise.py imports streams.py; this closes the circle, inside of a function too
-    with (package / "diffusion/streams.py").open("a", encoding="utf-8") as file:
+    # noise.py imports refusals.py; this closes the circle, inside of a function too
+    with (package / "diffusion/refusals.py").open("a", encoding="utf-8") as file:
         file.write(
             "\n\ndef plant():\n    from fromnoise.diffusion import noise\n\n    return noise\n"
         )
@@ -37,7 +37,7 @@ def test_a_circle_of_two_files_is_found(tmp_path):
     assert "BROKEN" in planted.stdout
     circle = planted.stdout[planted.stdout.index("Broken contracts") :]
     assert "noise" in circle
-    assert "streams" in circle
+    assert "refusals" in circle
 
 
 def test_the_formatter_is_rarely_switched_off():

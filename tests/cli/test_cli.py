@@ -359,7 +359,7 @@ def test_hires_and_upscale_are_replayed(model, monkeypatch, capsys, tmp_path):
     for bad, number, remedy in (
         (["--upscaler", "latent"], 2, "choose one of: nearest"),
         (["--scale", "0"], 2, "scale"),
-        (["--upscaler", str(tmp_path / "2x.pth")], 1, "convert"),
+        (["--upscaler", str(tmp_path / "2x.pth")], 1, "there are no tensors in it"),
         (["--size", "x"], 2, "192x"),
         (["--scale", "2", "--size", "9"], 2, "leave one"),
         (["--out", "a.bmp"], 2, ".png"),

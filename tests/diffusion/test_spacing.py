@@ -297,6 +297,16 @@ def test_final():
     )
     with pytest.raises(BadInput, match="is not below the run"):
         make_sigmas(SD, 20, "leading", "first")
+    assert torch.equal(
+        make_sigmas(SD, 20, "karras", "last"), make_sigmas(SD, 20, "karras", "zero")[:-1]
+    )
+
+
+def test_distilled_visits_timesteps_of_the_distillation_alone():
+    times = SD.sigma_to_t(make_sigmas(SD, 4, "distilled")[:-1]).round().tolist()
+    assert times == [999, 759, 499, 259]  # as diffusers' LCMScheduler with 4 steps
+    with pytest.raises(BadInput, match="51 steps are more than the 50"):
+        make_sigmas(SD, 51, "distilled")
 
 
 @pytest.mark.parametrize(("spacing", "options"), WAYS)
@@ -305,6 +315,8 @@ def test_final():
 )
 @pytest.mark.parametrize("steps", [1, 2, 3, 8, 20, 50, 500, 1000])
 def test_every_spacing_on_every_schedule_decreases_to_zero(spacing, options, schedule, steps):
+    if spacing == "distilled":  # never more steps than it was distilled at
+        options = {"original_steps": max(steps, 50)}
     ours = make_sigmas(schedule, steps, spacing, **options)
     assert bool(torch.isfinite(ours).all() and (ours.diff() < 0).all())
     assert float(ours[-1]) == 0
@@ -428,8 +440,8 @@ def test_find(name, found):
 def test_unknown_names():
     with pytest.raises(UnknownName, match="did you mean 'karras'"):
         make_sigmas(SD, 20, "karas")
-    with pytest.raises(UnknownName, match="zero, first, none"):
-        make_sigmas(SD, 20, "karras", "last")
+    with pytest.raises(UnknownName, match="zero, first, none, last"):
+        make_sigmas(SD, 20, "karras", "end")
     with pytest.raises(UnknownName, match="karras, exponential") as error:
         find("automatic")
     assert all(name in error.value.remedy for name in SPACINGS)

@@ -1,17 +1,18 @@
-"""Reads mentor_questions.txt; every third line of a part is held out."""
+"""Reads mentor_questions*.txt; every third line of a part of the first file is held out."""
 
 import sys
 from pathlib import Path
 
 ASIDE = ("held", "fresh", "last-held")
-HALVES = ("tuned", "more", "last-tuned", *ASIDE, "aside")
-FILE = Path(__file__).with_suffix(".txt")
+TUNED = ("tuned", "more", "last-tuned", "third", "fourth", "fifth", "near")
+HALVES = (*TUNED, "seen", *ASIDE, "aside")
+FILES = sorted(Path(__file__).parent.glob("mentor_questions*.txt"))
 
 
 def rows(part: str) -> list[tuple[list[str], str]]:
     """(golds, question) of one part: "answerable", "unanswerable" or "false"."""
     found, here = [], ""
-    for line in FILE.read_text().splitlines():
+    for line in (line for file in FILES for line in file.read_text().splitlines()):
         if line.startswith("["):
             here = line.strip("[]")
         elif line and not line.startswith("#") and here == part:
@@ -44,12 +45,15 @@ def matches(gold: str, name: str) -> bool:
 def part_of(kind: str, half: str) -> list[tuple[list[str], str]]:
     """half "more": written later, to tune on; "fresh": then, and not tuned on; "last": for a second
     round, of which every second one is held out ("last-held") and the others are "last-tuned";
-    "aside": all that was never tuned on."""
-    if half == "aside":
-        return [row for part in ASIDE for row in part_of(kind, part)]
+    "third" to "fifth": batches whose misses were looked at after their first figures; "near": more
+    without an answer; "seen": all that was tuned on; "aside": all that never was."""
+    if half in ("aside", "seen"):
+        return [
+            row for part in (ASIDE if half == "aside" else TUNED) for row in part_of(kind, part)
+        ]
     if half in ("last-tuned", "last-held"):
         return rows(f"{kind}-last")[half == "last-held" :: 2]
-    return rows(f"{kind}-{half}") if half in ("more", "fresh") else load(kind, half)
+    return load(kind, half) if half in ("tuned", "held", "all") else rows(f"{kind}-{half}")
 
 
 def measure(half: str) -> dict[str, float]:

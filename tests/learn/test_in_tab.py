@@ -126,8 +126,8 @@ def test_an_index_that_was_written_and_read_answers_the_same(monkeypatch):
     index = load_index()
     read = read_index(index.export())
     for _, question in [*rows("answerable")[:40], *rows("unanswerable")[:10]]:
-        ours = [(h.span.id, h.score, h.coverage, h.missing) for h in index.search(question)]
-        assert [(h.span.id, h.score, h.coverage, h.missing) for h in read.search(question)] == ours
+        ours = [(h.span.id, h.score, h.coverage, h.spoken) for h in index.search(question)]
+        assert [(h.span.id, h.score, h.coverage, h.spoken) for h in read.search(question)] == ours
     answers = [ask(question) for _, question in rows("answerable")[:20]]
     monkeypatch.setattr("fromnoise.learn.mentor.answer.load_index", lambda: read)
     assert [ask(question) for _, question in rows("answerable")[:20]] == answers

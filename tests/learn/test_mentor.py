@@ -18,10 +18,11 @@ from fromnoise.errors import BadInput, UnknownName
 from fromnoise.learn.course import EXPLORABLES
 from fromnoise.learn.exercises import EXERCISES
 from fromnoise.learn.mentor.answer import ABSTAINS, ask, find_exercise, split
-from fromnoise.learn.mentor.corpus import load_spans
+from fromnoise.learn.mentor.corpus import DOCS, load_asked, load_spans
 from fromnoise.learn.mentor.endpoint import ask_endpoint, keep_supported, supports
 from fromnoise.learn.mentor.index import Index, load_index
 from fromnoise.learn.mentor.premises import find_premise, load_premises
+from fromnoise.learn.mentor.spelling import is_one_slip
 from fromnoise.learn.mentor.words import stem, terms_of
 from fromnoise.learn.quiz import load_questions
 
@@ -31,6 +32,7 @@ IDS = {span.id for span in SPANS}
 
 
 KNOWN = ("answerable", "answerable-more", "answerable-fresh", "answerable-last")
+KNOWN += ("answerable-third", "answerable-fourth", "answerable-fifth")
 
 
 def test_there_are_enough_questions():
@@ -48,15 +50,14 @@ def test_every_gold_is_a_place_that_exists():
     assert {golds[0] for part in ("false", "false-last") for golds, _ in rows(part)} <= premises
 
 
-# "aside" is what nobody tuned on: 113 questions, 60 without an answer here, 27 false premises. Its
-# recall was 0.947 when the index was finished; two questions of room are left below that.
+# "aside" is what nobody tuned on: 113 questions, 60 without an answer here, 27 false premises.
+# "seen" is all that was tuned on, of which a part was written to be hard ("near").
 @pytest.mark.parametrize(
     ("half", "bars"),
     [
         ("tuned", {"recall@5": 0.95, "gold cited": 0.9, "abstention": 0.9, "corrected": 0.9}),
-        ("more", {"recall@5": 0.95, "gold cited": 0.9, "abstention": 0.9}),
-        ("last-tuned", {"recall@5": 0.95, "gold cited": 0.9, "abstention": 0.9, "corrected": 0.9}),
-        ("aside", {"recall@5": 0.93, "gold cited": 0.9, "abstention": 0.9, "corrected": 0.9}),
+        ("seen", {"recall@5": 0.95, "gold cited": 0.9, "abstention": 0.9, "corrected": 0.9}),
+        ("aside", {"recall@5": 0.95, "gold cited": 0.9, "abstention": 0.9, "corrected": 0.9}),
     ],
 )
 def test_the_figures_reach_their_bars(half, bars):
@@ -111,7 +112,8 @@ def test_sentences_are_those_of_the_places_they_cite():
         by_id.setdefault(span.id, []).append(span.text)
     for _, question in load("answerable", "tuned")[:40]:
         answer = ask(question)
-        assert len(answer.sentences) == len(answer.citations) <= 3
+        assert len(answer.sentences) <= 3
+        assert len(answer.sentences) == len(answer.citations) or answer.abstained
         for name, sentence in zip(answer.spans, answer.sentences, strict=True):
             if not answer.premise:
                 assert any(sentence in text for text in by_id[name])
@@ -148,6 +150,31 @@ def test_words():
         "It is so.",
         "Then (and only then) x.",
     ]
+
+
+def test_what_readers_ask_leads_to_places_that_exist():
+    assert {name for name, _ in load_asked()} <= IDS
+    for name, question in load_asked()[::40]:
+        assert name in [hit.span.id for hit in load_index().search(question)[:5]], question
+
+
+def test_every_document_is_known_and_comes_with_the_wheel():
+    listed = (ROOT / "pyproject.toml").read_text()
+    documents = {file.stem for file in (ROOT / "docs").glob("*.md")} - {"map"}
+    assert set(DOCS) == documents
+    assert not [name for name in DOCS if f'"docs/{name}.md" =' not in listed]
+
+
+def test_slips_of_spelling_are_mended():
+    mended = load_index().correct_spelling("how does the guidence and nosie schdule work in Flux")
+    assert mended == "how does the guidance and noise schedule work in Flux"
+    for strange in ("train a horse", "bake a pizza", "What is Sanpler?", "samples", ""):
+        assert load_index().correct_spelling(strange) == strange
+    assert is_one_slip("samplre", "sampler")
+    assert is_one_slip("stepps", "steps")
+    assert not is_one_slip("horse", "house")
+    assert not is_one_slip("sampler", "sampler")
+    assert not is_one_slip("sample", "samplers")
 
 
 def test_an_empty_index_and_odd_questions_find_nothing():
@@ -233,7 +260,7 @@ def test_the_command():
         "citations": [],
         "abstained": True,
     }
-    assert "[1] docs/glossary.md:" in run("What is sigma?").output
+    assert "] docs/glossary.md:" in run("What is sigma?").output
     with pytest.raises(UnknownName):
         run("x", "--explorable", "none")
 

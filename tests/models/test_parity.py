@@ -17,7 +17,7 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPVisionM
 from transformers import CLIPVisionConfig as TheirVisionConfig
 
 from fromnoise.errors import BadInput
-from fromnoise.models import added_inputs, attention, layers
+from fromnoise.models import added_inputs, attention, layers, pixel_attention
 from fromnoise.models.clip import MLP, CLIPText
 from fromnoise.models.clip_vision import CLIPVision, CLIPVisionConfig
 from fromnoise.models.conditioning import Conditioning
@@ -495,7 +495,7 @@ def test_vae_clamps_the_log_variance_as_theirs():
 VAE_FAULTS = {
     "symmetric downsample pad": other_pad,
     "resnet norm eps 1e-5": set_eps(layers.ResnetBlock, 1e-5),
-    "attention norm eps 1e-5": set_eps(attention.PixelAttention, 1e-5),
+    "attention norm eps 1e-5": set_eps(pixel_attention.PixelAttention, 1e-5),
 }
 
 

@@ -95,9 +95,11 @@ def read_bytes(path: Path, limit: int) -> bytes:
 
 def parse_json(data: bytes, file: Path | str) -> dict[str, Any]:
     """The JSON object in `data`. Raises BadCheckpoint for anything else, for a key that stands in
-    an object twice, and for NaN and Infinity."""
+    an object twice, and for NaN and Infinity (−∞ is a number)."""
 
-    def refuse_constant(name: str) -> NoReturn:
+    def refuse_constant(name: str) -> float:
+        if name == "-Infinity":  # diffusers writes it for a limit that is none
+            return float(name)
         raise ValueError(f"{name} is no number of JSON")
 
     try:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from fromnoise.checkpoints.configs import open_file
-from fromnoise.checkpoints.entries import DAMAGED, MARKS, SCALES, Header
+from fromnoise.checkpoints.entries import DAMAGED, DIMENSIONS, MARKS, SCALES, Header
 from fromnoise.checkpoints.gguf.blocks import BLOCKS, dequantize
 from fromnoise.checkpoints.headers import find_kind, peek
 from fromnoise.checkpoints.pickles.dangers import describe_dangers
@@ -45,8 +45,11 @@ def open_tensors(path: Path) -> TensorSource:
     if kind == "gguf":
         return GGUFFile(path)
     if kind == "safetensors":
-        header, plain = peek(path), TensorFile(path)
-        return plain if len(header.shapes) == len(plain.stored) else ScaledFile(plain)
+        plain = TensorFile(path)
+        if any(len(entry.shape) > DIMENSIONS for entry in plain.stored.values()):
+            peek(path)  # which refuses it, in words
+        scaled = any(key.rpartition(".")[2] in (*SCALES, *MARKS) for key in plain.stored)
+        return ScaledFile(plain) if scaled else plain
     pickled = PickleFile(path)
     for note in describe_dangers(pickled.placeholders):
         warnings.warn(f"{path}: {note}", stacklevel=2)

@@ -15,8 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fromnoise.diffusion.noise import Noise
-from fromnoise.diffusion.streams import open_stream
+from fromnoise.diffusion.noise import Noise, open_streams
 from fromnoise.errors import BadInput
 
 DIGITS = 6  # times are whole multiples of 10⁻⁶
@@ -109,7 +108,8 @@ class BrownianNoise:
 
     def draw_unit(self, *place: int) -> Tensor:
         """The unit noise (B, *shape) of a node. Without a place: that of the whole path."""
-        units = [open_stream(self.rng, spawn_seed(s, place))(self.shape) for s in self.seeds]
+        streams = open_streams(self.rng, [spawn_seed(s, place) for s in self.seeds])
+        units = [stream(self.shape) for stream in streams]
         return torch.stack(units) if len(units) > 1 else units[0].unsqueeze(0)
 
     def announce(self, steps: Iterable[tuple[float, float]]) -> None:

@@ -6,14 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fromnoise.errors import BadInput
-
 
 @dataclass(frozen=True)
 class Guidance:
-    """How the conditional and the unconditional picture become one guided picture.
-
-    Raises BadInput for values outside of their ranges."""
+    """How the conditional and the unconditional picture become one. Raises BadInput."""
 
     scale: float = 1.0  # see `apply_cfg`; 1: the conditional picture alone
     rescale: float = 0.0  # φ of `rescale`, in [0, 1]
@@ -37,11 +33,9 @@ class Guidance:
             "apg_momentum": -1 < self.apg_momentum < 1,
         }
         if wrong := [name for name, valid in checks.items() if not valid]:
-            raise BadInput(
-                f"guidance with {', '.join(wrong)} out of range cannot be used: {self}",
-                "give scale from 0, rescale in [0, 1], 0 ≤ low < high, apg_parallel in [0, 1], "
-                "apg_norm above 0, apg_momentum in (−1, 1)",
-            )
+            from fromnoise.diffusion.refusals import refuse_guidance
+
+            refuse_guidance(self, wrong)
 
     def acts(self, sigma: float, step: int) -> bool:
         """Whether `mix` needs the unconditional picture at this noise level and step."""
@@ -53,20 +47,17 @@ class Guidance:
     ) -> tuple[Tensor, Tensor | None]:
         """(guided x0 of one image, the value of `last` for the next call for this image)."""
         if self.apg:
-            from fromnoise.diffusion.projection import project  # most runs do not need it
+            from fromnoise.diffusion.projection import apply_apg  # most runs do not need it
 
-            difference = x0 - x0_uncond
-            if last is not None:
-                difference = difference + self.apg_momentum * last
-            push = project(difference, x0, self.apg_parallel, self.apg_norm)
-            guided = x0 + (self.scale - 1) * push
+            options = self.apg_parallel, self.apg_norm, self.apg_momentum
+            guided, last = apply_apg(x0, x0_uncond, self.scale, last, *options)
         else:
-            difference, guided = None, apply_cfg(x0, x0_uncond, self.scale)
+            guided, last = apply_cfg(x0, x0_uncond, self.scale), None
         if self.rescale:
             from fromnoise.diffusion.projection import rescale
 
             guided = rescale(guided, x0, self.rescale)
-        return guided, difference
+        return guided, last
 
 
 def apply_cfg(x0: Tensor, x0_uncond: Tensor, scale: float) -> Tensor:

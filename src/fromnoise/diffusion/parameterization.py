@@ -43,6 +43,6 @@ def check_prediction(prediction: str, schedule: NoiseSchedule) -> None:
         or flow != (schedule.kind == "flow")
         or (prediction == "eps" and schedule.has_infinite_sigma)
     ):
-        from fromnoise.diffusion.prediction_faults import refuse_prediction
+        from fromnoise.diffusion.refusals import refuse_prediction
 
         refuse_prediction(prediction, PREDICTIONS, schedule.kind)

@@ -3,7 +3,8 @@
 Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3", with the constants of cuRAND."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import count
 
 import torch
 from torch import Tensor
@@ -47,3 +48,9 @@ def randn(seed: int, call: int, shape: Sequence[int]) -> Tensor:
     counter[2] = torch.arange(counter.shape[1])
     x, y, _, _ = (run_philox(counter, (seed & WORD, seed >> 32)).double() + 0.5) / 2**32
     return ((-2 * x.log()).sqrt() * (TWO_PI * y).sin()).float().reshape(tuple(shape))
+
+
+def open_stream(seed: int) -> Callable[[Sequence[int]], Tensor]:
+    """Shape → the next unit noise of a seed, one for each call."""
+    calls = count()
+    return lambda shape: randn(seed, next(calls), shape)

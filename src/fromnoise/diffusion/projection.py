@@ -17,6 +17,24 @@ def project(difference: Tensor, x0: Tensor, parallel: float, norm: float) -> Ten
     return difference - (1 - parallel) * along
 
 
+def apply_apg(
+    x0: Tensor,
+    x0_uncond: Tensor,
+    scale: float,
+    last: Tensor | None,
+    parallel: float,
+    norm: float,
+    momentum: float,
+) -> tuple[Tensor, Tensor]:
+    """(guided x0 of images (B, …), the difference of this call): `project` in place of the plain
+    difference of `guidance.apply_cfg`. last: the difference of the call before, of which the share
+    `momentum` stays."""
+    difference = x0 - x0_uncond
+    if last is not None:
+        difference = difference + momentum * last
+    return x0 + (scale - 1) * project(difference, x0, parallel, norm), difference
+
+
 def rescale(guided: Tensor, x0: Tensor, phi: float) -> Tensor:
     """Guided x0 (B, …) with its standard deviation moved towards that of the conditional x0, by phi
     in [0, 1] (Lin et al. 2023, eq. 15 and 16, on x0). An image of standard deviation 0 stays as it

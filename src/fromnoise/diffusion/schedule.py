@@ -9,8 +9,6 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from fromnoise.errors import BadInput
-
 
 @dataclass(frozen=True, eq=False)
 class NoiseSchedule:
@@ -27,10 +25,9 @@ class NoiseSchedule:
         a = torch.as_tensor(self.alpha_bar, dtype=torch.float64, device="cpu")
         table = a.ndim == 1 and len(a) > 1
         if not table or not bool((a[1:] < a[:-1]).all() and a[0] < 1 and a[-1] >= 0):
-            raise BadInput(
-                "a noise schedule needs 2 or more values of alpha_bar, decreasing inside of [0, 1)",
-                "check the betas: each must lie in (0, 1], only the last may be 1",
-            )
+            from fromnoise.diffusion.refusals import refuse_schedule
+
+            refuse_schedule()
         object.__setattr__(self, "alpha_bar", a)
 
     @classmethod
@@ -63,12 +60,12 @@ class NoiseSchedule:
 
     @cached_property
     def sigmas(self) -> Tensor:
-        """(T,) √((1 − ᾱ) / ᾱ), increasing. Where the last is infinite, 4096 takes its place (or
-        twice its neighbour if that is more). Samplers need a finite value, and x0 there is less
-        than a half-precision ulp of x."""
+        """(T,) √((1 − ᾱ) / ᾱ), increasing. Where the last is infinite, that of ᾱ = 2⁻²⁴ takes its
+        place, as in diffusers: 4096 (or 1.5 times its neighbour if that is more). Samplers need a
+        finite value, and x0 there is less than a half-precision ulp of x."""
         sigmas = self.snr.rsqrt()
         if self.has_infinite_sigma:
-            sigmas[-1] = max(4096.0, 2 * float(sigmas[-2]))
+            sigmas[-1] = max((2**24 - 1) ** 0.5, 1.5 * float(sigmas[-2]))
         return sigmas
 
     @cached_property
@@ -81,17 +78,10 @@ class NoiseSchedule:
         return self.log_sigmas.tolist()
 
     def t_to_sigma(self, t: Tensor | Sequence[float] | float) -> Tensor:
-        """sigma at timestep t ∈ [0, T − 1], also a fraction: linear in log sigma between
-        neighbours. float64, shape of t. Raises BadInput outside of the range."""
-        t = torch.as_tensor(t, dtype=torch.float64, device="cpu")
-        if not bool(((t >= 0) & (t <= len(self) - 1)).all()):
-            raise BadInput(
-                f"timestep {t.tolist()} is outside of [0, {len(self) - 1}]",
-                "use fewer steps or no offset",
-            )
-        low = t.floor().long().clamp(max=len(self) - 2)
-        logs = self.log_sigmas
-        return torch.lerp(logs[low], logs[low + 1], t - low).exp()
+        """sigma at timestep t ∈ [0, T − 1], also a fraction: see `interpolation.find_sigmas`."""
+        from fromnoise.diffusion.interpolation import find_sigmas
+
+        return find_sigmas(self.log_sigmas, t)
 
     def sigma_to_t(self, sigma: Tensor | Sequence[float] | float) -> Tensor:
         """The timestep at sigma, a fraction: the inverse of `t_to_sigma`. Beyond the table it is
@@ -101,6 +91,6 @@ class NoiseSchedule:
             i = min(max(bisect_right(table, log) - 1, 0), len(table) - 2)
             t = i + (log - table[i]) / (table[i + 1] - table[i])
             return torch.tensor(min(max(t, 0), len(table) - 1), dtype=torch.float64)
-        log, logs = torch.as_tensor(sigma, dtype=torch.float64, device="cpu").log(), self.log_sigmas
-        low = (torch.searchsorted(logs, log.contiguous(), right=True) - 1).clamp(0, len(self) - 2)
-        return (low + (log - logs[low]) / (logs[low + 1] - logs[low])).clamp(0, len(self) - 1)
+        from fromnoise.diffusion.interpolation import find_timesteps
+
+        return find_timesteps(self.log_sigmas, sigma)

@@ -8,7 +8,7 @@ from importlib import import_module
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from fromnoise.errors import BadInput, UnknownName
+from fromnoise.errors import UnknownName
 
 if TYPE_CHECKING:  # a list of the names needs no torch
     from torch import Tensor
@@ -41,15 +41,17 @@ SPACINGS = {
         Entry("kl_optimal", "KL Optimal", "spacings.ramps", "kl_optimal", options=RANGE),
         Entry("linear_quadratic", "Linear Quadratic", "spacings.ramps", "linear_quadratic",
               options=("threshold_noise",)),
-        Entry("beta", "Beta", "spacings.beta", "beta", options=("alpha", "beta", "of")),
+        Entry("beta", "Beta", "spacings.beta", "beta", options=(*RANGE, "alpha", "beta", "of")),
         Entry("align_your_steps", "Align Your Steps", "spacings.align_your_steps",
               "align_your_steps", options=("family",), aliases=("ays",)),
         Entry("linspace", "Uniform", "spacings.timesteps", "linspace", timesteps=True,
-              aliases=("uniform", "normal")),
+              options=("between", "ceiling"), aliases=("uniform", "normal")),
         Entry("sgm_uniform", "SGM Uniform", "spacings.timesteps", "sgm_uniform", timesteps=True),
-        Entry("leading", "Leading", "spacings.timesteps", "leading", timesteps=True,
-              options=("steps_offset",)),
-        Entry("trailing", "Trailing", "spacings.timesteps", "trailing", timesteps=True),
+        Entry("leading", "Leading", "spacings.timesteps", "leading", True,
+              ("steps_offset", "ceiling")),
+        Entry("trailing", "Trailing", "spacings.timesteps", "trailing", True, ("ceiling",)),
+        Entry("distilled", "Distilled", "spacings.timesteps", "distilled", timesteps=True,
+              options=("original_steps", "ceiling")),
         Entry("simple", "Simple", "spacings.timesteps", "simple", timesteps=True),
         Entry("ddim", "DDIM", "spacings.timesteps", "ddim", timesteps=True,
               aliases=("ddim_uniform",)),
@@ -84,19 +86,14 @@ def make_sigmas(
     **options,
 ) -> "Tensor":
     """The noise levels of a run of `steps` steps, (steps + 1,) float64 on the CPU, strictly
-    decreasing.
+    decreasing. (ddim, and beta with of="timestep", may give another number, as their tools do.)
 
-    Two spacings follow tools that do not always give the asked number of levels: ddim, and beta
-    with of="timestep". The run's number of steps is always len − 1.
-
-    spacing: a name, label or alias, see `find`. final: the last level after the `steps` levels of
-    the spacing: "zero", or "first" for the schedule's smallest sigma (diffusers'
-    final_sigmas_type="sigma_min", and its DDIM with set_alpha_to_one=False). With "none" nothing
-    follows; the spacing itself has steps + 1 levels. discard_penultimate: the spacing makes one
-    more level, then the next-to-last is removed (with final="zero" that is the smallest positive
-    one). This is A1111's "always discard next-to-last sigma", which A1111 always does for its DPM2
-    samplers. options: those of the spacing, see its entry and its function. Raises UnknownName.
-    Raises BadInput for unusable steps or options, also where two levels are equal."""
+    spacing: a name, label or alias. final: what follows the `steps` levels of the spacing: "zero",
+    or "first", the schedule's smallest sigma. With "none" and "last" nothing does: the spacing has
+    one level more, or the run one step less. discard_penultimate: the spacing makes one level more,
+    then the next-to-last of the run is removed (A1111's "always discard next-to-last sigma").
+    options: those of the spacing, see its function. Raises UnknownName, and BadInput for unusable
+    steps or options, also where two levels are equal."""
     import torch
 
     entry = find(spacing)
@@ -104,7 +101,7 @@ def make_sigmas(
     n = steps + (final == "none") + bool(discard_penultimate) if whole else 0
     if (
         not whole
-        or final not in ("zero", "first", "none")
+        or final not in ("zero", "first", "none", "last")
         or options.keys() - {*entry.options}
         or (entry.timesteps and n > len(schedule))
     ):
@@ -122,7 +119,7 @@ def make_sigmas(
     except OverflowError:
         levels = [math.inf]
     sound = levels[0] < math.inf and levels[-1] > 0 and all(s > t for s, t in pairwise(levels))
-    if final != "none":
+    if final in ("zero", "first"):
         levels.append(0.0 if final == "zero" else float(schedule.sigmas[0]))
     if discard_penultimate:
         del levels[-2:-1]
@@ -150,16 +147,10 @@ def resolve_sigma_range(
     low = float(schedule.sigmas[0]) if low is None else low
     high = float(schedule.sigmas[-1]) if high is None else high
     if not 0 < low < high < math.inf:
-        remedy = "give 0 < sigma_min < sigma_max, both finite"
-        raise BadInput(f"sigma_min {low} and sigma_max {high} span no range", remedy)
+        from fromnoise.diffusion.spacing_faults import refuse_range
+
+        refuse_range(low, high)
     return low, high
-
-
-def check_range(name: str, value: float, low: float, high: float, usual: float) -> None:
-    """Raises BadInput unless low < value ≤ high."""
-    if not low < value <= high:
-        remedy = f"give a number above {low:g}, up to {high:g}; {usual} is usual"
-        raise BadInput(f"{name} {value} cannot be used", remedy)
 
 
 def karras(
@@ -173,6 +164,9 @@ def karras(
     """Even in sigma^(1/rho), so denser where sigma is small (Karras et al. 2022, eq. 5). rho in (0,
     1000]; the larger, the nearer to exponential."""
     low, high = resolve_sigma_range(schedule, sigma_min, sigma_max)
-    check_range("rho", rho, 0, 1000, usual=7)
+    if not 0 < rho <= 1000:
+        from fromnoise.diffusion.spacing_faults import check_range
+
+        check_range("rho", rho, 0, 1000, usual=7)
     low, high = low ** (1 / rho), high ** (1 / rho)
     return [(high + u * (low - high)) ** rho for u in make_ramp(n)]

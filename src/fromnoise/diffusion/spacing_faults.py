@@ -22,8 +22,8 @@ def refuse_run(
 
     name, known: of the spacing, and its options. table: the schedule, if the spacing visits its
     timesteps. n: the levels that the spacing is asked for."""
-    if final not in ("zero", "first", "none"):
-        raise UnknownName("final", final, ("zero", "first", "none"))
+    if final not in ("zero", "first", "none", "last"):
+        raise UnknownName("final", final, ("zero", "first", "none", "last"))
     if type(steps) is not int or steps < 1:
         raise BadInput(f"steps {steps} cannot be used", "give a whole number from 1; 20 is usual")
     if unknown := options.keys() - {*known}:
@@ -68,3 +68,16 @@ def check_level_count(schedule: "NoiseSchedule", n: int) -> None:
             f"{n} noise levels are more than the {len(schedule)} timesteps of the schedule",
             "use fewer steps, or the karras or exponential spacing",
         )
+
+
+def refuse_range(low: float, high: float) -> NoReturn:
+    """Raises BadInput for ends that are not 0 < low < high < ∞."""
+    remedy = "give 0 < sigma_min < sigma_max, both finite"
+    raise BadInput(f"sigma_min {low} and sigma_max {high} span no range", remedy)
+
+
+def check_range(name: str, value: float, low: float, high: float, usual: float) -> None:
+    """Raises BadInput unless low < value ≤ high."""
+    if not low < value <= high:
+        remedy = f"give a number above {low:g}, up to {high:g}; {usual} is usual"
+        raise BadInput(f"{name} {value} cannot be used", remedy)

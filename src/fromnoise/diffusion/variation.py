@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from fromnoise.diffusion.streams import check_seeds, open_stream
 from fromnoise.errors import BadInput, UnknownName
 
 
@@ -52,28 +51,29 @@ def find_blend(name: str) -> Callable[[float, Tensor, Tensor], Tensor]:
 
 
 def vary(
-    initial: Tensor, rng: str, seeds: Sequence[int] | None, strength: float, blend: str
+    initial: Tensor,
+    streams: Sequence[Callable[[Sequence[int]], Tensor]] | None,
+    strength: float,
+    blend: str,
 ) -> Tensor:
     """blend(strength, initial, the first noise of each image's variation seed), (B, C, H, W). At
-    strength 0 it equals `initial` bit for bit, at 1 the other noise, to rounding. seeds: one for
-    each image; blend: a name of BLENDS.
+    strength 0 it equals `initial` bit for bit, at 1 the other noise, to rounding. streams: of the
+    variation seeds, one for each image, see `noise.open_streams`; blend: a name of BLENDS.
 
-    Raises UnknownName for blend. Raises BadInput for unusable seeds, for another number of seeds
-    than images, for a strength outside of [0, 1] and, without seeds, for one other than 0."""
-    if seeds is not None:
-        check_seeds(rng, seeds, "variation seeds")
-        if len(seeds) != len(initial):
-            raise BadInput(
-                f"{len(seeds)} variation seeds do not fit {len(initial)} images",
-                "give one for each image",
-            )
-    if not 0 <= strength <= (0 if seeds is None else 1):
+    Raises UnknownName for blend. Raises BadInput for another number of seeds than images, for a
+    strength outside of [0, 1] and, without seeds, for one other than 0."""
+    if streams is not None and len(streams) != len(initial):
+        raise BadInput(
+            f"{len(streams)} variation seeds do not fit {len(initial)} images",
+            "give one for each image",
+        )
+    if not 0 <= strength <= (0 if streams is None else 1):
         raise BadInput(
             f"variation_strength {strength} cannot be used",
             "give a number from 0 (the seed's own noise) to 1 (the variation seed's), "
             "and variation seeds with it",
         )
-    if not strength or seeds is None:
+    if not strength or streams is None:
         return initial
-    mix, others = find_blend(blend), [open_stream(rng, s)(initial.shape[1:]) for s in seeds]
+    mix, others = find_blend(blend), [stream(initial.shape[1:]) for stream in streams]
     return torch.stack([mix(strength, a, b) for a, b in zip(initial, others, strict=True)])

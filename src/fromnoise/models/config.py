@@ -1,8 +1,6 @@
-"""What the networks are built from: frozen configurations of the U-Net, the autoencoder and CLIP's
-text tower. (Those of image towers lie beside their networks.)
+"""What the networks are built from. The configurations of image towers lie beside their networks.
 
-The defaults are those of Stable Diffusion 1.5. Only checkpoints/formats translates the names of
-other libraries.
+The defaults are those of Stable Diffusion 1.5. Only checkpoints/formats translates foreign names.
 """
 
 from dataclasses import dataclass
@@ -12,8 +10,7 @@ from fromnoise.errors import BadInput
 
 
 def check(config: Any, *rules: tuple[bool, str, str]) -> None:
-    """Raises BadInput for the first rule (whether it holds, the fault, the remedy) that is
-    broken."""
+    """Raises BadInput for the first broken rule of (whether it holds, the fault, the remedy)."""
     for holds, fault, remedy in rules:
         if not holds:
             raise BadInput(f"{type(config).__name__}: {fault}", remedy)
@@ -65,14 +62,11 @@ class UNetConfig:
             object.__setattr__(self, "transformer_depth", depth * len(widths))
         levels = {*map(len, (widths, self.attention, self.heads, self.transformer_depth))}
         fault = "block_out_channels, attention, heads and transformer_depth differ in length"
+        both = (self.time_id_dim is None) == (self.added_dim is None)
         check(
             self,
             (len(levels) == 1, fault, "give one entry a level to each"),
-            (
-                (self.time_id_dim is None) == (self.added_dim is None),
-                "time_id_dim and added_dim go together",
-                "give both",
-            ),
+            (both, "time_id_dim and added_dim go together", "give both"),
             groups_rule(widths, self.norm_groups),
         )
         attends = [*self.attention[:-1], self.attention[-1] or self.mid_attention]

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 M = TypeVar("M", bound=nn.Module)
+VAE_EPS = 1e-6  # for every norm of the autoencoder; the U-Net's resnets have 1e-5
 
 
 def quick_gelu(x: Tensor) -> Tensor:
@@ -112,3 +113,42 @@ class Upsample(nn.Module):
     def forward(self, x: Tensor, size: torch.Size | None = None) -> Tensor:
         size = size or torch.Size(2 * n for n in x.shape[-2:])
         return self.conv(F.interpolate(x, size=size, mode="nearest"))
+
+
+class Level(nn.Module):
+    """The autoencoder's residual blocks of one resolution; then the side is halved, doubled or
+    kept."""
+
+    def __init__(
+        self, inp: int, out: int, layers: int, groups: int, down: bool = False, up: bool = False
+    ):
+        super().__init__()
+        self.resnets = nn.ModuleList(
+            ResnetBlock(out if i else inp, out, groups, eps=VAE_EPS) for i in range(layers)
+        )
+        self.downsamplers = nn.ModuleList([Downsample(out, symmetric=False)] if down else [])
+        self.upsamplers = nn.ModuleList([Upsample(out)] if up else [])
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in (*self.resnets, *self.downsamplers, *self.upsamplers):
+            x = layer(x)
+        return x
+
+
+class Middle(nn.Module):
+    """resnet, attention (if any), resnet at the coarsest level of the autoencoder."""
+
+    def __init__(self, channels: int, groups: int, attention: bool):
+        super().__init__()
+        blocks = (ResnetBlock(channels, channels, groups, eps=VAE_EPS) for _ in range(2))
+        self.resnets = nn.ModuleList(blocks)
+        self.attentions = nn.ModuleList()
+        if attention:
+            from fromnoise.models.pixel_attention import PixelAttention  # not in the bundled model
+
+            self.attentions.append(PixelAttention(channels, groups))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in (self.resnets[0], *self.attentions, self.resnets[1]):
+            x = layer(x)
+        return x

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from fromnoise.errors import BadInput
 from fromnoise.models.config import VAEConfig
-from fromnoise.models.vae_blocks import EPS, Level, Middle
+from fromnoise.models.layers import VAE_EPS, Level, Middle
 
 if TYPE_CHECKING:
     from fromnoise.models.vae_encoder import Posterior
@@ -25,7 +25,7 @@ class Decoder(nn.Module):
             Level(inp, out, config.layers_per_block + 1, groups, up=i < len(widths) - 1)
             for i, (inp, out) in enumerate(zip((widths[0], *widths), widths, strict=False))
         )
-        self.conv_norm_out = nn.GroupNorm(groups, widths[-1], eps=EPS)
+        self.conv_norm_out = nn.GroupNorm(groups, widths[-1], eps=VAE_EPS)
         self.conv_out = nn.Conv2d(widths[-1], config.out_channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from fromnoise.errors import BadInput
 from fromnoise.models.config import VAEConfig
-from fromnoise.models.vae_blocks import EPS, Level, Middle
+from fromnoise.models.layers import VAE_EPS, Level, Middle
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Encoder(nn.Module):
             for i, (inp, out) in enumerate(zip((widths[0], *widths), widths, strict=False))
         )
         self.mid_block = Middle(widths[-1], groups, config.mid_attention)
-        self.conv_norm_out = nn.GroupNorm(groups, widths[-1], eps=EPS)
+        self.conv_norm_out = nn.GroupNorm(groups, widths[-1], eps=VAE_EPS)
         self.conv_out = nn.Conv2d(widths[-1], 2 * config.latent_channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import torch
 from PIL import Image
@@ -62,7 +62,7 @@ def prepare_noise(
         model.schedule,
         request.steps,
         request.spacing,
-        choose_final_sigma(model, request),
+        request.final_sigma,
         discard_penultimate=bool(request.discard_penultimate),
         **options,
     )
@@ -104,12 +104,10 @@ def start_sampler(
         latents = fit_latents(latents, noise.initial.shape)
     # what the network is first shown, c_in·x, is the noise itself ("unit"), or x starts as in
     # k-diffusion ("sigma_max")
-    first = float(sigmas[0])
-    if request.noise_scaling == "sigma_max":
-        x = latents * first
-    else:
-        x = latents / compute_coefficients(model.prediction, first)[2]
-    return sigmas, samplers.load(request.sampler or "")(x, sigmas, noise, **request.options)
+    first, unit = float(sigmas[0]), request.noise_scaling == "unit"
+    x = latents / compute_coefficients(model.prediction, first)[2] if unit else latents * first
+    sampler = samplers.load(request.sampler or "", model.schedule)
+    return sigmas, sampler(x, sigmas, noise, **request.options)
 
 
 def build_denoiser(
@@ -132,11 +130,11 @@ def build_denoiser(
 
         rest = request, prompts, guide, observer, first, seen
         return hand_over(build_denoiser, model, unet, *rest)
-    if request.tiling != "none":
-        from fromnoise.runtime.tiling import tile
+    if request.tiling != "none" or request.timesteps != "exact":
+        from fromnoise.runtime.variants import vary
 
-        unet = tile(unet, request.tiling)
-        guide = None if guide is None else tile(guide, request.tiling)
+        unet = vary(unet, request.tiling, request.timesteps)
+        guide = guide and vary(guide, request.tiling, request.timesteps)
     if model.concat:  # only for models made for it
         from fromnoise.pipeline.conditioning.concat import show_pictures
 
@@ -219,30 +217,10 @@ def run_sampler(
 
 
 def _update_images(images: Tensor, new: Tensor, image: int | None, count: int) -> Tensor:
-    """`new` as (count, …): where it is of one image, the others stay as they were; before there are
-    any, they are all like it."""
-    if image is None:
-        return new
-    updated = images.clone() if len(images) == count else new.repeat(count, 1, 1, 1)
-    updated[image] = new[0]
-    return updated
-
-
-def choose_final_sigma(
-    model: LatentDiffusion, request: GenerationRequest
-) -> Literal["zero", "first"]:
-    """Where a run ends, as in diffusers' schedulers, so that pictures agree: at σ = 0. It ends at
-    the schedule's first σ for DDIM and PLMS on a model whose scheduler says `set_alpha_to_one:
-    false` (Stable Diffusion 1), and for the model's own sampler where the scheduler says
-    `final_sigmas_type: sigma_min`."""
-    config = model.configs.get("scheduler", {})
-    first = config.get("set_alpha_to_one", True) is False and request.sampler in ("ddim", "plms")
-    own = request.sampler == model.defaults.get("sampler")
-    if (first and request.spacing == "leading") or (
-        config.get("final_sigmas_type") == "sigma_min" and own
-    ):
-        return "first"
-    return "zero"
+    """`new` as (count, …): an image in its place among the others, the first in all places."""
+    if image is None or len(images) != count:
+        return new if image is None else new.repeat(count, 1, 1, 1)
+    return images.index_copy(0, torch.tensor([image]), new)
 
 
 def generate(

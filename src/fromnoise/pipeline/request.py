@@ -99,6 +99,8 @@ class GenerationRequest(BaseModel):
         "unit",
         "Scale of the first noise: √(1 + σ²), so that the network sees unit noise, or σ_max.",
     )
+    final_sigma: Literal["zero", "first", "last"] = _setting("zero", "The level of the run's end.")
+    timesteps: Literal["exact", "rounded", "cut"] = _setting("exact", "How the network is told t.")
     seed: int | None = _setting(
         None, "Start of the randomness; picture i has seed + i.", ge=0, lt=2**64
     )
@@ -153,6 +155,10 @@ class GenerationRequest(BaseModel):
 
         Raises UnknownName for a sampler or spacing, BadInput for a size that the model cannot draw
         or an option that the sampler does not take."""
+        if self.sampler is None and self.preset is None and "scheduler" in model.defaults:
+            from fromnoise.pipeline.scheduler import choose_settings  # only for others' models
+
+            return choose_settings(self, model.schedule, FALLBACK | model.defaults).resolve(model)
         preset = {} if self.preset is None else _find_preset(self.preset)
         defaults = FALLBACK | model.defaults | preset
         own = {name: getattr(self, name) for name in FALLBACK}

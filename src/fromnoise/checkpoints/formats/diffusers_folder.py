@@ -53,7 +53,6 @@ def load(
 
         refuse_others(folder)
     configs = read_configs(folder, image_tower)
-    schedule, told = reading.read_scheduler(configs["scheduler"])
     sizes = configs["unet"].values.get  # a U-Net that sees pictures needs the encoder
     encoder = encoder or sizes("in_channels", 4) != sizes("out_channels", 4)
     parts = {
@@ -74,11 +73,13 @@ def load(
         head = read_head(folder / "clip_head.safetensors", width)
     if os.path.lexists(folder / "fromnoise.json"):
         channels = parts["vae"].config.latent_channels
+        schedule, told = reading.read_scheduler(configs["scheduler"])
         defaults = read_defaults(read_json(folder / "fromnoise.json"), channels)
     else:
-        from fromnoise.checkpoints.formats import diffusers_scheduler
+        from fromnoise.checkpoints.formats.diffusers_scheduler import read
 
-        defaults = diffusers_scheduler.read_defaults(configs["scheduler"].values)
+        index = configs["model_index"]
+        schedule, told, defaults = read(configs["scheduler"], index, prediction)
     return assemble(
         parts,
         tokenizers,

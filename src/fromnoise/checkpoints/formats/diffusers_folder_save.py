@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from fromnoise.checkpoints.configs import Fields, Rule
+from fromnoise.checkpoints.formats import diffusers_scheduler
 from fromnoise.checkpoints.formats.diffusers_configs import (
     PREDICTIONS,
     TEXT,
@@ -21,7 +22,6 @@ from fromnoise.checkpoints.formats.diffusers_configs import (
     read_unet,
     read_vae,
 )
-from fromnoise.checkpoints.formats.diffusers_scheduler import read_defaults
 from fromnoise.checkpoints.formats.diffusers_towers import VISION, read_resnet, read_vision
 from fromnoise.checkpoints.training_state import write_tensors
 from fromnoise.diffusion import spacing
@@ -38,6 +38,8 @@ from fromnoise.prompt import tokenizer_files
 from fromnoise.prompt.tokenizer import Tokenizer
 
 REMEDY = "choose another folder, or make room there"
+# the fields of a scheduler that say its noise schedule and the prediction
+SCHEDULE = (*diffusers_scheduler.SHARED, "rescale_betas_zero_snr")
 # what a model folder consists of; all else in a folder that is replaced stays there
 OWN = {*WEIGHTS, "tokenizer", "scheduler", "safety_checker", "feature_extractor"}
 OWN |= {"model_index.json", "fromnoise.json", "clip_head.safetensors"}
@@ -100,15 +102,13 @@ def write_parts(model: LatentDiffusion, folder: Path, dtype: torch.dtype) -> Non
     if head := {k: v for k, v in head.items() if v is not None}:
         write_weights(folder / "clip_head.safetensors", head, dtype)
     tokenizer_files.save(model.tokenizer, folder / "tokenizer")
-    scheduler = model.configs.get("scheduler")
-    if not scheduler or not is_same_schedule(scheduler, model):
-        scheduler = write_scheduler(model.schedule, model.prediction, model.defaults)
+    config = model.unet.config
+    inpaints = config.in_channels > config.out_channels
+    name = "StableDiffusionInpaintPipeline" if inpaints else "StableDiffusionPipeline"
+    scheduler, defaults = keep_scheduler(model, name)
     write_json(folder / "scheduler" / "scheduler_config.json", scheduler)
-    from_scheduler = (
-        read_defaults(model.configs["scheduler"]) if "scheduler" in model.configs else {}
-    )
-    if model.defaults and model.defaults != from_scheduler:
-        write_json(folder / "fromnoise.json", model.defaults)
+    if model.defaults and model.defaults != defaults:
+        write_json(folder / "fromnoise.json", flatten_defaults(model.defaults))
     absent = [None, None]
     encoder = ["transformers", "CLIPVisionModelWithProjection"]
     classes = {
@@ -116,14 +116,11 @@ def write_parts(model: LatentDiffusion, folder: Path, dtype: torch.dtype) -> Non
         "vae": ["diffusers", "AutoencoderKL"],
         "text_encoder": ["transformers", "CLIPTextModel"],
         "tokenizer": ["transformers", "CLIPTokenizer"],
-        "scheduler": ["diffusers", scheduler.get("_class_name", "DDIMScheduler")],
+        "scheduler": ["diffusers", scheduler["_class_name"]],
         "image_encoder": encoder if "image_encoder" in parts else absent,
         "feature_extractor": absent,
         "safety_checker": absent,
     }
-    config = model.unet.config
-    inpaints = config.in_channels > config.out_channels
-    name = "StableDiffusionInpaintPipeline" if inpaints else "StableDiffusionPipeline"
     index = {"_class_name": name, "_diffusers_version": "0.35.0", "requires_safety_checker": False}
     write_json(folder / "model_index.json", index | classes)
 
@@ -174,11 +171,32 @@ def write_resnet(config: CLIPResNetConfig) -> dict:
     return {"_class_name": "fromnoise.CLIPResNet"} | asdict(config)
 
 
-def is_same_schedule(config: dict, model: LatentDiffusion) -> bool:
-    schedule, prediction = read_scheduler(Fields("scheduler_config.json", config))
-    return prediction == model.prediction and torch.equal(
-        schedule.alpha_bar, model.schedule.alpha_bar
-    )
+def keep_scheduler(model: LatentDiffusion, pipeline: str) -> tuple[dict, dict]:
+    """(scheduler_config.json for a folder of that pipeline, the defaults that it gives a model): as
+    the model's file had it where it still says the same schedule, else with the schedule of now."""
+    written = write_scheduler(model.schedule, model.prediction, model.defaults)
+    tries = [written]
+    if original := model.configs.get("scheduler"):
+        index = Fields("", model.configs.get("model_index", {}))
+        own = diffusers_scheduler.find_class(Fields("", original), index)
+        original = original | {"_class_name": own or written["_class_name"]}
+        # beside what a schedule consists of, the original's own
+        kept = original | {key: written[key] for key in SCHEDULE}
+        tries = [original, kept, written]
+    for config in tries:
+        index = Fields("", {"_class_name": pipeline})
+        read = diffusers_scheduler.read(Fields("scheduler_config.json", config), index)
+        same = torch.equal(read[0].alpha_bar, model.schedule.alpha_bar)
+        if same and read[1] == model.prediction:
+            return config, read[2] if "scheduler" in model.configs else {}
+    return written, {}
+
+
+def flatten_defaults(defaults: dict) -> dict:
+    """The defaults for a fromnoise.json, which takes the place of the folder's scheduler."""
+    own = defaults.get("scheduler", {})
+    named = {key: own[key] for key in ("sampler", "spacing") if key in own}
+    return {key: value for key, value in defaults.items() if key != "scheduler"} | named
 
 
 def write_scheduler(schedule: NoiseSchedule, prediction: str, defaults: dict) -> dict:
@@ -193,7 +211,8 @@ def write_scheduler(schedule: NoiseSchedule, prediction: str, defaults: dict) ->
             f"a DDIMScheduler cannot hold prediction {prediction!r}",
             "save only eps, v or x0 models so",
         )
-    visited = spacing.find(defaults.get("spacing", "trailing")).name
+    visited = str(defaults.get("spacing", "trailing")).strip().lower()
+    visited = "trailing" if visited == "automatic" else spacing.find(visited).name
     config = {
         "_class_name": "DDIMScheduler",
         "_diffusers_version": "0.35.0",

@@ -1,61 +1,474 @@
 """What the scheduler of a diffusers folder asks to be drawn with, for a model that says nothing
-else."""
+else: every field of scheduler_config.json is honoured, or refused by name.
 
-import warnings
-from typing import Any
+A refusal is kept until a run needs the scheduler: whoever names a sampler needs only the noise
+schedule and the prediction."""
 
-from fromnoise.errors import escape
+import math
+from typing import Any, NoReturn
 
-# diffusers' class → (our sampler, the timestep_spacing of the class where its file has none)
-CLASSES = {
-    "DDIMScheduler": ("ddim", "leading"),
-    "DDPMScheduler": ("ddpm", "leading"),
-    "PNDMScheduler": ("plms", "leading"),
-    "LCMScheduler": ("lcm", "leading"),
-    "EulerDiscreteScheduler": ("euler", "linspace"),
-    "EulerAncestralDiscreteScheduler": ("euler_a", "linspace"),
-    "HeunDiscreteScheduler": ("heun", "linspace"),
-    "LMSDiscreteScheduler": ("lms", "linspace"),
-    "KDPM2DiscreteScheduler": ("dpm2", "linspace"),
-    "KDPM2AncestralDiscreteScheduler": ("dpm2_a", "linspace"),
-    "DPMSolverMultistepScheduler": ("dpmpp_2m", "linspace"),
-    "DPMSolverSDEScheduler": ("dpmpp_sde", "linspace"),
-    "DEISMultistepScheduler": ("deis", "linspace"),
-    "UniPCMultistepScheduler": ("unipc", "linspace"),
-    "SASolverScheduler": ("sa_solver", "linspace"),
+from fromnoise.checkpoints.configs import Fields, Rule
+from fromnoise.checkpoints.formats.diffusers_configs import PREDICTIONS, read_scheduler
+from fromnoise.diffusion.schedule import NoiseSchedule
+from fromnoise.errors import BadCheckpoint, escape
+
+REMEDY = (
+    "choose a sampler yourself (--sampler): then only the noise schedule and the prediction of the "
+    "file are used"
+)
+SHARED: dict[str, Any] = {
+    "num_train_timesteps": 1000,
+    "beta_start": 1e-4,
+    "beta_end": 0.02,
+    "beta_schedule": "linear",
+    "trained_betas": None,
+    "prediction_type": "epsilon",
 }
-SPACINGS = {
+STABLE = {"beta_start": 0.00085, "beta_end": 0.012}
+LEADING = {"timestep_spacing": "leading", "steps_offset": 0}
+LINSPACE = {"timestep_spacing": "linspace", "steps_offset": 0}
+SNR = {"rescale_betas_zero_snr": False}
+THRESHOLD = {"thresholding": False, "dynamic_thresholding_ratio": 0.995, "sample_max_value": 1.0}
+CLIP = {"clip_sample": True, "clip_sample_range": 1.0}
+RAMPS = {  # the other ways to space the levels → our spacing; the first that is set counts
     "use_karras_sigmas": "karras",
+    "use_lu_lambdas": "exponential",
     "use_exponential_sigmas": "exponential",
     "use_beta_sigmas": "beta",
 }
+# diffusers keeps sigma_min and sigma_max from another class's file, and its ramps read them
+RAMP = {key: False for key in RAMPS if key != "use_lu_lambdas"}
+RAMP |= {"sigma_min": None, "sigma_max": None}
+FLOW = {
+    "use_flow_sigmas": False,
+    "flow_shift": 1.0,
+    "use_dynamic_shifting": False,
+    "time_shift_type": "exponential",
+}
+CONSISTENCY = (
+    SHARED
+    | STABLE
+    | LEADING
+    | SNR
+    | THRESHOLD
+    | CLIP
+    | {
+        "beta_schedule": "scaled_linear",
+        "clip_sample": False,
+        "set_alpha_to_one": True,
+        "original_inference_steps": 50,
+        "timestep_scaling": 10.0,
+    }
+)
+SOLVER = SHARED | THRESHOLD | RAMP | FLOW | {"solver_order": 2}
+DPM = SOLVER | {
+    "algorithm_type": "dpmsolver++",
+    "solver_type": "midpoint",
+    "final_sigmas_type": "zero",
+    "lambda_min_clipped": -math.inf,
+    "variance_type": None,
+}
+DDIM = SHARED | LEADING | SNR | THRESHOLD | CLIP | {"set_alpha_to_one": True}
+DDPM = SHARED | LEADING | SNR | THRESHOLD | CLIP | {"variance_type": "fixed_small"}
+# class → its fields and what they are where its file has none; it reads no others
+CLASSES: dict[str, dict[str, Any]] = {
+    "DDIMScheduler": DDIM,
+    "DDIMParallelScheduler": DDIM,
+    "DDPMScheduler": DDPM,
+    "DDPMParallelScheduler": DDPM,
+    "PNDMScheduler": SHARED | LEADING | {"skip_prk_steps": False, "set_alpha_to_one": False},
+    "LCMScheduler": CONSISTENCY,
+    "TCDScheduler": CONSISTENCY,
+    "EulerDiscreteScheduler": SHARED
+    | LINSPACE
+    | SNR
+    | RAMP
+    | {
+        "interpolation_type": "linear",
+        "timestep_type": "discrete",
+        "final_sigmas_type": "zero",
+    },
+    "EulerAncestralDiscreteScheduler": SHARED | LINSPACE | SNR,
+    "HeunDiscreteScheduler": SHARED | STABLE | LINSPACE | RAMP | CLIP | {"clip_sample": False},
+    "LMSDiscreteScheduler": SHARED | LINSPACE | RAMP,
+    "KDPM2DiscreteScheduler": SHARED | STABLE | LINSPACE | RAMP,
+    "KDPM2AncestralDiscreteScheduler": SHARED | STABLE | LINSPACE | RAMP,
+    "DPMSolverSDEScheduler": SHARED | STABLE | LINSPACE | RAMP | {"noise_sampler_seed": None},
+    "DPMSolverMultistepScheduler": DPM
+    | LINSPACE
+    | SNR
+    | {
+        "lower_order_final": True,
+        "euler_at_final": False,
+        "use_lu_lambdas": False,
+    },
+    "DPMSolverSinglestepScheduler": DPM | {"lower_order_final": False},
+    "DEISMultistepScheduler": SOLVER
+    | LINSPACE
+    | {
+        "algorithm_type": "deis",
+        "solver_type": "logrho",
+        "lower_order_final": True,
+    },
+    "UniPCMultistepScheduler": SOLVER
+    | LINSPACE
+    | SNR
+    | {
+        "predict_x0": True,
+        "solver_type": "bh2",
+        "lower_order_final": True,
+        "disable_corrector": [],
+        "solver_p": None,
+        "final_sigmas_type": "zero",
+        "shift_terminal": None,
+    },
+}
+FLAGS = (
+    "clip_sample",
+    "euler_at_final",
+    "lower_order_final",
+    "predict_x0",
+    "rescale_betas_zero_snr",
+    "set_alpha_to_one",
+    "skip_prk_steps",
+    "thresholding",
+    "use_dynamic_shifting",
+    "use_flow_sigmas",
+    *RAMPS,
+)
+WORDS = {
+    "algorithm_type": ("dpmsolver", "dpmsolver++", "sde-dpmsolver", "sde-dpmsolver++", "deis"),
+    "solver_type": ("midpoint", "heun", "logrho", "bh1", "bh2"),
+    "final_sigmas_type": ("zero", "sigma_min"),
+    "timestep_spacing": ("leading", "linspace", "trailing"),
+    "interpolation_type": ("linear", "log_linear"),
+    "timestep_type": ("discrete", "continuous"),
+    "variance_type": (
+        "fixed_small",
+        "fixed_small_log",
+        "fixed_large",
+        "fixed_large_log",
+        "learned",
+        "learned_range",
+    ),
+}
+RULES = {
+    **{name: Rule(name) for name in FLAGS},
+    **{name: Rule(name, str, choices=words) for name, words in WORDS.items()},
+    "steps_offset": Rule("steps_offset", int, 0, 1000),
+    "solver_order": Rule("solver_order", int, 1, 3),
+    "original_inference_steps": Rule("original_inference_steps", int, 1, 10_000),
+    "timestep_scaling": Rule("timestep_scaling", float, 0, 1e6),
+    "sigma_min": Rule("sigma_min", float, 1e-6, 1e6),
+    "sigma_max": Rule("sigma_max", float, 1e-6, 1e6),
+    "lambda_min_clipped": Rule("lambda_min_clipped", float, -math.inf, 1e6),
+}
+# pipelines that change what the file says, as it was wrong in the first folders
+MENDED = {
+    "StableDiffusionPipeline": {"steps_offset": 1, "clip_sample": False},
+    "StableDiffusionImg2ImgPipeline": {"steps_offset": 1, "clip_sample": False},
+    "StableDiffusionInpaintPipeline": {"steps_offset": 1, "skip_prk_steps": True},
+}
 
 
-def read_defaults(config: dict[str, Any]) -> dict[str, Any]:
-    """scheduler_config.json, of checked types, → sampler and spacing, and for a latent consistency
-    model its few steps and its guidance.
+def read(
+    config: Fields, index: Fields | None = None, prediction: str | None = None
+) -> tuple[NoiseSchedule, str, dict[str, Any]]:
+    """scheduler_config.json → (schedule, prediction, the model's defaults); see below. prediction:
+    in place of the file's."""
+    config = complete(config, index)
+    words = {ours: word for word, ours in PREDICTIONS.items()}
+    if prediction in words:
+        config = Fields(config.file, config.values | {"prediction_type": words[prediction]})
+    schedule, told = read_scheduler(config)
+    return schedule, told, read_defaults(config, schedule)
 
-    A scheduler without a counterpart here is a warning; the model is then drawn with what we
-    prefer."""
-    name = config.get("_class_name")
+
+class Refused(Exception):
+    """A field, and why it cannot be honoured."""
+
+
+def find_class(config: Fields, index: Fields | None) -> str | None:
+    """The scheduler's class: diffusers believes model_index.json, then the file itself."""
+    entry = index.values.get("scheduler") if index else None
+    said = entry[1] if isinstance(entry, list) and len(entry) == 2 else None
+    name = said or config.values.get("_class_name")
+    return name if isinstance(name, str) else None
+
+
+def complete(config: Fields, index: Fields | None = None) -> Fields:
+    """The fields that the scheduler's class reads, as it reads them: those of other classes left
+    out, its own defaults for those that are not there. index: model_index.json, whose word on the
+    class counts, and whose pipeline mends some fields.
+
+    Raises BadCheckpoint for a class without a noise schedule that is known here."""
+    name, pipeline = find_class(config, index), index and index.values.get("_class_name")
     if name not in CLASSES:
-        warnings.warn(
-            f"the model's scheduler {escape(name)} is unknown here: drawing with DPM++ 2M instead; "
-            "choose another with --sampler and --spacing",
-            stacklevel=2,
+        if all(config.values.get(key) is None for key in ("beta_start", "beta_schedule")):
+            raise BadCheckpoint(
+                f"{config.file}: no noise schedule that is known here is in the settings of "
+                f"{escape(name)}",
+                "use a model of another kind: with betas, as Stable Diffusion has",
+            )
+        return Fields(config.file, config.values | {"_class_name": name})
+    own = CLASSES[name]
+    mended = {k: v for k, v in MENDED.get(str(pipeline), {}).items() if k in own}
+    given = {k: v for k, v in config.values.items() if k in own and v is not None}
+    return Fields(config.file, {"_class_name": name} | own | given | mended)
+
+
+def read_defaults(config: Fields, schedule: NoiseSchedule) -> dict[str, Any]:
+    """The fields of a class, complete → the `defaults` of a model: under "scheduler" the fields of
+    a request that draw as the scheduler does, see pipeline.scheduler, or why none do.
+
+    Raises BadCheckpoint for a value of a wrong type or out of range."""
+    name = config.values["_class_name"]
+    for key, rule in RULES.items():
+        if key in config.values:
+            config.get(rule)
+    own: dict[str, Any] = {}
+    try:
+        if name not in CLASSES:
+            raise Refused("_class_name", "this scheduler is unknown here")
+        own = _Reader(config, name, schedule).read()
+    except Refused as refused:
+        field, why = refused.args
+        value = escape(config.values.get(field), 99)
+        own = {"refused": [f"{config.file}, {field} = {value}: {why}", REMEDY]}
+    # steps and guidance of latent consistency models: Luo et al. 2023, Table 1
+    few = {"LCMScheduler": {"steps": 4, "cfg": 8.0}, "TCDScheduler": {"steps": 4}}
+    return {"scheduler": own, "spacing": "automatic"} | few.get(str(name), {})
+
+
+class _Reader:
+    """One class's fields on their way to a request. A missing field has its default."""
+
+    def __init__(self, config: Fields, name: str, schedule: NoiseSchedule):
+        self.values, self.name, self.schedule = config.values, name, schedule
+        self.v = self.values["prediction_type"] == "v_prediction"
+
+    def read(self) -> dict[str, Any]:
+        self.refuse_unusable()
+        match self.name.removesuffix("Scheduler"):
+            case "DDIM" | "DDIMParallel":
+                strided = self.values["timestep_spacing"] != "leading"
+                levels = self.space("whole", self.values["set_alpha_to_one"], ceiling=True)
+                return self.draw("ddim", levels, stride=strided)
+            case "DDPM" | "DDPMParallel":
+                return self.draw("ddpm", self.space("whole", True, ceiling=True))
+            case "PNDM":
+                return self.read_pndm()
+            case "LCM" | "TCD" as kind:
+                return self.read_consistency(kind)
+            case "EulerDiscrete":
+                if self.values["final_sigmas_type"] != "zero":
+                    self.refuse("final_sigmas_type", "its last latents would not be scaled")
+                return self.draw("euler", self.space("between", True))
+            case "DPMSolverMultistep" | "DPMSolverSinglestep" as kind:
+                return self.read_dpm(kind)
+            case "DEISMultistep":
+                levels = self.space("multistep", False)
+                few = {"final_order": 2 if levels["final_sigma"] == "last" else 1}
+                options = {"order": self.values["solver_order"], "variable": "log_sigma"}
+                return self.draw("deis", levels, options, self.lower(few))
+            case "UniPCMultistep":
+                return self.read_unipc()
+            case kind:  # k-diffusion's samplers
+                sampler = {
+                    "EulerAncestralDiscrete": "euler_a",
+                    "HeunDiscrete": "heun",
+                    "LMSDiscrete": "lms",
+                    "KDPM2Discrete": "dpm2",
+                    "KDPM2AncestralDiscrete": "dpm2_a",
+                    "DPMSolverSDE": "dpmpp_sde",
+                }[kind]
+                if sampler.startswith("dpm2") and self.values["use_karras_sigmas"]:
+                    self.refuse("use_karras_sigmas", "it rounds every second timestep alone")
+                return self.draw(sampler, self.space("between", True))
+
+    def refuse(self, field: str, why: str) -> NoReturn:
+        raise Refused(field, why)
+
+    def refuse_unusable(self) -> None:
+        """What no class can be drawn with here, and what diffusers itself cannot draw."""
+        values = self.values
+        for field, why in {
+            "thresholding": "pictures of latents cannot be thresholded",
+            "clip_sample": "latents would be cut at ±1, and are far larger",
+            "use_flow_sigmas": "the levels are those of flow matching",
+            "use_dynamic_shifting": "the levels are those of flow matching",
+            "shift_terminal": "the levels are those of flow matching",
+            "solver_p": "a second scheduler inside of the first is unknown here",
+        }.items():
+            if values.get(field):
+                self.refuse(field, why)
+        if values.get("variance_type") not in (None, "fixed_small"):
+            self.refuse("variance_type", "only fixed_small is known here")
+        if values.get("interpolation_type") == "log_linear":
+            self.refuse("interpolation_type", "its levels are not those of its timesteps")
+        if values.get("timestep_type") == "continuous" and self.v:
+            self.refuse("timestep_type", "the network would be told log sigma, not a timestep")
+        limit = values.get("lambda_min_clipped", -math.inf)
+        if -self.schedule.log_sigmas[-1] < limit and not self.find_ramp():
+            self.refuse("lambda_min_clipped", "it leaves out the noisiest timesteps")
+        if values["prediction_type"] == "sample" and self.name in (
+            "PNDMScheduler",
+            "KDPM2DiscreteScheduler",
+            "KDPM2AncestralDiscreteScheduler",
+            "DPMSolverSDEScheduler",
+            "EulerAncestralDiscreteScheduler",
+        ):
+            self.refuse("prediction_type", "the class draws no such prediction")
+
+    def find_ramp(self) -> str | None:
+        """The field that says how else than by timesteps the levels are spaced."""
+        found = [key for key in RAMPS if self.values.get(key)]
+        if len(found) > 1 and found != ["use_karras_sigmas", "use_lu_lambdas"]:
+            self.refuse(found[1], f"{found[0]} is set too")
+        return found[0] if found else None
+
+    def space(self, kind: str, to_zero: bool, ceiling: bool = False) -> dict[str, Any]:
+        """The fields of a request that say which noise levels a run visits.
+
+        kind: "whole" timesteps; "between" them too, with x of k-diffusion's scale; "multistep",
+        whole ones of one step more, without the last. to_zero: the run ends at 0, else at the
+        schedule's first level, and where it visits that already, there. ceiling: the class has no
+        finite level of a timestep that is pure noise."""
+        base, offset = self.values.get("timestep_spacing", "linspace"), 0
+        options: dict[str, Any] = {}
+        if base == "linspace":
+            options["between"] = "sigma" if kind == "between" else "nothing"
+        elif base == "leading":
+            options["steps_offset"] = offset = self.values["steps_offset"]
+        if ceiling and self.schedule.has_infinite_sigma:
+            options["ceiling"] = 2.0**20
+        visits_first = kind != "multistep" and (
+            base == "linspace" or (base == "leading" and offset == 0)
         )
-        return {}
-    sampler, spacing = CLASSES[name]
-    if name == "DPMSolverMultistepScheduler":
-        third = config.get("solver_order") == 3
-        if "sde" in (config.get("algorithm_type") or "dpmsolver++"):
-            sampler = "dpmpp_3m_sde" if third else "dpmpp_2m_sde"
-        else:
-            sampler = "dpmpp_3m" if third else "dpmpp_2m"
-    spacing = config.get("timestep_spacing") or spacing
-    spacing = next((ours for key, ours in SPACINGS.items() if config.get(key)), spacing)
-    if name == "LCMScheduler":
-        # the class has a timestep_spacing, and starts at the last timestep whatever that says;
-        # steps and guidance: Luo et al. 2023, Table 1
-        return {"sampler": sampler, "spacing": "trailing", "steps": 4, "cfg": 8.0}
-    return {"sampler": sampler, "spacing": spacing}
+        fields: dict[str, Any] = {
+            "spacing": base,
+            "spacing_options": options,
+            "discard_penultimate": kind == "multistep" and base != "trailing",
+            "noise_scaling": "sigma_max" if kind == "between" and base != "leading" else "unit",
+            "timesteps": "exact",
+        }
+        if (ramp := self.find_ramp()) is not None:
+            ends = ("sigma_min", "sigma_max")
+            span = {key: self.values[key] for key in ends if self.values[key] is not None}
+            if kind == "between" and base != "linspace":
+                fields["ends"] = {"spacing": base, "options": options}
+            else:
+                # DEIS ends where its levels end, the others at the schedule's first level
+                ends_itself = self.name == "DEISMultistepScheduler"
+                visits_first = ends_itself or "sigma_min" not in span
+            if kind == "multistep":
+                # whole timesteps: two classes of ramps are rounded, the others cut
+                whole = ramp in ("use_karras_sigmas", "use_lu_lambdas")
+                cosine = self.values["beta_schedule"] == "squaredcos_cap_v2"
+                cut = cosine and self.name == "DPMSolverMultistepScheduler"
+                fields["timesteps"] = "rounded" if whole and not cut else "cut"
+            fields |= {"spacing": RAMPS[ramp], "spacing_options": span}
+            fields["discard_penultimate"] = False
+        end = "last" if visits_first else "first"
+        return fields | {"final_sigma": "zero" if to_zero else end}
+
+    def draw(
+        self,
+        sampler: str,
+        levels: dict[str, Any],
+        options: dict[str, Any] | None = None,
+        few: dict[str, Any] | None = None,
+        stride: bool = False,
+    ) -> dict[str, Any]:
+        """few: options of runs of few steps. stride: whether the stride of timesteps is given."""
+        fields = levels | {"sampler": sampler, "sampler_options": options or {}}
+        return fields | ({"few": few} if few else {}) | ({"stride": True} if stride else {})
+
+    def lower(self, few: dict[str, Any]) -> dict[str, Any]:
+        return few if self.values["lower_order_final"] else {}
+
+    def read_pndm(self) -> dict[str, Any]:
+        levels = self.space("whole", self.values["set_alpha_to_one"])
+        strided = self.values["timestep_spacing"] != "leading"
+        if self.values["skip_prk_steps"] and not strided and not self.v:
+            return self.draw("plms", levels)
+        start = "euler" if self.values["skip_prk_steps"] else "runge_kutta"
+        options = {"start": start, "predict": "v" if self.v else "noise"}
+        return self.draw("plms", levels, options, stride=strided)
+
+    def read_consistency(self, kind: str) -> dict[str, Any]:
+        """Both start at the last timestep, whatever timestep_spacing says."""
+        many = self.values["original_inference_steps"]
+        if many > len(self.schedule):
+            self.refuse("original_inference_steps", "it is more than num_train_timesteps")
+        # LCM mixes the share 1 / (4·t² + 1) of x into x0: nothing, unless t is about 0
+        lowest = (len(self.schedule) // many - 1) * self.values["timestep_scaling"]
+        if kind == "LCM" and lowest < 50:
+            self.refuse("timestep_scaling", "it mixes x into the picture")
+        options: dict[str, Any] = {"original_steps": many}
+        if self.schedule.has_infinite_sigma:
+            options["ceiling"] = 2.0**20
+        levels = {
+            "spacing": "distilled",
+            "spacing_options": options,
+            "discard_penultimate": False,
+            "noise_scaling": "unit",
+            "timesteps": "exact",
+            "final_sigma": "zero" if kind == "LCM" else "first",
+        }
+        # diffusers' pipelines give every scheduler their own eta, 0
+        return self.draw(kind.lower(), levels, {"eta": 0.0} if kind == "TCD" else {})
+
+    def read_dpm(self, kind: str) -> dict[str, Any]:
+        values, to_zero = self.values, self.values["final_sigmas_type"] == "zero"
+        algorithm = values["algorithm_type"]
+        sde = algorithm.startswith("sde")
+        predict = "x0" if algorithm.endswith(("++", "deis")) else "noise"
+        order, solver = values["solver_order"], values["solver_type"]
+        solver = "heun" if solver == "heun" else "midpoint"
+        if predict == "noise" and to_zero:
+            self.refuse("algorithm_type", "it reaches no sigma 0, as final_sigmas_type asks")
+        if sde and predict == "noise" and (order == 3 or kind == "DPMSolverSinglestep"):
+            self.refuse("algorithm_type", "it has no such solver_order")
+        levels = self.space("multistep", to_zero)
+        if levels["final_sigma"] == "last" and (
+            order == 3 or solver == "heun" or kind == "DPMSolverSinglestep"
+        ):
+            self.refuse("final_sigmas_type", "its last step has no length")
+        options = {"order": order, "predict": predict, "solver": solver, "sde": sde}
+        if kind == "DPMSolverSinglestep":
+            options["lower_order_final"] = values["lower_order_final"]
+            return self.draw("dpm_singlestep", levels, options)
+        if order == 2 and predict == "x0" and to_zero:  # the last step has order 1 in any case
+            if sde:
+                return self.draw("dpmpp_2m_sde", levels, {"solver": solver})
+            if solver == "midpoint":
+                return self.draw("dpmpp_2m", levels)
+        few = {}
+        if levels["final_sigma"] != "last":
+            few = self.lower({"lower_order_final": True})
+            options["euler_at_final"] = values["euler_at_final"]
+        return self.draw("dpm_multistep", levels, options, few)
+
+    def read_unipc(self) -> dict[str, Any]:
+        values, to_zero = self.values, self.values["final_sigmas_type"] == "zero"
+        steps = values["disable_corrector"]
+        if not isinstance(steps, list) or not all(type(i) is int and i >= 0 for i in steps):
+            self.refuse("disable_corrector", "it is no list of steps")
+        if len(steps) > 1000:
+            self.refuse("disable_corrector", "it has more steps than any run")
+        if not values["predict_x0"] and to_zero:
+            self.refuse("predict_x0", "the noise reaches no sigma 0, as final_sigmas_type asks")
+        if not values["lower_order_final"] and to_zero and values["solver_order"] > 1:
+            self.refuse("lower_order_final", "the step to sigma 0 has no other order than 1")
+        levels = self.space("multistep", to_zero)
+        if levels["final_sigma"] == "last":
+            self.refuse("final_sigmas_type", "its last step has no length")
+        options = {
+            "order": values["solver_order"],
+            "variant": "bh1" if values["solver_type"] == "bh1" else "bh2",
+            "lower_order_final": values["lower_order_final"],
+            "predict": "x0" if values["predict_x0"] else "noise",
+            "uncorrected": " ".join(map(str, steps)),
+        }
+        return self.draw("unipc", levels, options)

@@ -21,6 +21,7 @@ from fromnoise.checkpoints.formats.diffusers_configs import read_scheduler
 from fromnoise.checkpoints.formats.diffusers_folder import READERS
 from fromnoise.checkpoints.formats.diffusers_folder import read_defaults as read_own
 from fromnoise.checkpoints.formats.published import make_tokenizers
+from fromnoise.diffusion.schedule import NoiseSchedule
 from fromnoise.errors import BadCheckpoint, BadInput, NotFound, escape
 from fromnoise.latent_diffusion import LatentDiffusion
 from fromnoise.prompt.tokenizer import Tokenizer
@@ -61,14 +62,13 @@ def load(
     for name in ("model_index.json", "scheduler/scheduler_config.json", *configs):
         if name not in texts:
             raise BadCheckpoint(f"{path}: its metadata lack {name}", "fetch the file again")
-    schedule, told = read_scheduler(texts["scheduler/scheduler_config.json"])
     encoder = encoder or bool(contents.family.concat)  # of a U-Net that sees pictures
     parts = {
         name: open_part(contents, name, texts[f"{name}/config.json"], encoder)
         for name in contents.parts
         if name != "clip_head" and (image_tower or name not in TOWERS)
     }
-    channels = parts["vae"].config.latent_channels
+    schedule, told, defaults = read_schedule(texts, parts["vae"].config.latent_channels)
     pool = ThreadPoolExecutor(1)  # hashing leaves Python free
     try:
         digest = pool.submit(hash_file, path)
@@ -87,7 +87,7 @@ def load(
             configs={
                 name.split("/")[0].removesuffix(".json"): f.values for name, f in texts.items()
             },
-            defaults=read_defaults(texts, channels),
+            defaults=defaults,
             source=path.stem,
         )
         model.digest = digest.result()[:10]
@@ -177,13 +177,14 @@ def read_head(contents: Contents, width: int) -> dict[str, Tensor]:
     return {key.removesuffix(".weight"): v.float() for key, v in source.read().items()}
 
 
-def read_defaults(texts: dict[str, Fields], channels: int) -> dict:
-    """What the model asks to be drawn with."""
+def read_schedule(texts: dict[str, Fields], channels: int) -> tuple[NoiseSchedule, str, dict]:
+    """(schedule, prediction, what the model asks to be drawn with)."""
+    scheduler = texts["scheduler/scheduler_config.json"]
     if "fromnoise.json" in texts:
-        return read_own(texts["fromnoise.json"], channels)
+        return *read_scheduler(scheduler), read_own(texts["fromnoise.json"], channels)
     from fromnoise.checkpoints.formats import diffusers_scheduler
 
-    return diffusers_scheduler.read_defaults(texts["scheduler/scheduler_config.json"].values)
+    return diffusers_scheduler.read(scheduler, texts["model_index.json"])
 
 
 def hash_file(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""Upscaling networks, one safetensors file each: ESRGAN in its three layouts of keys, Real-ESRGAN's
+"""Upscaling networks, one file each: ESRGAN in its three layouts of keys, Real-ESRGAN's
 compact network.
 
 The numbers of blocks, widths and doublings are read off the shapes. What one of these networks does
@@ -15,13 +15,13 @@ from typing import TypeVar
 
 from torch import Tensor
 
+from fromnoise.checkpoints.sources import open_tensors
 from fromnoise.checkpoints.tensors import Stored, TensorFile, Unfilled, check_fit, fill
 from fromnoise.errors import BadCheckpoint, NotFound
 from fromnoise.models.rrdb import Compact, RRDBNet
 from fromnoise.runtime.upscaler import Upscaler
 
 T = TypeVar("T")
-SUFFIX = ".safetensors"
 # of Real-ESRGAN's training; where a file has both, the average (ema) is the better network
 PREFIXES = ("params_ema.", "params.", "module.")
 WIDEST, DEEPEST = 8192, 64  # channels, and blocks of ESRGAN; published ones have 64 and 23
@@ -39,26 +39,26 @@ REMEDY = (
 
 
 def load(path: str | Path) -> Upscaler:
-    """The file's network, in fp32 on the CPU. Raises NotFound, and BadCheckpoint for a pickle, a
-    damaged file or another architecture."""
+    """The network of a .safetensors or .pth file, in fp32 on the CPU; of a pickle only tensors are
+    read. Raises NotFound, and BadCheckpoint for a damaged file or another architecture."""
     path = Path(path).expanduser()
     if not os.path.lexists(path):
         raise NotFound(
-            f"there is no upscaler {path}", "give a .safetensors file, or a method, such as lanczos"
+            f"there is no upscaler {path}",
+            "give a .safetensors or .pth file, or a method, such as lanczos",
         )
-    if path.suffix.lower() != SUFFIX:
-        raise BadCheckpoint(
-            f"{path} is no {SUFFIX} file: opening a pickle (.pth, .pt) would run code from it",
-            f"convert it to {SUFFIX} where you trust it, or fetch it in that form",
-        )
-    file, digest = TensorFile(path), hashlib.sha256()
+    file, digest = open_tensors(path), hashlib.sha256()
     if len(file.stored) > MOST:
         raise BadCheckpoint(f"{path} has {len(file.stored):,} tensors, {MOST:,} are most", REMEDY)
     stored = rename_tensors(file.stored, str(path))
     with Unfilled():
         network = build_network(stored, str(path))
     check_fit(network, stored, path)
-    fill(network, rename_tensors(file.read(digest.update), str(path)), path)
+    plain = isinstance(file, TensorFile)  # which is read from its first byte to its last
+    fill(network, rename_tensors(file.read(digest.update if plain else None), str(path)), path)
+    if not plain:
+        with path.open("rb") as whole:
+            digest = hashlib.file_digest(whole, "sha256")
     return Upscaler(network, path.stem, digest.hexdigest()[:10])
 
 

@@ -31,10 +31,13 @@ class Entry:
     discard_penultimate: bool = False  # A1111 leaves out the last positive level
     own_order: float | None = None  # the order with its own start, where that is lower
     why: str = ""  # the reason for a missing order
+    timesteps: bool = False  # it takes the noise schedule too, as `schedule`
 
 
 CHURN = ("s_churn", "s_tmin", "s_tmax", "s_noise")
 ANCESTRAL = ("eta", "s_noise")
+UNIPC = ("lower_order_final", "predict", "uncorrected")
+DPM = ("order", "predict", "solver", "sde", "lower_order_final")
 
 SAMPLERS = {
     entry.name: entry
@@ -49,15 +52,20 @@ SAMPLERS = {
         Entry("dpm2_a", "DPM2 a", "dpm2", "dpm2_a", 1, 2, True, ANCESTRAL,
               ("dpm_2_ancestral", "k_dpm_2_a", "k_dpm_2_ancestral"), spacing="karras",
               discard_penultimate=True),
-        Entry("ddim", "DDIM", "ddim", "ddim", 1, 1, False, ANCESTRAL, spacing="ddim"),
+        Entry("ddim", "DDIM", "ddim", "ddim", 1, 1, False, (*ANCESTRAL, "stride"), spacing="ddim",
+              timesteps=True),
         Entry("ddpm", "DDPM", "ddim", "ddim", 1, 1, True, ("s_noise",), preset={"eta": 1.0}),
+        Entry("tcd", "TCD", "strides", "tcd", None, 1, True, ANCESTRAL, timesteps=True,
+              why="it is for networks that were distilled to step so"),
         Entry("lms", "LMS", "adams", "lms", 4, 1, False, ("order",), ("k_lms",), own_order=2),
-        Entry("plms", "PLMS", "adams", "plms", None, 1, False, (), spacing="ddim",
+        Entry("plms", "PLMS", "adams", "plms", None, 1, False, ("start", "predict", "stride"),
+              spacing="ddim", timesteps=True,
               why="its weights are those of even steps, and no run's levels are even in sigma"),
         Entry("ipndm", "IPNDM", "adams", "ipndm", 2, 1, False, ("order",)),
         Entry("ipndm_v", "IPNDM V", "adams", "ipndm_v", None, 1, False, ("order", "exact"),
               why="two of its published weights are wrong for uneven steps; with exact it is LMS"),
-        Entry("deis", "DEIS", "adams", "deis", 3, 1, False, ("order", "variable"), own_order=2),
+        Entry("deis", "DEIS", "adams", "deis", 3, 1, False, ("order", "variable", "final_order"),
+              own_order=2),
         Entry("gradient_estimation", "Gradient estimation", "adams", "gradient_estimation", 1, 1,
               False, ("gamma",)),
         Entry("dpm_solver_3", "DPM-Solver-3", "dpm_solver", "dpm_solver_3", 3, 3, False),
@@ -84,12 +92,16 @@ SAMPLERS = {
               ("k_dpmpp_sde", "dpmpp_sde_gpu"), spacing="karras", brownian=True),
         Entry("dpmpp_2s_a", "DPM++ 2S a", "dpmpp_2s", "dpmpp_2s_a", 1, 2, True, ANCESTRAL,
               ("dpmpp_2s_ancestral", "k_dpmpp_2s_a"), spacing="karras"),
+        Entry("dpm_multistep", "DPM-Solver multistep", "dpm_general", "dpm_multistep", 2, 1, False,
+              (*DPM, "euler_at_final")),
+        Entry("dpm_singlestep", "DPM-Solver singlestep", "dpm_general", "dpm_singlestep", None, 1,
+              False, DPM, why="its steps have orders 1, 2 and 3 in turn"),
         Entry("restart", "Restart", "restart", "restart", None, 2, True, ("s_noise",),
               spacing="karras", why="it goes back up with fresh noise"),
         Entry("unipc", "UniPC", "unipc", "unipc", 4, 1, False,
-              ("order", "variant", "lower_order_final"), ("uni_pc",), spacing="ddim", own_order=2),
+              ("order", "variant", *UNIPC), ("uni_pc",), spacing="ddim", own_order=2),
         Entry("unipc_bh2", "UniPC BH2", "unipc", "unipc", 4, 1, False,
-              ("order", "lower_order_final"), ("uni_pc_bh2",), {"variant": "bh2"}, own_order=2),
+              ("order", *UNIPC), ("uni_pc_bh2",), {"variant": "bh2"}, own_order=2),
         Entry("res_multistep", "RES multistep", "res", "res_multistep", 2, 1, False),
         Entry("res_multistep_a", "RES multistep a", "res", "res_multistep", 2, 1, True, ANCESTRAL,
               ("res_multistep_ancestral",), {"eta": 1.0}),
@@ -150,9 +162,10 @@ def find(name: str) -> Entry:
     return parse(name)[0]
 
 
-def load(name: str) -> Callable:
-    """The generator function `sampler(x, sigmas, noise, **options)` of that name or label. Raises
-    UnknownName."""
+def load(name: str, schedule: Any = None) -> Callable:
+    """The generator function `sampler(x, sigmas, noise, **options)`; schedule: for those that take
+    one. Raises UnknownName."""
     entry = find(name)
+    preset = entry.preset | ({"schedule": schedule} if entry.timesteps and schedule else {})
     function = getattr(import_module(f"{__name__}.{entry.module}"), entry.function)
-    return partial(function, **entry.preset) if entry.preset else function
+    return partial(function, **preset) if preset else function

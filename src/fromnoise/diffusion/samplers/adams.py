@@ -8,16 +8,9 @@ from itertools import pairwise
 from torch import Tensor
 
 from fromnoise.diffusion.samplers.base import NoiseSource, Past, Query, Sampling, check_levels
-from fromnoise.diffusion.samplers.integrals import compute_adams_weights
+from fromnoise.diffusion.samplers.integrals import FIXED, compute_adams_weights
+from fromnoise.diffusion.schedule import NoiseSchedule
 from fromnoise.errors import BadInput, UnknownName
-
-# Adams-Bashforth's weights for even steps, newest first
-FIXED = (
-    (1,),
-    (3 / 2, -1 / 2),
-    (23 / 12, -16 / 12, 5 / 12),
-    (55 / 24, -59 / 24, 37 / 24, -9 / 24),
-)
 
 
 def lms(
@@ -64,12 +57,14 @@ def deis(
     noise: NoiseSource,
     order: int = 3,
     variable: str = "time",
+    final_order: int = 0,
     past: Sequence[Past] = (),
 ) -> Sampling:
     """DEIS (Zhang & Chen 2023, eq. 14 and 15). The last slopes are the noise predictions; the
     polynomial through them is one in another variable, integrated exactly. variable: "time", that
     of the variance-preserving SDE with β from 0.1 to 20 (tAB, as in ComfyUI), or "log_sigma" (ρAB
-    in log ρ, as in diffusers)."""
+    in log ρ, as in diffusers). final_order: the most slopes that the last step uses; the one before
+    it may use one more, and so on (0: no limit)."""
     variables: dict[str, Callable[[float], float]] = {
         "time": _compute_vp_time,
         "log_sigma": math.log,
@@ -79,15 +74,37 @@ def deis(
     of = variables[variable]
     return (
         yield from _run_multistep(
-            x, sigmas, order, past, lambda known, s, t: compute_adams_weights(known, s, t, of)
+            x,
+            sigmas,
+            order,
+            past,
+            lambda known, s, t: compute_adams_weights(known, s, t, of),
+            final_order=final_order,
         )
     )
 
 
-def plms(x: Tensor, sigmas: Tensor, noise: NoiseSource, past: Sequence[Past] = ()) -> Sampling:
+def plms(
+    x: Tensor,
+    sigmas: Tensor,
+    noise: NoiseSource,
+    start: str = "euler",
+    predict: str = "noise",
+    stride: int = 0,
+    schedule: NoiseSchedule | None = None,
+    past: Sequence[Past] = (),
+) -> Sampling:
     """Pseudo linear multistep (Liu et al. 2022 "PNDM", eq. 12): the noise predictions with
     Adams-Bashforth's weights for even steps. The first step has no earlier ones, so it asks twice
-    (a pseudo improved Euler step)."""
+    (a pseudo improved Euler step).
+
+    start: "euler", or "runge_kutta", whose first three steps ask four times each (eq. 13). predict:
+    what the weights are applied to, "noise", or "v" where the network predicts that (diffusers adds
+    the network's own answers). stride, schedule: see strides."""
+    if stride or start != "euler" or predict != "noise":
+        from fromnoise.diffusion.samplers.strides import pndm
+
+        return (yield from pndm(x, sigmas, noise, start, predict, stride, schedule))
     grid, known = check_levels(sigmas), list(past)
     for i, (s, t) in enumerate(pairwise(grid)):
         x0 = (yield Query(x, s, i)).x0
@@ -128,19 +145,23 @@ def _run_multistep(
     past: Sequence[Past],
     weights: Callable[[Sequence[float], float, float], Sequence[float]],
     to_zero: bool = False,
+    final_order: int = 0,
 ) -> Sampling:
     """Adds the slopes times their weights to x. weights: (levels newest first, s, t) → weights
-    newest first. A step to sigma 0 is x0 unless `to_zero`."""
+    newest first. A step to sigma 0 is x0 unless `to_zero`. final_order: see `deis`."""
+    if final_order not in (0, 1, 2, 3, 4):
+        raise BadInput(f"final_order {final_order} cannot be used", "give a number from 0 to 4")
     if order not in (1, 2, 3, 4):
         raise BadInput(f"order {order} cannot be used", "give 1, 2, 3 or 4")
     known = list(past)
     for i, (s, t) in enumerate(pairwise(check_levels(sigmas))):
         x0 = (yield Query(x, s, i)).x0
         known = [*known, Past(s, x, x0)][-order:]
+        used = known[-(len(sigmas) - 2 - i + final_order) :] if final_order else known
         x = (
             x0
             if t == 0 and not to_zero
-            else _add_slopes(x, known, weights([p.sigma for p in reversed(known)], s, t))
+            else _add_slopes(x, used, weights([p.sigma for p in reversed(used)], s, t))
         )
     return x
 

@@ -7,15 +7,27 @@ from torch import Tensor
 
 from fromnoise.diffusion.samplers.base import NoiseSource, Query, Sampling, check_levels
 from fromnoise.diffusion.samplers.stochastic import check_nonnegative, split_step
+from fromnoise.diffusion.schedule import NoiseSchedule
 
 
 def ddim(
-    x: Tensor, sigmas: Tensor, noise: NoiseSource, eta: float = 0.0, s_noise: float = 1.0
+    x: Tensor,
+    sigmas: Tensor,
+    noise: NoiseSource,
+    eta: float = 0.0,
+    s_noise: float = 1.0,
+    stride: int = 0,
+    schedule: NoiseSchedule | None = None,
 ) -> Sampling:
     """Song et al. 2021 "DDIM", eq. 12 and 16, divided by √ᾱ. eta 0 draws no noise and equals
     `euler`. eta 1 is DDPM (Ho et al. 2020, algorithm 2, with the variance of its posterior) and
-    equals `euler_a`."""
+    equals `euler_a`. stride: steps of so many timesteps of the schedule, wherever the levels are,
+    see strides (0: to the next level)."""
     check_nonnegative(eta=eta, s_noise=s_noise)
+    if stride:
+        from fromnoise.diffusion.samplers import strides
+
+        return (yield from strides.ddim(x, sigmas, noise, eta, s_noise, stride, schedule))
     for i, (s, t) in enumerate(pairwise(check_levels(sigmas))):
         x0 = (yield Query(x, s, i)).x0
         down, up = split_step(s, t, eta)

@@ -7,6 +7,14 @@ from operator import mul
 
 import torch
 
+# Adams-Bashforth's weights for even steps, newest first
+FIXED = (
+    (1,),
+    (3 / 2, -1 / 2),
+    (23 / 12, -16 / 12, 5 / 12),
+    (55 / 24, -59 / 24, 37 / 24, -9 / 24),
+)
+
 
 @cache
 def compute_gauss_legendre(n: int) -> tuple[list[float], list[float]]:
@@ -71,7 +79,7 @@ def compute_adams_weights(
 def compute_moments(h: float, n: int) -> list[float]:
     """∫ h·e^(−h·(1 − u))·u^p du from 0 to 1 for p = 0 … n − 1: by parts, or by the series where
     that loses digits."""
-    if h < 1:
+    if abs(h) < 1:
         terms = [math.exp(-h) * h ** (j + 1) / math.factorial(j) for j in range(20)]
         return [sum(term / (p + 1 + j) for j, term in enumerate(terms)) for p in range(n)]
     moments = [-math.expm1(-h)]

@@ -4,16 +4,22 @@ import math
 
 from fromnoise.diffusion.schedule import NoiseSchedule
 from fromnoise.diffusion.spacing import (
-    check_range,
     make_ramp,
     resolve_sigma_range,
 )
-from fromnoise.diffusion.spacing_faults import check_level_count
+from fromnoise.diffusion.spacing_faults import check_level_count, check_range
 from fromnoise.errors import UnknownName
 
 
 def beta(
-    schedule: NoiseSchedule, n: int, *, alpha: float = 0.6, beta: float = 0.6, of: str = "sigma"
+    schedule: NoiseSchedule,
+    n: int,
+    *,
+    sigma_min: float | None = None,
+    sigma_max: float | None = None,
+    alpha: float = 0.6,
+    beta: float = 0.6,
+    of: str = "sigma",
 ) -> list[float]:
     """Even in the distribution function of Beta(alpha, beta): below 1 denser at both ends (Lee et
     al. 2024, "Beta Sampling is All You Need"). alpha, beta in (0.01, 100]. Not to be confused with
@@ -22,11 +28,11 @@ def beta(
     of: the value that has this distribution. "timestep", as in the paper and in ComfyUI: timestep
     (T − 1)·Q(1 − i/n) for i < n, rounded, Q the quantile function; equal timesteps count once, so a
     run may have fewer levels than n. "sigma", as in A1111 and diffusers: sigma_min + (sigma_max −
-    sigma_min)·Q(1 − i/(n − 1)), always n levels."""
+    sigma_min)·Q(1 − i/(n − 1)), always n levels; only these have ends other than the schedule's."""
     check_range("alpha", alpha, 0.01, 100, usual=0.6)
     check_range("beta", beta, 0.01, 100, usual=0.6)
     if of == "sigma":
-        low, high = resolve_sigma_range(schedule, None, None)
+        low, high = resolve_sigma_range(schedule, sigma_min, sigma_max)
         return [low + quantile(1 - u, alpha, beta) * (high - low) for u in make_ramp(n)]
     if of == "timestep":
         check_level_count(schedule, n)

@@ -6,7 +6,8 @@ the schedule."""
 import math
 
 from fromnoise.diffusion.schedule import NoiseSchedule
-from fromnoise.diffusion.spacing import check_range, make_ramp, resolve_sigma_range
+from fromnoise.diffusion.spacing import make_ramp, resolve_sigma_range
+from fromnoise.diffusion.spacing_faults import check_range
 
 
 def exponential(

@@ -13,9 +13,10 @@ from fromnoise.learn.course import FIELDS, load_chapters
 from fromnoise.learn.quiz import FOLDER, load_questions
 from fromnoise.learn.sources import PACKAGE, PREFIX
 
-DOCS = ("glossary", "prompts", "pictures", "guidance", "samplers", "inside", "log")
-DOCS += ("adding-a-sampler", "adding-a-format", "adding-a-source")
+DOCS = ("glossary", "running", "prompts", "pictures", "guidance", "samplers", "inside", "training")
+DOCS += ("troubles", "onnx", "log", "adding-a-sampler", "adding-a-format", "adding-a-source")
 KINDS = ("text", "misconception", "takeaways")
+DESCRIBES = ("_setting", "Field", "typer.Option", "typer.Argument")  # what options are made with
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,14 @@ def load_spans() -> tuple[Span, ...]:
     words = tomllib.loads((Path(__file__).parent / "topics.toml").read_text(encoding="utf-8"))
     found = (*_course(), *_docs(), *_quiz(), *_docstrings())
     return tuple(replace(span, words=words["topics"].get(span.id, "")) for span in found)
+
+
+@cache
+def load_asked() -> tuple[tuple[str, str], ...]:
+    """(id of a place, a question that it answers), in readers' words."""
+    text = (Path(__file__).parent / "asked.toml").read_text(encoding="utf-8")
+    rows = tomllib.loads(text)["asked"].items()
+    return tuple((name, one) for name, said in rows for one in said.split("?") if one.strip())
 
 
 def plain(text: str) -> str:
@@ -160,12 +169,16 @@ def _quiz() -> Iterator[Span]:
 
 
 def _docstrings() -> Iterator[Span]:
+    options: set[str] = set()  # commands share some: one place is enough
     for file in sorted(PACKAGE.rglob("*.py")):
         inside = file.relative_to(PACKAGE).as_posix()
         if inside.startswith(("learn/", "weights/")):
             continue
         tree = ast.parse(file.read_text(encoding="utf-8"))
-        yield from _of_node(tree, PREFIX + inside, "")
+        for span in _of_node(tree, PREFIX + inside, ""):
+            if not span.title.startswith("option ") or span.text not in options:
+                yield span
+            options.add(span.text)
 
 
 def _of_node(
@@ -176,20 +189,26 @@ def _of_node(
         line = node.body[0].lineno
         title = f"{Path(path).stem} {name}" if name else path.removeprefix(PREFIX)
         yield Span(f"{path}:{name}", path, line, "", title, plain(said))
+    if isinstance(node, ast.FunctionDef):
+        for argument in (*node.args.args, *node.args.kwonlyargs):
+            yield from _option(argument.arg, argument.annotation, path, name)
     for child in node.body:
-        if isinstance(child, ast.AnnAssign) and isinstance(node, ast.ClassDef):
-            yield from _option(child, path, name)
+        if isinstance(child, ast.AnnAssign) and isinstance(child.target, ast.Name):
+            for call in (child.value, child.annotation):
+                yield from _option(child.target.id, call, path, name)
         public = getattr(child, "name", "_")[0] != "_"
         if public and isinstance(child, ast.ClassDef | ast.FunctionDef):
             yield from _of_node(child, path, f"{name}.{child.name}" if name else child.name)
 
 
-def _option(node: ast.AnnAssign, path: str, name: str) -> Iterator[Span]:
-    """A field of a request that says what it does: an option of the commands."""
-    if isinstance(node.value, ast.Call) and isinstance(node.target, ast.Name):
-        for word in node.value.keywords:
-            if word.arg == "description" and isinstance(word.value, ast.Constant):
-                field = node.target.id
-                title = f"option --{field.replace('_', '-')}"
-                said = f"{field}: {plain(str(word.value.value))}"
-                yield Span(f"{path}:{name}.{field}", path, word.value.lineno, "", title, said)
+def _option(field: str, node: ast.expr | None, path: str, name: str) -> Iterator[Span]:
+    """A field of a request, or a parameter of a command, that says what it does: an option."""
+    for call in ast.walk(node) if isinstance(node, ast.Call | ast.Subscript) else ():
+        if isinstance(call, ast.Call) and ast.unparse(call.func) in DESCRIBES:
+            words = [word.value for word in call.keywords if word.arg in ("description", "help")]
+            for word in words or call.args[1:2]:
+                if isinstance(word, ast.Constant) and len(str(word.value).split()) > 2:
+                    title = f"option --{field.replace('_', '-')}"
+                    title += f" of fromnoise {name}" if name.islower() else ""
+                    said = f"{field}: {plain(str(word.value))}"
+                    yield Span(f"{path}:{name}.{field}", path, word.lineno, "", title, said)

@@ -27,7 +27,7 @@ PHRASES = (
     (r"\btime[ -]steps?\b", "timestep"),
     (r"\bhires?\b|\bhigh[ -]res(?:olution)?\b", "hires"),
     (r"\bmin[ -]snr\b", "minsnr"),
-    (r"\bsignal[ -]to[ -]noise(?: ratio)?\b", "snr"),
+    (r"\bsignal[ -](?:to[ -])?noise(?: ratio)?\b", "snr"),
     (r"\blearning[ -]rates?\b", "learningrate"),
     (r"\bv[ -]prediction\b", "vprediction prediction"),
     (r"\btoo (?:much|many|high|large|strong)\b", "excess"),
@@ -38,6 +38,13 @@ PHRASES = (
     (r"\bspacings?\b", "levelspacing spacing"),
     (r"\b(?:once|(?:one|single)[ -](?:step|look|call|shot|pass))\b", "onelook"),
     (r"\b(?:don|doesn|isn|can|didn|won)['’]t\b", "not"),
+    (r"\b(?:graphics?|video) cards?\b", "gpu"),
+    (r"\bhugging ?face\b", "huggingface hub"),
+    (r"\bfine[ -]?tun\w*", "finetune train"),
+    (r"\bfrom (?:scratch|zero|nothing)\b", "fromnothing"),
+    (r"\bpower (?:cut|failure|outage)\b", "crash"),
+    (r"\bside by side\b", "grid compare"),
+    (r"\bcrtl|ctl\b", "ctrl"),
 )
 PHRASE = re.compile("|".join(f"({pattern})" for pattern, _ in PHRASES), re.IGNORECASE)
 STOPWORDS = frozenset(
@@ -55,7 +62,12 @@ STOPWORDS = frozenset(
         what when where whether which while who whom whose why will with within without
         would yes yet you your actually exactly happen happens happened tell tells mean
         means meaning kind sort called call calls need needs needed work works working
-        question answer explain example here's what's bundled project fromnoise""",
+        question answer explain example here's what's bundled project fromnoise
+        r u ur im ive id wat wht whats hows wheres whys thats dont doesnt didnt cant isnt arent wont
+        plz pls please thx thanks hi hello hey ok okay btw wanna gonna gotta gimme lemme lol idk
+        anyone somebody someone anybody maybe bit lot really sometimes always never ever else
+        ones away became become becomes
+        like want wanted wants try trying tried new total totally guys folks friend sent send""",
     )
 )
 # Words that say little of what is asked about.
@@ -84,7 +96,7 @@ SYNONYMS = {
         vae autoencoder autoencod autoencoders
         guidance cfg
         upscale upscaler upscaling enlarge enlarges enlarged enlarging magnify larger bigger
-        blurry blurred blur blurs fuzzy unsharp cloud cloudy smooth
+        blurry blurred blur blurs fuzzy unsharp cloud cloudy smooth fog foggy hazy smudged smeared
         draw draws drawn drawing generate generates generation generated paint paints painted render
         copy copies copied copying
         merge merges merged combine combines combined blend blends blended
@@ -130,28 +142,27 @@ SYNONYMS = {
 }
 # What a question may also mean, at half weight.
 RELATED = {
-    "picture": ["pixel"],
-    "upscale": ["hires", "larger"],
-    "vae": ["decoder", "encoder", "latent"],
-    "clip": ["tower"],
-    "destroy": ["forward", "noise"],
-    "rebuild": ["reverse"],
-    "duration": ["second", "minute"],
-    "snr": ["sigma"],
-    "guidance": ["scale"],
-    "size": ["width"],
-    "large": ["high"],
-    "store": ["learn"],
-    "slow": ["cost"],
-    "order": ["first", "second"],
-    "bad": ["worse"],
-    "habit": ["list"],
-    "compare": ["fair"],
-    "axis": ["over"],
-    "score": ["arrow"],
-    "obey": ["follow"],
-    "train": ["learn"],
+    row.split()[0]: row.split()[1:]
+    for row in re.split(
+        ";",
+        """picture pixel; upscale hires larger; vae decoder encoder latent; clip tower; destroy
+        forward noise; rebuild reverse; duration second minute; snr sigma; guidance scale; size
+        width; large high; store learn; slow cost; order first second; bad worse; habit list;
+        compare fair; axis over; score arrow; obey follow; train learn; ram memory; vram memory;
+        card gpu; nvidia gpu cuda; gpu device cuda; laptop cpu machine; mac mps; apple mps; bug
+        error; problem error; quantise int8; quantization int8; pause stop; resume stop
+        interrupted; continue resume again; crash state resume; died crash resume; lost state;
+        resolution size pixel; dimension size; emphasis weight; emphasise weight; strong weight;
+        nan infinite; black nan; checkpoint state weights; scratch fresh nothing; accuracy right
+        following; benchmark evaluate measured; interface page; gui page; api python; script
+        python; snippet python; similar cosine; download hub; offline internet; huggingface hub;
+        transition film; morph film; video film; table grid; sweep grid; remember memory;
+        garbage bad""",
+    )
 }
+WORD = re.compile(r"[^\W_]+")
+ENDINGS = (("ization", 3), ("ation", 4), ("ment", 4), ("ing", 3), ("ed", 3), ("ly", 4))
+ENDINGS += (("er", 4), ("est", 4))  # and how many letters must be left
 SIGNS = re.compile(r"[A-Za-z][a-z]+|[A-Z]+(?![a-z])|\d+|[A-Za-zÀ-ÿ]+")
 
 
@@ -161,35 +172,44 @@ def _plain_name(match: re.Match) -> str:
 
 
 @lru_cache(100_000)
-def stem(word: str) -> str:
+def cut(word: str) -> str:
     """A word without its ending: "scaling", "scaled" and "scales" → "scal"."""
-    word = SYNONYMS.get(word, word)
     if re.search(r"is(e|ed|es|ing|ation)$", word) and len(word) > 7:  # British endings
         word = re.sub(r"is(e|ed|es|ing|ation)$", r"iz\1", word)
-    for ending, instead in (("ies", "y"), ("sses", "ss"), ("xes", "x"), ("ches", "ch")):
+    for ending, instead in (
+        ("ies", "y"),
+        ("ied", "y"),
+        ("sses", "ss"),
+        ("xes", "x"),
+        ("ches", "ch"),
+    ):
         if word.endswith(ending) and len(word) > len(ending) + 2:
             word = word.removesuffix(ending) + instead
             break
     else:
         if word.endswith("s") and len(word) > 3 and word[-2] not in "sui":
             word = word[:-1]
-    word = SYNONYMS.get(word, word)
-    for ending, least in (
-        ("ization", 3),
-        ("ation", 4),
-        ("ment", 4),
-        ("ing", 3),
-        ("ed", 3),
-        ("ly", 4),
-        ("er", 4),
-        ("est", 4),
-    ):
+    for ending, least in ENDINGS:
         if word.endswith(ending) and len(word) - len(ending) >= least:
             word = word.removesuffix(ending)
             if len(word) > 3 and word[-1] == word[-2] and word[-1] not in "lsz":
                 word = word[:-1]
             break
     return word[:-1] if word.endswith("e") and len(word) > 3 else word
+
+
+# stem of a word → stem of the word that stands for it
+ALIKE = {cut(word): cut(first) for word, first in SYNONYMS.items()}
+
+
+@lru_cache(100_000)
+def stem(word: str) -> str:
+    """The stem of a word, or of the one that stands for it."""
+    base = cut(SYNONYMS.get(word, word))
+    return ALIKE.get(base, base)
+
+
+RELATED_STEMS = {stem(word): tuple(map(stem, others)) for word, others in RELATED.items()}
 
 
 def split_identifier(name: str) -> list[str]:
@@ -230,3 +250,10 @@ def pairs_of(text: str) -> set[str]:
         terms = terms_of(part)
         pairs |= {" ".join(sorted(two)) for two in pairwise(terms) if two[0] != two[1]}
     return pairs
+
+
+def frame_of(text: str) -> list[str]:
+    """All words of a question, small ones too, and their neighbours: its wording."""
+    text = PHRASE.sub(_plain_name, text.lower())
+    words = [stem(word) if word not in STOPWORDS else "~" + word for word in WORD.findall(text)]
+    return [*words, *(f"{a} {b}" for a, b in pairwise(words))]

@@ -29,7 +29,8 @@ def redraw(
     """The last step of a resolved request's sampler over `sigmas`, from the latents `start`, (1 or
     count, C, h, w), with noise added (SDEdit, Meng et al. 2022, eq. 6)."""
     x, last = start + noise.initial * float(sigmas[0]), None
-    sampling = samplers.load(request.sampler or "")(x, sigmas, noise, **request.options)
+    sampler = samplers.load(request.sampler or "", model.schedule)
+    sampling = sampler(x, sigmas, noise, **request.options)
     for last in run_sampler(model, request, sigmas, sampling, answer, notes):
         if watch is not None:
             watch(last)

@@ -32,7 +32,7 @@ class HiresRequest(GenerationRequest):
     hires_upscaler: str | None = Field(
         None,
         max_length=4096,
-        description="The upscaler: latent, latent (bicubic), lanczos, a .safetensors file.",
+        description="The upscaler: latent, latent (bicubic), lanczos, a .safetensors or .pth file.",
     )
     hires_steps: int = Field(
         0, ge=0, le=1000, description="Steps of the second pass; 0: as many as in the first."

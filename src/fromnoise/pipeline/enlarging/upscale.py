@@ -55,7 +55,7 @@ def find_upscaler(name: str) -> Method | None:
         and not (Path(name).suffix and not name.endswith(")"))
         and not Path(name).is_file()
     ):
-        raise UnknownName("upscaler", name, [*UPSCALERS, "a .safetensors file"])
+        raise UnknownName("upscaler", name, [*UPSCALERS, "a .safetensors or .pth file"])
     return method
 
 

@@ -20,7 +20,7 @@ FIELDS = {
     "Noise scaling": "noise_scaling", "Eta DDIM": "eta", "CFG Rescale φ": "cfg_rescale",
     "CFG rescale": "cfg_rescale", "Variation strength": "variation_strength",
     "Clip skip": "clip_skip", "CLIP skip": "clip_skip", "Prompt dialect": "dialect",
-    "Prompt steps": "prompt_steps",
+    "Prompt steps": "prompt_steps", "Final sigma": "final_sigma", "Timesteps": "timesteps",
 }  # fmt: skip
 SAMPLER_OPTIONS = {
     "UniPC variant": "variant",

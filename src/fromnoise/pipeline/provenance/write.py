@@ -20,8 +20,9 @@ WRITTEN = {
     "Variation seed strength": "variation_strength", "Variation blend": "variation_blend",
     "Eta": "eta", "Sigma churn": "s_churn", "Sigma tmin": "s_tmin", "Sigma tmax": "s_tmax",
     "Sigma noise": "s_noise", "ENSD": "eta_noise_seed_delta", "CFG Rescale phi": "cfg_rescale",
-    "NGMS": "skip_uncond_below", "Noise scaling": "noise_scaling", "Clip skip": "clip_skip",
-    "Prompt dialect": "dialect", "Prompt steps": "prompt_steps",
+    "NGMS": "skip_uncond_below", "Noise scaling": "noise_scaling", "Timesteps": "timesteps",
+    "Final sigma": "final_sigma", "Clip skip": "clip_skip", "Prompt dialect": "dialect",
+    "Prompt steps": "prompt_steps",
 }  # fmt: skip
 
 
