@@ -13,7 +13,8 @@ import math
 import torch
 
 from fromnoise.diffusion.schedule import NoiseSchedule
-from fromnoise.diffusion.spacing import check_range, make_ramp
+from fromnoise.diffusion.spacing import make_ramp
+from fromnoise.diffusion.spacing_faults import check_range
 from fromnoise.diffusion.spacing_faults import check_level_count
 from fromnoise.errors import BadInput, UnknownName
 
