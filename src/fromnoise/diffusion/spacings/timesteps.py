@@ -14,8 +14,7 @@ import torch
 
 from fromnoise.diffusion.schedule import NoiseSchedule
 from fromnoise.diffusion.spacing import make_ramp
-from fromnoise.diffusion.spacing_faults import check_range
-from fromnoise.diffusion.spacing_faults import check_level_count
+from fromnoise.diffusion.spacing_faults import check_level_count, check_range
 from fromnoise.errors import BadInput, UnknownName
 
 BETWEEN = ("log_sigma", "sigma", "nothing")
