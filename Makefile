@@ -27,6 +27,7 @@ check: $(VENV)/.check
 	$(BIN)/pyright
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python docs/make_map.py --check
+	$(BIN)/python docs/make_schedulers.py --check
 
 map: $(VENV)/.base
 	$(BIN)/python docs/make_map.py

@@ -5,10 +5,12 @@ A refusal is kept until a run needs the scheduler: whoever names a sampler needs
 schedule and the prediction."""
 
 import math
+from inspect import signature
 from typing import Any, NoReturn
 
 from fromnoise.checkpoints.configs import Fields, Rule
 from fromnoise.checkpoints.formats.diffusers_configs import PREDICTIONS, read_scheduler
+from fromnoise.diffusion import samplers
 from fromnoise.diffusion.schedule import NoiseSchedule
 from fromnoise.errors import BadCheckpoint, escape
 
@@ -380,8 +382,11 @@ class _Reader:
         few: dict[str, Any] | None = None,
         stride: bool = False,
     ) -> dict[str, Any]:
-        """few: options of runs of few steps. stride: whether the stride of timesteps is given."""
-        fields = levels | {"sampler": sampler, "sampler_options": options or {}}
+        """options: of the sampler, kept where they are not its own defaults. few: options of runs
+        of few steps. stride: whether the stride of timesteps is given."""
+        usual = signature(samplers.load(sampler)).parameters
+        said = {k: v for k, v in (options or {}).items() if v != usual[k].default}
+        fields = levels | {"sampler": sampler, "sampler_options": said}
         return fields | ({"few": few} if few else {}) | ({"stride": True} if stride else {})
 
     def lower(self, few: dict[str, Any]) -> dict[str, Any]:
