@@ -133,7 +133,7 @@ def choose_weights(names: list[str], asked: str = "") -> list[str]:
             shards = bool(shard or index)
             groups.setdefault((ending == "bin", variant, shards, stem), []).append(name)
     whole = [key for key, group in groups.items() if not key[2] or _has_index(group)]
-    return groups[min(whole, key=lambda key: (key[1] != asked, key))] if whole else []
+    return groups[min(whole, key=lambda key: (key[0], key[1] != asked, key))] if whole else []
 
 
 def _has_index(names: list[str]) -> bool:
