@@ -1,5 +1,6 @@
 """What a header says: the tensors of a file, each with its type, its shape and its place."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -15,6 +16,12 @@ DAMAGED = "it is cut short, damaged or of another kind; fetch it again"
 # the last words of keys beside a weight of 8 bits: scales and marks, of ComfyUI and others
 SCALES = ("scale_weight", "weight_scale")
 MARKS = ("scaled_fp8", "scale_input", "input_scale", "comfy_quant")
+
+
+def is_shape(shape: Collection[int]) -> bool:
+    """Whether a tensor can have these sizes, each 0 or more: not too many, and strides of 63 bits,
+    where there is a size of 0 too."""
+    return len(shape) <= DIMENSIONS and prod(max(size, 1) for size in shape) < 2**63
 
 
 @dataclass(frozen=True, slots=True)

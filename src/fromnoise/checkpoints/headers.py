@@ -12,7 +12,7 @@ from reprlib import repr as shorten  # bounded, however long or deep the value
 from typing import Any, NoReturn, TypeGuard
 
 from fromnoise.checkpoints.configs import HEADER_BYTES, open_file, parse_json
-from fromnoise.checkpoints.entries import BITS, DAMAGED, DIMENSIONS, Entry, Header
+from fromnoise.checkpoints.entries import BITS, DAMAGED, DIMENSIONS, Entry, Header, is_shape
 from fromnoise.errors import BadCheckpoint
 
 # first bytes → what such a file is, and what to do about it
@@ -125,8 +125,8 @@ def find_fault(entry: Any, dtypes: Iterable[str]) -> str | None:
     if not is_sizes(shape) or not is_sizes(places):
         name, value = ("data_offsets", places) if is_sizes(shape) else ("shape", shape)
         return f"has the {name} {shorten(value)}, not a list of sizes"
-    if len(shape) > DIMENSIONS:
-        return f"has {len(shape):,} dimensions, {DIMENSIONS} are most"
+    if not is_shape(shape):
+        return f"has the shape {shorten(shape)}, too large or of more than {DIMENSIONS} dimensions"
     if len(places) != 2 or places[0] > places[1]:
         return f"has the data_offsets {shorten(places)}, not a start and an end"
     return None

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from fromnoise.checkpoints.configs import open_file
-from fromnoise.checkpoints.entries import DAMAGED, DIMENSIONS, MARKS, SCALES, Header
+from fromnoise.checkpoints.entries import DAMAGED, MARKS, SCALES, Header, is_shape
 from fromnoise.checkpoints.gguf.blocks import BLOCKS, dequantize
 from fromnoise.checkpoints.headers import find_kind, peek
 from fromnoise.checkpoints.pickles.dangers import describe_dangers
@@ -46,7 +46,7 @@ def open_tensors(path: Path) -> TensorSource:
         return GGUFFile(path)
     if kind == "safetensors":
         plain = TensorFile(path)
-        if any(len(entry.shape) > DIMENSIONS for entry in plain.stored.values()):
+        if not all(is_shape(entry.shape) for entry in plain.stored.values()):
             peek(path)  # which refuses it, in words
         scaled = any(key.rpartition(".")[2] in (*SCALES, *MARKS) for key in plain.stored)
         return ScaledFile(plain) if scaled else plain

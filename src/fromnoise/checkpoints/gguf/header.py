@@ -11,7 +11,7 @@ from math import prod
 from pathlib import Path
 from typing import Any, NoReturn
 
-from fromnoise.checkpoints.entries import DAMAGED, DIMENSIONS, Entry, Header
+from fromnoise.checkpoints.entries import DAMAGED, DIMENSIONS, Entry, Header, is_shape
 from fromnoise.errors import BadCheckpoint, escape
 
 HEADER_BYTES = 16 << 20  # text encoders bring a vocabulary of some megabytes
@@ -140,6 +140,8 @@ def read_entry(r: Reader, original: dict[str, tuple[int, ...]]) -> tuple[str, En
     if len(key) > LONGEST or (dimensions := r.take("I")) > DIMENSIONS:
         r.refuse(f"{shown} has a name or a shape that is too long")
     shape = tuple(r.take("Q") for _ in range(dimensions))[::-1]
+    if not is_shape(shape):
+        r.refuse(f"{shown} has the shape {shape}, which is too large")
     number, offset = r.take("I"), r.take("Q")
     if number not in TYPES:
         r.refuse(f"{shown} has the type {number}, which is none of ggml")
@@ -150,7 +152,8 @@ def read_entry(r: Reader, original: dict[str, tuple[int, ...]]) -> tuple[str, En
     if size >= 2**63 or offset >= 2**63:
         r.refuse(f"{shown} has {size:,} bytes at {offset:,}")
     if key in original:
-        if prod(original[key]) != prod(shape) or min(original[key], default=0) < 0:
+        right = min(original[key], default=0) >= 0 and is_shape(original[key])
+        if not right or prod(original[key]) != prod(shape):
             r.refuse(f"{shown} of {shape} cannot have the shape {original[key]}")
         shape = original[key]
     return key, Entry(name, shape, offset, offset + size)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-from fromnoise.checkpoints.entries import BITS, DIMENSIONS
+from fromnoise.checkpoints.entries import BITS, DIMENSIONS, is_shape
 from fromnoise.errors import BadCheckpoint
 
 EXPANDED = 1 << 20  # values of a tensor that may be more than its storage has, by strides of 0
@@ -106,6 +106,6 @@ def as_sizes(value: Any) -> tuple[int, ...]:
     """Raises BadCheckpoint for what is no short list of sizes."""
     if isinstance(value, tuple | list) and len(value) <= DIMENSIONS:
         value = tuple(value)
-        if all(type(n) is int and 0 <= n < 2**63 for n in value):
+        if all(type(n) is int and 0 <= n < 2**63 for n in value) and is_shape(value):
             return value
     raise BadCheckpoint("a tensor whose shape or stride is no short list of sizes")
