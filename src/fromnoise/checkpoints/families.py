@@ -212,7 +212,8 @@ def tell_unet(shapes: Shapes, prefix: str, original: bool) -> Family:
 def finish(family: Family, shapes: Shapes, problems: Iterable[str]) -> Family:
     """The family with its base's sizes, and with what is left of the file."""
     if base := BASES.get(family.base):
-        unet = family.unet and replace(family.unet, sample_size=base.side)
+        upcast = family.base == "sd2"  # its attention overflows in half precision
+        unet = family.unet and replace(family.unet, sample_size=base.side, upcast_attention=upcast)
         vae = family.vae and replace(
             family.vae, scaling_factor=base.scale, sample_size=base.side * family.vae.factor
         )
