@@ -1,5 +1,4 @@
-"""fromnoise: text-to-image latent diffusion, whole. `from fromnoise import load` gives an engine
-that draws."""
+"""fromnoise: text-to-image latent diffusion. `from fromnoise import load` gives what draws."""
 
 from typing import TYPE_CHECKING
 
@@ -10,9 +9,7 @@ __version__ = "0.1.0"
 __all__ = ["__version__", "load"]
 
 
-def __getattr__(
-    name: str,
-):  # PEP 562: `import fromnoise` must not cost the seconds that importing torch costs
+def __getattr__(name: str):  # PEP 562: `import fromnoise` must not wait for torch
     if name == "load":
         from fromnoise.api import load
 

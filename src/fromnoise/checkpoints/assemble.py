@@ -27,8 +27,7 @@ LARGEST = 4096  # pixels, the side of the picture that a model draws where no si
 
 
 class Part(NamedTuple):
-    """One part, under its name in a diffusers folder: unet, vae, text_encoder, text_encoder_2,
-    image_encoder, image_tower."""
+    """One part, under the name that it has in a diffusers folder, as in WEIGHTS there."""
 
     config: Any  # of its network
     source: (

@@ -2,8 +2,7 @@
 
 Every text file of a model passes here before anything is built from it: a configuration, an index,
 the header of a tensor file, the two tables of a tokenizer. What does not pass is a BadCheckpoint
-that names the file and the field; its words lie in refusals.py, which only a fault needs.
-"""
+that names the file and the field; its words lie in refusals.py, which only a fault needs."""
 
 import json
 import os
@@ -26,14 +25,13 @@ WORDS = 1 << 17  # entries of a vocabulary: CLIP's has 49,408
 
 
 class Rule(NamedTuple):
-    """What one field may hold: true or false, a number from `low` to `high`, or a text of at most
-    4,096 characters (one of `choices`)."""
+    """What one field may hold: a truth, a number, or a text of at most 4,096 characters."""
 
     key: str  # its name in the file
     kind: type = bool  # bool, int, float or str
-    low: float = 0
+    low: float = 0  # of a number
     high: float = 1
-    choices: Collection[str] | None = None
+    choices: Collection[str] | None = None  # of a text
     per_level: bool = False  # a list of 1 to 8 such values
 
     def admits(self, value: Any) -> bool:
@@ -72,8 +70,7 @@ class Fields:
 
 
 def open_file(path: Path) -> BufferedReader:
-    """A regular file, open for reading. Raises NotFound, and BadCheckpoint for a folder, a pipe, a
-    dangling link or what may not be read."""
+    """A regular file, open for reading. Raises NotFound, and BadCheckpoint for anything else."""
     try:
         if stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for its writer
             return path.open("rb")
@@ -133,8 +130,7 @@ def read_tokenizer(
 ) -> Tokenizer:
     """The tokenizer in a folder as transformers writes it. Raises NotFound or BadCheckpoint.
 
-    max_length, pad: in place of what tokenizer_config.json and special_tokens_map.json say.
-    """
+    max_length, pad: in place of what tokenizer_config.json and special_tokens_map.json say."""
     settings = Fields(folder / "tokenizer_config.json", {})
     for name in ("special_tokens_map.json", "tokenizer_config.json"):
         if os.path.lexists(folder / name):

@@ -40,8 +40,7 @@ def load_parts(
     variant: str | None = None,
     others: Sequence[str] | None = None,
 ) -> "LatentDiffusion":
-    """None → the bundled model; a folder; or "owner/name" on the Hugging Face hub (downloaded once,
-    then cached).
+    """None → the bundled model; a folder; or "owner/name" on the Hugging Face hub (then cached).
 
     image_tower, encoder: False leaves CLIP's image tower and head, or the autoencoder's encoder
     unread; drawing from words uses neither. prediction: in place of what the model says of itself,

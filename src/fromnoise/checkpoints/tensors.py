@@ -2,8 +2,7 @@
 
 Tensors are copied from the file, never mapped to it. A mapped file follows its disk: a program that
 writes into it changes the weights of a run in progress (other pictures under the old hash), and one
-that cuts it short ends the run (SIGBUS). The digest is that of the very bytes that were read.
-"""
+that cuts it short ends the run (SIGBUS). The digest is that of the very bytes that were read."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
@@ -67,8 +66,7 @@ class TensorFile:
 
     def read(self, see: See = None, keys: Keys = None) -> dict[str, Tensor]:
         """Every tensor, or those of `keys`, in memory of its own. `see` is called with the bytes
-        that are read, in their order: header and tensors. Raises BadCheckpoint where the file is no
-        longer the one whose header was read."""
+        that are read, in their order. Raises BadCheckpoint where the file has changed since."""
         return dict(self.stream(see, keys))
 
     def stream(self, see: See = None, keys: Keys = None) -> Iterator[tuple[str, Tensor]]:

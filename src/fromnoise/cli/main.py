@@ -13,8 +13,7 @@ from typer.core import TyperCommand, TyperGroup
 from fromnoise import __version__
 from fromnoise.cli.terminal import prepare_streams
 
-# name → (what the help says, the module that holds a function of that name); a module is imported
-# when it runs
+# name → (what the help says, the module with a function of that name, imported when it runs)
 COMMANDS = {
     "generate": ("Draw pictures from words.", "fromnoise.cli.generate"),
     "edit": ("Redraw a picture, or what a mask marks of it.", "fromnoise.cli.edit"),

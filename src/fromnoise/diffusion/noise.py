@@ -1,5 +1,4 @@
-"""Noise as an argument: each image has its own generator on the CPU, so no picture depends on its
-batch."""
+"""Noise as an argument: each image has its own generator, so none depends on its batch."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -38,8 +37,7 @@ class Noise:
     rng: "cpu", PyTorch's Mersenne Twister, which uses only the low 32 bits of a seed; or "nv", the
     numbers of an NVIDIA GPU, see philox.randn. eta_noise_seed_delta: where it is not 0, the noises
     after `initial` come from new generators with the seeds seed + delta (A1111's "ENSD").
-    variation_seeds, variation_strength, blend: how `initial` moves towards another noise, see
-    variation.vary.
+    variation_seeds, variation_strength, blend: of another noise for `initial`, see variation.vary.
 
     Raises UnknownName for rng and blend. Raises BadInput without seeds, for a seed that is no
     integer in [0, 2⁶⁴) (with and without delta), and where variation.vary does."""

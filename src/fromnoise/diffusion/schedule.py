@@ -39,11 +39,9 @@ class NoiseSchedule:
     def scaled_linear(
         cls, beta_start: float = 0.00085, beta_end: float = 0.012, T: int = 1000
     ) -> "NoiseSchedule":
-        """√β is linear in t: Stable Diffusion's schedule; the defaults are its constants (Rombach
-        et al. 2022)."""
-        return cls.from_betas(
-            torch.linspace(beta_start**0.5, beta_end**0.5, T, dtype=torch.float64) ** 2
-        )
+        """√β is linear in t: Stable Diffusion's schedule, and its constants (Rombach 2022)."""
+        roots = torch.linspace(beta_start**0.5, beta_end**0.5, T, dtype=torch.float64)
+        return cls.from_betas(roots**2)
 
     def __len__(self) -> int:
         return len(self.alpha_bar)

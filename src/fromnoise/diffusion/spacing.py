@@ -1,5 +1,4 @@
-"""SPACINGS: the registry of spacings (which sigmas a run visits). It imports no torch. Also
-`make_sigmas`."""
+"""SPACINGS: the registry of spacings (which sigmas a run visits), without torch; make_sigmas."""
 
 import math
 from collections.abc import Callable
@@ -61,8 +60,7 @@ MAX_STEPS = 10_000
 
 
 def find(name: str) -> Entry:
-    """The entry with that name, label or alias. Case, spaces, underscores and hyphens do not
-    matter. Raises UnknownName, which lists the names."""
+    """The entry with that name, label or alias, in any case and spelling. Raises UnknownName."""
     for entry in SPACINGS.values():
         if _normalize(name) in map(_normalize, (entry.name, entry.label, *entry.aliases)):
             return entry
@@ -142,8 +140,7 @@ def make_ramp(n: int) -> list[float]:
 def resolve_sigma_range(
     schedule: "NoiseSchedule", low: float | None, high: float | None
 ) -> tuple[float, float]:
-    """(sigma_min, sigma_max); None stands for the schedule's own. Raises BadInput unless 0 < low <
-    high < ∞."""
+    """(sigma_min, sigma_max); None: the schedule's own. Raises BadInput for what is no range."""
     low = float(schedule.sigmas[0]) if low is None else low
     high = float(schedule.sigmas[-1]) if high is None else high
     if not 0 < low < high < math.inf:

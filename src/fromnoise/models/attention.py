@@ -15,11 +15,10 @@ Record = dict[str, Any] | Callable[[str, Tensor], Any]
 
 
 class Attended(NamedTuple):
-    """What the cross-attentions of one call read: keys and values by the layer's name; and where
-    their maps are recorded."""
+    """What the cross-attentions of one call read."""
 
-    projected: dict[str, KeyValue]
-    record: Record | None = None
+    projected: dict[str, KeyValue]  # by the layer's name
+    record: Record | None = None  # where their maps go
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
@@ -33,15 +32,13 @@ def merge_heads(x: Tensor) -> Tensor:
 
 
 def compute_attention_map(q: Tensor, k: Tensor) -> Tensor:
-    """softmax(q kᵀ/√d): q (B, heads, M, d), k (B, heads, N, d) → (B, heads, M, N); each row sums to
-    1. No gradient."""
+    """softmax(q kᵀ/√d), no gradient: q (B, heads, M, d), k (B, heads, N, d) → (B, heads, M, N)."""
     with torch.no_grad():
         return (q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5).softmax(-1)
 
 
 class Attention(nn.Module):
-    """softmax(q kᵀ/√d) v (Vaswani 2017, eq. 1): x (B, M, dim) attends to itself, or to given keys
-    and values."""
+    """softmax(q kᵀ/√d) v (Vaswani 2017, eq. 1): x (B, M, dim) attends to itself or others."""
 
     def __init__(self, dim: int, heads: int, context_dim: int | None = None):
         super().__init__()
@@ -72,8 +69,7 @@ class Attention(nn.Module):
 
 
 class GEGLU(nn.Module):
-    """a·gelu(b) with [a, b] = W x (Shazeer 2020): (B, N, dim) → (B, N, out). The gelu uses erf, not
-    tanh."""
+    """a·gelu(b), by erf, with [a, b] = W x (Shazeer 2020): (B, N, dim) → (B, N, out)."""
 
     def __init__(self, dim: int, out: int):
         super().__init__()
@@ -97,8 +93,7 @@ class FeedForward(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """Pixels attend to pixels, then to words, then each goes through the MLP: (B, N, dim) → (B, N,
-    dim)."""
+    """Pixels attend to pixels, then to words, then comes the MLP: (B, N, dim) → (B, N, dim)."""
 
     def __init__(self, dim: int, heads: int, context_dim: int):
         super().__init__()

@@ -1,5 +1,4 @@
-"""CLIP's text tower: captions → states for the U-Net's attention, and one vector each (Radford
-2021)."""
+"""CLIP's text tower (Radford 2021): captions → states for attention, and one vector each."""
 
 from typing import Any, NamedTuple
 
@@ -114,8 +113,7 @@ class TextTower(nn.Module):
 
 
 class CLIPText(nn.Module):
-    """CLIP's text encoder. With `projection_dim` it also projects into the space of images and
-    captions."""
+    """CLIP's text encoder; with `projection_dim` also into the space of images and captions."""
 
     def __init__(self, config: CLIPTextConfig):
         super().__init__()

@@ -9,8 +9,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class Conditioning:
-    """What B rows of a U-Net's input are shown beside x and t. A slot that the network lacks must
-    stay None."""
+    """What B rows of a U-Net's input are shown beside x and t; None where it lacks the slot."""
 
     context: Tensor  # (B, N, context_dim) states of the text encoders, for cross-attention
     pooled: Tensor | None = None  # (B, D) pooled text (SDXL)
@@ -36,6 +35,5 @@ class Conditioning:
 
 
 def stack(parts: Sequence[Conditioning]) -> Conditioning:
-    """The rows of all of them, one behind the other. They fill the same slots, with contexts of
-    one length."""
+    """The rows of all of them. They fill the same slots, with contexts of one length."""
     return parts[0].map(lambda name, _: torch.cat([getattr(part, name) for part in parts]))

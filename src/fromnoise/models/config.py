@@ -1,7 +1,6 @@
 """What the networks are built from. The configurations of image towers lie beside their networks.
 
-The defaults are those of Stable Diffusion 1.5. Only checkpoints/formats translates foreign names.
-"""
+The defaults are those of Stable Diffusion 1.5. Foreign names end in checkpoints/formats."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -33,8 +32,7 @@ def heads_rule(width: int, heads: int) -> tuple[bool, str, str]:
 
 @dataclass(frozen=True)
 class UNetConfig:
-    """One level a resolution, from the finest to the coarsest; every tuple has one entry a level.
-    Raises BadInput."""
+    """Every tuple has one entry a level (resolution), the finest first. Raises BadInput."""
 
     in_channels: int = 4  # of x and what is concatenated to it (inpainting: 9)
     out_channels: int = 4
@@ -77,8 +75,7 @@ class UNetConfig:
 
 @dataclass(frozen=True)
 class VAEConfig:
-    """The KL autoencoder; levels from the finest to the coarsest, all but the last halve the side.
-    Raises BadInput."""
+    """The KL autoencoder. All levels but the coarsest halve the side. Raises BadInput."""
 
     in_channels: int = 3
     out_channels: int = 3

@@ -1,5 +1,4 @@
-"""Layers of the U-Net and the autoencoder: residual blocks, resampling, time embedding,
-activations."""
+"""Layers of the U-Net and the autoencoder."""
 
 import math
 from collections.abc import Callable
@@ -14,8 +13,7 @@ VAE_EPS = 1e-6  # for every norm of the autoencoder; the U-Net's resnets have 1e
 
 
 def quick_gelu(x: Tensor) -> Tensor:
-    """x·σ(1.702 x): OpenAI CLIP's approximation. Not to be confused with gelu by erf or tanh
-    (Hendrycks 2016)."""
+    """x·σ(1.702 x): CLIP's approximation. Not to be confused with gelu by erf or tanh."""
     return x * torch.sigmoid(1.702 * x)
 
 
@@ -23,8 +21,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"quick_gelu": quick_gelu, 
 
 
 def zero_parameters(module: M) -> M:
-    """Sets all parameters of a module to 0: a residual branch that starts as 0 (Goyal 2017,
-    Dhariwal 2021)."""
+    """Sets all parameters of a module to 0, so that a residual branch starts as 0 (Goyal 2017)."""
     for p in module.parameters():
         nn.init.zeros_(p)
     return module
@@ -33,8 +30,7 @@ def zero_parameters(module: M) -> M:
 def embed_timesteps(
     t: Tensor, dim: int, flip_sin_to_cos: bool = True, freq_shift: int = 0
 ) -> Tensor:
-    """Sinusoids of time (Ho 2020, after Vaswani 2017 §3.5): t (B,), fractions allowed → (B, dim)
-    float32.
+    """Sinusoids of time (Ho 2020, after Vaswani 2017 §3.5): t (B,), fractions allowed → (B, dim).
 
     Frequencies fall from 1 to about 1/10000. The order is [sin, cos], or [cos, sin] if flipped. The
     result is always float32, because every trained network saw it so; cast it afterwards."""
@@ -63,8 +59,7 @@ class TimeEmbedding(nn.Module):
 
 
 class ResnetBlock(nn.Module):
-    """Residual block (He 2016, pre-activation): norm, SiLU, conv, + time, norm, SiLU, conv, +
-    shortcut.
+    """Residual block (He 2016): norm, SiLU, conv, + time, norm, SiLU, conv, + shortcut.
 
     x (B, C, H, W) → (B, C', H, W). `emb` (B, emb_dim) is the time embedding after its SiLU."""
 
@@ -103,8 +98,7 @@ class Downsample(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Repeats pixels, then convolves: (B, C, H, W) → (B, C, 2H, 2W), or to `size` (a skip's, for
-    odd sides)."""
+    """Repeats pixels, then convolves: (B, C, H, W) → (B, C, 2H, 2W), or to `size` (odd sides)."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -116,8 +110,7 @@ class Upsample(nn.Module):
 
 
 class Level(nn.Module):
-    """The autoencoder's residual blocks of one resolution; then the side is halved, doubled or
-    kept."""
+    """The autoencoder's residual blocks of one resolution; then the side may halve or double."""
 
     def __init__(
         self, inp: int, out: int, layers: int, groups: int, down: bool = False, up: bool = False

@@ -104,8 +104,7 @@ class UpBlock(nn.Module):
 
 
 class UNet(nn.Module):
-    """The network of diffusion. At the start its residual branches and its output are 0 (Dhariwal
-    2021)."""
+    """The network of diffusion. Residual branches and output start as 0 (Dhariwal 2021)."""
 
     def __init__(self, config: UNetConfig):
         super().__init__()
@@ -119,8 +118,7 @@ class UNet(nn.Module):
             self.add_embedding = TimeEmbedding(config.added_dim, 4 * widths[0])
         self.down_blocks = nn.ModuleList(DownBlock(config, level) for level in levels)
         self.mid_block = MiddleBlock(config)
-        # the widths of the skips in their order: conv_in's, then each level's, then that of its
-        # downsampler
+        # the widths of the skips: conv_in's, then each level's and that of its downsampler
         skips = [widths[0]] + [widths[i] for i in levels for _ in range(n + (i < levels[-1]))]
         x, blocks = widths[-1], []
         for level in reversed(levels):

@@ -36,8 +36,7 @@ class Decoder(nn.Module):
 
 
 class VAE(nn.Module):
-    """The autoencoder. Images lie in [−1, 1]. `z` is the encoder's output; `latents` are z, scaled
-    for diffusion.
+    """The autoencoder. Images lie in [−1, 1]. `z` is the encoder's output, `latents` are z, scaled.
 
     encoder: False builds no encoder; then there is no way from images to latents."""
 

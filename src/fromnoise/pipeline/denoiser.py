@@ -34,8 +34,7 @@ def make_denoiser(
     network is shown both: in one call if they have as many tokens, else in two, as A1111 does, so
     that each picture attends to its own tokens alone. Elsewhere it is shown the prompt alone.
     guide: a weaker network of the same parameterization, shown the prompt alone; its picture takes
-    the unconditional one's place (Karras et al. 2024 "Guiding a diffusion model with a bad version
-    of itself").
+    the unconditional one's place (Karras et al. 2024, "autoguidance").
 
     observer: is called after every call of the network with the query, the numbers of the pictures,
     x0 with the prompt, x0 without it or None, and the maps of cross-attention as models.unet

@@ -10,8 +10,7 @@ from fromnoise.pipeline.denoiser import check_finite
 
 @torch.inference_mode()
 def decode_latents(vae: VAE, latents: Tensor, tiling: str = "none") -> list[Image.Image]:
-    """Latents (B, C, h, w) → B pictures, RGB; decoded one by one, so that each has the bits it
-    would have alone. Raises NotFinite."""
+    """Latents (B, C, h, w) → B pictures, each with the bits that it has alone. Raises NotFinite."""
     device, to_image = next(vae.parameters()).device, vae.to_image
     if tiling != "none":
         from fromnoise.runtime.tiling import make_circular  # only where it is asked for

@@ -1,5 +1,4 @@
-"""GenerationRequest: the one schema of what to draw. Command line, Python keywords and HTTP fields
-derive from it."""
+"""GenerationRequest: the one schema of what to draw, for command line, Python and HTTP."""
 
 import math
 import secrets
@@ -132,8 +131,7 @@ class GenerationRequest(BaseModel):
 
     @classmethod
     def of(cls, **values) -> Self:
-        """The request with these fields. Raises BadInput naming each bad one, UnknownName for a
-        field or a sampler."""
+        """The request with these fields. Raises BadInput naming each bad one, and UnknownName."""
         for name in values:
             if name not in cls.model_fields:
                 raise UnknownName("setting", name, cls.model_fields)
@@ -216,8 +214,7 @@ class GenerationRequest(BaseModel):
         return {k: v for k, v in fields.items() if v is not None} | self.sampler_options
 
     def seeds(self) -> list[int]:
-        """The seeds of the pictures of a resolved request: seed + i, but one for all where they are
-        variations of it."""
+        """The seeds of a resolved request's pictures: seed + i, or one for all variations."""
         return [(self.seed or 0) + i * (not self.variation_strength) for i in range(self.count)]
 
     def variation_seeds(self) -> list[int] | None:

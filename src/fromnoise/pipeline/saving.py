@@ -19,8 +19,7 @@ def save_picture(
     file of a quality (see `exif.choose_save_options`). Returns the path.
 
     The path's suffix says the format; `suffix` says it where the path has none, as a device.
-    overwrite=False: a name that is taken gets a number (see `files.write_file`). Raises BadInput.
-    """
+    overwrite=False: a name that is taken gets a number, see `files.write_file`. Raises BadInput."""
     text, options = PngImagePlugin.PngInfo(), {}
     if "parameters" in picture.info:
         # Latin-1 where it can be, else UTF-8 (iTXt)

@@ -6,8 +6,7 @@ from tokenizers import AddedToken, Regex, models, normalizers, pre_tokenizers
 from fromnoise.errors import BadInput
 
 BOS, EOS = "<|startoftext|>", "<|endoftext|>"
-# one word, one digit or one run of signs at a time; the pattern of CLIP (Radford 2021,
-# `simple_tokenizer.py`)
+# one word, one digit or one run of signs at a time; of CLIP's `simple_tokenizer.py` (Radford 2021)
 WORDS = (
     r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 )
@@ -30,8 +29,7 @@ class Tokenizer:
     vocabulary: word → id; it holds BOS and EOS. merges: the pairs of words that become one, the
     first first. `max_length` counts the start and the end token. `pad_id` fills the rest (None: the
     end token, as Stable Diffusion 1 does). files: name → content of vocab.json and merges.txt, kept
-    for saving. `checkpoints.configs.read_tokenizer` reads one from a folder. Raises
-    BadInput."""
+    for saving. Raises BadInput."""
 
     def __init__(
         self,
@@ -70,8 +68,7 @@ class Tokenizer:
         return max(self._vocabulary.values()) + 1
 
     def encode(self, text: str) -> tuple[list[int], str]:
-        """Text → (`max_length` ids: start, words, end, padding; the end of the text that did not
-        fit, or "")."""
+        """Text → (`max_length` ids: start, words, end, padding; what did not fit, or "")."""
         words = self._bpe.encode(text, add_special_tokens=False)
         ids, room, dropped = words.ids, self.max_length - 2, ""
         if len(ids) > room:
@@ -87,6 +84,5 @@ class Tokenizer:
         return self._bpe.encode(text, add_special_tokens=False).ids
 
     def spell(self, token_id: int) -> str:
-        """What the files call an id: its bytes as CLIP spells them, and `</w>` where a word
-        ends."""
+        """What the files call an id: bytes as CLIP spells them, and `</w>` where a word ends."""
         return self._bpe.id_to_token(token_id) or ""

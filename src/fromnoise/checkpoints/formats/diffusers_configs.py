@@ -1,7 +1,6 @@
 """The configurations of a diffusers folder → ours: names translated, types and ranges checked.
 
-The ranges are far beyond every published model, and small enough that a network of them is built on
-the meta device within a second."""
+The ranges are far beyond every published model, and a network of them is built within a second."""
 
 from dataclasses import fields
 from typing import Any
@@ -97,8 +96,7 @@ def translate(names: dict[str, Rule], config: Fields, kind: type, **values: Any)
 
 
 def read_unet(config: Fields) -> UNetConfig:
-    """config.json of a UNet2DConditionModel. Its `attention_head_dim` is, misnamed, the number of
-    heads."""
+    """config.json of a UNet2DConditionModel. Its `attention_head_dim` is the number of heads."""
     down = Rule("down_block_types", str, choices=DOWN, per_level=True)
     levels = config.get(down, ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",))
     mirrored = tuple(DOWN[kind] for kind in reversed(levels))

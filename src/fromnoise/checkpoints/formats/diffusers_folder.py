@@ -1,5 +1,4 @@
-"""The folder of a diffusers `StableDiffusionPipeline`: parameter names are ours already,
-configurations are translated.
+"""The folder of a diffusers `StableDiffusionPipeline`, whose parameter names are ours already.
 
 Beside diffusers' own files it may hold some of ours, which diffusers ignores: `fromnoise.json`
 (what the model asks to be drawn with), `clip_head.safetensors` (CLIP's text_projection.weight and
@@ -46,8 +45,7 @@ def load(
     """The folder → its parts, in fp32 on the CPU. Raises NotFound or BadCheckpoint, each naming
     file and key. No tensor is read before all configurations and headers fit each other.
 
-    image_tower, encoder, prediction, variant: see hub.load_parts. others: none; a folder is whole.
-    """
+    image_tower, encoder, prediction, variant: see hub.load_parts. others: must be none."""
     if others:
         from fromnoise.checkpoints.refusals import refuse_others
 
@@ -108,8 +106,7 @@ def save(model: LatentDiffusion, folder: Path, dtype: torch.dtype = torch.float1
 
 
 def read_configs(folder: Path, image_tower: bool) -> dict[str, Fields]:
-    """The configuration of every part that model_index.json names, of the scheduler, and the index
-    itself."""
+    """The configurations of all parts that model_index.json names, and that file itself."""
     index = read_json(folder / "model_index.json")
     if index.get(Rule("_class_name", str)) is None:
         index.refuse("_class_name", "the name of a pipeline")

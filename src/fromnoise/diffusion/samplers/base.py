@@ -32,8 +32,7 @@ class Answer:
 
 
 class Past(NamedTuple):
-    """An earlier question and its answer. Multistep samplers store them, and accept some at the
-    start."""
+    """An earlier question and its answer, which multistep samplers store, and accept."""
 
     sigma: float
     x: Tensor
@@ -52,8 +51,7 @@ Sampling = Generator[Query, Answer, Tensor]
 
 def check_levels(sigmas: Tensor) -> list[float]:
     """The noise levels of a run as Python floats, which are float64 for any x. Raises BadInput
-    unless there are two or more, finite, strictly decreasing and not negative; only the last may be
-    0."""
+    unless there are two or more, finite, strictly decreasing and above 0; the last may be 0."""
     values = [float(s) for s in sigmas]
     if (
         len(values) < 2

@@ -11,8 +11,7 @@ from fromnoise.diffusion.samplers.base import NoiseSource, Past, Query, Sampling
 
 def dpmpp_2m(x: Tensor, sigmas: Tensor, noise: NoiseSource, past: Sequence[Past] = ()) -> Sampling:
     """Second order from one question a step: x0 is extrapolated along log sigma from this one and
-    the last (Lu et al. 2022 "DPM-Solver++", algorithm 2). The first step and one to sigma 0 are of
-    first order."""
+    the last (Lu et al. 2022 "DPM-Solver++", alg. 2). The first step and one to 0 have order 1."""
     known = list(past)[-1:]
     for i, (s, t) in enumerate(pairwise(check_levels(sigmas))):
         x0 = (yield Query(x, s, i)).x0

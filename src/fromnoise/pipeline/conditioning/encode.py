@@ -13,11 +13,9 @@ from fromnoise.pipeline.denoiser import check_finite
 
 @torch.inference_mode()
 def encode_texts(model: LatentDiffusion, texts: list[str]) -> tuple[Conditioning, list[str]]:
-    """Texts → (their Conditioning, context (B, N, dim) in fp32; for each text the end that did not
-    fit, or "").
+    """Texts → (Conditioning, context (B, N, dim) in fp32; of each the end that did not fit, or "").
 
-    Each text is encoded alone: the texts beside it change no bit of its states. Raises NotFinite.
-    """
+    Each text is encoded alone: those beside it change no bit of its states. Raises NotFinite."""
     device = next(model.text_encoder.parameters()).device
     states: list[Tensor] = []
     dropped = []
