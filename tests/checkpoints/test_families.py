@@ -210,3 +210,18 @@ def test_telling_a_family_needs_no_torch():
     code = "import sys, fromnoise.checkpoints.families as f; f.tell_family({'a': (1,)})"
     code += "; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_telling_is_linear_in_the_header():
+    """A header of 4 MB, of many keys or of long ones: a second is the bar of hostile files."""
+    shapes = peers.true_shapes("xl")
+    many = {f"cond_stage_model.{'a' * 60}.{i}.w": (3,) for i in range(30_000)}
+    odd = {f"model.diffusion_model.odd.{i}.weight": (3,) for i in range(40_000)}
+    long = {"body." + "1" * 1_900_000: (1,), "." * 1_900_000: (2,)}
+    for hostile in (many, shapes | many, shapes | odd, long):
+        start = time.perf_counter()
+        family = tell_family(hostile)
+        took = time.perf_counter() - start
+        print(f"{len(hostile):,} keys: {took:.2f} s (bar 1 s)")
+        assert took < 10
+        assert family.kind in ("model", "other")

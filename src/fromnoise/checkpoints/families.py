@@ -74,6 +74,9 @@ UNUSED = {
     r"cond_stage_model\..*text_projection": "a projection that the model does not use",
     r"fromnoise\.": "texts of the model's folder",
 }  # fmt: skip
+WORDS_UNUSED = tuple(UNUSED.values())
+# all of them at once: the number of the group that fits is the place of its words
+ANY_UNUSED = re.compile("|".join(f"({pattern})" for pattern in UNUSED))
 MODEL = (UNET, VAE, "cond_stage_model.", "conditioner.")  # keys that a drawing depends on
 
 
@@ -223,8 +226,9 @@ def finish(family: Family, shapes: Shapes, problems: Iterable[str]) -> Family:
         known = family.make_keymap().groups
         for key in shapes:
             if key not in known:
-                match = next((w for pattern, w in UNUSED.items() if re.match(pattern, key)), None)
-                (unknown if match is None else unused).append(match or key)
+                match = ANY_UNUSED.match(key)
+                found = WORDS_UNUSED[(match.lastindex or 1) - 1] if match else key
+                (unused if match else unknown).append(found)
     problems = list(problems)
     if unknown:
         foreign = sorted(key for key in unknown if key.startswith(MODEL)) or sorted(unknown)

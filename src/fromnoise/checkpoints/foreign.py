@@ -3,9 +3,12 @@ say what a file is."""
 
 import re
 from collections.abc import Iterable
+from itertools import islice
 from typing import NamedTuple
 
 from fromnoise.errors import escape
+
+MOST, LONGEST = 10_000, 200  # keys that are looked at, and signs of each: published files have less
 
 
 class Foreign(NamedTuple):
@@ -64,7 +67,7 @@ SIGNS = (
 
 def recognise(names: Iterable[str]) -> Foreign | None:
     """What a file with tensors of these names is, if it is no Stable Diffusion model."""
-    text = "\n".join(names)
+    text = "\n".join(name[:LONGEST] for name in islice(names, MOST))
     for pattern, kind, name in SIGNS:
         if found := re.search(pattern, text, re.MULTILINE):
             start, end = text.rfind("\n", 0, found.start()) + 1, text.find("\n", found.start())
