@@ -31,7 +31,7 @@ Text = str | None
 class Run:
     """The options that every command that draws has beside its request, and what they are for."""
 
-    model: Annotated[Text, typer.Option(help="A folder or a hub id; else the bundled one.")] = None
+    model: Annotated[Text, typer.Option(help="Folder, file, name or hub id; else bundled.")] = None
     vae: Annotated[Text, typer.Option(help="A VAE in place of the model's own.")] = None
     part: Annotated[list[str] | None, typer.Option(help="What a U-Net file lacks: a VAE, …")] = None
     variant: Annotated[Text, typer.Option(help="Of a folder's weights, such as fp16.")] = None
