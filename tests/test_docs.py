@@ -19,7 +19,7 @@ from fromnoise.diffusion.spacing import SPACINGS
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-SUFFIXES = ("py", "json", "toml", "md", "safetensors", "png", "webp")
+SUFFIXES = ("py", "json", "jsonl", "html", "toml", "md", "safetensors", "png", "webp")
 BLOCK = re.compile(r"```sh\n(.*?)```", re.DOTALL)
 INLINE = re.compile(r"`(fromnoise [^`\n]*)`")
 
@@ -38,6 +38,10 @@ def test_a_command_of_the_pages_parses(command):
     """click knows the command, its options and their types. Nothing is drawn."""
     args = shlex.split(command)[1:]
     group = typer.main.get_command(app)
+    if args[0] in ("--help", "--version"):
+        with pytest.raises(typer.Exit):
+            group.make_context("fromnoise", list(args))
+        return
     context = group.make_context("fromnoise", list(args))
     name, found, rest = group.resolve_command(context, args)  # pyright: ignore
     if len(rest) > 1:  # a command alone, or with one option's name, is only mentioned
