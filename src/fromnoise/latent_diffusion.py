@@ -1,5 +1,7 @@
 """LatentDiffusion: the parts of one model, held together and nothing more."""
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -78,6 +80,17 @@ class LatentDiffusion:
         usual = len(self.text_encoders) == encoder.layer == 1 and encoder.final_norm
         return usual and not (config.guidance_dim or config.added_dim or self.concat == "instruct")
 
+    def note_unknown_words(self, texts: Iterable[str]) -> list[str]:
+        """A note that names the words which no caption of the training had; none for a model that
+        does not say which words it knows."""
+        known = set(self.defaults.get("words", ()))
+        words = dict.fromkeys(split_words(" ".join(texts)))
+        unknown = [repr(word) for word in words if word not in known]
+        if not known or not unknown:
+            return []
+        more = f" and {len(unknown) - 8} more" if len(unknown) > 8 else ""
+        return [f"no caption that this model learnt from has {', '.join(unknown[:8])}{more}"]
+
     @property
     def size(self) -> int:
         """The side in pixels that the model was trained at."""
@@ -88,3 +101,8 @@ class LatentDiffusion:
         """Width and height must be multiples of this many pixels: the VAE's factor times the
         U-Net's."""
         return self.vae.config.factor * 2 ** (len(self.unet.config.block_out_channels) - 1)
+
+
+def split_words(text: str) -> list[str]:
+    """The words of a text in lower case, without numbers and punctuation."""
+    return re.findall(r"[^\W\d_]+", text.lower())

@@ -16,8 +16,7 @@ from fromnoise.diffusion.parameterization import compute_coefficients
 from fromnoise.errors import BadInput, UnknownName
 from fromnoise.models import attention
 from fromnoise.models.conditioning import Conditioning
-from fromnoise.pipeline.conditioning.encode import encode_texts
-from fromnoise.pipeline.generate import generate
+from fromnoise.pipeline.generate import encode_texts, generate
 from fromnoise.pipeline.inside import report as trace_report
 from fromnoise.pipeline.inside.trace import END, START, Trace, Word, split_words
 from fromnoise.pipeline.request import GenerationRequest

@@ -12,12 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from torch import nn
 
 from fromnoise.checkpoints.configs import Fields
-from fromnoise.checkpoints.tensors import See, TensorFile, Unfilled, check_fit
+from fromnoise.checkpoints.tensors import TensorFile, Unfilled, check_fit, fill
 from fromnoise.latent_diffusion import LatentDiffusion, TextEncoder
-from fromnoise.models.clip import CLIPText
-from fromnoise.models.config import CLIPTextConfig, UNetConfig, VAEConfig
-from fromnoise.models.unet import UNet
-from fromnoise.models.vae import VAE
 from fromnoise.prompt.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -30,33 +26,27 @@ class Part(NamedTuple):
     """One part, under the name that it has in a diffusers folder, as in WEIGHTS there."""
 
     config: Any  # of its network
-    source: (
-        "TensorFile | TensorSource"  # its weights, as checkpoints.sources.open_tensors opens them
-    )
+    source: "TensorFile | TensorSource"  # its weights, see checkpoints.sources
     fields: Fields  # its configuration as the file has it; errors name its fields
     names: Mapping[str, str]  # our key of each tensor → its key in the source
-    build: Callable[[Any], nn.Module] | None = None  # the network, where `build_network` cannot
+    build: Callable[[Any], nn.Module]  # a configuration → the network
 
 
 def assemble(
     parts: Mapping[str, Part],
     tokenizers: Mapping[str, Tokenizer],
-    encoder: bool = True,
     digests: Mapping[str, str] | None = None,
     **more: Any,
 ) -> LatentDiffusion:
     """The model of these parts, in fp32 on the CPU. Raises BadCheckpoint that names file and key.
 
-    tokenizers: of the text encoders, by the same names. encoder: False leaves the autoencoder's
-    encoder out, where the U-Net sees no pictures. digests: of "unet" and "vae", for a format that
-    knows them; else they are those of the sources. more: other fields of LatentDiffusion."""
+    tokenizers: of the text encoders, by the same names. digests: of "unet" and "vae", for a format
+    that knows them; else they are those of the sources. more: other fields of LatentDiffusion."""
     concat = check_parts(parts, tokenizers)
     networks: dict[str, Any] = {}
     for name, part in parts.items():
         with Unfilled():
-            # a U-Net that sees pictures needs the encoder
-            build = part.build or partial(build_network, encoder=encoder or bool(concat))
-            networks[name] = build(part.config)
+            networks[name] = part.build(part.config)
         stored = {ours: part.source.stored[key] for ours, key in part.names.items()}
         check_fit(networks[name], stored, part.source.path)
     needed = sum(4 * prod(e.shape) for part in parts.values() for e in part.source.stored.values())
@@ -69,7 +59,9 @@ def assemble(
     try:
         for name, network in networks.items():
             see = partial(pool.submit, hashes[name].update) if name in hashes else None
-            fill_network(network, parts[name], see)
+            ours = {key: name for name, key in parts[name].names.items()}
+            stored = parts[name].source.stream(see)
+            fill(network, ((ours[key], tensor) for key, tensor in stored if key in ours))
         found = {name: pool.submit(hash.hexdigest).result()[:10] for name, hash in hashes.items()}
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
@@ -113,26 +105,3 @@ def check_parts(parts: Mapping[str, Part], tokenizers: Mapping[str, Tokenizer]) 
 
         refuse_parts(parts, tokenizers, LARGEST)
     return more[unet.in_channels - unet.out_channels]
-
-
-def build_network(config: UNetConfig | CLIPTextConfig | VAEConfig, encoder: bool) -> nn.Module:
-    """The network of a configuration. encoder: whether an autoencoder has one."""
-    if isinstance(config, UNetConfig):
-        return UNet(config)
-    if isinstance(config, CLIPTextConfig):
-        return CLIPText(config)
-    return VAE(config, encoder)
-
-
-def fill_network(network: nn.Module, part: Part, see: See | None = None) -> None:
-    """Gives a network that was built on the meta device its tensors, each cast to fp32 as it is
-    read. see: is called with the file's bytes, in their order."""
-    ours = {key: name for name, key in part.names.items()}
-    types = {name: tensor.dtype for name, tensor in network.state_dict().items()}
-    cast = {
-        ours[key]: tensor.to(types[ours[key]])
-        for key, tensor in part.source.stream(see)
-        if key in ours
-    }
-    network.load_state_dict(cast, strict=True, assign=True)
-    network.eval()

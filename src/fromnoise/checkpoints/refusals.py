@@ -117,8 +117,10 @@ def refuse_parts(
     pooled = parts[texts[-1]].config
     width = pooled.projection_dim or pooled.dim
     expected = " or ".join(f"{width + n * unet.time_id_dim:,}" for n in (6, 5))
-    parts["unet"].fields.refuse(
+    refuse_field(
+        parts["unet"].fields.file,
         "projection_class_embeddings_input_dim",
+        unet.added_dim,
         f"{expected}: the pooled text's {width:,} and 6 or 5 times addition_time_embed_dim",
     )
 

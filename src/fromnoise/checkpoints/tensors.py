@@ -4,7 +4,7 @@ Tensors are copied from the file, never mapped to it. A mapped file follows its 
 writes into it changes the weights of a run in progress (other pictures under the old hash), and one
 that cuts it short ends the run (SIGBUS). The digest is that of the very bytes that were read."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, Self
 
@@ -124,10 +124,10 @@ def check_fit(network: nn.Module, tensors: Mapping[str, Stored | Tensor], file: 
     refuse_misfits(wanted, tensors, file)
 
 
-def fill(network: nn.Module, tensors: Mapping[str, Tensor], file: Path) -> None:
-    """Gives a network built on the meta device its tensors, in fp32. Raises as `check_fit`."""
-    check_fit(network, tensors, file)
-    types = {key: tensor.dtype for key, tensor in network.state_dict().items()}
-    cast = {key: tensor.to(types[key]) for key, tensor in tensors.items()}
+def fill(network: nn.Module, tensors: Iterable[tuple[str, Tensor]]) -> None:
+    """Gives a network that was built on the meta device its tensors, which `check_fit`, each cast
+    to fp32 as it comes."""
+    types = {name: tensor.dtype for name, tensor in network.state_dict().items()}
+    cast = {name: tensor.to(types[name]) for name, tensor in tensors}
     network.load_state_dict(cast, strict=True, assign=True)
     network.eval()

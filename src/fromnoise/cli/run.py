@@ -94,23 +94,18 @@ class Run:
         gc.enable()
         atexit.register(gc.freeze)
         rare = self.prediction, self.variant, self.part
-        parts, weaker = load_parts(self.model, image_tower, encoder, *rare), None
+        parts = load_parts(self.model, image_tower, encoder, *rare)
         if self.vae is not None:
             from fromnoise.checkpoints.formats.vae import replace_vae
 
             replace_vae(parts, Path(self.vae), encoder)
-        unet = prepare_model(parts, self.device, self.dtype, self.batch)
-        if self.guide is not None:
-            from fromnoise.runtime.guide import prepare_guide
+        plan, weaker = (self.device, self.dtype, self.batch), None
+        unet = prepare_model(parts, *plan)
+        if self.guide or self.refiner:
+            from fromnoise.cli.helpers import prepare_helpers
 
-            weaker = prepare_guide(
-                parts, load_parts(self.guide, False), self.device, self.dtype, self.batch
-            )
-        if self.refiner is not None:
-            from fromnoise.runtime.refiner import prepare_refiner
-
-            of = self.refiner_switch, self.device, self.dtype, self.batch
-            parts.refiner = prepare_refiner(parts, load_parts(self.refiner, False), *of)
+            others = self.guide, self.refiner, self.refiner_switch
+            weaker = prepare_helpers(parts, *others, *plan)
         self.facts: dict[str, Any] = {"model": parts.source, "plan": unet.plan}
         self.parts = parts
         return parts, unet, weaker

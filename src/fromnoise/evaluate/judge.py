@@ -119,7 +119,7 @@ class Judge(nn.Module):
             judge = cls(read_config(fields))
         judge.fingerprint = fields.get(Rule("fingerprint", str), "")
         check_fit(judge, tensors.stored, paths[1])
-        fill(judge, tensors.read(), paths[1])
+        fill(judge, tensors.stream())
         return judge.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 

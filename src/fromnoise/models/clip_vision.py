@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from fromnoise.errors import BadInput
 from fromnoise.models.clip import LayerStack
-from fromnoise.models.config import check, heads_rule
+from fromnoise.models.config_faults import check, heads_rule
 
 
 @dataclass(frozen=True)

@@ -3,31 +3,11 @@
 The defaults are those of Stable Diffusion 1.5. Foreign names end in checkpoints/formats."""
 
 from dataclasses import dataclass
-from typing import Any
-
-from fromnoise.errors import BadInput
 
 
-def check(config: Any, *rules: tuple[bool, str, str]) -> None:
-    """Raises BadInput for the first broken rule of (whether it holds, the fault, the remedy)."""
-    for holds, fault, remedy in rules:
-        if not holds:
-            raise BadInput(f"{type(config).__name__}: {fault}", remedy)
-
-
-def groups_rule(widths: tuple[int, ...], groups: int) -> tuple[bool, str, str]:
-    """The rule that every width is a multiple of the number of norm groups."""
-    return (
-        groups > 0 and all(width % groups == 0 for width in widths),
-        f"block_out_channels {widths} are no multiples of norm_groups {groups}",
-        "choose norm_groups that divides every width",
-    )
-
-
-def heads_rule(width: int, heads: int) -> tuple[bool, str, str]:
-    """The rule that an attention's width is a multiple of its number of heads."""
-    fault = f"the width {width} is no multiple of its heads {heads}"
-    return heads > 0 and width % heads == 0, fault, "choose heads that divide the width"
+def divides(part: int, *wholes: int) -> bool:
+    """Whether a number divides all others."""
+    return part > 0 and not any(whole % part for whole in wholes)
 
 
 @dataclass(frozen=True)
@@ -58,19 +38,16 @@ class UNetConfig:
         widths, depth = self.block_out_channels, self.transformer_depth
         if len(depth) == 1:
             object.__setattr__(self, "transformer_depth", depth * len(widths))
-        levels = {*map(len, (widths, self.attention, self.heads, self.transformer_depth))}
-        fault = "block_out_channels, attention, heads and transformer_depth differ in length"
-        both = (self.time_id_dim is None) == (self.added_dim is None)
-        check(
-            self,
-            (len(levels) == 1, fault, "give one entry a level to each"),
-            (both, "time_id_dim and added_dim go together", "give both"),
-            groups_rule(widths, self.norm_groups),
-        )
         attends = [*self.attention[:-1], self.attention[-1] or self.mid_attention]
-        for width, heads, used in zip(widths, self.heads, attends, strict=True):
-            if used:
-                check(self, heads_rule(width, heads))
+        if not (
+            len(widths) == len(attends) == len(self.heads) == len(self.transformer_depth)
+            and (self.time_id_dim is None) == (self.added_dim is None)
+            and divides(self.norm_groups, *widths)
+            and all(divides(*of) for *of, a in zip(self.heads, widths, attends, strict=True) if a)
+        ):
+            from fromnoise.models.config_faults import refuse_unet
+
+            refuse_unet(self)
 
 
 @dataclass(frozen=True)
@@ -91,7 +68,10 @@ class VAEConfig:
     sample_size: int = 512  # pixel side it was trained at; a default only
 
     def __post_init__(self) -> None:
-        check(self, groups_rule(self.block_out_channels, self.norm_groups))
+        if not divides(self.norm_groups, *self.block_out_channels):
+            from fromnoise.models.config_faults import check, groups_rule
+
+            check(self, groups_rule(self.block_out_channels, self.norm_groups))
 
     @property
     def factor(self) -> int:
@@ -115,4 +95,7 @@ class CLIPTextConfig:
     eos_id: int = 49407
 
     def __post_init__(self) -> None:
-        check(self, heads_rule(self.dim, self.heads))
+        if not divides(self.heads, self.dim):
+            from fromnoise.models.config_faults import check, heads_rule
+
+            check(self, heads_rule(self.dim, self.heads))

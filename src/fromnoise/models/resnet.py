@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fromnoise.models.clip_vision import VisionOutput
-from fromnoise.models.config import check
+from fromnoise.models.config_faults import check
 
 
 @dataclass(frozen=True)

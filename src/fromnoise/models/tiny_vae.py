@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fromnoise.errors import BadInput
-from fromnoise.models.config import check
+from fromnoise.models.config_faults import check
 
 
 @dataclass(frozen=True)

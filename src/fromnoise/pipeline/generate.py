@@ -16,7 +16,7 @@ from fromnoise.diffusion.parameterization import compute_coefficients
 from fromnoise.diffusion.samplers.base import Answer, Query, Sampling
 from fromnoise.diffusion.spacing import make_sigmas
 from fromnoise.latent_diffusion import LatentDiffusion
-from fromnoise.pipeline.conditioning.encode import encode_texts, note_unknown_words
+from fromnoise.models.conditioning import Conditioning
 from fromnoise.pipeline.denoiser import check_finite, make_denoiser
 from fromnoise.pipeline.images import decode_latents
 from fromnoise.pipeline.provenance.write import write_infotext
@@ -160,7 +160,25 @@ def build_denoiser(
     negative = conditioning.rows([len(prompts)]) if paired else None
     named = observer and partial(observer, prompts)
     parts = (model.schedule, model.prediction, prompt, negative, request.guidance, always)
-    return make_denoiser(unet, *parts, guide, named), note_unknown_words(model, texts)
+    return make_denoiser(unet, *parts, guide, named), model.note_unknown_words(texts)
+
+
+@torch.inference_mode()
+def encode_texts(model: LatentDiffusion, texts: list[str]) -> tuple[Conditioning, list[str]]:
+    """Texts → (Conditioning, context (B, N, dim) in fp32; of each the end that did not fit, or "").
+
+    Each text is encoded alone: those beside it change no bit of its states. Raises NotFinite."""
+    device = next(model.text_encoder.parameters()).device
+    states: list[Tensor] = []
+    dropped = []
+    for text in texts:
+        ids, rest = model.tokenizer.encode(text)
+        encoded = model.text_encoder(torch.tensor([ids], device=device))
+        states.append(encoded.last_hidden)  # (1, N, dim)
+        dropped.append(rest)
+    context = torch.cat(states)
+    check_finite(context, "the text encoder", model.text_encoder)
+    return Conditioning(context), dropped
 
 
 def run_steps(

@@ -70,6 +70,7 @@ OTHERS = {
     "pad_token_id",
 }  # fmt: skip
 POST = Rule("use_post_quant_conv")
+RARE = ("trained_betas", "rescale_betas_zero_snr")
 BETAS = ("linear", "scaled_linear", "squaredcos_cap_v2")
 
 
@@ -167,22 +168,14 @@ def read_scheduler(config: Fields) -> tuple[NoiseSchedule, str]:
     first = config.get(Rule("beta_start", float, 0, 1), 0.0001)
     last = config.get(Rule("beta_end", float, 0, 1), 0.02)
     try:
-        if config.values.get("trained_betas") is not None:
-            from fromnoise.checkpoints.formats.diffusers_old import read_betas
-
-            kind, schedule = "trained_betas", NoiseSchedule.from_betas(read_betas(config))
-        elif kind == "scaled_linear":
+        if kind == "scaled_linear" and not any(map(config.values.get, RARE)):
             schedule = NoiseSchedule.scaled_linear(first, last, steps)
         else:
-            from fromnoise.diffusion.schedules import make_cosine, make_linear
+            from fromnoise.checkpoints.formats.diffusers_old import make_schedule
 
-            linear = kind == "linear"
-            schedule = make_linear(first, last, steps) if linear else make_cosine(steps)
-        if config.values.get("rescale_betas_zero_snr"):
-            from fromnoise.diffusion.schedules import rescale_zero_terminal_snr
-
-            schedule = rescale_zero_terminal_snr(schedule)
+            schedule = make_schedule(config, kind, first, last, steps)
     except BadInput as error:
-        fields = "beta_start, beta_end, num_train_timesteps" if kind in BETAS else kind
+        fields = "beta_start, beta_end, num_train_timesteps"
+        fields = "trained_betas" if config.values.get("trained_betas") else fields
         raise BadCheckpoint(f"{config.file} ({fields}): {error.message}", error.remedy) from None
     return schedule, PREDICTIONS[prediction]

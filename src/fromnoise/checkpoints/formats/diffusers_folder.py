@@ -8,8 +8,9 @@ transformer lies in diffusers' own `image_encoder/`)."""
 import os
 import re
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -20,9 +21,17 @@ from fromnoise.checkpoints.tensors import TensorFile
 from fromnoise.diffusion import samplers, spacing
 from fromnoise.errors import BadCheckpoint, UnknownName
 from fromnoise.latent_diffusion import LatentDiffusion
+from fromnoise.models.clip import CLIPText
+from fromnoise.models.unet import UNet
+from fromnoise.models.vae import VAE
 
-READERS = {"unet": reading.read_unet, "vae": reading.read_vae}
-READERS |= dict.fromkeys(reading.TEXTS, reading.read_text)
+if TYPE_CHECKING:
+    from fromnoise.checkpoints.sources import TensorSource
+
+# part → (the reader of its configuration, its network)
+READERS: dict[str, tuple[Any, Any]] = {"unet": (reading.read_unet, UNet)}
+READERS |= {"vae": (reading.read_vae, VAE)}
+READERS |= dict.fromkeys(reading.TEXTS, (reading.read_text, CLIPText))
 # names of older files, and of transformers 5, which leaves out the text tower's prefix
 OLD = re.compile(
     r"\.(query|key|value|proj_attn)\.|position_ids$|^(embeddings|encoder\.layers|final_layer_norm)\."
@@ -81,7 +90,6 @@ def load(
     return assemble(
         parts,
         tokenizers,
-        encoder,
         schedule=schedule,
         prediction=prediction or told,
         prediction_told=prediction is not None,
@@ -132,13 +140,18 @@ def read_configs(folder: Path, image_tower: bool) -> dict[str, Fields]:
 
 def open_part(folder: Path, fields: Fields, encoder: bool, variant: str | None) -> Part:
     """The part in a folder of its name: its configuration, and its weights, which stay unread."""
-    name, path = folder.name, folder / reading.WEIGHTS[folder.name]
+    path = folder / reading.WEIGHTS[folder.name]
     if os.path.lexists(path) and not variant:
-        source = TensorFile(path)
-    else:
-        from fromnoise.checkpoints.formats.diffusers_weights import find_weights
+        return make_part(folder.name, TensorFile(path), fields, encoder)
+    from fromnoise.checkpoints.formats.diffusers_weights import find_weights
 
-        source = find_weights(path, variant or "")
+    return make_part(folder.name, find_weights(path, variant or ""), fields, encoder)
+
+
+def make_part(
+    name: str, source: "TensorFile | TensorSource", fields: Fields, encoder: bool
+) -> Part:
+    """The part of that name. encoder: whether an autoencoder keeps its encoder."""
     names = {key: key for key in source.stored}
     if name == "vae" and not encoder:
         names = {key: key for key in names if not key.startswith(("encoder.", "quant_conv."))}
@@ -147,7 +160,9 @@ def open_part(folder: Path, fields: Fields, encoder: bool, variant: str | None) 
 
         names = rename_tensors(name, names)
     if name in READERS:
-        return Part(READERS[name](fields), source, fields, names)
+        read, build = READERS[name]
+        build = partial(build, encoder=encoder) if name == "vae" else build
+        return Part(read(fields), source, fields, names, build)
     from fromnoise.checkpoints.formats import diffusers_towers as towers
 
     read = towers.read_resnet if name == "image_tower" else towers.read_vision

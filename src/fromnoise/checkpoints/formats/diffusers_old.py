@@ -8,6 +8,8 @@ from typing import TypeVar
 import torch
 
 from fromnoise.checkpoints.configs import Fields, Rule
+from fromnoise.diffusion.schedule import NoiseSchedule
+from fromnoise.diffusion.schedules import make_cosine, make_linear, rescale_zero_terminal_snr
 
 T = TypeVar("T")
 ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
@@ -50,6 +52,22 @@ def average_side(config: Fields, rule: Rule) -> int:
         stacklevel=2,
     )
     return side
+
+
+def make_schedule(
+    config: Fields, kind: str, first: float, last: float, steps: int
+) -> NoiseSchedule:
+    """The schedule of scheduler_config.json, of any kind. Raises BadInput for impossible betas."""
+    if config.values.get("trained_betas") is not None:
+        schedule = NoiseSchedule.from_betas(read_betas(config))
+    elif kind == "scaled_linear":
+        schedule = NoiseSchedule.scaled_linear(first, last, steps)
+    else:
+        linear = kind == "linear"
+        schedule = make_linear(first, last, steps) if linear else make_cosine(steps)
+    if config.values.get("rescale_betas_zero_snr"):
+        schedule = rescale_zero_terminal_snr(schedule)
+    return schedule
 
 
 def read_betas(config: Fields) -> torch.Tensor:

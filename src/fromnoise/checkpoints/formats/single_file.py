@@ -13,12 +13,12 @@ from tempfile import TemporaryDirectory
 
 from torch import Tensor
 
-from fromnoise.checkpoints.assemble import Part, assemble
+from fromnoise.checkpoints.assemble import assemble
 from fromnoise.checkpoints.configs import Fields, Rule, open_file, parse_json, read_tokenizer
 from fromnoise.checkpoints.families import MODEL
 from fromnoise.checkpoints.formats.contents import Contents, find_missing, read_single
 from fromnoise.checkpoints.formats.diffusers_configs import read_scheduler
-from fromnoise.checkpoints.formats.diffusers_folder import READERS
+from fromnoise.checkpoints.formats.diffusers_folder import make_part
 from fromnoise.checkpoints.formats.diffusers_folder import read_defaults as read_own
 from fromnoise.checkpoints.formats.published import make_tokenizers
 from fromnoise.diffusion.schedule import NoiseSchedule
@@ -64,7 +64,7 @@ def load(
             raise BadCheckpoint(f"{path}: its metadata lack {name}", "fetch the file again")
     encoder = encoder or bool(contents.family.concat)  # of a U-Net that sees pictures
     parts = {
-        name: open_part(contents, name, texts[f"{name}/config.json"], encoder)
+        name: make_part(name, contents.parts[name], texts[f"{name}/config.json"], encoder)
         for name in contents.parts
         if name != "clip_head" and (image_tower or name not in TOWERS)
     }
@@ -75,7 +75,6 @@ def load(
         model = assemble(
             parts,
             read_tokenizers(contents),
-            encoder,
             digests={"unet": "", "vae": ""},
             schedule=schedule,
             prediction=told,
@@ -126,20 +125,6 @@ def check_whole(contents: Contents) -> None:
             f"({family.prediction_reason}); if its pictures are noise, give --prediction {other}",
             stacklevel=3,
         )
-
-
-def open_part(contents: Contents, name: str, fields: Fields, encoder: bool) -> Part:
-    """A part as `assemble` takes it."""
-    source = contents.parts[name]
-    names = {key: key for key in source.stored if not key.endswith("embeddings.position_ids")}
-    if name == "vae" and not encoder:
-        names = {key: key for key in names if not key.startswith(("encoder.", "quant_conv."))}
-    if name in READERS:
-        return Part(READERS[name](fields), source, fields, names)
-    from fromnoise.checkpoints.formats import diffusers_towers as towers
-
-    read = towers.read_resnet if name == "image_tower" else towers.read_vision
-    return Part(read(fields), source, fields, names, towers.build_tower)
 
 
 def read_tokenizers(contents: Contents) -> dict[str, Tokenizer]:

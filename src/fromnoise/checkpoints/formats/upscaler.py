@@ -55,7 +55,7 @@ def load(path: str | Path) -> Upscaler:
         network = build_network(stored, str(path))
     check_fit(network, stored, path)
     plain = isinstance(file, TensorFile)  # which is read from its first byte to its last
-    fill(network, rename_tensors(file.read(digest.update if plain else None), str(path)), path)
+    fill(network, rename_tensors(file.read(digest.update if plain else None), str(path)).items())
     if not plain:
         with path.open("rb") as whole:
             digest = hashlib.file_digest(whole, "sha256")

@@ -19,7 +19,6 @@ from fromnoise.latent_diffusion import LatentDiffusion
 from fromnoise.models.conditioning import Conditioning
 from fromnoise.pipeline.conditioning.blocks import Observer, Texts, split_blocks
 from fromnoise.pipeline.conditioning.cost import check_cost
-from fromnoise.pipeline.conditioning.encode import note_unknown_words
 from fromnoise.pipeline.conditioning.interpolation import (
     InterpolatedPrompt,
     InterpolatedTexts,
@@ -158,7 +157,7 @@ def _note_prompts(
                     f"the {name} has {count} tokens, read in {len(blocks)} blocks of {room}"
                 )
     nodes = (part.nodes for one in (*prompts, negative) for part in one.parts)
-    return notes + note_unknown_words(model, (c.text for n in nodes for c in list_leaves(n)))
+    return notes + model.note_unknown_words(c.text for n in nodes for c in list_leaves(n))
 
 
 def _build_one(

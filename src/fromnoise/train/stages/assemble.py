@@ -17,9 +17,8 @@ from fromnoise.data.source import Source
 from fromnoise.errors import BadInput
 from fromnoise.files import write_file
 from fromnoise.folders import replace_folder
-from fromnoise.latent_diffusion import LatentDiffusion, TextEncoder
+from fromnoise.latent_diffusion import LatentDiffusion, TextEncoder, split_words
 from fromnoise.models.clip import CLIPText
-from fromnoise.pipeline.conditioning.encode import split_words
 from fromnoise.prompt import tokenizer_files
 from fromnoise.train import parts
 from fromnoise.train.recipe import Recipe, Stage
