@@ -118,10 +118,14 @@ def draw_there(model, config, steps, prompt, cfg, latents, noises, monkeypatch):
     scheduler = deepcopy(make_scheduler(json.dumps(config)))  # some change themselves as they run
     where = importlib.import_module(kind.__module__)
     drawn = iter(noises)
+    tau = getattr(scheduler, "tau_func", lambda t: 1)  # it draws where it has no use for it too
+
+    def draw(*args, **kwargs):
+        noise = next(drawn) if tau(t) else torch.zeros(SHAPE)
+        return noise.unsqueeze(0).double()
+
     if hasattr(where, "randn_tensor"):
-        monkeypatch.setattr(
-            where, "randn_tensor", lambda *args, **kwargs: next(drawn).unsqueeze(0).double()
-        )
+        monkeypatch.setattr(where, "randn_tensor", draw)
     if hasattr(where, "BrownianTreeNoiseSampler"):
         source = lambda *args: lambda *levels: next(drawn).unsqueeze(0)  # noqa: E731
         monkeypatch.setattr(where, "BrownianTreeNoiseSampler", source)
@@ -244,6 +248,10 @@ def cases():
         {"disable_corrector": [0, 1]},
         *({"solver_order": order} for order in (1, 2, 3)),
     )
+    yield from vary("SASolver", V, SAMPLE, timestep_spacing=PLACES)
+    for predictor, corrector in ((1, 1), (2, 3), (3, 4), (4, 2)):
+        yield "SASolver", {"predictor_order": predictor, "corrector_order": corrector}
+    yield "SASolver", {"corrector_order": 3, "lower_order_final": False}
     for order, kind, x0, lower in itertools.product(
         (1, 2, 3), ("bh1", "bh2"), (True, False), (True, False)
     ):
@@ -293,6 +301,7 @@ FAULTS = [
     ("DDIM", {"set_alpha_to_one": False}, {"final_sigma": "zero"}),
     ("PNDM", V, {"sampler_options": {"start": "runge_kutta"}}),
     ("PNDM", {}, {"sampler_options": {}}),
+    ("SASolver", {}, {"sampler_options": {"predictor": 2, "corrector": 2}}),
     ("LCM", {}, {"spacing": "trailing", "spacing_options": {}}),
     ("DEISMultistep", {}, {"sampler_options": {"order": 2}}),
     ("DEISMultistep", {"solver_order": 3}, {"few": {}}),
@@ -328,7 +337,12 @@ def test_the_fields_of_a_class_are_those_of_diffusers(name):
         unread = ("_range", "_ratio", "_value", "_shift", "_type", "_seed")
         if field in SHARED or (field.endswith(unread) and field not in RULES):
             continue  # read elsewhere, or only with an option that is refused
-        assert field in RULES or field in ("disable_corrector", "solver_p", "shift_terminal")
+        assert field in RULES or field in (
+            "disable_corrector",
+            "solver_p",
+            "shift_terminal",
+            "tau_func",
+        )
         if value is not None and field in RULES:
             assert RULES[field].admits(value), field
 
@@ -360,6 +374,10 @@ SAID = [  # what cannot be honoured, and the field that is named
     ("UniPCMultistep", {"disable_corrector": ["x"]}, "disable_corrector"),
     ("UniPCMultistep", {"shift_terminal": 0.1}, "shift_terminal"),
     ("UniPCMultistep", KARRAS | MIN, "final_sigmas_type"),
+    ("SASolver", KARRAS, "use_karras_sigmas"),
+    ("SASolver", {"tau_func": "t"}, "tau_func"),
+    ("SASolver", {"algorithm_type": "noise_prediction"}, "algorithm_type"),
+    ("SASolver", TRAINED, "num_train_timesteps"),
 ]
 
 

@@ -124,6 +124,23 @@ CLASSES: dict[str, dict[str, Any]] = {
         "final_sigmas_type": "zero",
         "shift_terminal": None,
     },
+    "SASolverScheduler": (
+        SHARED
+        | THRESHOLD
+        | RAMP
+        | LINSPACE
+        | {
+            "use_flow_sigmas": False,
+            "flow_shift": 1.0,
+            "predictor_order": 2,
+            "corrector_order": 2,
+            "tau_func": None,
+            "algorithm_type": "data_prediction",
+            "lower_order_final": True,
+            "lambda_min_clipped": -math.inf,
+            "variance_type": None,
+        }
+    ),
 }
 FLAGS = (
     "clip_sample",
@@ -139,7 +156,15 @@ FLAGS = (
     *RAMPS,
 )
 WORDS = {
-    "algorithm_type": ("dpmsolver", "dpmsolver++", "sde-dpmsolver", "sde-dpmsolver++", "deis"),
+    "algorithm_type": (
+        "dpmsolver",
+        "dpmsolver++",
+        "sde-dpmsolver",
+        "sde-dpmsolver++",
+        "deis",
+        "data_prediction",
+        "noise_prediction",
+    ),
     "solver_type": ("midpoint", "heun", "logrho", "bh1", "bh2"),
     "final_sigmas_type": ("zero", "sigma_min"),
     "timestep_spacing": ("leading", "linspace", "trailing"),
@@ -159,6 +184,8 @@ RULES = {
     **{name: Rule(name, str, choices=words) for name, words in WORDS.items()},
     "steps_offset": Rule("steps_offset", int, 0, 1000),
     "solver_order": Rule("solver_order", int, 1, 3),
+    "predictor_order": Rule("predictor_order", int, 1, 4),
+    "corrector_order": Rule("corrector_order", int, 1, 4),
     "original_inference_steps": Rule("original_inference_steps", int, 1, 10_000),
     "timestep_scaling": Rule("timestep_scaling", float, 0, 1e6),
     "sigma_min": Rule("sigma_min", float, 1e-6, 1e6),
@@ -275,6 +302,8 @@ class _Reader:
                 return self.draw("deis", levels, options, self.lower(few))
             case "UniPCMultistep":
                 return self.read_unipc()
+            case "SASolver":
+                return self.read_sa_solver()
             case kind:  # k-diffusion's samplers
                 sampler = {
                     "EulerAncestralDiscrete": "euler_a",
@@ -454,6 +483,27 @@ class _Reader:
             few = self.lower({"lower_order_final": True})
             options["euler_at_final"] = values["euler_at_final"]
         return self.draw("dpm_multistep", levels, options, few)
+
+    def read_sa_solver(self) -> dict[str, Any]:
+        values = self.values
+        if values["tau_func"] is not None:
+            self.refuse("tau_func", "it is a function, which no file can hold")
+        if values["algorithm_type"] == "noise_prediction":
+            self.refuse("algorithm_type", "only data_prediction is known here")
+        if (ramp := self.find_ramp()) is not None:
+            self.refuse(ramp, "its last step has no length")
+        if len(self.schedule) <= 800:
+            self.refuse("num_train_timesteps", "its noise lies between timesteps 200 and 800")
+        low, high = (float(self.schedule.sigmas[t]) for t in (200, 800))
+        options = {
+            "tau_min": low * (1 - 1e-9),
+            "tau_max": high * (1 + 1e-9),
+            "predictor": values["predictor_order"],
+            "corrector": values["corrector_order"],
+            "lower_order_final": values["lower_order_final"],
+            "style": "diffusers",
+        }
+        return self.draw("sa_solver", self.space("multistep", False), options)
 
     def read_unipc(self) -> dict[str, Any]:
         values, to_zero = self.values, self.values["final_sigmas_type"] == "zero"

@@ -36,6 +36,7 @@ class Entry:
 
 CHURN = ("s_churn", "s_tmin", "s_tmax", "s_noise")
 ANCESTRAL = ("eta", "s_noise")
+SA = ("tau", "tau_min", "tau_max", "s_noise", "predictor", "corrector")
 UNIPC = ("lower_order_final", "predict", "uncorrected")
 DPM = ("order", "predict", "solver", "sde", "lower_order_final")
 
@@ -113,10 +114,9 @@ SAMPLERS = {
         Entry("exp_heun_2_x0_sde", "Exponential Heun SDE", "seeds", "seeds_2", 2, 2, True,
               ANCESTRAL, preset={"r": 1.0, "exact": True}),
         Entry("sa_solver", "SA-Solver", "sa_solver", "sa_solver", 4, 1, True,
-              ("tau", "tau_min", "tau_max", "s_noise", "predictor", "corrector"), own_order=2),
+              (*SA, "lower_order_final", "style"), own_order=2),
         Entry("sa_solver_pece", "SA-Solver PECE", "sa_solver", "sa_solver", 4, 2, True,
-              ("tau", "tau_min", "tau_max", "s_noise", "predictor", "corrector"),
-              preset={"pece": True}, own_order=2),
+              SA, preset={"pece": True}, own_order=2),
         Entry("lcm", "LCM", "lcm", "lcm", None, 1, True, ("s_noise",), ("k_lcm",),
               why="each step forgets all but x0"),
         Entry("ddim_cfg_pp", "DDIM CFG++", "cfg_pp", "euler_cfg_pp", 1, 1, False, ANCESTRAL,
