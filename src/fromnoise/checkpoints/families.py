@@ -319,7 +319,7 @@ def guess_prediction(
 def read_setting(text: str, names: Iterable[str]) -> str:
     """The first of these settings in a configuration in YAML or JSON, one word in lower case. No
     parser: only a word that a colon gives to a name, and that stands in no comment."""
-    text = text[: 1 << 20]
+    text = text[: 1 << 18]  # published ones have some kilobytes
     for name in names:
         pattern = rf"(?<![\w.-]){name}[\"']?[ \t]*:[ \t]*[\"']?([\w-]{{1,40}})"
         for found in islice(re.finditer(pattern, text), 100):
