@@ -10,7 +10,11 @@ import pytest
 
 from fromnoise.checkpoints.families import read_setting, tell_family
 from fromnoise.checkpoints.foreign import recognise
+from fromnoise.checkpoints.tensors import Unfilled
+from fromnoise.models.clip import CLIPText
 from fromnoise.models.config import CLIPTextConfig
+from fromnoise.models.unet import UNet
+from fromnoise.models.vae import VAE
 
 EPS_NORM = "model.diffusion_model.output_blocks.11.1.transformer_blocks.0.norm1.bias"
 
@@ -47,6 +51,13 @@ def test_a_model_of_true_size(name):
         part: peers.true_part(name, part) for part in parts
     }
     assert family.make_keymap().to_single(parts) == shapes
+    # and they are those of our own networks
+    with Unfilled():
+        networks = {"unet": UNet(family.unet), "vae": VAE(family.vae)}
+        networks |= {tower.part: CLIPText(tower.config) for tower in family.texts}
+    for part, network in networks.items():
+        keys = {key: tuple(value.shape) for key, value in network.state_dict().items()}
+        assert keys == {k: v for k, v in parts[part].items() if not k.endswith("position_ids")}
 
 
 def test_what_a_file_holds_beside_its_parts_is_named():
