@@ -482,6 +482,11 @@ def test_what_a_request_says_itself_wins(parts):
     other = GenerationRequest.of(prompt="", sampler="euler").resolve(model)
     assert (other.spacing, other.timesteps, other.sampler_options) == ("linspace", "exact", {})
     assert request.resolve(model) == request
+    # the command line gives every field that has a default
+    usual = {name: field.default for name, field in GenerationRequest.model_fields.items()}
+    whole = GenerationRequest.of(**{k: v for k, v in usual.items() if v is not None}, eta=0.3)
+    update = {"seed": 1, "variation_seed": None}
+    assert whole.resolve(model).model_copy(update=update) == request.model_copy(update=update)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,9 @@ def choose_settings(request: Request, schedule: NoiseSchedule, defaults: dict[st
     defaults: of the model, see checkpoints.formats.diffusers_scheduler. Raises BadCheckpoint for a
     scheduler that cannot be run."""
     own = defaults["scheduler"]
-    given = {k: v for k in request.model_fields_set if (v := getattr(request, k)) is not None}
+    # the command line sets every field; what is as usual leaves it to the scheduler
+    usual = {name: field.default for name, field in type(request).model_fields.items()}
+    given = {k: v for k in request.model_fields_set if (v := getattr(request, k)) != usual[k]}
     steps = given.get("steps", defaults["steps"])
     if refused := own.get("refused"):
         raise BadCheckpoint(*refused)
