@@ -65,12 +65,22 @@ SIGNS = (
 )  # fmt: skip
 
 
+NUMBER = re.compile(r"\.\d+(?=\.)")
+BLOCKS = ("model.diffusion_model.", "first_stage_model.", "cond_stage_model.", "conditioner.")
+
+
 def recognise(names: Iterable[str]) -> Foreign | None:
     """What a file with tensors of these names is, if it is no Stable Diffusion model."""
-    text = "\n".join(name[:LONGEST] for name in islice(names, MOST))
+    # numbers of blocks tell nothing, and thousands of keys differ in these alone
+    first: dict[str, str] = {}
+    for name in islice(names, MOST):
+        name = name[:LONGEST]
+        first.setdefault(NUMBER.sub(".0", name) if name.startswith(BLOCKS) else name, name)
+    text = "\n".join(first)
     for pattern, kind, name in SIGNS:
         if found := re.search(pattern, text, re.MULTILINE):
             start, end = text.rfind("\n", 0, found.start()) + 1, text.find("\n", found.start())
-            key = escape(text[start : end if end >= 0 else None], 80)
+            line = text[start : end if end >= 0 else None]
+            key = escape(first.get(line, line), 80)
             return Foreign(kind, name, f"it has a tensor {key}")
     return None

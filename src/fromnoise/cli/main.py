@@ -4,7 +4,10 @@ import signal
 import sys
 import warnings
 from contextlib import suppress
+from functools import partial
 from importlib import import_module
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Annotated, Any
 
 import typer
@@ -39,6 +42,23 @@ COMMANDS = {
 }
 
 
+def leave_unchecked(params: list[Any]) -> list[Any]:
+    """The parameters, switches and paths taken as they are written: typer would check them by
+    pydantic, which takes longer to import than a model's header to read."""
+    for param in params:
+        if (kind := param.type_descriptor.annotation) in (bool, Path):
+            take = partial(lambda kind, value, **_: None if value is None else kind(value), kind)
+            param._runtime_param = SimpleNamespace(coerce=take)
+    return params
+
+
+class QuickCommand(TyperCommand):
+    """A command that starts without pydantic where its values need none."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        return leave_unchecked(super().get_params(ctx))
+
+
 class LazyCommand(TyperCommand):
     """Stands for a command in the list of commands; becomes the real one when it is called."""
 
@@ -47,12 +67,15 @@ class LazyCommand(TyperCommand):
     ) -> Any:
         app = typer.Typer(add_completion=False, rich_markup_mode=None)
         name = self.name or ""
-        app.command(name)(getattr(import_module(COMMANDS[name][1]), name))
+        app.command(name, cls=QuickCommand)(getattr(import_module(COMMANDS[name][1]), name))
         return typer.main.get_command(app).make_context(info_name, args, parent, **extra)
 
 
 class Commands(TyperGroup):
     """The commands in the order of COMMANDS."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        return leave_unchecked(super().get_params(ctx))
 
     def list_commands(self, ctx: Any) -> list[str]:
         return list(COMMANDS)
