@@ -19,6 +19,7 @@ from fromnoise.latent_diffusion import LatentDiffusion
 from fromnoise.models.clip import CLIPText
 from fromnoise.pipeline.conditioning import concat, sizes, weights
 from fromnoise.pipeline.replay import replay
+from fromnoise.pipeline.request import GenerationRequest
 from fromnoise.pipeline.saving import save_picture
 from fromnoise.prompt.tokenizer import Tokenizer
 from fromnoise.prompt.tree import Chunk
@@ -344,3 +345,77 @@ def test_edits_of_these_kinds_are_replayed(folders, depths, tmp_path):
         replay(path, engine.model, engine.unet, source)
     with pytest.raises(BadInput, match="not the map of depths"):
         replay(path, engine.model, engine.unet, source, depth_map=source)
+
+
+@pytest.fixture(scope="module")
+def xl(folders) -> Engine:
+    return load(folders["xl"])
+
+
+PROMPTS = {
+    "words": ("a neon cat", {}),
+    "weights": ("a (neon:1.3) cat BREAK in [space]", {"negative_prompt": "(dog:1.2)"}),
+    "parts": ("a cat AND a neon dog :0.4", {}),
+    "schedule": ("a [cat:dog:0.5] in space", {"negative_prompt": "a [b|c]"}),
+    "comfy": ("a (cat:1.2) AND MASK(0 0.5) a dog", {"dialect": "comfy"}),
+    "compel": ('("a cat++", "space").blend(0.7, 0.3)', {"dialect": "compel"}),
+    "long": ("neon cat " * 30, {"negative_prompt": "dog " * 9}),
+}
+
+
+@pytest.mark.parametrize("name", PROMPTS)
+def test_every_prompt_draws_the_same_in_a_batch_and_when_replayed(xl, tmp_path, name):
+    prompt, more = PROMPTS[name]
+    settings = {"steps": 4, "cfg": 5.0} | more
+    batch = xl.generate(prompt, seed=3, count=2, **settings)
+    assert isinstance(batch, list)
+    alone = xl.generate(prompt, seed=4, **settings)
+    assert batch[1].tobytes() == alone.tobytes()
+    path = save_picture(batch[1], tmp_path / "a.png")
+    assert replay(path, xl.model, xl.unet).verdict == "identical"
+
+
+def test_edits_second_passes_and_traces_are_as_exact(xl, tmp_path):
+    source, paint = tmp_path / "source.png", tmp_path / "mask.png"
+    PICTURE.save(source)
+    MASK.save(paint)
+    edited = xl.edit(source, "a cat", paint, seed=3, steps=4, count=2)
+    assert isinstance(edited, list)
+    path = save_picture(edited[1], tmp_path / "edit.png")
+    assert replay(path, xl.model, xl.unet, source, paint).verdict == "identical"
+    large = xl.hires("a neon cat", seed=3, steps=4, hires_scale=2.0)
+    assert isinstance(large, Image.Image)
+    assert large.size == (32, 32)
+    path = save_picture(large, tmp_path / "hires.png")
+    assert replay(path, xl.model, xl.unet).verdict == "identical"
+    plain = xl.generate("a neon cat", seed=3, steps=4)
+    traced, trace = xl.trace("a neon cat", seed=3, steps=4)
+    assert isinstance(plain, Image.Image)
+    assert isinstance(traced, Image.Image)
+    assert traced.tobytes() == plain.tobytes()
+    assert trace.words()[1:4] == ["a", "neon", "cat"]
+    first = trace.calls[0][0].maps
+    assert all(torch.allclose(m.sum(0), torch.ones(m.shape[1:]), atol=1e-4) for m in first.values())
+    frames = xl.film(["a neon cat", "a dog"], key_seeds=(3, 4), frames=3, steps=3)
+    assert len(frames) == 3
+    key = xl.generate("a neon cat", seed=3, steps=3)
+    assert isinstance(key, Image.Image)
+    assert frames[0].tobytes() == key.tobytes()
+
+
+def test_a_size_is_told_to_the_network(xl):
+    """The same noise at another width is told another original and target size."""
+    positive, negative = sizes.make_time_ids(
+        xl.model, GenerationRequest(height=64, width=32, seed=1)
+    )
+    assert positive.tolist() == [[64, 32, 0, 0, 64, 32]] == negative.tolist()
+
+
+def test_what_only_one_encoder_can_do_is_refused(xl, tmp_path):
+    from fromnoise.checkpoints.formats.diffusers_folder import save
+    from fromnoise.checkpoints.onnx.export import export
+
+    with pytest.raises(BadInput, match="2 text encoders"):
+        export(xl.model, tmp_path / "onnx")
+    with pytest.raises(BadInput, match="2 text encoders"):
+        save(xl.model, tmp_path / "m")

@@ -158,3 +158,14 @@ def check_memory(folder: Path, needed: int) -> None:
             f"{folder} needs {needed / 1e9:,.1f} GB of memory, more than there is here",
             "use a machine with more memory",
         )
+
+
+def refuse_encoders(model: Any, what: str) -> None:
+    """Raises BadInput for a model that is told more than the states of one text encoder (Stable
+    Diffusion XL): `what` cannot be done with it."""
+    count = len(model.text_encoders)
+    if count > 1 or model.unet.config.added_dim:
+        raise BadInput(
+            f"a model with {count} text encoders, whose U-Net is told sizes, cannot be {what}",
+            "use a model of Stable Diffusion 1's or 2's kind; `fromnoise convert` writes any",
+        )

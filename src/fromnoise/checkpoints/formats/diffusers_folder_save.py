@@ -23,6 +23,7 @@ from fromnoise.checkpoints.formats.diffusers_configs import (
     read_vae,
 )
 from fromnoise.checkpoints.formats.diffusers_towers import VISION, read_resnet, read_vision
+from fromnoise.checkpoints.refusals import refuse_encoders
 from fromnoise.checkpoints.training_state import write_tensors
 from fromnoise.diffusion import spacing
 from fromnoise.diffusion.schedule import NoiseSchedule
@@ -55,6 +56,7 @@ def save(model: LatentDiffusion, folder: Path, dtype: torch.dtype = torch.float1
     A model that is there already is replaced as a whole or not at all; other files beside it stay.
     A folder without a model gets its model_index.json last: without that it is none."""
     folder = Path(folder)
+    refuse_encoders(model, "saved from memory")
     if model.vae.config.shift_factor or model.text_encoder.config.projection_dim is not None:
         raise BadInput(
             "a StableDiffusionPipeline knows no shift_factor and takes a text encoder without "

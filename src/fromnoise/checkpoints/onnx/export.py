@@ -13,6 +13,7 @@ from fromnoise import __version__
 from fromnoise.checkpoints.onnx.parts import Part, list_parts, make_part
 from fromnoise.checkpoints.onnx.trace import Traced, drop_outputs, require_onnx, trace
 from fromnoise.checkpoints.onnx.weights import DTYPES, refer_to_file, store, write_weights
+from fromnoise.checkpoints.refusals import refuse_encoders
 from fromnoise.errors import BadCheckpoint, UnknownName
 from fromnoise.folders import write_folder
 from fromnoise.latent_diffusion import LatentDiffusion
@@ -47,6 +48,7 @@ def export(
     and a note says so. Written whole or not at all, over no other file. Raises BadInput without
     the packages of the extra [onnx], or for a folder that cannot be written; UnknownName for a
     dtype or a part; BadCheckpoint for a model that ONNX Runtime computes otherwise."""
+    refuse_encoders(model, "exported as ONNX")
     require_onnx()
     if dtype not in DTYPES:
         raise UnknownName("dtype", dtype, DTYPES)

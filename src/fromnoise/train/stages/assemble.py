@@ -12,6 +12,7 @@ import torch
 from fromnoise.checkpoints import training_state
 from fromnoise.checkpoints.formats import diffusers_folder
 from fromnoise.checkpoints.hub import BUNDLED, load_parts
+from fromnoise.checkpoints.refusals import refuse_encoders
 from fromnoise.data.loader import load_batches
 from fromnoise.data.source import Source
 from fromnoise.errors import BadInput
@@ -86,6 +87,7 @@ def unpack_model(folder: str | Path | None, recipe: Recipe) -> None:
     without CLIP's image tower, or when the stages have begun.
     """
     model = load_parts(folder)
+    refuse_encoders(model, "trained on")
     vision, projection, scale = model.vision, model.text_projection, model.logit_scale
     if vision is None or projection is None or scale is None:
         raise BadInput(
