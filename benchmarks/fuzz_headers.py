@@ -226,6 +226,9 @@ def main() -> None:
         counts[kind] += 1
         good[kind] += right
         number += 1
+        if number % 10_000 == 0:
+            minutes = (time.process_time() - start) / 60
+            print(f"{number:,} cases, {minutes:.1f} minutes, no crash", flush=True)
     shutil.rmtree(folder)
     print(f"{number:,} cases in {options.minutes} minutes of the processor, no crash")
     print(f"the slowest took {slowest:.2f} s")
