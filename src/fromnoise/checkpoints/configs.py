@@ -10,7 +10,6 @@ import stat
 from collections.abc import Collection
 from dataclasses import dataclass
 from io import BufferedReader
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -115,8 +114,9 @@ def parse_json(data: bytes, file: Path | str) -> dict[str, Any]:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) < len(pairs):
-        twice = next(key for key, after in pairwise(sorted(k for k, _ in pairs)) if key == after)
-        raise ValueError(f"the key {twice[:200]!r} stands there twice")
+        from fromnoise.checkpoints.refusals import find_twice
+
+        raise ValueError(f"the key {find_twice(pairs)[:200]!r} stands there twice")
     return values
 
 

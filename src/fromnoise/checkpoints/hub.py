@@ -15,10 +15,7 @@ BUNDLED = Path(__file__).parent.parent / "weights"
 # kind → module in formats/, with its `load(path, …)` → the sign of its paths: a file in the folder,
 # or how the name ends ("": any); a module is imported when it is used
 FORMATS = {
-    "model": {
-        "diffusers_folder": "model_index.json",
-        "single_file": "",
-    },
+    "model": {"diffusers_folder": "model_index.json", "single_file": ""},
     "upscaler": {"upscaler": ".safetensors"},
 }
 
@@ -45,9 +42,8 @@ def load_parts(
     image_tower, encoder: False leaves CLIP's image tower and head, or the autoencoder's encoder
     unread; drawing from words uses neither. prediction: in place of what the model says of itself,
     "eps", "v" or "x0". variant: of a folder's weights, such as "fp16". others: files with the parts
-    that a single file lacks. Raises NotFound, which says where the search was, BadCheckpoint for a
-    model that is damaged or does not fit together, and BadInput for options that it does not
-    take."""
+    that a single file lacks. Raises NotFound, BadCheckpoint for a model that is damaged or does not
+    fit together, and BadInput for options that it does not take."""
     name = str(name_path_or_id or "fromnoise")
     folder = BUNDLED if name_path_or_id is None else Path(name_path_or_id).expanduser()
     if not folder.is_dir():

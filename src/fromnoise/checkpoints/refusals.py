@@ -2,6 +2,7 @@
 a fault."""
 
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from reprlib import repr as shorten  # bounded, however long or deep the value
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -37,6 +38,11 @@ def describe_rule(rule: Any) -> str:
     elif rule.choices is not None:
         words = f"one of {', '.join(rule.choices)}"
     return f"a list of 1 to 8 values, each {words}" if rule.per_level else words
+
+
+def find_twice(pairs: list[tuple[str, Any]]) -> str:
+    """The first key that stands in an object twice."""
+    return next(key for key, after in pairwise(sorted(k for k, _ in pairs)) if key == after)
 
 
 def refuse_file(path: Path, error: OSError | None) -> NoReturn:

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 from fromnoise.rare_files import list_names
 
@@ -26,6 +27,17 @@ def split_out(out: str | Path | None) -> tuple[Path | None, Path]:
     if is_device or path.suffix.lower() in MEDIA:
         return path, path.parent
     return None, path
+
+
+def choose_output(
+    out: str | None, format: str | None, quality: str | None
+) -> tuple[tuple[Path | None, Path], tuple[Any, ...]]:
+    """(what --out names, see `split_out`; suffix, quality and check of the files, see
+    `exif.choose_format`)."""
+    from fromnoise.pipeline.provenance.exif import choose_format
+
+    file, folder = split_out(out)
+    return (file, folder), choose_format(file, format, quality)
 
 
 def find_drawn(path: Path, text: str) -> Path | None:

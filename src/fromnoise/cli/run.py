@@ -53,11 +53,9 @@ class Run:
         self.suffix, self.quality_level, self.check = ".png", None, None
         self.file, self.folder = None, Path()
         if self.out or self.format or self.quality:
-            from fromnoise.cli.output_files import split_out
-            from fromnoise.pipeline.provenance.exif import choose_format
+            from fromnoise.cli.output_files import choose_output
 
-            self.file, self.folder = split_out(self.out)
-            chosen = choose_format(self.file, self.format, self.quality)
+            (self.file, self.folder), chosen = choose_output(self.out, self.format, self.quality)
             self.suffix, self.quality_level, self.check = chosen
 
     def check_output(self, request: GenerationRequest) -> None:
@@ -74,18 +72,15 @@ class Run:
         """Where picture `index` of a request goes."""
         if self.file is None:
             return self.folder / name_picture(request, index, self.suffix)
-        if request.count == 1:
-            return self.file
-        seed = (request.seed or 0) + index
-        return self.file.with_name(f"{self.file.stem}-{seed}{self.file.suffix}")
+        seed = f"-{(request.seed or 0) + index}" if request.count > 1 else ""
+        return self.file.with_name(f"{self.file.stem}{seed}{self.file.suffix}")
 
     def load(
         self, image_tower: bool = False, encoder: bool = True
     ) -> tuple["LatentDiffusion", "Prepared", "Prepared | None"]:
         """(the model, its network and the guide's as they run)."""
         # torch makes hundreds of thousands of objects that stay. Looking through them for rubbish
-        # takes 0.15 s while it is imported and 0.3 s more at the end of the process, when all of
-        # them would be taken apart one by one
+        # takes 0.15 s while it is imported, and 0.3 s at the end of the process
         gc.disable()
         from fromnoise.checkpoints.hub import load_parts
         from fromnoise.runtime.prepare import prepare_model
@@ -112,8 +107,7 @@ class Run:
 
     @contextmanager
     def show_progress(self) -> Iterator[Callable[["Step"], None]]:
-        """What shows the steps of a run: a progress bar and a preview on a terminal, nothing
-        anywhere else."""
+        """What shows the steps of a run: a bar and a preview on a terminal, else nothing."""
         quiet, shown = self.json or not sys.stderr.isatty(), nullcontext(lambda step: None)
         if not quiet:
             from fromnoise.cli.preview import Preview, choose_look

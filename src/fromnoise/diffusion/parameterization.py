@@ -16,10 +16,8 @@ def compute_coefficients(prediction: str, sigma: float) -> tuple[float, float, f
     BadInput for a sigma that is negative, infinite or not a number."""
     sigma = float(sigma)
     if not 0 <= sigma < math.inf:
-        raise BadInput(
-            f"sigma {sigma} has no {prediction} prediction",
-            "use NoiseSchedule.sigmas, which are finite, with a v, x0 or flow model",
-        )
+        remedy = "use NoiseSchedule.sigmas, which are finite, with a v, x0 or flow model"
+        raise BadInput(f"sigma {sigma} has no {prediction} prediction", remedy)
     root = math.hypot(1, sigma)  # 1 / √ᾱ
     match prediction:
         case "eps":
@@ -34,9 +32,8 @@ def compute_coefficients(prediction: str, sigma: float) -> tuple[float, float, f
 
 
 def check_prediction(prediction: str, schedule: NoiseSchedule) -> None:
-    """Raises UnknownName for an unknown prediction. Raises BadInput for one that does not work on
-    this schedule: eps where the last timestep is pure noise (there eps says nothing about x0), flow
-    on another schedule than a flow schedule, and the others on a flow schedule."""
+    """Raises UnknownName, and BadInput for a prediction that does not work on this schedule: eps
+    where the last timestep is pure noise, and flow with another kind, or another with flow."""
     flow = prediction == "flow"
     if (
         prediction not in PREDICTIONS

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fromnoise.errors import BadInput
 from fromnoise.models.config import VAEConfig
 from fromnoise.models.layers import VAE_EPS, Level, Middle
 
@@ -53,13 +52,10 @@ class VAE(nn.Module):
         self.post_quant_conv = nn.Conv2d(c, c, 1) if quant else None
 
     def encode(self, image: Tensor) -> "Posterior":
-        """Image (B, 3, H, W) → posterior of z (B, C, H/factor, W/factor). Raises BadInput for a
-        side that is no multiple of factor, or without an encoder."""
-        if self.encoder is None:
-            remedy = "load the whole model: load_parts(name)"
-            raise BadInput("this autoencoder has no encoder", remedy)
-        h = self.encoder(image)
-        return self.encoder.posterior(h if self.quant_conv is None else self.quant_conv(h))
+        """Image (B, 3, H, W) → posterior of z, see `vae_encoder.encode`. Raises BadInput."""
+        from fromnoise.models.vae_encoder import encode
+
+        return encode(self.encoder, self.quant_conv, image)
 
     def decode(self, z: Tensor) -> Tensor:
         """z (B, C, h, w) → image (B, 3, h·factor, w·factor), about [−1, 1], not clipped."""

@@ -58,3 +58,14 @@ class Encoder(nn.Module):
         """Mean and log variance, side by side (B, 2·C, h, w) → the posterior of z."""
         mean, logvar = moments.chunk(2, 1)
         return Posterior(mean, logvar.clamp(-30, 20))
+
+
+def encode(encoder: Encoder | None, quant_conv: nn.Module | None, image: Tensor) -> Posterior:
+    """Image (B, 3, H, W) → posterior of z (B, C, H/factor, W/factor). quant_conv: of an autoencoder
+    that has one. Raises BadInput for a side that is no multiple of factor, or without an encoder.
+    """
+    if encoder is None:
+        remedy = "load the whole model: load_parts(name)"
+        raise BadInput("this autoencoder has no encoder", remedy)
+    h = encoder(image)
+    return encoder.posterior(h if quant_conv is None else quant_conv(h))

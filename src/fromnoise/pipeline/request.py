@@ -144,9 +144,9 @@ class GenerationRequest(BaseModel):
         try:
             return cls(**values)
         except ValidationError as error:
-            faults = [f"{e['loc'][0]} = {repr(e['input'])[:99]}" for e in error.errors()]
-            rules = [f"{e['loc'][0]}: {e['msg'][0].lower()}{e['msg'][1:]}" for e in error.errors()]
-            raise BadInput(f"cannot use {', '.join(faults)}", "; ".join(rules)) from None
+            from fromnoise.pipeline.request_faults import describe_faults
+
+            raise BadInput(*describe_faults(error)) from None
 
     def resolve(self, model: "LatentDiffusion") -> Self:
         """The request with every None decided, checked against the model.
@@ -167,13 +167,11 @@ class GenerationRequest(BaseModel):
         if is_automatic(update["spacing"]):
             update["spacing"] = entry.spacing
         update["spacing"] = spacing.find(update["spacing"]).name
-        fields = {name for name in OPTIONS if getattr(self, name) is not None}
-        if both := fields & self.sampler_options.keys():
-            names = ", ".join(sorted(both))
-            raise BadInput(f"{names} is given twice", "leave it out of sampler_options")
         if self.options:
             from fromnoise.diffusion.options import check_sampler
+            from fromnoise.pipeline.request_faults import check_twice
 
+            check_twice({name: getattr(self, name) for name in OPTIONS}, self.sampler_options)
             check_sampler(entry, self.options)
         if self.discard_penultimate is None:
             update["discard_penultimate"] = entry.discard_penultimate
@@ -182,11 +180,9 @@ class GenerationRequest(BaseModel):
         for side in ("width", "height"):
             update[side] = pixels = getattr(self, side) or model.size
             if pixels % model.multiple:
-                near = max(round(pixels / model.multiple), 1) * model.multiple
-                raise BadInput(
-                    f"{side} {pixels} does not fit this model",
-                    f"use a multiple of {model.multiple}, such as {near}",
-                )
+                from fromnoise.pipeline.request_faults import refuse_side
+
+                refuse_side(side, pixels, model.multiple)
         update["seed"] = secrets.randbelow(2**32) if self.seed is None else self.seed
         return self.model_copy(update=update | {"sampler": entry.name})
 

@@ -72,10 +72,9 @@ class Tokenizer:
         words = self._bpe.encode(text, add_special_tokens=False)
         ids, room, dropped = words.ids, self.max_length - 2, ""
         if len(ids) > room:
-            cut = room  # goes back to the start of a word: a half is not named
-            while cut and words.offsets[cut][0] == words.offsets[cut - 1][1]:
-                cut -= 1
-            dropped = text[words.offsets[cut][0] :].strip()
+            from fromnoise.prompt.overflow import find_rest
+
+            dropped = find_rest(text, words.offsets, room)
         ids = [self.bos_id, *ids[:room], self.eos_id]
         return ids + [self.pad_id] * (self.max_length - len(ids)), dropped
 

@@ -105,12 +105,10 @@ def load(
 
 
 def save(model: LatentDiffusion, folder: Path, dtype: torch.dtype = torch.float16) -> None:
-    """Writes the folder, weights in `dtype`: the whole of it or nothing. Raises BadInput for a
-    model that a StableDiffusionPipeline cannot hold."""
-    # drawing has no use for it
-    from fromnoise.checkpoints.formats.diffusers_folder_save import save as write
+    """Writes the folder, weights in `dtype`, see diffusers_folder_save.save."""
+    from fromnoise.checkpoints.formats import diffusers_folder_save
 
-    write(model, folder, dtype)
+    diffusers_folder_save.save(model, folder, dtype)
 
 
 def read_configs(folder: Path, image_tower: bool) -> dict[str, Fields]:
