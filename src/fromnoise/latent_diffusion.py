@@ -30,8 +30,7 @@ class TextEncoder:
 
 @dataclass
 class LatentDiffusion:
-    """The parts of one text-to-image model (Rombach 2022); the file formats build it, runs and
-    training use it.
+    """The parts of one text-to-image model (Rombach 2022), as the file formats build it.
 
     The U-Net attends to the states of all `text_encoders`, joined on features, and answers
     `prediction`: "eps", "v", "x0" or "flow". `vision`, `text_projection` (D, dim) and `logit_scale`
@@ -98,8 +97,7 @@ class LatentDiffusion:
 
     @property
     def multiple(self) -> int:
-        """Width and height must be multiples of this many pixels: the VAE's factor times the
-        U-Net's."""
+        """Width and height must be multiples of so many pixels: the VAE's factor times U-Net's."""
         return self.vae.config.factor * 2 ** (len(self.unet.config.block_out_channels) - 1)
 
 

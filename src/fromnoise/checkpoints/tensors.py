@@ -89,8 +89,8 @@ class TensorFile:
 
 
 class Unfilled(TorchFunctionMode):
-    """Inside `with Unfilled():` networks are built on the meta device and not initialised: no
-    memory and no random numbers for weights that `fill` gives, nor the time to simulate them."""
+    """Inside `with Unfilled():` networks are built on the meta device and not initialised: their
+    weights come from a file."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}

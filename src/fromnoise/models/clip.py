@@ -103,7 +103,7 @@ class TextEmbeddings(nn.Module):
 
 
 class TextTower(nn.Module):
-    """The text transformer. It is causal: a state depends only on its own word and earlier ones."""
+    """The text transformer: a state depends only on its own word and earlier ones."""
 
     def __init__(self, config: CLIPTextConfig):
         super().__init__()
@@ -125,9 +125,8 @@ class CLIPText(nn.Module):
             nn.init.normal_(self.text_projection.weight, std=config.dim**-0.5)
 
     def forward(self, ids: Tensor, seen: Tensor | None = None) -> TextOutput:
-        """ids (B, N) int64, N ≤ max_length, each row with one eos_id or more. Raises BadInput if N
-        is too large. seen: (B, N) bool, false for tokens that no token sees, not even itself; the
-        first of each row must be true."""
+        """ids (B, N) int64, N ≤ max_length (else BadInput), each row with one eos_id or more. seen:
+        (B, N) bool, false for tokens that no token sees; the first of each row must be true."""
         if ids.shape[1] > self.config.max_length:
             limit, remedy = self.config.max_length, "use a shorter text"
             raise BadInput(f"{ids.shape[1]} tokens are more than the encoder's {limit}", remedy)

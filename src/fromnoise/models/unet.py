@@ -156,10 +156,9 @@ class UNet(nn.Module):
         """x (B, C, H, W), t (B,) or () in [0, T), fractions allowed → (B, out_channels, H, W).
 
         record: a dict to fill with each cross-attention's map (B, heads, H'·W', N), or a function
-        (name, map) to call with it. The map is computed beside the fast path, so the output keeps
-        its bits. constants: `self.constants(conditioning)`, where the caller has them already.
-        residuals: a ControlNet's additions to each skip connection, in the order of the skips, and
-        to the middle. Raises as `constants`."""
+        (name, map) to call with it; the output keeps its bits. constants: `self.constants(…)`, if
+        known. residuals: a ControlNet's additions to the skips, in their order, and to the middle.
+        Raises as `constants`."""
         c, known = self.config, constants or self.constants(conditioning)
         attended = Attended(known.projected, record)
         t, width = t.expand(x.shape[0]), c.block_out_channels[0]  # len() would fix B in an export

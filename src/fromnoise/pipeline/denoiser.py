@@ -37,8 +37,7 @@ def make_denoiser(
     the unconditional one's place (Karras et al. 2024, "autoguidance").
 
     observer: is called after every call of the network with the query, the numbers of the pictures,
-    x0 with the prompt, x0 without it or None, and the maps of cross-attention as models.unet
-    records them (rows with the prompt first). Without an observer no maps are made."""
+    x0 with the prompt, x0 without it or None, and the maps of cross-attention, see models.unet."""
     check_prediction(prediction, schedule)
     guidance = guidance or Guidance()
     momenta: dict[tuple[int, ...], Tensor | None] = {}  # of projected guidance, by picture

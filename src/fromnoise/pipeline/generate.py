@@ -47,9 +47,8 @@ class Step:
 def prepare_noise(
     model: LatentDiffusion, request: GenerationRequest, seeds: list[int], strength: float = 1.0
 ) -> tuple[Tensor, "Noise | BrownianNoise"]:
-    """(noise levels of a resolved request; the noise of as many pictures as there are seeds, in
-    latents). strength: the share of the run that is kept, its end, as A1111 counts:
-    int(min(strength, 0.999) · steps) + 1 steps."""
+    """(noise levels of a resolved request; noise in latents, a picture a seed). strength: the share
+    of the run that is kept, its end, as A1111 counts: int(min(strength, 0.999) · steps) + 1."""
     assert request.steps
     assert request.spacing
     factor, size = model.vae.config.factor, (request.height or 0, request.width or 0)
@@ -89,8 +88,7 @@ def start_sampler(
     latents: Tensor | None = None,
     mix: Callable[["Noise | BrownianNoise"], Noise] | None = None,
 ) -> tuple[Tensor, Sampling]:
-    """(noise levels of a resolved request; its sampler, ready to be asked), for as many pictures as
-    there are seeds.
+    """(noise levels of a resolved request; its sampler, ready to be asked), a picture a seed.
 
     latents: unit noise to start from in place of the seeds' own, (C, h, w) or (pictures, C, h, w).
     mix: makes other noise of the seeds' own. Raises BadInput."""
@@ -102,8 +100,7 @@ def start_sampler(
         from fromnoise.pipeline.latents import fit_latents  # only for latents of one's own
 
         latents = fit_latents(latents, noise.initial.shape)
-    # what the network is first shown, c_in·x, is the noise itself ("unit"), or x starts as in
-    # k-diffusion ("sigma_max")
+    # "unit": c_in·x, what the network sees, is the noise itself; else x starts as in k-diffusion
     first, unit = float(sigmas[0]), request.noise_scaling == "unit"
     x = latents / compute_coefficients(model.prediction, first)[2] if unit else latents * first
     sampler = samplers.load(request.sampler or "", model.schedule)
@@ -189,12 +186,9 @@ def run_steps(
     guide: Prepared | None = None,
     observer: "Observer | None" = None,
 ) -> Iterator[Step]:
-    """Runs the sampler, yielding after each step; `unet` is `prepare(model.unet)`, `guide` a weaker
-    network that takes the negative prompt's place, see `denoiser`; observer: is called with all
-    that the network answers, see conditioning.blocks.
-
-    latents: unit Gaussian noise to start from in place of the seeds', (C, h, w) or (count, C, h,
-    w). Raises BadInput or UnknownName before the first step, NotFinite after it."""
+    """Runs the sampler, yielding after each step; `unet` is `prepare(model.unet)`. guide: see
+    `denoiser`; observer: see conditioning.blocks; latents: see `start_sampler`. Raises BadInput or
+    UnknownName before the first step, NotFinite after it."""
     request = request.resolve(model)
     answer, notes = build_denoiser(model, unet, request, [request.prompt], guide, observer)
     sigmas, sampling = start_sampler(model, request, request.seeds(), latents)
@@ -250,8 +244,7 @@ def generate(
     guide: Prepared | None = None,
     observer: "Observer | None" = None,
 ) -> list[Image.Image]:
-    """The pictures of a request, each with its settings in `info["parameters"]`; `watch` is called
-    with every step."""
+    """The pictures of a request, with settings in `info["parameters"]`; `watch` sees each step."""
     request = request.resolve(model)
     last = None
     for last in run_steps(model, unet, request, latents, guide, observer):
@@ -260,7 +253,6 @@ def generate(
     assert last is not None  # there is at least one step
     pictures = decode_latents(model.vae, last.x, request.tiling)
     for i, picture in enumerate(pictures):
-        picture.info["parameters"] = write_infotext(
-            model, request, i, unet.plan, None, guide, latents
-        )
+        text = write_infotext(model, request, i, unet.plan, None, guide, latents)
+        picture.info["parameters"] = text
     return pictures

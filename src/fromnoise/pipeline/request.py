@@ -21,7 +21,7 @@ OPTIONS = ("eta", "s_churn", "s_tmin", "s_tmax", "s_noise")  # of samplers, with
 Value = bool | int | float | str
 
 
-def _setting(default: Any, description: str, **rules: Any) -> Any:
+def _field(default: Any, description: str, **rules: Any) -> Any:
     return Field(default, description=description, **rules)
 
 
@@ -31,101 +31,65 @@ class GenerationRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
 
     # an empty pattern refuses lone surrogates
-    prompt: str = _setting("", "What to draw.", max_length=20_000, pattern="")
-    negative_prompt: str = _setting("", "What to stay away from.", max_length=20_000, pattern="")
-    dialect: Literal["a1111", "comfy", "compel"] = _setting(
-        "a1111", "Whose syntax the prompts are in."
-    )
-    prompt_steps: Literal["step", "call"] = _setting(
+    prompt: str = _field("", "What to draw.", max_length=20_000, pattern="")
+    negative_prompt: str = _field("", "What to stay away from.", max_length=20_000, pattern="")
+    dialect: Literal["a1111", "comfy", "compel"] = _field("a1111", "Whose syntax prompts are in.")
+    prompt_steps: Literal["step", "call"] = _field(
         "step", "Prompts change by step, or by call and one call late, as in A1111."
     )
-    masks: dict[str, Path] = _setting(
-        {}, "Name → picture, white where the IMASK(name) holds.", max_length=99
-    )
-    clip_skip: int = _setting(
-        1, "Layer of the text encoder, from its end; 2: the last but one.", ge=1, le=64
-    )
-    steps: int | None = _setting(None, "Number of denoising steps.", ge=1, le=1000)
-    cfg: float | None = _setting(
-        None, "Guidance scale: how strongly the prompt pulls; 1: no guidance.", ge=0, le=100
-    )
-    cfg_rescale: float = _setting(
-        0.0, "How far to undo the contrast that guidance adds.", ge=0, le=1
-    )
-    cfg_sigma_min: float | None = _setting(None, "Noise level down to which guidance acts.", ge=0)
-    cfg_sigma_max: float | None = _setting(
-        None, "Noise level up to which guidance acts; inf: all levels.", gt=0
-    )
-    skip_uncond_below: float = _setting(
+    masks: dict[str, Path] = _field({}, "IMASK name → picture, white where it acts.", max_length=99)
+    clip_skip: int = _field(1, "Layer of the text encoder, counted from its end.", ge=1, le=64)
+    steps: int | None = _field(None, "Number of denoising steps.", ge=1, le=1000)
+    cfg: float | None = _field(None, "Guidance scale: the prompt's pull; 1: none.", ge=0, le=100)
+    cfg_rescale: float = _field(0.0, "How far to undo the contrast that guidance adds.", ge=0, le=1)
+    cfg_sigma_min: float | None = _field(None, "Noise level down to which guidance acts.", ge=0)
+    cfg_sigma_max: float | None = _field(None, "Highest noise level with guidance; inf: all.", gt=0)
+    skip_uncond_below: float = _field(
         0.0, "Noise level below which every second step is unguided (A1111's NGMS).", ge=0
     )
-    apg: bool = _setting(False, "Adaptive projected guidance: high scales without glaring colours.")
-    apg_parallel: float = _setting(
-        0.0, "Share that apg keeps of what points along the picture.", ge=0, le=1
-    )
-    apg_norm: float | None = _setting(None, "The most that apg's guidance may measure.", gt=0)
-    apg_momentum: float = _setting(
-        0.0, "Share that apg keeps of its last guidance; usual: -0.5.", gt=-1, lt=1
-    )
-    preset: str | None = _setting(
-        None, "Settings for few steps: fast; of models made for them lcm, turbo, …"
-    )
-    sampler: str | None = _setting(None, "The sampler, as `fromnoise samplers` lists them.")
-    spacing: str | None = _setting(
-        None, "Spacing of the noise levels: karras, automatic, trailing, ..."
-    )
-    eta: float | None = _setting(
-        None, "Fresh noise in each step, for samplers that take it.", ge=0, le=10
-    )
-    s_churn: float | None = _setting(
-        None, "Noise added before each step, over the run.", ge=0, le=1000
-    )
-    s_tmin: float | None = _setting(None, "Noise level below which s_churn adds none.", ge=0)
-    s_tmax: float | None = _setting(None, "Noise level above which s_churn adds none.", ge=0)
-    s_noise: float | None = _setting(
-        None, "Factor on all noise that a sampler adds; 1: exact.", ge=0, le=10
-    )
-    sampler_options: dict[str, Value] = _setting(
-        {}, "More options of the sampler: order, solver, rtol, ..."
-    )
-    spacing_options: dict[str, Value] = _setting(
-        {}, "Options of the spacing: rho, sigma_min, alpha, ..."
-    )
-    discard_penultimate: bool | None = _setting(
+    apg: bool = _field(False, "Adaptive projected guidance: high scales without glaring colours.")
+    apg_parallel: float = _field(0.0, "apg's share of what points along the picture.", ge=0, le=1)
+    apg_norm: float | None = _field(None, "The most that apg's guidance may measure.", gt=0)
+    apg_momentum: float = _field(0.0, "apg's share of its last guidance; usual: -0.5.", gt=-1, lt=1)
+    preset: str | None = _field(None, "Settings for few steps: fast, or of a model: lcm, turbo, …")
+    sampler: str | None = _field(None, "The sampler, as `fromnoise samplers` lists them.")
+    spacing: str | None = _field(None, "Spacing of noise levels: karras, automatic, trailing, ...")
+    eta: float | None = _field(None, "Fresh noise a step, for samplers that take it.", ge=0, le=10)
+    s_churn: float | None = _field(None, "Noise added before each step, over a run.", ge=0, le=1000)
+    s_tmin: float | None = _field(None, "Noise level below which s_churn adds none.", ge=0)
+    s_tmax: float | None = _field(None, "Noise level above which s_churn adds none.", ge=0)
+    s_noise: float | None = _field(None, "Factor on the noise of a sampler; 1: exact.", ge=0, le=10)
+    sampler_options: dict[str, Value] = _field({}, "More of the sampler: order, solver, rtol, ...")
+    spacing_options: dict[str, Value] = _field({}, "Of the spacing: rho, sigma_min, alpha, ...")
+    discard_penultimate: bool | None = _field(
         None, "Leave out the last positive noise level; None: as A1111 does."
     )
-    noise_scaling: Literal["unit", "sigma_max"] = _setting(
+    noise_scaling: Literal["unit", "sigma_max"] = _field(
         "unit",
         "Scale of the first noise: √(1 + σ²), so that the network sees unit noise, or σ_max.",
     )
-    final_sigma: Literal["zero", "first", "last"] = _setting("zero", "The level of the run's end.")
-    timesteps: Literal["exact", "rounded", "cut"] = _setting("exact", "How the network is told t.")
-    seed: int | None = _setting(
-        None, "Start of the randomness; picture i has seed + i.", ge=0, lt=2**64
-    )
-    rng: Literal["cpu", "nv"] = _setting(
-        "cpu", "Whose numbers: this program's, or an NVIDIA GPU's."
-    )
-    eta_noise_seed_delta: int = _setting(
+    final_sigma: Literal["zero", "first", "last"] = _field("zero", "The level of the run's end.")
+    timesteps: Literal["exact", "rounded", "cut"] = _field("exact", "How the network is told t.")
+    seed: int | None = _field(None, "Start of randomness; picture i has seed + i.", ge=0, lt=2**64)
+    rng: Literal["cpu", "nv"] = _field("cpu", "Whose numbers: this program's, or an NVIDIA GPU's.")
+    eta_noise_seed_delta: int = _field(
         0, "Added to the seed for the noise in the steps (A1111's ENSD).", ge=-(2**62), le=2**62
     )
-    variation_seed: int | None = _setting(
+    variation_seed: int | None = _field(
         None,
         "Noise to go towards; picture i has variation_seed + i, all have the seed.",
         ge=0,
         lt=2**64,
     )
-    variation_strength: float = _setting(
-        0.0, "How far towards the variation seed's noise.", ge=0, le=1
-    )
-    variation_blend: Literal["slerp", "columns"] = _setting(
+    variation_strength: float = _field(0.0, "How far to the variation seed's noise.", ge=0, le=1)
+    variation_blend: Literal["slerp", "columns"] = _field(
         "slerp", "Along the sphere through both noises, or column by column as in A1111."
     )
-    tiling: Literal["none", "both", "x", "y"] = _setting("none", "Seamless: along both axes, x, y.")
-    count: int = _setting(1, "How many pictures.", ge=1, le=1000)
-    width: int | None = _setting(None, "Width in pixels.", ge=8, le=8192)
-    height: int | None = _setting(None, "Height in pixels.", ge=8, le=8192)
-    max_cost: float | None = _setting(
+    tiling: Literal["none", "both", "x", "y"] = _field("none", "Seamless: along both axes, x, y.")
+    count: int = _field(1, "How many pictures.", ge=1, le=1000)
+    width: int | None = _field(None, "Width in pixels.", ge=8, le=8192)
+    height: int | None = _field(None, "Height in pixels.", ge=8, le=8192)
+    max_cost: float | None = _field(
         None, "Refuse what costs more default pictures than this; 1000 if left out.", gt=0
     )
 

@@ -35,8 +35,7 @@ class Prepared:
 
     @torch.inference_mode()
     def bind(self, conditioning: Conditioning) -> Step:
-        """Fixes the constants of a run (the projected text keys and values). Returns one step of
-        the network."""
+        """One step of the network, with a run's constants (projected text keys and values)."""
 
         def move(name: str, value: Tensor) -> Tensor:
             # what becomes sinusoids stays fp32, because some of them have high frequencies
@@ -60,8 +59,7 @@ class Prepared:
 def prepare_model(
     model: LatentDiffusion, device: str = "cpu", dtype: str = "fp32", batch: int = 1
 ) -> Prepared:
-    """`prepare` for a model's U-Net. Moves its other parts to the device in fp32, since they run
-    once a picture."""
+    """`prepare` for a model's U-Net. Its other parts stay fp32, since they run once a picture."""
     unet = prepare(model.unet, device, dtype, batch)
     encoders = (encoder.network for encoder in model.text_encoders)
     for part in (model.vae, *encoders, *([model.vision] if model.vision else [])):
@@ -70,8 +68,7 @@ def prepare_model(
 
 
 def prepare(network: UNet, device: str = "cpu", dtype: str = "fp32", batch: int = 1) -> Prepared:
-    """The network ready to run in `dtype` ("fp32", "bf16" or "fp16"). Moves and casts the network
-    itself.
+    """The network itself, moved and cast to `dtype` ("fp32", "bf16" or "fp16").
 
     batch 1 is the exact plan: a call computes one picture, and its bits depend on its own seed
     alone. Larger batches are faster, but their sums have another order, which depends on the batch.

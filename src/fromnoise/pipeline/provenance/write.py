@@ -40,8 +40,7 @@ def write_infotext(
     guide: Prepared | None = None,
     latents: Tensor | None = None,
 ) -> str:
-    """What picture `index` of a resolved request was drawn with, in the text format of
-    AUTOMATIC1111's web UI.
+    """What picture `index` of a resolved request was drawn with, as the web UI writes it.
 
     more: what else there is to say. guide: the network that took the negative prompt's place, by
     its hash. latents: those that took the place of the seed's noise, (C, h, w) or (count, C, h, w).
