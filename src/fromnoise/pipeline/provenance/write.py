@@ -15,15 +15,9 @@ from fromnoise.latent_diffusion import LatentDiffusion
 from fromnoise.pipeline.request import GenerationRequest
 from fromnoise.runtime.prepare import Prepared
 
-# named by A1111 where it has a name for them, written where they are not the default
-WRITTEN = {
-    "Variation seed strength": "variation_strength", "Variation blend": "variation_blend",
-    "Eta": "eta", "Sigma churn": "s_churn", "Sigma tmin": "s_tmin", "Sigma tmax": "s_tmax",
-    "Sigma noise": "s_noise", "ENSD": "eta_noise_seed_delta", "CFG Rescale phi": "cfg_rescale",
-    "NGMS": "skip_uncond_below", "Noise scaling": "noise_scaling", "Timesteps": "timesteps",
-    "Final sigma": "final_sigma", "Clip skip": "clip_skip", "Prompt dialect": "dialect",
-    "Prompt steps": "prompt_steps",
-}  # fmt: skip
+# what a text says of a request of these fields alone; others are in `unusual`
+USUAL = {"prompt", "negative_prompt", "steps", "cfg", "cfg_sigma_min", "cfg_sigma_max", "sampler"}
+USUAL |= {"spacing", "discard_penultimate", "seed", "width", "height", "count", "max_cost"}
 
 
 def format_number(value: float | None) -> str:
@@ -45,19 +39,17 @@ def write_infotext(
     more: what else there is to say. guide: the network that took the negative prompt's place, by
     its hash. latents: those that took the place of the seed's noise, (C, h, w) or (count, C, h, w).
     """
-    if request.masks:
-        from fromnoise.pipeline.conditioning.regions import describe_masks
-
-        more = (more or {}) | describe_masks(request.masks)
-    if model.refiner is not None:
-        more = (more or {}) | model.refiner.describe()
-    if latents is not None:
-        from fromnoise.pipeline.provenance.hashes import hash_latents
-
-        more = (more or {}) | {"Latents hash": hash_latents(latents, index)}
-    g, bounds = request.guidance, (request.guidance.low, request.guidance.high)
+    more = more or {}
+    bounds = (request.guidance.low, request.guidance.high)
     limited = bounds != (0, math.inf) or model.defaults.keys() & {"cfg_sigma_min", "cfg_sigma_max"}
-    apg = (g.apg_parallel, g.apg_norm, g.apg_momentum) if g.apg else ()
+    interval = " ".join(map(format_number, bounds)) if limited else None
+    rare: dict[str, Any] = {"CFG interval": interval}
+    others = request.discard_penultimate, guide, model.prediction_told, model.refiner
+    if latents is not None or any(others) or has_more(request):
+        from fromnoise.pipeline.provenance.unusual import describe, describe_pictures
+
+        rare = describe(model, request, index, guide, interval)
+        more = more | describe_pictures(model, request, index, latents)
     has_marker = "\nNegative prompt: " in f"\n{request.prompt}"
     settings = {
         "Steps": request.steps,
@@ -70,22 +62,8 @@ def write_infotext(
         "Model": model.source or None,
         "VAE hash": model.vae_digest or None,
         "VAE": model.vae_source or None,
-        "Guide hash": guide and guide.digest,
-        "Prediction": model.prediction if model.prediction_told else None,
-        "Variation seed": (varied := request.variation_seeds()) and varied[index],
-        "Sampler options": dump(request.sampler_options),
-        "Schedule options": dump(request.spacing_options),
-        "Discard penultimate sigma": True if request.discard_penultimate else None,
-        "RNG": None if request.rng == "cpu" else request.rng.upper(),
-        "Tiling": {"none": None, "both": "True"}.get(request.tiling, request.tiling),
-        "CFG interval": " ".join(map(format_number, bounds)) if limited else None,
-        "APG": " ".join(map(format_number, apg)) or None,
-        **{
-            name: value if isinstance(value, str) else format_number(value)
-            for name, field in WRITTEN.items()
-            if (value := getattr(request, field)) != GenerationRequest.model_fields[field].default
-        },
-        **(more or {}),
+        **{k: v if isinstance(v, str | None) else format_number(v) for k, v in rare.items()},
+        **more,
         "Prompt lines": request.prompt.count("\n") + 1 if has_marker else None,
         "Plan": plan,
         "Torch": torch.__version__,
@@ -97,9 +75,10 @@ def write_infotext(
     return "\n".join(line for line in lines if line is not None)
 
 
-def dump(options: dict[str, Any]) -> str | None:
-    """Options as JSON; None without any."""
-    return json.dumps(options) if options else None
+def has_more(request: GenerationRequest) -> bool:
+    """Whether a field that is not among USUAL differs from its default."""
+    fields = GenerationRequest.model_fields
+    return any(getattr(request, k) != v.default for k, v in fields.items() if k not in USUAL)
 
 
 def format_pairs(settings: dict[str, Any]) -> str:
