@@ -59,9 +59,8 @@ class UnknownName(FromnoiseError):
         choices = list(choices)
         near = get_close_matches(name[:100], choices, n=1)  # difflib is quadratic in the length
         hint = f"did you mean {near[0]!r}? " if near else ""
-        super().__init__(
-            f"unknown {kind} {escape(name)!r}", f"{hint}choose one of: {', '.join(choices)}"
-        )
+        remedy = f"{hint}choose one of: {', '.join(choices)}"
+        super().__init__(f"unknown {kind} {escape(name)!r}", remedy)
 
 
 class NotFinite(FromnoiseError):

@@ -21,9 +21,7 @@ def write_file(
     A crash, a signal or a full disk at any moment leaves what was there before as it was.
     `overwrite=False` is for a name that the program chose: where it is taken, a number is added
     ("cat-7-2.png"), unless the file there has the very same bytes, or is cut off and has the first
-    of them. A symbolic link is followed. A device or a pipe gets the bytes when all are there.
-    Raises BadInput with `remedy` where the file cannot be written.
-    """
+    of them. A link is followed; a device gets all bytes at once. Raises BadInput with `remedy`."""
     try:
         if path.is_dir() and overwrite:
             raise IsADirectoryError(errno.EISDIR, "it is a folder")

@@ -48,9 +48,8 @@ def load_parts(
     folder = BUNDLED if name_path_or_id is None else Path(name_path_or_id).expanduser()
     if not folder.is_dir():
         if name_path_or_id is None:
-            raise NotFound(
-                f"the bundled model is not at {BUNDLED}", "install fromnoise again, or give --model"
-            )
+            remedy = "install fromnoise again, or give --model"
+            raise NotFound(f"the bundled model is not at {BUNDLED}", remedy)
         from fromnoise.checkpoints.download import find_elsewhere
 
         folder = find_elsewhere(name, folder, variant)

@@ -114,8 +114,7 @@ def options(
 
 
 def main() -> None:
-    """The `fromnoise` command. Exit codes: 0 done, 2 a value that cannot be used, 130 Ctrl-C, 143
-    stopped by SIGTERM, 1 any other error."""
+    """Exit codes: 0 done, 2 a value that cannot be used, 130 Ctrl-C, 143 SIGTERM, 1 any other."""
     before = signal.getsignal(signal.SIGTERM)
     with suppress(ValueError):  # in a thread that is not the first
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that half files are removed

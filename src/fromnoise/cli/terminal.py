@@ -22,9 +22,8 @@ def print_note(text: object, kind: str = "note") -> None:
 
 
 def prepare_streams() -> None:
-    """Makes every character printable, whatever the terminal's encoding is, and closed streams
-    harmless: a file that is opened later must not become standard output. Warnings become
-    notes, without the line of code that they come from."""
+    """Makes every character printable, and closed streams harmless: a file that is opened later
+    must not become standard output. Warnings become notes, without their line of code."""
     for number in range(3):
         try:
             os.fstat(number)

@@ -15,8 +15,7 @@ class Guidance:
     rescale: float = 0.0  # φ of `rescale`, in [0, 1]
     low: float = 0.0  # guidance acts where low < sigma ≤ high (Kynkäänniemi et al. 2024, eq. 5)
     high: float = math.inf
-    # below this sigma every second step has no guidance ("NGMS" in A1111, its s_min_uncond)
-    skip_below: float = 0.0
+    skip_below: float = 0.0  # below it every second step has none ("NGMS", s_min_uncond in A1111)
     apg: bool = False  # adaptive projected guidance, see projection.project
     apg_parallel: float = 0.0  # η there: the share that stays of the component along x0
     apg_norm: float = math.inf  # r there: the largest RMS of the guidance over an image

@@ -23,8 +23,7 @@ class Entry:
     label: str  # the name in A1111's web UI ("schedule type"), where it has this spacing
     module: str  # in fromnoise.diffusion
     function: str
-    # whether it visits timesteps: then a run has at most as many levels as the schedule
-    timesteps: bool = False
+    timesteps: bool = False  # whether it visits timesteps: at most as many levels as there are
     options: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()  # the names in other tools: ComfyUI, diffusers, k-diffusion
 

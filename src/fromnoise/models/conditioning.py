@@ -13,12 +13,10 @@ class Conditioning:
 
     context: Tensor  # (B, N, context_dim) states of the text encoders, for cross-attention
     pooled: Tensor | None = None  # (B, D) pooled text (SDXL)
-    # (B, n) fp32: sizes and crop in pixels, as SDXL was trained with them
-    time_ids: Tensor | None = None
+    time_ids: Tensor | None = None  # (B, n) fp32: sizes and crop in pixels (SDXL)
     concat: Tensor | None = None  # (B or 1, C, H, W) channels that follow those of x (inpainting)
     image_tokens: Tensor | None = None  # (B, M, context_dim) of an image prompt (IP-Adapter)
-    # (B,) fp32, the guidance scale, for a network that was distilled with it (LCM)
-    guidance: Tensor | None = None
+    guidance: Tensor | None = None  # (B,) fp32, its scale, for a network distilled with it (LCM)
 
     @property
     def names(self) -> set[str]:

@@ -23,8 +23,7 @@ class UNetConfig:
     context_dim: int = 768  # width of the text encoder's states
     transformer_depth: tuple[int, ...] = (1,)  # blocks in a transformer; one serves all levels
     norm_groups: int = 32
-    # into and out of a transformer: Linear (SD 2) instead of a 1×1 convolution (SD 1)
-    linear_projection: bool = False
+    linear_projection: bool = False  # around a transformer: Linear (SD 2), not 1×1 convolutions
     sample_size: int = 64  # latent side the network was trained at; a default only, any side works
     flip_sin_to_cos: bool = True  # time embedding is [cos, sin] instead of [sin, cos]
     freq_shift: int = 0  # lowest frequency is 10000^(−(n−1)/(n−shift)) of n
@@ -62,8 +61,7 @@ class VAEConfig:
     norm_groups: int = 32
     mid_attention: bool = True  # one attention over all pixels of the coarsest level
     quant_conv: bool = True  # 1×1 convolutions on both sides of the latent space
-    # latents = (z − shift_factor) · scaling_factor; their variance is about 1
-    scaling_factor: float = 0.18215
+    scaling_factor: float = 0.18215  # latents = (z − shift_factor) · scaling_factor, of variance 1
     shift_factor: float = 0.0
     sample_size: int = 512  # pixel side it was trained at; a default only
 
@@ -91,8 +89,7 @@ class CLIPTextConfig:
     max_length: int = 77  # tokens, begin and end included
     activation: str = "quick_gelu"
     projection_dim: int | None = None  # None: no projection into the space shared with images
-    # the pooled state is the one at the first eos_id (a file that says 2 means the highest id)
-    eos_id: int = 49407
+    eos_id: int = 49407  # the pooled state is the one at the first eos_id
 
     def __post_init__(self) -> None:
         if not divides(self.heads, self.dim):

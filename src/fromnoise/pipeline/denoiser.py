@@ -56,11 +56,7 @@ def make_denoiser(
         t = schedule.sigma_to_t(query.sigma).float()
 
         def ask(
-            network: Prepared,
-            x: Tensor,
-            images: tuple[int, ...],
-            positive: bool = True,
-            against: bool = False,
+            network: Prepared, x: Tensor, positive: bool = True, against: bool = False
         ) -> Tensor:
             rows = images if len(prompt.context) > 1 else (0,) * len(images)
             record = maps if network is unet and positive else None
@@ -74,16 +70,16 @@ def make_denoiser(
             images = tuple(range(first, first + len(x))) if query.image is None else (query.image,)
             maps = None if observer is None else {}
             if not (acts or always) or (guide is None and negative is None):
-                x0, uncond = ask(unet, x, images), None
+                x0, uncond = ask(unet, x), None
                 answers.append(x0)
             else:
                 if guide is not None:
-                    x0, uncond = ask(unet, x, images), ask(guide, x, images)
+                    x0, uncond = ask(unet, x), ask(guide, x)
                 elif joint:
-                    x0, uncond = ask(unet, x.repeat(2, 1, 1, 1), images, against=True).chunk(2)
+                    x0, uncond = ask(unet, x.repeat(2, 1, 1, 1), against=True).chunk(2)
                 else:
-                    x0 = ask(unet, x, images)
-                    uncond = ask(unet, x, images, positive=False, against=True)
+                    x0 = ask(unet, x)
+                    uncond = ask(unet, x, positive=False, against=True)
                 guided, momenta[images] = guidance.mix(x0, uncond, momenta.get(images))
                 answers.append(guided if acts else x0)
                 unguided.append(uncond)

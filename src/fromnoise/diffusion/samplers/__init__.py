@@ -17,16 +17,14 @@ class Entry:
     label: str  # the name in A1111's web UI, or one of that style
     module: str  # file in this folder
     function: str
-    # of convergence with the steps, for the drift alone (noise 0) and from exact starting values
-    order: float | None
+    order: float | None  # of convergence, for the drift alone and from exact starting values
     evaluations: int | None  # calls of the denoiser in one step; None: the sampler decides
     stochastic: bool  # whether it draws noise by default
     options: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()  # names in A1111's, ComfyUI's and k-diffusion's own code
     preset: dict[str, Any] = field(default_factory=dict)  # fixed options of the function
     spacing: str = "uniform"  # A1111's "automatic" choice for it
-    # its noise is a Brownian path (k-diffusion's and A1111's choice), not new at each step
-    brownian: bool = False
+    brownian: bool = False  # its noise is a Brownian path (A1111's choice), not new at each step
     uncond: bool = False  # needs the unconditional picture
     discard_penultimate: bool = False  # A1111 leaves out the last positive level
     own_order: float | None = None  # the order with its own start, where that is lower
@@ -163,8 +161,7 @@ def find(name: str) -> Entry:
 
 
 def load(name: str, schedule: Any = None) -> Callable:
-    """The generator function `sampler(x, sigmas, noise, **options)`; schedule: for those that take
-    one. Raises UnknownName."""
+    """The generator function `sampler(x, sigmas, noise, **options)`. Raises UnknownName."""
     entry = find(name)
     preset = entry.preset | ({"schedule": schedule} if entry.timesteps and schedule else {})
     function = getattr(import_module(f"{__name__}.{entry.module}"), entry.function)

@@ -17,8 +17,7 @@ class Query:
 
     x: Tensor  # (B, C, H, W), variance exploding
     sigma: float
-    # 0 … steps − 1, never decreasing for an image; a sampler with its own levels shows its progress
-    step: int
+    step: int  # 0 … steps − 1, never decreasing for an image: the progress
     stage: int = 0  # the number of the question inside its step
     image: int | None = None  # x is only this image of the batch, (1, C, H, W); None: all of them
 
