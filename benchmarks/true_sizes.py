@@ -53,38 +53,64 @@ result.images[0].save(sys.argv[4])
 """
 END = "<|endoftext|>"
 SCHEDULER = {
-    "_class_name": "DDIMScheduler", "beta_schedule": "scaled_linear", "beta_start": 0.00085,
-    "beta_end": 0.012, "num_train_timesteps": 1000, "set_alpha_to_one": False, "steps_offset": 1,
-    "clip_sample": False, "timestep_spacing": "leading", "prediction_type": "epsilon",
-}  # fmt: skip
+    "_class_name": "DDIMScheduler",
+    "beta_schedule": "scaled_linear",
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "num_train_timesteps": 1000,
+    "set_alpha_to_one": False,
+    "steps_offset": 1,
+    "clip_sample": False,
+    "timestep_spacing": "leading",
+    "prediction_type": "epsilon",
+}
 UNET = {
     "sd15": {"sample_size": 64, "cross_attention_dim": 768, "attention_head_dim": 8},
     "sdxl": {
-        "sample_size": 128, "cross_attention_dim": 2048, "attention_head_dim": [5, 10, 20],
-        "block_out_channels": [320, 640, 1280], "use_linear_projection": True,
+        "sample_size": 128,
+        "cross_attention_dim": 2048,
+        "attention_head_dim": [5, 10, 20],
+        "block_out_channels": [320, 640, 1280],
+        "use_linear_projection": True,
         "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
         "up_block_types": ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"],
-        "transformer_layers_per_block": [1, 2, 10], "addition_embed_type": "text_time",
-        "addition_time_embed_dim": 256, "projection_class_embeddings_input_dim": 2816,
+        "transformer_layers_per_block": [1, 2, 10],
+        "addition_embed_type": "text_time",
+        "addition_time_embed_dim": 256,
+        "projection_class_embeddings_input_dim": 2816,
     },
-}  # fmt: skip
+}
 VAE = {
-    "block_out_channels": [128, 256, 512, 512], "latent_channels": 4,
-    "down_block_types": ["DownEncoderBlock2D"] * 4, "up_block_types": ["UpDecoderBlock2D"] * 4,
+    "block_out_channels": [128, 256, 512, 512],
+    "latent_channels": 4,
+    "down_block_types": ["DownEncoderBlock2D"] * 4,
+    "up_block_types": ["UpDecoderBlock2D"] * 4,
     "layers_per_block": 2,
-}  # fmt: skip
+}
 TEXT = {
     "text_encoder": {
-        "hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12,
-        "num_hidden_layers": 12, "hidden_act": "quick_gelu", "projection_dim": 768,
-        "bos_token_id": 49406, "eos_token_id": 49407, "pad_token_id": 49407,
+        "hidden_size": 768,
+        "intermediate_size": 3072,
+        "num_attention_heads": 12,
+        "num_hidden_layers": 12,
+        "hidden_act": "quick_gelu",
+        "projection_dim": 768,
+        "bos_token_id": 49406,
+        "eos_token_id": 49407,
+        "pad_token_id": 49407,
     },
     "text_encoder_2": {
-        "hidden_size": 1280, "intermediate_size": 5120, "num_attention_heads": 20,
-        "num_hidden_layers": 32, "hidden_act": "gelu", "projection_dim": 1280,
-        "bos_token_id": 49406, "eos_token_id": 49407, "pad_token_id": 49407,
+        "hidden_size": 1280,
+        "intermediate_size": 5120,
+        "num_attention_heads": 20,
+        "num_hidden_layers": 32,
+        "hidden_act": "gelu",
+        "projection_dim": 1280,
+        "bos_token_id": 49406,
+        "eos_token_id": 49407,
+        "pad_token_id": 49407,
     },
-}  # fmt: skip
+}
 
 
 def write_pipeline(folder: Path, family: str) -> None:
@@ -111,9 +137,11 @@ def write_pipeline(folder: Path, family: str) -> None:
     xl = family == "sdxl"
     index: dict[str, Any] = {
         "_class_name": "StableDiffusionXLPipeline" if xl else "StableDiffusionPipeline",
-        "_diffusers_version": "0.30.0", "scheduler": ["diffusers", "DDIMScheduler"],
-        "unet": ["diffusers", "UNet2DConditionModel"], "vae": ["diffusers", "AutoencoderKL"],
-    }  # fmt: skip
+        "_diffusers_version": "0.30.0",
+        "scheduler": ["diffusers", "DDIMScheduler"],
+        "unet": ["diffusers", "UNet2DConditionModel"],
+        "vae": ["diffusers", "AutoencoderKL"],
+    }
     if xl:
         index["force_zeros_for_empty_prompt"] = True
     else:

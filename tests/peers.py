@@ -25,9 +25,13 @@ UP = {CROSS: "CrossAttnUpBlock2D", PLAIN: "UpBlock2D"}
 WIDE = {"hidden_size": 1024, "intermediate_size": 4096, "num_attention_heads": 16}
 BIG = {"hidden_size": 1280, "intermediate_size": 5120, "num_attention_heads": 20}
 CLIP_L = CLIPTextConfig(
-    vocab_size=49408, hidden_size=768, intermediate_size=3072, num_attention_heads=12,
-    num_hidden_layers=12, projection_dim=768,
-)  # fmt: skip
+    vocab_size=49408,
+    hidden_size=768,
+    intermediate_size=3072,
+    num_attention_heads=12,
+    num_hidden_layers=12,
+    projection_dim=768,
+)
 OPEN_H = CLIPTextConfig(
     vocab_size=49408, **WIDE, num_hidden_layers=23, hidden_act="gelu", projection_dim=512
 )
@@ -39,11 +43,16 @@ OPEN_G = CLIPTextConfig(
 def unet(down, widths, heads, context, depth=1, added=0, channels=4, linear=True):
     """config.json of a published U-Net, by what differs."""
     config = {
-        "sample_size": 64, "in_channels": channels, "down_block_types": down,
-        "up_block_types": [UP[kind] for kind in reversed(down)], "block_out_channels": widths,
-        "cross_attention_dim": context, "attention_head_dim": heads,
-        "transformer_layers_per_block": depth, "use_linear_projection": linear,
-    }  # fmt: skip
+        "sample_size": 64,
+        "in_channels": channels,
+        "down_block_types": down,
+        "up_block_types": [UP[kind] for kind in reversed(down)],
+        "block_out_channels": widths,
+        "cross_attention_dim": context,
+        "attention_head_dim": heads,
+        "transformer_layers_per_block": depth,
+        "use_linear_projection": linear,
+    }
     if added:
         config |= {"addition_embed_type": "text_time", "addition_time_embed_dim": 256}
         config |= {"projection_class_embeddings_input_dim": added}
@@ -76,11 +85,13 @@ TRUE_SIZES = {
     "sd2-depth": Published("sd2", SD2 | {"in_channels": 5}, TWO, "depth"),
     "xl": Published("xl", XL, {"text_encoder": CLIP_L, "text_encoder_2": OPEN_G}),
     "xl-inpainting": Published(
-        "xl", XL | {"in_channels": 9}, {"text_encoder": CLIP_L, "text_encoder_2": OPEN_G},
+        "xl",
+        XL | {"in_channels": 9},
+        {"text_encoder": CLIP_L, "text_encoder_2": OPEN_G},
         "inpainting",
     ),
     "refiner-xl": Published("refiner", REFINER, {"text_encoder_2": OPEN_G}),
-}  # fmt: skip
+}
 
 
 def read_sizes(config: dict) -> dict:
@@ -89,12 +100,17 @@ def read_sizes(config: dict) -> dict:
     levels = len(widths)
     heads, depth = config["attention_head_dim"], config["transformer_layers_per_block"]
     sizes = {
-        "in_channels": config["in_channels"], "out_channels": 4, "block_out_channels": widths,
-        "layers_per_block": 2, "attention": tuple(kind == CROSS for kind in down),
+        "in_channels": config["in_channels"],
+        "out_channels": 4,
+        "block_out_channels": widths,
+        "layers_per_block": 2,
+        "attention": tuple(kind == CROSS for kind in down),
         "heads": heads if isinstance(heads, tuple) else (heads,) * levels,
-        "context_dim": config["cross_attention_dim"], "mid_attention": True, "norm_groups": 32,
+        "context_dim": config["cross_attention_dim"],
+        "mid_attention": True,
+        "norm_groups": 32,
         "linear_projection": config["use_linear_projection"],
-    }  # fmt: skip
+    }
     if config.get("addition_embed_type"):
         sizes |= {"added_dim": config["projection_class_embeddings_input_dim"], "time_id_dim": 256}
     sizes["transformer_depth"] = depth if isinstance(depth, tuple) else (depth,) * levels
@@ -110,10 +126,12 @@ def true_part(name: str, part: str) -> dict[str, tuple[int, ...]]:
             network = UNet2DConditionModel.from_config(published.unet)
         elif part == "vae":
             network = AutoencoderKL(
-                block_out_channels=(128, 256, 512, 512), layers_per_block=2, latent_channels=4,
+                block_out_channels=(128, 256, 512, 512),
+                layers_per_block=2,
+                latent_channels=4,
                 down_block_types=["DownEncoderBlock2D"] * 4,
                 up_block_types=["UpDecoderBlock2D"] * 4,
-            )  # fmt: skip
+            )
         elif part == "text_encoder":
             network = CLIPTextModel(published.texts[part])
         else:
@@ -185,23 +203,39 @@ def make_pipeline(kind: str, folder: Path, layers: int = 2):
         more |= {"transformer_layers_per_block": (1, 2)}
     down = (PLAIN, CROSS) if xl else (CROSS, PLAIN)
     network = UNet2DConditionModel(
-        sample_size=8, in_channels=options.get("channels", 4), block_out_channels=(8, 16),
-        layers_per_block=1, down_block_types=down, cross_attention_dim=context,
-        up_block_types=[UP[kind] for kind in reversed(down)], attention_head_dim=2,
-        norm_num_groups=4, use_linear_projection=bool(xl or open_clip), **more,
-    )  # fmt: skip
+        sample_size=8,
+        in_channels=options.get("channels", 4),
+        block_out_channels=(8, 16),
+        layers_per_block=1,
+        down_block_types=down,
+        cross_attention_dim=context,
+        up_block_types=[UP[kind] for kind in reversed(down)],
+        attention_head_dim=2,
+        norm_num_groups=4,
+        use_linear_projection=bool(xl or open_clip),
+        **more,
+    )
     vae = AutoencoderKL(
-        block_out_channels=(8, 8), layers_per_block=1, latent_channels=4, norm_num_groups=4,
-        down_block_types=["DownEncoderBlock2D"] * 2, up_block_types=["UpDecoderBlock2D"] * 2,
-        sample_size=16, scaling_factor=0.13025 if xl else 0.18215,
-    )  # fmt: skip
+        block_out_channels=(8, 8),
+        layers_per_block=1,
+        latent_channels=4,
+        norm_num_groups=4,
+        down_block_types=["DownEncoderBlock2D"] * 2,
+        up_block_types=["UpDecoderBlock2D"] * 2,
+        sample_size=16,
+        scaling_factor=0.13025 if xl else 0.18215,
+    )
     for i, part in enumerate((network, vae)):
         fakes.randomize(part, i)
     tokenizer = CLIPTokenizer.from_pretrained(folder / "words", model_max_length=16)
     scheduler = diffusers.DDIMScheduler(
-        beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, steps_offset=1,
-        clip_sample=False, prediction_type=options.get("prediction", "epsilon"),
-    )  # fmt: skip
+        beta_schedule="scaled_linear",
+        beta_start=0.00085,
+        beta_end=0.012,
+        steps_offset=1,
+        clip_sample=False,
+        prediction_type=options.get("prediction", "epsilon"),
+    )
     parts = {"unet": network, "vae": vae, "scheduler": scheduler, "tokenizer": tokenizer}
     parts["text_encoder"] = CLIPTextModel(first)
     if xl:

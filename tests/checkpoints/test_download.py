@@ -16,25 +16,41 @@ from fromnoise.checkpoints.download import HUB_ID, choose_files, choose_weights
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 OLDER = "89abcdef0123456789abcdef0123456789abcdef"
 FILES = [
-    "README.md", "model_index.json", "v1-5-pruned.ckpt", "v1-5-pruned.safetensors",
+    "README.md",
+    "model_index.json",
+    "v1-5-pruned.ckpt",
+    "v1-5-pruned.safetensors",
     "feature_extractor/preprocessor_config.json",
-    "safety_checker/config.json", "safety_checker/model.safetensors",
+    "safety_checker/config.json",
+    "safety_checker/model.safetensors",
     "scheduler/scheduler_config.json",
-    "text_encoder/config.json", "text_encoder/model.safetensors",
-    "text_encoder/model.fp16.safetensors", "text_encoder/pytorch_model.bin",
-    "tokenizer/merges.txt", "tokenizer/vocab.json",
-    "unet/config.json", "unet/diffusion_pytorch_model.bin",
+    "text_encoder/config.json",
+    "text_encoder/model.safetensors",
+    "text_encoder/model.fp16.safetensors",
+    "text_encoder/pytorch_model.bin",
+    "tokenizer/merges.txt",
+    "tokenizer/vocab.json",
+    "unet/config.json",
+    "unet/diffusion_pytorch_model.bin",
     "unet/diffusion_pytorch_model.fp16.safetensors",
     "unet/diffusion_pytorch_model.non_ema.safetensors",
     "unet/diffusion_pytorch_model.safetensors",
-    "vae/config.json", "vae/diffusion_pytorch_model.safetensors", "vae/nested/file.json",
-]  # fmt: skip
-READ = [
-    "model_index.json", "scheduler/scheduler_config.json", "text_encoder/config.json",
-    "text_encoder/model.safetensors", "tokenizer/merges.txt", "tokenizer/vocab.json",
-    "unet/config.json", "unet/diffusion_pytorch_model.safetensors", "vae/config.json",
+    "vae/config.json",
     "vae/diffusion_pytorch_model.safetensors",
-]  # fmt: skip
+    "vae/nested/file.json",
+]
+READ = [
+    "model_index.json",
+    "scheduler/scheduler_config.json",
+    "text_encoder/config.json",
+    "text_encoder/model.safetensors",
+    "tokenizer/merges.txt",
+    "tokenizer/vocab.json",
+    "unet/config.json",
+    "unet/diffusion_pytorch_model.safetensors",
+    "vae/config.json",
+    "vae/diffusion_pytorch_model.safetensors",
+]
 
 
 class Hub(BaseHTTPRequestHandler):

@@ -39,10 +39,15 @@ def test_a_model_of_true_size(name):
     assert [tower.part for tower in family.texts] == list(expected.texts)
     for tower, text in zip(family.texts, expected.texts.values(), strict=True):
         wanted = CLIPTextConfig(
-            49408, text.hidden_size, text.num_hidden_layers, text.num_attention_heads,
-            text.intermediate_size, 77, text.hidden_act,
+            49408,
+            text.hidden_size,
+            text.num_hidden_layers,
+            text.num_attention_heads,
+            text.intermediate_size,
+            77,
+            text.hidden_act,
             text.projection_dim if tower.part == "text_encoder_2" else None,
-        )  # fmt: skip
+        )
         assert tower.config == wanted
     # all the keys, and no others, come back from the parts
     parts, extras = family.make_keymap().to_parts(shapes)
@@ -132,8 +137,10 @@ def test_parts_alone():
     bare = {k.removeprefix("model.diffusion_model."): v for k, v in only.items()}
     family = tell_family(bare)
     assert (family.kind, family.original, family.name) == (
-        "unet", True, "U-Net of Stable Diffusion 1"
-    )  # fmt: skip
+        "unet",
+        True,
+        "U-Net of Stable Diffusion 1",
+    )
     folder = peers.true_part("sd1", "unet")
     family = tell_family(folder)
     assert (family.kind, family.original) == ("unet", False)

@@ -33,8 +33,11 @@ def test_a_header_is_read_by_content(tmp_path, name):
     assert (header.kind, header.metadata) == ("safetensors", {"format": "pt"})
     assert header.shapes == {key: tuple(t.shape) for key, t in TENSORS.items()}
     assert {k: e.dtype for k, e in header.entries.items()} == {
-        "a.weight": "F32", "a.bias": "BF16", "empty": "F32", "one": "I64",
-    }  # fmt: skip
+        "a.weight": "F32",
+        "a.bias": "BF16",
+        "empty": "F32",
+        "one": "I64",
+    }
     data = (tmp_path / name).read_bytes()
     entry = header.entries["a.weight"]
     assert data[entry.start : entry.end] == TENSORS["a.weight"].numpy().tobytes()

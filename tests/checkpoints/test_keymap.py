@@ -48,17 +48,28 @@ def make_unet(down, linear, depth, added, n):
         more |= {"projection_class_embeddings_input_dim": added}
     torch.manual_seed(0)
     network = UNet2DConditionModel(
-        sample_size=8, block_out_channels=widths, layers_per_block=n, down_block_types=down,
-        up_block_types=[UP[kind] for kind in reversed(down)], cross_attention_dim=12,
-        attention_head_dim=2, norm_num_groups=4, use_linear_projection=linear,
-        transformer_layers_per_block=depth, **more,
-    )  # fmt: skip
+        sample_size=8,
+        block_out_channels=widths,
+        layers_per_block=n,
+        down_block_types=down,
+        up_block_types=[UP[kind] for kind in reversed(down)],
+        cross_attention_dim=12,
+        attention_head_dim=2,
+        norm_num_groups=4,
+        use_linear_projection=linear,
+        transformer_layers_per_block=depth,
+        **more,
+    )
     attention = tuple(kind == CROSS for kind in down)
     config = UNetConfig(
-        block_out_channels=widths, layers_per_block=n, attention=attention, heads=(2,) * len(down),
-        context_dim=12, norm_groups=4,
+        block_out_channels=widths,
+        layers_per_block=n,
+        attention=attention,
+        heads=(2,) * len(down),
+        context_dim=12,
+        norm_groups=4,
         transformer_depth=depth if isinstance(depth, tuple) else (depth,) * len(down),
-    )  # fmt: skip
+    )
     return network, config
 
 
@@ -85,9 +96,13 @@ def test_diffusers_reads_our_unet(name):
 def test_diffusers_reads_our_vae(n):
     torch.manual_seed(0)
     network = AutoencoderKL(
-        block_out_channels=(8, 16, 16), layers_per_block=n, norm_num_groups=4, latent_channels=4,
-        down_block_types=["DownEncoderBlock2D"] * 3, up_block_types=["UpDecoderBlock2D"] * 3,
-    )  # fmt: skip
+        block_out_channels=(8, 16, 16),
+        layers_per_block=n,
+        norm_num_groups=4,
+        latent_channels=4,
+        down_block_types=["DownEncoderBlock2D"] * 3,
+        up_block_types=["UpDecoderBlock2D"] * 3,
+    )
     config = VAEConfig(block_out_channels=(8, 16, 16), layers_per_block=n, norm_groups=4)
     weights, keymap = network.state_dict(), KeyMap(rule_vae(config))
     single = keymap.to_single({"vae": weights})
@@ -106,9 +121,16 @@ def test_diffusers_reads_our_vae(n):
 def make_text():
     torch.manual_seed(0)
     config = PeerTextConfig(
-        vocab_size=50, hidden_size=16, intermediate_size=32, num_hidden_layers=3, bos_token_id=1,
-        num_attention_heads=2, projection_dim=12, max_position_embeddings=9, eos_token_id=2,
-    )  # fmt: skip
+        vocab_size=50,
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=3,
+        bos_token_id=1,
+        num_attention_heads=2,
+        projection_dim=12,
+        max_position_embeddings=9,
+        eos_token_id=2,
+    )
     network = CLIPTextModelWithProjection(config)
     ours = CLIPTextConfig(50, 16, 3, 2, 32, 9, projection_dim=12)
     return network, ours

@@ -61,14 +61,17 @@ def test_the_parts_together_are_the_model(models, kind, layout, tmp_path: Path, 
     }[layout]
     vae = part(tensors, "first_stage_model.")
     save_file(unet, tmp_path / "unet.safetensors")
-    save_file(load_file(folder / "vae" / weights) if layout == "diffusers" else vae,
-              tmp_path / "vae.safetensors")  # fmt: skip
+    save_file(
+        load_file(folder / "vae" / weights) if layout == "diffusers" else vae,
+        tmp_path / "vae.safetensors",
+    )
     others = [tmp_path / "vae.safetensors"]
     prefixes = {
-        "sd1": ("cond_stage_model.transformer.",), "sd2": ("cond_stage_model.model.",),
+        "sd1": ("cond_stage_model.transformer.",),
+        "sd2": ("cond_stage_model.model.",),
         "xl": ("conditioner.embedders.1.model.", "conditioner.embedders.0.transformer."),
         "refiner": ("conditioner.embedders.0.model.",),
-    }  # fmt: skip
+    }
     names = [f"text_encoder{n}" for n in ("_2", "") if (folder / f"text_encoder{n}").is_dir()]
     for name, prefix in zip(names, prefixes[kind], strict=True):
         text = part(tensors, prefix)
@@ -88,8 +91,10 @@ def test_the_parts_together_are_the_model(models, kind, layout, tmp_path: Path, 
         assert all(torch.equal(one[key], value) for key, value in two.items())
     for a, b in zip(ours.text_encoders, wanted.text_encoders, strict=True):
         assert (a.layer, a.final_norm, a.network.config.activation) == (
-            b.layer, b.final_norm, b.network.config.activation
-        )  # fmt: skip
+            b.layer,
+            b.final_norm,
+            b.network.config.activation,
+        )
     assert ours.vae.config.scaling_factor == wanted.vae.config.scaling_factor
 
 

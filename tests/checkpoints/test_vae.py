@@ -16,10 +16,13 @@ from fromnoise.models.config import VAEConfig
 
 LIKE = VAEConfig(block_out_channels=(8, 16), norm_groups=4, scaling_factor=0.5, shift_factor=0.25)
 CONFIG = {
-    "block_out_channels": (8, 16), "norm_num_groups": 4, "layers_per_block": 1,
-    "down_block_types": ("DownEncoderBlock2D",) * 2, "up_block_types": ("UpDecoderBlock2D",) * 2,
+    "block_out_channels": (8, 16),
+    "norm_num_groups": 4,
+    "layers_per_block": 1,
+    "down_block_types": ("DownEncoderBlock2D",) * 2,
+    "up_block_types": ("UpDecoderBlock2D",) * 2,
     "scaling_factor": 0.3,
-}  # fmt: skip
+}
 OURS = VAEConfig(block_out_channels=(8, 16), norm_groups=4, layers_per_block=1)
 # a decoder in fp32 of about 20 layers: sums of another order
 BOUND = 5e-5
@@ -44,9 +47,11 @@ def peer() -> AutoencoderKL:
 @pytest.fixture(scope="module")
 def tiny() -> AutoencoderTiny:
     network = AutoencoderTiny(
-        encoder_block_out_channels=(8, 8), decoder_block_out_channels=(8, 8),
-        num_encoder_blocks=(1, 2), num_decoder_blocks=(3, 1),
-    )  # fmt: skip
+        encoder_block_out_channels=(8, 8),
+        decoder_block_out_channels=(8, 8),
+        num_encoder_blocks=(1, 2),
+        num_decoder_blocks=(3, 1),
+    )
     randomise(network)
     return network.eval()
 

@@ -475,14 +475,28 @@ def test_another_vae_draws_and_is_recorded(model, monkeypatch, capsys, tmp_path)
     save_file(TinyVAE(tiny).state_dict(), tmp_path / "tiny.safetensors")
     pictures = {}
     for name, vae in {
-        "own": None, "folder": weights.parent, "file": weights, "tiny": "tiny.safetensors",
-    }.items():  # fmt: skip
+        "own": None,
+        "folder": weights.parent,
+        "file": weights,
+        "tiny": "tiny.safetensors",
+    }.items():
         chosen = [] if vae is None else ["--vae", str(tmp_path / vae)]
         out = str(tmp_path / f"{name}.png")
         code, _, said = run(
-            monkeypatch, capsys, "generate", "a cat", "--model", model, "--seed", "1",
-            "--steps", "2", "--out", out, *chosen,
-        )  # fmt: skip
+            monkeypatch,
+            capsys,
+            "generate",
+            "a cat",
+            "--model",
+            model,
+            "--seed",
+            "1",
+            "--steps",
+            "2",
+            "--out",
+            out,
+            *chosen,
+        )
         assert code == 0, said
         pictures[name] = Image.open(out)
     assert pictures["own"].tobytes() == pictures["folder"].tobytes() == pictures["file"].tobytes()

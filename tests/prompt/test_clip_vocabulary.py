@@ -11,9 +11,13 @@ from fromnoise.prompt import clip_vocabulary as vocabulary
 from fromnoise.prompt.tokenizer_files import save
 
 TEXTS = (
-    "an astronaut riding a horse on mars", "", "naïve café, 東京 — ½ 🦊🦊", "!!! ... 1234",
-    "it's we'll I'D", "word " * 100,
-)  # fmt: skip
+    "an astronaut riding a horse on mars",
+    "",
+    "naïve café, 東京 — ½ 🦊🦊",
+    "!!! ... 1234",
+    "it's we'll I'D",
+    "word " * 100,
+)
 
 
 def test_the_files_are_those_of_the_hub():

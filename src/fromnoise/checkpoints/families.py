@@ -55,9 +55,14 @@ PENULTIMATE = 23  # Stable Diffusion 2 was trained on the layer before the last 
 # ComfyUI tells Stable Diffusion 2 apart by it (supported_models.py, class SD20)
 V_NORM, V_SPREAD = "output_blocks.11.1.transformer_blocks.0.norm1.bias", 0.09
 PREDICTIONS = {
-    "v": "v", "v_prediction": "v", "v-prediction": "v", "eps": "eps", "epsilon": "eps",
-    "x0": "x0", "sample": "x0",
-}  # fmt: skip
+    "v": "v",
+    "v_prediction": "v",
+    "v-prediction": "v",
+    "eps": "eps",
+    "epsilon": "eps",
+    "x0": "x0",
+    "sample": "x0",
+}
 SCHEDULER = "fromnoise.scheduler/scheduler_config.json"  # in the metadata of files of ours
 # tensors that no network needs → what they are
 UNUSED = {
@@ -73,7 +78,7 @@ UNUSED = {
     ),
     r"cond_stage_model\..*text_projection": "a projection that the model does not use",
     r"fromnoise\.": "texts of the model's folder",
-}  # fmt: skip
+}
 WORDS_UNUSED = tuple(UNUSED.values())
 # all of them at once: the number of the group that fits is the place of its words
 ANY_UNUSED = re.compile("|".join(f"({pattern})" for pattern in UNUSED))
@@ -236,9 +241,11 @@ def finish(family: Family, shapes: Shapes, problems: Iterable[str]) -> Family:
         more = f" and {len(unknown) - 3:,} more" if len(unknown) > 3 else ""
         problems.append(f"no part has a place for {names}{more}")
     return replace(
-        family, problems=tuple(problems), unused=tuple(dict.fromkeys(unused)),
+        family,
+        problems=tuple(problems),
+        unused=tuple(dict.fromkeys(unused)),
         unknown=tuple(unknown),
-    )  # fmt: skip
+    )
 
 
 def name_model(family: Family) -> Family:
@@ -292,9 +299,14 @@ def tell_prediction(
     if vae and unet:
         vae = replace(vae, sample_size=unet.sample_size * vae.factor)
     return replace(
-        family, unet=unet, vae=vae, prediction=prediction, prediction_reason=reason,
-        guessed=guessed, zero_snr=zero,
-    )  # fmt: skip
+        family,
+        unet=unet,
+        vae=vae,
+        prediction=prediction,
+        prediction_reason=reason,
+        guessed=guessed,
+        zero_snr=zero,
+    )
 
 
 def guess_prediction(

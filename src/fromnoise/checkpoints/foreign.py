@@ -20,20 +20,36 @@ class Foreign(NamedTuple):
 # how one of the keys begins or what it holds → kind and name; the first line that fits counts
 SIGNS = (
     (r"string_to_param|emb_params$|^clip_[lg]$|^<[^>\n]*>$", "embedding", "a textual inversion"),
-    (r"lora_(?:up|down|A|B|mid)\b|lora_(?:unet|te\d?)_|\.lora\.(?:up|down)\.|lora_linear_layer",
-     "lora", "a LoRA"),
-    (r"hada_w[12]|lokr_w[12]|\.oft_(?:blocks|diag)|\.dora_scale$|\.glora_|\.ia3_", "lora",
-     "a LyCORIS"),
+    (
+        r"lora_(?:up|down|A|B|mid)\b|lora_(?:unet|te\d?)_|\.lora\.(?:up|down)\.|lora_linear_layer",
+        "lora",
+        "a LoRA",
+    ),
+    (
+        r"hada_w[12]|lokr_w[12]|\.oft_(?:blocks|diag)|\.dora_scale$|\.glora_|\.ia3_",
+        "lora",
+        "a LyCORIS",
+    ),
     (r"^(?:ip_adapter|image_proj)\.", "ip-adapter", "an IP-Adapter"),
-    (r"^control_model\.|controlnet_cond_embedding|input_hint_block|^zero_convs\.", "controlnet",
-     "a ControlNet"),
+    (
+        r"^control_model\.|controlnet_cond_embedding|input_hint_block|^zero_convs\.",
+        "controlnet",
+        "a ControlNet",
+    ),
     (r"^controlnet_down_blocks\.|^lora_controlnet$", "controlnet", "a ControlNet"),
     (r"^(?:adapter\.)?body\.\d+\.(?:block|resnets)\d?\.", "controlnet", "a T2I-Adapter"),
     (r"motion_modules\.", "motion", "an AnimateDiff motion module"),
-    (r"^(?:params(?:_ema)?\.|module\.)?(?:RRDB_trunk\.|body\.\d+\.rdb\d|conv_first\.)|"
-     r"^model\.1\.sub\.\d", "upscaler", "an upscaler"),
-    (r"^(?:params(?:_ema)?\.)?(?:layers\.\d+\.residual_group\.|body\.\d+\.weight$)", "upscaler",
-     "an upscaler"),
+    (
+        r"^(?:params(?:_ema)?\.|module\.)?(?:RRDB_trunk\.|body\.\d+\.rdb\d|conv_first\.)|"
+        r"^model\.1\.sub\.\d",
+        "upscaler",
+        "an upscaler",
+    ),
+    (
+        r"^(?:params(?:_ema)?\.)?(?:layers\.\d+\.residual_group\.|body\.\d+\.weight$)",
+        "upscaler",
+        "an upscaler",
+    ),
     (r"concept_embeds", "other", "a safety checker"),
     (r"double_stream_modulation_img|single_stream_modulation", "other", "FLUX 2"),
     (r"distilled_guidance_layer\.", "other", "Chroma"),
@@ -42,27 +58,40 @@ SIGNS = (
     (r"joint_blocks\.\d+\.(?:context|x)_block", "other", "Stable Diffusion 3"),
     (r"cond_seq_linear|double_layers\.\d+\.attn\.w2q", "other", "AuraFlow"),
     (r"cap_embedder\.", "other", "Lumina or Z-Image"),
-    (r"transformer_blocks\.\d+\.attn\.add_q_proj", "other",
-     "a transformer with joint attention (Stable Diffusion 3, Qwen-Image or their kin)"),
+    (
+        r"transformer_blocks\.\d+\.attn\.add_q_proj",
+        "other",
+        "a transformer with joint attention (Stable Diffusion 3, Qwen-Image or their kin)",
+    ),
     (r"clip_txt_mapper|down_blocks\.\d+\.\d+\.channelwise", "other", "Stable Cascade"),
     (r"head\.modulation$|vace_blocks\.|decoder\.middle\.0\.residual", "other", "Wan"),
     (r"patchify_proj|scale_shift_table", "other", "PixArt, LTX-Video or their kin"),
     (r"mlp_t5|pooler\.positional_embedding", "other", "Hunyuan-DiT"),
     (r"cross_attn\.kv_linear", "other", "Sana or PixArt"),
-    (r"time_stack\.|time_mix_blocks|temporal_transformer|time_mixer", "other",
-     "Stable Video Diffusion"),
+    (
+        r"time_stack\.|time_mix_blocks|temporal_transformer|time_mixer",
+        "other",
+        "Stable Video Diffusion",
+    ),
     (r"^edm_mean$", "other", "Playground 2.5"),
     (r"^embedder\.model\.visual\.|^noise_augmentor\.", "other", "Stable unCLIP"),
-    (r"diffusion_model\.label_emb\.weight$|^class_embedding\.weight$", "other",
-     "the ×4 upscaling model of Stable Diffusion"),
+    (
+        r"diffusion_model\.label_emb\.weight$|^class_embedding\.weight$",
+        "other",
+        "the ×4 upscaling model of Stable Diffusion",
+    ),
     (r"add_embedding\.(?:image_proj|image_norm)|encoder_hid_proj", "other", "Kandinsky or IF"),
     (r"encoder\.block\.\d+\.layer\.0\.SelfAttention", "other", "a T5 text encoder"),
     (r"^model\.embed_tokens\.|^model\.layers\.\d+\.self_attn", "other", "a language model"),
     (r"^(?:vision_model|visual)\.", "image encoder", "an image tower of CLIP"),
-    (r"^(?:(?:encoder|decoder)\.layers\.\d+|taesd_(?:en|de)coder\.\d+|\d{1,2})"
-     r"\.(?:weight|conv\.\d\.weight)$", "tiny vae", "a tiny autoencoder (TAESD)"),
+    (
+        r"^(?:(?:encoder|decoder)\.layers\.\d+|taesd_(?:en|de)coder\.\d+|\d{1,2})"
+        r"\.(?:weight|conv\.\d\.weight)$",
+        "tiny vae",
+        "a tiny autoencoder (TAESD)",
+    ),
     (r"^(?:768|640|320|1280|1024|2048)$|^\d+\.linear1\.", "other", "a hypernetwork"),
-)  # fmt: skip
+)
 
 
 NUMBER = re.compile(r"\.\d+(?=\.)")

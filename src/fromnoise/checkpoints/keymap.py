@@ -17,15 +17,23 @@ UNET, VAE = "model.diffusion_model.", "first_stage_model."  # what their keys be
 WHOLE = ("weight", "bias")
 # single file → folder, inside one module
 RESNET = {
-    "in_layers.0": "norm1", "in_layers.2": "conv1", "emb_layers.1": "time_emb_proj",
-    "out_layers.0": "norm2", "out_layers.3": "conv2", "skip_connection": "conv_shortcut",
-}  # fmt: skip
+    "in_layers.0": "norm1",
+    "in_layers.2": "conv1",
+    "emb_layers.1": "time_emb_proj",
+    "out_layers.0": "norm2",
+    "out_layers.3": "conv2",
+    "skip_connection": "conv_shortcut",
+}
 ENDS = {
-    "time_embed.0": "time_embedding.linear_1", "time_embed.2": "time_embedding.linear_2",
-    "label_emb.0.0": "add_embedding.linear_1", "label_emb.0.2": "add_embedding.linear_2",
+    "time_embed.0": "time_embedding.linear_1",
+    "time_embed.2": "time_embedding.linear_2",
+    "label_emb.0.0": "add_embedding.linear_1",
+    "label_emb.0.2": "add_embedding.linear_2",
     "time_embed.cond_proj": "time_embedding.cond_proj",
-    "input_blocks.0.0": "conv_in", "out.0": "conv_norm_out", "out.2": "conv_out",
-}  # fmt: skip
+    "input_blocks.0.0": "conv_in",
+    "out.0": "conv_norm_out",
+    "out.2": "conv_out",
+}
 TRANSFORMER = ("norm", "proj_in", "proj_out")
 BLOCK = tuple(f"attn{i}.{name}" for i in (1, 2) for name in ("to_q", "to_k", "to_v", "to_out.0"))
 BLOCK += ("norm1", "norm2", "norm3", "ff.net.0.proj", "ff.net.2")
@@ -35,9 +43,12 @@ VAE_ATTENTION = {"q": "to_q", "k": "to_k", "v": "to_v", "proj_out": "to_out.0"} 
 CLIP_LAYER = tuple(f"self_attn.{name}_proj" for name in ("q", "k", "v", "out"))
 CLIP_LAYER += ("layer_norm1", "layer_norm2", "mlp.fc1", "mlp.fc2")
 OPEN_CLIP_LAYER = {
-    "ln_1": "layer_norm1", "ln_2": "layer_norm2", "mlp.c_fc": "mlp.fc1", "mlp.c_proj": "mlp.fc2",
+    "ln_1": "layer_norm1",
+    "ln_2": "layer_norm2",
+    "mlp.c_fc": "mlp.fc1",
+    "mlp.c_proj": "mlp.fc2",
     "attn.out_proj": "self_attn.out_proj",
-}  # fmt: skip
+}
 LAYERS, EMBEDDINGS = "text_model.encoder.layers.", "text_model.embeddings."
 
 

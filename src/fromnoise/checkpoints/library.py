@@ -13,14 +13,30 @@ ENDINGS = (".safetensors", ".ckpt", ".pt", ".pth", ".bin", ".gguf")
 DEPTH, MOST = 6, 20_000  # folders below a root, files and folders in all
 # the folders in which A1111, ComfyUI and InvokeAI keep a kind of file → that kind
 KINDS = {
-    "stable-diffusion": "model", "checkpoints": "model", "diffusers": "model", "main": "model",
-    "unet": "unet", "diffusion_models": "unet", "vae": "vae", "vae_approx": "vae",
-    "vae-approx": "vae", "text_encoders": "text encoder", "clip": "text encoder",
-    "lora": "lora", "loras": "lora", "lycoris": "lora", "embeddings": "embedding",
-    "embedding": "embedding", "controlnet": "controlnet", "esrgan": "upscaler",
-    "realesrgan": "upscaler", "upscale_models": "upscaler", "clip_vision": "image encoder",
-    "ip_adapter": "ip-adapter", "ipadapter": "ip-adapter",
-}  # fmt: skip
+    "stable-diffusion": "model",
+    "checkpoints": "model",
+    "diffusers": "model",
+    "main": "model",
+    "unet": "unet",
+    "diffusion_models": "unet",
+    "vae": "vae",
+    "vae_approx": "vae",
+    "vae-approx": "vae",
+    "text_encoders": "text encoder",
+    "clip": "text encoder",
+    "lora": "lora",
+    "loras": "lora",
+    "lycoris": "lora",
+    "embeddings": "embedding",
+    "embedding": "embedding",
+    "controlnet": "controlnet",
+    "esrgan": "upscaler",
+    "realesrgan": "upscaler",
+    "upscale_models": "upscaler",
+    "clip_vision": "image encoder",
+    "ip_adapter": "ip-adapter",
+    "ipadapter": "ip-adapter",
+}
 
 
 class Model(NamedTuple):

@@ -18,13 +18,19 @@ LEVELS, BLOCKS, DEPTH = 8, 8, 24  # most that are counted; published models have
 LAYERS, WIDEST = 64, 1 << 17
 # of a text encoder: words, positions, layers, the first matrix of a layer's MLP, projection
 CLIP = (
-    "embeddings.token_embedding.weight", "embeddings.position_embedding.weight", "encoder.layers",
-    "mlp.fc1", "text_projection.weight",
-)  # fmt: skip
+    "embeddings.token_embedding.weight",
+    "embeddings.position_embedding.weight",
+    "encoder.layers",
+    "mlp.fc1",
+    "text_projection.weight",
+)
 OPEN_CLIP = (
-    "token_embedding.weight", "positional_embedding", "transformer.resblocks", "mlp.c_fc",
+    "token_embedding.weight",
+    "positional_embedding",
+    "transformer.resblocks",
+    "mlp.c_fc",
     "text_projection",
-)  # fmt: skip
+)
 REMEDY = "it is cut short, or of another architecture"
 
 

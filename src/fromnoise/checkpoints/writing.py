@@ -16,8 +16,19 @@ from fromnoise.files import REMEDY, write_file
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
 # the order of types in a file: the library's, large ones first, so that every tensor is aligned
 ORDER = (
-    "I64", "F64", "F32", "I32", "BF16", "F16", "I16", "F8_E4M3", "F8_E5M2", "I8", "U8", "BOOL",
-)  # fmt: skip
+    "I64",
+    "F64",
+    "F32",
+    "I32",
+    "BF16",
+    "F16",
+    "I16",
+    "F8_E4M3",
+    "F8_E5M2",
+    "I8",
+    "U8",
+    "BOOL",
+)
 
 
 def plan_header(entries: Mapping[str, Stored], metadata: Mapping[str, str] | None = None) -> bytes:

@@ -15,9 +15,11 @@ from fromnoise.models.config import VAEConfig
 
 # the text encoders of a base
 ENCODERS = {
-    "sd1": ("text_encoder",), "sd2": ("text_encoder",), "refiner": ("text_encoder_2",),
+    "sd1": ("text_encoder",),
+    "sd2": ("text_encoder",),
+    "refiner": ("text_encoder_2",),
     "xl": ("text_encoder", "text_encoder_2"),
-}  # fmt: skip
+}
 REMEDY = "give it with --part: the VAE, and each text encoder"
 
 

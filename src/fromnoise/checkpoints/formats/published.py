@@ -13,9 +13,13 @@ from fromnoise.prompt.tokenizer import EOS, Tokenizer
 from fromnoise.prompt.tokenizer_files import describe
 
 NOISE = {
-    "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear",
-    "num_train_timesteps": 1000, "trained_betas": None, "steps_offset": 1,
-}  # fmt: skip
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "num_train_timesteps": 1000,
+    "trained_betas": None,
+    "steps_offset": 1,
+}
 PNDM = {"_class_name": "PNDMScheduler", "set_alpha_to_one": False, "skip_prk_steps": True}
 DDIM = {"_class_name": "DDIMScheduler", "set_alpha_to_one": False, "clip_sample": False}
 EULER = {"_class_name": "EulerDiscreteScheduler", "interpolation_type": "linear"}
@@ -24,14 +28,16 @@ EULER |= {"timestep_spacing": "leading", "use_karras_sigmas": False}
 ZERO_SNR = {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
 WORDS = {"eps": "epsilon", "v": "v_prediction", "x0": "sample"}
 PIPELINES = {
-    "": "StableDiffusionPipeline", "inpainting": "StableDiffusionInpaintPipeline",
+    "": "StableDiffusionPipeline",
+    "inpainting": "StableDiffusionInpaintPipeline",
     "instruct": "StableDiffusionInstructPix2PixPipeline",
     "depth": "StableDiffusionDepth2ImgPipeline",
-}  # fmt: skip
+}
 XL = {
-    "": "StableDiffusionXLPipeline", "inpainting": "StableDiffusionXLInpaintPipeline",
+    "": "StableDiffusionXLPipeline",
+    "inpainting": "StableDiffusionXLInpaintPipeline",
     "instruct": "StableDiffusionXLInstructPix2PixPipeline",
-}  # fmt: skip
+}
 VERSION = "0.35.0"
 PADS = {("sd1", "text_encoder"): EOS, ("xl", "text_encoder"): EOS}  # all others fill with "!"
 

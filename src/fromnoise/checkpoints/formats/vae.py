@@ -34,13 +34,15 @@ TINY = {
     "decoder_blocks": Rule("num_decoder_blocks", int, 0, 16, per_level=True),
     "scaling_factor": Rule("scaling_factor", float, 1e-6, 1e6),
     "shift_factor": Rule("shift_factor", float, -1e6, 1e6),
-}  # fmt: skip
+}
 # what TAESD's networks have: other values are another network
 FIXED = (
-    Rule("act_fn", str, choices=["relu"]), Rule("upsample_fn", str, choices=["nearest"]),
-    Rule("upsampling_scaling_factor", int, 2, 2), Rule("in_channels", int, 3, 3),
+    Rule("act_fn", str, choices=["relu"]),
+    Rule("upsample_fn", str, choices=["nearest"]),
+    Rule("upsampling_scaling_factor", int, 2, 2),
+    Rule("in_channels", int, 3, 3),
     Rule("out_channels", int, 3, 3),
-)  # fmt: skip
+)
 REMEDY = "give a VAE that was made for this kind of model"
 UNUSED = ("encoder.", "quant_conv.")  # keys of what leads from pictures to latents
 # TAESD's own files hold one half each, without a prefix or with ComfyUI's

@@ -22,23 +22,59 @@ from fromnoise.errors import BadCheckpoint
 
 # torch's name of a storage, without "Storage" → the type of its values
 STORAGES = {
-    "Double": "F64", "Float": "F32", "Half": "F16", "BFloat16": "BF16", "Long": "I64", "Int": "I32",
-    "Short": "I16", "Char": "I8", "Byte": "U8", "Bool": "BOOL", "Untyped": "U8",
+    "Double": "F64",
+    "Float": "F32",
+    "Half": "F16",
+    "BFloat16": "BF16",
+    "Long": "I64",
+    "Int": "I32",
+    "Short": "I16",
+    "Char": "I8",
+    "Byte": "U8",
+    "Bool": "BOOL",
+    "Untyped": "U8",
     "ComplexFloat": "C64",
-}  # fmt: skip
+}
 TYPES = {
-    "float64": "F64", "double": "F64", "float32": "F32", "float": "F32", "float16": "F16",
-    "half": "F16", "bfloat16": "BF16", "int64": "I64", "long": "I64", "int32": "I32", "int": "I32",
-    "int16": "I16", "short": "I16", "int8": "I8", "uint8": "U8", "bool": "BOOL", "uint16": "U16",
-    "uint32": "U32", "uint64": "U64", "float8_e4m3fn": "F8_E4M3", "float8_e5m2": "F8_E5M2",
-    "float8_e8m0fnu": "F8_E8M0", "complex64": "C64",
-}  # fmt: skip
+    "float64": "F64",
+    "double": "F64",
+    "float32": "F32",
+    "float": "F32",
+    "float16": "F16",
+    "half": "F16",
+    "bfloat16": "BF16",
+    "int64": "I64",
+    "long": "I64",
+    "int32": "I32",
+    "int": "I32",
+    "int16": "I16",
+    "short": "I16",
+    "int8": "I8",
+    "uint8": "U8",
+    "bool": "BOOL",
+    "uint16": "U16",
+    "uint32": "U32",
+    "uint64": "U64",
+    "float8_e4m3fn": "F8_E4M3",
+    "float8_e5m2": "F8_E5M2",
+    "float8_e8m0fnu": "F8_E8M0",
+    "complex64": "C64",
+}
 # NumPy's kind and bytes → the type, and how `struct` calls one such value
 ARRAYS = {
-    "b1": ("BOOL", "?"), "i1": ("I8", "b"), "u1": ("U8", "B"), "i2": ("I16", "h"),
-    "u2": ("U16", "H"), "i4": ("I32", "i"), "u4": ("U32", "I"), "i8": ("I64", "q"),
-    "u8": ("U64", "Q"), "f2": ("F16", "e"), "f4": ("F32", "f"), "f8": ("F64", "d"),
-}  # fmt: skip
+    "b1": ("BOOL", "?"),
+    "i1": ("I8", "b"),
+    "u1": ("U8", "B"),
+    "i2": ("I16", "h"),
+    "u2": ("U16", "H"),
+    "i4": ("I32", "i"),
+    "u4": ("U32", "I"),
+    "i8": ("I64", "q"),
+    "u8": ("U64", "Q"),
+    "f2": ("F16", "e"),
+    "f4": ("F32", "f"),
+    "f8": ("F64", "d"),
+}
 STORAGE_TYPES = {
     f"{module}.{name}Storage": dtype
     for module in ("torch", "torch.cuda", "torch.storage")
