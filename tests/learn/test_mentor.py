@@ -112,8 +112,9 @@ def test_sentences_are_those_of_the_places_they_cite():
         by_id.setdefault(span.id, []).append(span.text)
     for _, question in load("answerable", "tuned")[:40]:
         answer = ask(question)
-        assert len(answer.sentences) <= 3
-        assert len(answer.sentences) == len(answer.citations) or answer.abstained
+        if answer.abstained:
+            continue
+        assert len(answer.sentences) == len(answer.citations) <= 3
         for name, sentence in zip(answer.spans, answer.sentences, strict=True):
             if not answer.premise:
                 assert any(sentence in text for text in by_id[name])
