@@ -14,7 +14,15 @@ from fromnoise.learn.quiz import FOLDER, load_questions
 from fromnoise.learn.sources import PACKAGE, PREFIX
 
 DOCS = ("glossary", "running", "prompts", "pictures", "guidance", "samplers", "inside", "training")
-DOCS += ("troubles", "onnx", "schedulers", "log", "adding-a-sampler", "adding-a-format", "adding-a-source")
+DOCS += (
+    "troubles",
+    "onnx",
+    "schedulers",
+    "log",
+    "adding-a-sampler",
+    "adding-a-format",
+    "adding-a-source",
+)
 KINDS = ("text", "misconception", "takeaways")
 DESCRIBES = ("_setting", "Field", "typer.Option", "typer.Argument")  # what options are made with
 
