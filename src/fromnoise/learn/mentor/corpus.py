@@ -17,6 +17,7 @@ DOCS = ("glossary", "running", "prompts", "pictures", "guidance", "samplers", "i
 DOCS += (
     "troubles",
     "onnx",
+    "checkpoints",
     "schedulers",
     "log",
     "adding-a-sampler",
