@@ -711,7 +711,8 @@ INVOKE = {
         ("kdpm_2_a_k", "dpm2_a", "karras"),
         ("pndm", "plms", None),
         ("dpmpp_2m_sde", "dpmpp_2m_sde", None),
-        ("tcd", None, None),
+        ("tcd", "tcd", None),
+        ("a_later_one", None, None),
     ],
 )
 def test_invokeai(tmp_path, scheduler, sampler, spacing):
