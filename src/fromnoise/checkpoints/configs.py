@@ -129,7 +129,6 @@ def read_tokenizer(
     folder: Path, max_length: int | None = None, pad: str | None = None
 ) -> Tokenizer:
     """The tokenizer in a folder as transformers writes it. Raises NotFound or BadCheckpoint.
-
     max_length, pad: in place of what tokenizer_config.json and special_tokens_map.json say."""
     settings = Fields(folder / "tokenizer_config.json", {})
     for name in ("special_tokens_map.json", "tokenizer_config.json"):
@@ -158,8 +157,7 @@ def read_tokenizer(
         and files["merges.txt"].count(b"\n") <= len(words) + 2
     ):
         lines = files["merges.txt"].decode(errors="replace").splitlines()
-        # each line: the two words that become a third
-        merges = [
+        merges = [  # each line: the two words that become a third
             (left, right)
             for left, _, right in (line.partition(" ") for line in lines)
             if (left.strip() or right) and not left.startswith("#version")

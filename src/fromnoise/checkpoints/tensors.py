@@ -89,8 +89,7 @@ class TensorFile:
 
 
 class Unfilled(TorchFunctionMode):
-    """Inside `with Unfilled():` networks are built on the meta device and not initialised: their
-    weights come from a file."""
+    """Inside `with Unfilled():` networks are built on the meta device, and not initialised."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -111,8 +110,7 @@ class Unfilled(TorchFunctionMode):
 
 
 def check_fit(network: nn.Module, tensors: Mapping[str, Stored | Tensor], file: Path) -> None:
-    """Raises BadCheckpoint, which names keys, unless the tensors are those of the network: no more
-    and no less, each of its shape, floating point where the network's is."""
+    """Raises BadCheckpoint, which names keys, unless keys, shapes and types are the network's."""
     wanted = network.state_dict()
     if wanted.keys() == tensors.keys() and all(
         w.shape == tensors[k].shape and w.is_floating_point() == tensors[k].dtype.is_floating_point
@@ -125,8 +123,7 @@ def check_fit(network: nn.Module, tensors: Mapping[str, Stored | Tensor], file: 
 
 
 def fill(network: nn.Module, tensors: Iterable[tuple[str, Tensor]]) -> None:
-    """Gives a network that was built on the meta device its tensors, which `check_fit`, each cast
-    to fp32 as it comes."""
+    """Gives a network of the meta device its tensors, which `check_fit`, each cast to fp32."""
     types = {name: tensor.dtype for name, tensor in network.state_dict().items()}
     cast = {name: tensor.to(types[name]) for name, tensor in tensors}
     network.load_state_dict(cast, strict=True, assign=True)

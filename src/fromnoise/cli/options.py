@@ -26,8 +26,7 @@ MORE = {
 def add_options(
     command: Command, schema: type[GenerationRequest] = GenerationRequest, kind: type[Run] = Run
 ) -> Command:
-    """Gives a command, in place of its parameters `request` and `run`, an option for every field of
-    `schema` that it does not name itself, and those of `kind`."""
+    """Gives a command, in place of `request` and `run`, options for their fields, less its own."""
     own = list(inspect.signature(command).parameters.values())
     own = [parameter for parameter in own if parameter.name not in ("request", "run")]
     of_run, one = inspect.signature(kind).parameters, own[0]

@@ -79,8 +79,7 @@ class Run:
         self, image_tower: bool = False, encoder: bool = True
     ) -> tuple["LatentDiffusion", "Prepared", "Prepared | None"]:
         """(the model, its network and the guide's as they run)."""
-        # torch makes hundreds of thousands of objects that stay. Looking through them for rubbish
-        # takes 0.15 s while it is imported, and 0.3 s at the end of the process
+        # torch makes many objects that stay: to look through them for rubbish takes 0.45 s
         gc.disable()
         from fromnoise.checkpoints.hub import load_parts
         from fromnoise.runtime.prepare import prepare_model
@@ -124,8 +123,7 @@ class Run:
     def save_pictures(
         self, pictures: list[Any], request: GenerationRequest, paths: list[Path] | None = None
     ) -> None:
-        """Writes the files, at `paths` if they are given, and prints where they are. Only the file
-        that the user named is overwritten."""
+        """Writes the files (at `paths`), says where. Only what the user named is overwritten."""
         from fromnoise.pipeline.saving import save_picture
 
         overwrite = paths is None and self.file is not None and request.count == 1

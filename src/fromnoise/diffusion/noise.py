@@ -27,20 +27,17 @@ def open_streams(rng: str, seeds: Sequence[int], what: str = "seeds") -> list[St
 
 class Noise:
     """`noise(sigma, sigma_next)` → unit Gaussian noise (B, *shape), float32 on the CPU, new at
-    every call; `noise(sigma, sigma_next, i)` → that of image i alone, (1, *shape). This source does
-    not use the two noise levels; others do, such as a Brownian path.
+    every call; `noise(sigma, sigma_next, i)` → that of image i alone, (1, *shape). The levels serve
+    other sources, such as a Brownian path. shape: of one image, (C, H, W).
 
     Image i has its own generator with the seed seeds[i]. It first draws `initial` (B, *shape) and
     then one noise at each call: image i of a batch is the image of its seed alone, bit for bit.
-    `shape` is that of one image, (C, H, W).
 
     rng: "cpu", PyTorch's Mersenne Twister, which uses only the low 32 bits of a seed; or "nv", the
     numbers of an NVIDIA GPU, see philox.randn. eta_noise_seed_delta: where it is not 0, the noises
     after `initial` come from new generators with the seeds seed + delta (A1111's "ENSD").
     variation_seeds, variation_strength, blend: of another noise for `initial`, see variation.vary.
-
-    Raises UnknownName for rng and blend. Raises BadInput without seeds, for a seed that is no
-    integer in [0, 2⁶⁴) (with and without delta), and where variation.vary does."""
+    Raises as `open_streams`, for seeds with and without delta, and as variation.vary."""
 
     def __init__(
         self,

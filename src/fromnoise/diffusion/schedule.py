@@ -58,9 +58,8 @@ class NoiseSchedule:
 
     @cached_property
     def sigmas(self) -> Tensor:
-        """(T,) √((1 − ᾱ) / ᾱ), increasing. Where the last is infinite, that of ᾱ = 2⁻²⁴ takes its
-        place, as in diffusers: 4096 (or 1.5 times its neighbour if that is more). Samplers need a
-        finite value, and x0 there is less than a half-precision ulp of x."""
+        """(T,) √((1 − ᾱ) / ᾱ), increasing. An infinite last one becomes that of ᾱ = 2⁻²⁴, as in
+        diffusers: 4096, or 1.5 times its neighbour if that is more; x0 there is lost in x."""
         sigmas = self.snr.rsqrt()
         if self.has_infinite_sigma:
             sigmas[-1] = max((2**24 - 1) ** 0.5, 1.5 * float(sigmas[-2]))

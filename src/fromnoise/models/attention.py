@@ -10,8 +10,7 @@ from torch.nn import functional as F
 from fromnoise.models.layers import zero_parameters
 
 KeyValue = tuple[Tensor, Tensor]  # each (B, heads, N, dim/heads)
-# a dict to fill, or a function of (layer name, map)
-Record = dict[str, Any] | Callable[[str, Tensor], Any]
+Record = dict[str, Any] | Callable[[str, Tensor], Any]  # to fill, or to call with (name, map)
 
 
 class Attended(NamedTuple):

@@ -17,8 +17,7 @@ class TextOutput(NamedTuple):
 
     last_hidden: Tensor  # (B, N, dim) after the final norm: the usual context
     pooled: Tensor  # (B, dim) last_hidden at the first end-of-text token
-    # the embeddings, then each layer's output, all (B, N, dim) before the final norm
-    hidden_states: tuple[Tensor, ...]
+    hidden_states: tuple[Tensor, ...]  # embeddings and layers, (B, N, dim) before the final norm
     embeds: Tensor | None  # (B, projection_dim), not normalized; None without a projection
 
 

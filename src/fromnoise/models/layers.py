@@ -84,9 +84,7 @@ class ResnetBlock(nn.Module):
 
 class Downsample(nn.Module):
     """Halves the side by a strided convolution: (B, C, H, W) → (B, C, H/2, W/2).
-
-    Symmetric padding (U-Net): odd sides round up. Otherwise (autoencoder) it pads one row below and
-    one column on the right."""
+    Symmetric padding (U-Net): odd sides round up. Otherwise (autoencoder) pads below and right."""
 
     def __init__(self, channels: int, symmetric: bool):
         super().__init__()

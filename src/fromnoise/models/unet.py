@@ -1,6 +1,4 @@
-"""The conditional U-Net: a noisy picture, a time and a text → a prediction of the schedule's type.
-
-Ronneberger 2015, Ho 2020, Rombach 2022 §3.3."""
+"""The conditional U-Net: a noisy picture, a time, a text → a prediction (Rombach 2022, §3.3)."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -157,8 +155,7 @@ class UNet(nn.Module):
 
         record: a dict to fill with each cross-attention's map (B, heads, H'·W', N), or a function
         (name, map) to call with it; the output keeps its bits. constants: `self.constants(…)`, if
-        known. residuals: a ControlNet's additions to the skips, in their order, and to the middle.
-        Raises as `constants`."""
+        known. residuals: a ControlNet's additions to the skips, in order, and to the middle."""
         c, known = self.config, constants or self.constants(conditioning)
         attended = Attended(known.projected, record)
         t, width = t.expand(x.shape[0]), c.block_out_channels[0]  # len() would fix B in an export

@@ -15,8 +15,7 @@ def save_picture(
     overwrite: bool = True,
     suffix: str | None = None,
 ) -> Path:
-    """Writes a picture with its `info["parameters"]`: a PNG with a text chunk, or a JPEG or WebP
-    file of a quality (see `exif.choose_save_options`). Returns the path.
+    """Writes a picture with its `info["parameters"]`, see `exif.choose_save_options`; its path.
 
     The path's suffix says the format; `suffix` says it where the path has none, as a device.
     overwrite=False: a name that is taken gets a number, see `files.write_file`. Raises BadInput."""

@@ -26,10 +26,9 @@ def build_splitters() -> tuple[normalizers.Normalizer, pre_tokenizers.PreTokeniz
 class Tokenizer:
     """CLIP's tokenizer: the ids equal those of transformers' `CLIPTokenizer` on the same files.
 
-    vocabulary: word → id; it holds BOS and EOS. merges: the pairs of words that become one, the
-    first first. `max_length` counts the start and the end token. `pad_id` fills the rest (None: the
-    end token, as Stable Diffusion 1 does). files: name → content of vocab.json and merges.txt, kept
-    for saving. Raises BadInput."""
+    vocabulary: word → id, with BOS and EOS. merges: the pairs of words that become one, in order.
+    `max_length` counts the start and the end token. `pad_id` fills the rest (None: the end token).
+    files: name → content of vocab.json and merges.txt, kept for saving. Raises BadInput."""
 
     def __init__(
         self,

@@ -23,8 +23,7 @@ class Prepared:
     def __init__(self, network: UNet, device: torch.device, dtype: str, batch: int = 1):
         self.device, self.dtype, self.batch = device, DTYPES[dtype], batch
         self.network = network.to(device, self.dtype).eval()
-        # Channels last: convolutions need no reordering of the picture, and attention reads it as a
-        # view. The order changes on the device, after the cast.
+        # Channels last: convolutions need no reordering, and attention reads the picture as a view
         for p in network.parameters():
             if p.ndim == 4:
                 p.data = p.data.contiguous(memory_format=torch.channels_last)

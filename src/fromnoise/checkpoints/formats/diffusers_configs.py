@@ -158,8 +158,7 @@ def read_text(config: Fields) -> CLIPTextConfig:
 
 
 def read_scheduler(config: Fields) -> tuple[NoiseSchedule, str]:
-    """scheduler_config.json → (schedule, prediction type). What diffusers leaves out has diffusers'
-    default value."""
+    """scheduler_config.json → (schedule, prediction type), with diffusers' default values."""
     for rule in SCHEDULER:
         config.get(rule)
     prediction = config.get(Rule("prediction_type", str, choices=PREDICTIONS), "epsilon")

@@ -51,8 +51,7 @@ def load(
     variant: str | None = None,
     others: Sequence[str] | None = None,
 ) -> LatentDiffusion:
-    """The folder → its parts, in fp32 on the CPU. Raises NotFound or BadCheckpoint, each naming
-    file and key. No tensor is read before all configurations and headers fit each other.
+    """The folder → its parts, in fp32 on the CPU. Raises NotFound or BadCheckpoint.
 
     image_tower, encoder, prediction, variant: see hub.load_parts. others: must be none."""
     if others:

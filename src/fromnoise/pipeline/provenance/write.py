@@ -37,8 +37,7 @@ def write_infotext(
     """What picture `index` of a resolved request was drawn with, as the web UI writes it.
 
     more: what else there is to say. guide: the network that took the negative prompt's place, by
-    its hash. latents: those that took the place of the seed's noise, (C, h, w) or (count, C, h, w).
-    """
+    its hash. latents: those in the place of the seed's noise, (C, h, w) or (count, C, h, w)."""
     more = more or {}
     bounds = (request.guidance.low, request.guidance.high)
     limited = bounds != (0, math.inf) or model.defaults.keys() & {"cfg_sigma_min", "cfg_sigma_max"}
