@@ -9,6 +9,7 @@ renamed and resized. The first answer that is anything else (another exception, 
 more than 2 GB) ends it with exit code 1; the file that did it is kept, and its seed is printed."""
 
 import argparse
+import faulthandler
 import io
 import pickle
 import random
@@ -175,8 +176,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=1, help="of the processor")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--first", type=int, default=0, help="the case that it begins with")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
+    faulthandler.enable()  # a crash of a library says where it was
     files = gather_files()
     shapes = [dict(peers.true_shapes(name)) for name in peers.TRUE_SIZES]
     small = [dict(list(s.items())[::9]) for s in shapes]  # quick ones, with holes
@@ -189,7 +192,7 @@ def main() -> None:
 
     signal.signal(signal.SIGALRM, end)
     counts, good, slowest = Counter[str](), Counter[str](), 0.0
-    number, start = 0, time.process_time()
+    number, start = options.first, time.process_time()
     kinds = [*files, "keys"]
     while time.process_time() - start < 60 * options.minutes:
         draw = random.Random(f"{options.seed} {number}")
@@ -230,7 +233,7 @@ def main() -> None:
             minutes = (time.process_time() - start) / 60
             print(f"{number:,} cases, {minutes:.1f} minutes, no crash", flush=True)
     shutil.rmtree(folder)
-    print(f"{number:,} cases in {options.minutes} minutes of the processor, no crash")
+    print(f"{number - options.first:,} cases in {options.minutes} minutes of the processor, no crash")
     print(f"the slowest took {slowest:.2f} s")
     for kind in kinds:
         print(f"{kind:12} {counts[kind]:>10,} cases, {good[kind]:>10,} of them read")
