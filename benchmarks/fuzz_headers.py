@@ -233,7 +233,9 @@ def main() -> None:
             minutes = (time.process_time() - start) / 60
             print(f"{number:,} cases, {minutes:.1f} minutes, no crash", flush=True)
     shutil.rmtree(folder)
-    print(f"{number - options.first:,} cases in {options.minutes} minutes of the processor, no crash")
+    print(
+        f"{number - options.first:,} cases in {options.minutes} minutes of the processor, no crash"
+    )
     print(f"the slowest took {slowest:.2f} s")
     for kind in kinds:
         print(f"{kind:12} {counts[kind]:>10,} cases, {good[kind]:>10,} of them read")

@@ -59,8 +59,8 @@ from fromnoise.checkpoints.onnx.weights import refer_to_file
 from fromnoise.folders import replace_folder
 from fromnoise.latent_diffusion import LatentDiffusion
 from fromnoise.models.clip import TextOutput
+from fromnoise.models.conditioning import Conditioning
 from fromnoise.models.config import VAEConfig
-from fromnoise.models.unet import Conditioning
 from fromnoise.pipeline.generate import generate, run_steps
 from fromnoise.pipeline.request import GenerationRequest
 from fromnoise.runtime.prepare import Prepared, Step, prepare_model
@@ -329,7 +329,8 @@ def compare_pictures(
     the largest difference of a value, in levels of 255."""
     text: Any = OnnxText(parts["text"])
     vae: Any = OnnxVAE(parts["decoder"], model.vae.config)
-    packed, network = replace(model, text_encoder=text, vae=vae), OnnxUNet(parts["unet"])
+    encoders = (replace(model.text_encoders[0], network=text),)
+    packed, network = replace(model, text_encoders=encoders, vae=vae), OnnxUNet(parts["unet"])
     text.config = model.text_encoder.config
     mean, most = 0.0, 0
     for prompt, seed, steps in PICTURES[:count]:

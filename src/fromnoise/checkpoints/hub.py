@@ -15,7 +15,10 @@ BUNDLED = Path(__file__).parent.parent / "weights"
 # kind → module in formats/, with its `load(path, …)` → the sign of its paths: a file in the folder,
 # or how the name ends ("": any); a module is imported when it is used
 FORMATS = {
-    "model": {"diffusers_folder": "model_index.json", "single_file": ""},
+    "model": {
+        "diffusers_folder": "model_index.json",
+        "single_file": "",
+    },
     "upscaler": {"upscaler": ".safetensors"},
 }
 

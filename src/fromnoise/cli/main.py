@@ -46,7 +46,9 @@ def leave_unchecked(params: list[Any]) -> list[Any]:
     """The parameters, switches and paths taken as they are written: typer would check them by
     pydantic, which takes longer to import than a model's header to read."""
     for param in params:
-        if (kind := param.type_descriptor.annotation) in (bool, Path):
+        # of typer's own: where another version has it otherwise, it checks as it always did
+        kind = getattr(getattr(param, "type_descriptor", None), "annotation", None)
+        if kind in (bool, Path):
             take = partial(lambda kind, value, **_: None if value is None else kind(value), kind)
             param._runtime_param = SimpleNamespace(coerce=take)
     return params

@@ -167,7 +167,8 @@ def read_scheduler(config: Fields) -> tuple[NoiseSchedule, str]:
     first = config.get(Rule("beta_start", float, 0, 1), 0.0001)
     last = config.get(Rule("beta_end", float, 0, 1), 0.02)
     try:
-        if kind == "scaled_linear" and not any(map(config.values.get, RARE)):
+        absent = all(config.values.get(name) in (None, False) for name in RARE)
+        if kind == "scaled_linear" and absent:
             schedule = NoiseSchedule.scaled_linear(first, last, steps)
         else:
             from fromnoise.checkpoints.formats.diffusers_old import make_schedule

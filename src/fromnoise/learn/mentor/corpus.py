@@ -25,7 +25,7 @@ DOCS += (
     "adding-a-source",
 )
 KINDS = ("text", "misconception", "takeaways")
-DESCRIBES = ("_setting", "Field", "typer.Option", "typer.Argument")  # what options are made with
+DESCRIBES = ("_field", "Field", "typer.Option", "typer.Argument")  # what options are made with
 
 
 @dataclass(frozen=True)
