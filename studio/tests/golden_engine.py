@@ -75,12 +75,12 @@ def write_schedule() -> Any:
 
 def write_spacing() -> Any:
     """[name, steps, discard_penultimate, sigmas] for every spacing but align_your_steps, which is
-    of Stable Diffusion's schedule."""
+    of Stable Diffusion's schedule, and distilled, which is of consistency models."""
     schedule = NoiseSchedule.scaled_linear(0.00085, 0.02, 1000)
     return [
         [name, n, cut, make_sigmas(schedule, n, name, discard_penultimate=cut).tolist()]
         for name in SPACINGS
-        if name != "align_your_steps"
+        if name not in ("align_your_steps", "distilled")
         for n in (1, 2, 7, 8, 20, 25, 50, 333)
         for cut in (False, True)
         if n + cut > 1 or name != "linear_quadratic"
