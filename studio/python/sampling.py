@@ -15,10 +15,13 @@ from torch import Tensor
 from fromnoise.diffusion import samplers
 from fromnoise.diffusion.samplers.base import Answer, Query
 
+# its levels are those of a schedule, whose tables need all of torch
+ABSENT = ("tcd",)
+
 
 def list_samplers() -> list[dict[str, Any]]:
-    """The metadata of all samplers."""
-    return [asdict(entry) for entry in samplers.SAMPLERS.values()]
+    """The metadata of the samplers that run in the tab."""
+    return [asdict(entry) for name, entry in samplers.SAMPLERS.items() if name not in ABSENT]
 
 
 class NoiseNeeded(BaseException):

@@ -44,7 +44,7 @@ const draw = (sigma: number, next: number) =>
 
 test("every sampler of the repository runs in the tab and ends where Python's does", async () => {
   const names = await python.samplers();
-  expect(names).toHaveLength(48);
+  expect(names).toHaveLength(47);
   expect(new Set(golden.runs.map(([name]) => name))).toEqual(new Set(names));
   for (const [name, sigmas, x, want, count] of golden.runs) {
     const { x: got, calls } = await python.sample(

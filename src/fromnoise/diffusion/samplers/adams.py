@@ -4,13 +4,16 @@ step."""
 import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from fromnoise.diffusion.samplers.base import NoiseSource, Past, Query, Sampling, check_levels
 from fromnoise.diffusion.samplers.integrals import FIXED, compute_adams_weights
-from fromnoise.diffusion.schedule import NoiseSchedule
 from fromnoise.errors import BadInput, UnknownName
+
+if TYPE_CHECKING:  # the schedule's tables need all of torch
+    from fromnoise.diffusion.schedule import NoiseSchedule
 
 
 def lms(
@@ -91,7 +94,7 @@ def plms(
     start: str = "euler",
     predict: str = "noise",
     stride: int = 0,
-    schedule: NoiseSchedule | None = None,
+    schedule: "NoiseSchedule | None" = None,
     past: Sequence[Past] = (),
 ) -> Sampling:
     """Pseudo linear multistep (Liu et al. 2022 "PNDM", eq. 12): the noise predictions with

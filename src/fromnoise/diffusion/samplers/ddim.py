@@ -2,12 +2,15 @@
 by eta."""
 
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from fromnoise.diffusion.samplers.base import NoiseSource, Query, Sampling, check_levels
 from fromnoise.diffusion.samplers.stochastic import check_nonnegative, split_step
-from fromnoise.diffusion.schedule import NoiseSchedule
+
+if TYPE_CHECKING:  # the schedule's tables need all of torch
+    from fromnoise.diffusion.schedule import NoiseSchedule
 
 
 def ddim(
@@ -17,7 +20,7 @@ def ddim(
     eta: float = 0.0,
     s_noise: float = 1.0,
     stride: int = 0,
-    schedule: NoiseSchedule | None = None,
+    schedule: "NoiseSchedule | None" = None,
 ) -> Sampling:
     """Song et al. 2021 "DDIM", eq. 12 and 16, divided by √ᾱ. eta 0 draws no noise and equals
     `euler`. eta 1 is DDPM (Ho et al. 2020, algorithm 2, with the variance of its posterior) and

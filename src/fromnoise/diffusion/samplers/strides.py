@@ -7,6 +7,7 @@ stands for Stable Diffusion's."""
 
 import math
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -14,8 +15,10 @@ from torch import Tensor
 from fromnoise.diffusion.samplers.base import NoiseSource, Query, Sampling, check_levels
 from fromnoise.diffusion.samplers.integrals import FIXED
 from fromnoise.diffusion.samplers.stochastic import check_nonnegative, split_step
-from fromnoise.diffusion.schedule import NoiseSchedule
 from fromnoise.errors import BadInput, UnknownName
+
+if TYPE_CHECKING:  # the schedule's tables need all of torch
+    from fromnoise.diffusion.schedule import NoiseSchedule
 
 STARTS = ("euler", "runge_kutta")
 PREDICTS = ("noise", "v")
@@ -28,7 +31,7 @@ def ddim(
     eta: float,
     s_noise: float,
     stride: int,
-    schedule: NoiseSchedule | None,
+    schedule: "NoiseSchedule | None",
 ) -> Sampling:
     """`ddim.ddim` in steps of `stride` timesteps, the last one to the run's end."""
     times = _Timesteps(schedule, stride)
@@ -50,7 +53,7 @@ def pndm(
     start: str,
     predict: str,
     stride: int,
-    schedule: NoiseSchedule | None,
+    schedule: "NoiseSchedule | None",
 ) -> Sampling:
     """`adams.plms` with either start (Liu et al. 2022 "PNDM", eq. 11 to 13), in steps of `stride`
     timesteps (0: to the next level)."""
@@ -104,7 +107,7 @@ def tcd(
     noise: NoiseSource,
     eta: float = 0.3,
     s_noise: float = 1.0,
-    schedule: NoiseSchedule | None = None,
+    schedule: "NoiseSchedule | None" = None,
 ) -> Sampling:
     """Strategic stochastic sampling (Zheng et al. 2024 "Trajectory consistency distillation",
     algorithm 2; eta is its γ): down to timestep (1 − eta)·t, then new noise up to t. For networks
@@ -127,8 +130,12 @@ def tcd(
 class _Timesteps:
     """Levels by the timesteps of a schedule."""
 
-    def __init__(self, schedule: NoiseSchedule | None, stride: int):
-        self.schedule = schedule or NoiseSchedule.scaled_linear()
+    def __init__(self, schedule: "NoiseSchedule | None", stride: int):
+        if schedule is None:
+            from fromnoise.diffusion.schedule import NoiseSchedule
+
+            schedule = NoiseSchedule.scaled_linear()
+        self.schedule = schedule
         self.stride = stride
         if not 0 <= stride <= len(self.schedule):
             raise BadInput(
