@@ -7,6 +7,7 @@ export interface Stop {
   what: string; // as a message shows it
   fault: string; // "" if the focus is seen there
   box: [number, number, number, number]; // left, top, right, bottom in the page
+  inNav?: boolean; // whether it lies in a list of links beside the text
 }
 
 /** Functions that are put into the page. */
@@ -82,6 +83,7 @@ export class Keyboard {
     // a page that scrolls to the focus needs a frame for it
     await this.page.evaluate(() => new Promise(requestAnimationFrame));
     const stop = await this.page.evaluate(() => (window as any).keyboard.look() as Stop);
+    stop.inNav = await this.page.evaluate(() => Boolean(document.activeElement?.closest("nav")));
     if (stop.fault) this.faults.push(`${stop.what}: ${stop.fault}`);
     return stop;
   }
@@ -128,6 +130,7 @@ export class Keyboard {
       if (key === "Tab") {
         stops.slice(1).forEach((stop, i) => { // down, or to the right
           const before = stops[i];
+          if (before.inNav && !stop.inNav) return; // from the list beside the text to its beginning
           if (stop.box[1] < before.box[1] - 40 && stop.box[0] < before.box[2] - 40) faults.push(`${before.what} → ${stop.what} goes back`);
         });
       }
