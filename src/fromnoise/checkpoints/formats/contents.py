@@ -21,6 +21,7 @@ from fromnoise.checkpoints.configs import (
 )
 from fromnoise.checkpoints.families import BASES, TOWERS, Family, tell_family
 from fromnoise.checkpoints.formats.diffusers_configs import WEIGHTS
+from fromnoise.checkpoints.formats.diffusers_old import ATTENTION
 from fromnoise.checkpoints.formats.published import WORDS, describe_folder
 from fromnoise.checkpoints.inspection import read_beside
 from fromnoise.checkpoints.keymap import Group, forth
@@ -47,7 +48,6 @@ FILES = {part: f"{part}/{WEIGHTS.get(part, 'model.safetensors')}" for part in PA
 FILES |= {"clip_head": "clip_head.safetensors"}
 # older keys of a folder → today's
 FLAT = ("embeddings.", "encoder.", "final_layer_norm.")  # transformers 5 leaves out "text_model."
-OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 LEFT_OUT = ("safety_checker",)  # it looks at finished pictures and draws nothing
 TEXTS_ONLY = ("tokenizer", "tokenizer_2", "scheduler", "feature_extractor", "image_processor")
 
@@ -229,7 +229,7 @@ def rename_keys(part: str, source: TensorSource) -> tuple[Mapped, str]:
         if part.startswith("text_encoder") and key.startswith(FLAT):
             new, word = f"text_model.{key}", "flat"
         elif part == "vae":
-            for old, name in OLD_ATTENTION.items():
+            for old, name in ATTENTION.items():
                 new = new.replace(f"attentions.0.{old}.", f"attentions.0.{name}.")
             word = "old" if new != key else word
         groups[key] = Group(key, part, (new if new == key or new not in source.stored else key,))
@@ -241,7 +241,7 @@ def restore_key(word: str, key: str) -> str:
     if word == "flat":
         return key.removeprefix("text_model.")
     if word == "old":
-        for old, name in OLD_ATTENTION.items():
+        for old, name in ATTENTION.items():
             key = key.replace(f"attentions.0.{name}.", f"attentions.0.{old}.")
     return key
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from fromnoise.checkpoints.configs import Fields, Rule
 from fromnoise.checkpoints.formats.diffusers_configs import CLIP, translate
+from fromnoise.checkpoints.sources import TensorSource
 from fromnoise.checkpoints.tensors import TensorFile
 from fromnoise.errors import BadCheckpoint
 from fromnoise.models.clip_vision import CLIPVision, CLIPVisionConfig
@@ -47,14 +48,16 @@ def read_resnet(config: Fields) -> CLIPResNetConfig:
 
 def read_head(path: Path, width: int) -> dict[str, Tensor]:
     """What completes CLIP: text_projection.weight (D, width) and logit_scale (), in fp32."""
-    if not os.path.lexists(path):
-        return {}
-    file = TensorFile(path)
+    return read_head_of(TensorFile(path), width) if os.path.lexists(path) else {}
+
+
+def read_head_of(file: TensorSource, width: int) -> dict[str, Tensor]:
+    """The same from a file that is open. Raises BadCheckpoint for other tensors."""
     for key, entry in file.stored.items():
         right = key == "logit_scale" and entry.shape == ()
         right |= key == "text_projection.weight" and entry.shape[1:] == (width,)
         if not right or not entry.dtype.is_floating_point:
-            reason = f"{path} holds {key[:200]} of {entry.shape} and {entry.dtype}"
+            reason = f"{file.path} holds {key[:200]} of {entry.shape} and {entry.dtype}"
             remedy = f"it holds text_projection.weight (D, {width}) and logit_scale (), no more"
             raise BadCheckpoint(reason, remedy)
     return {key: tensor.float() for key, tensor in file.read().items()}

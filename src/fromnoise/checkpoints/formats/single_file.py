@@ -153,13 +153,9 @@ def read_head(contents: Contents, width: int) -> dict[str, Tensor]:
     """What completes CLIP, as LatentDiffusion calls it."""
     if (source := contents.parts.get("clip_head")) is None:
         return {}
-    for key, entry in source.stored.items():
-        right = key == "logit_scale" and entry.shape == ()
-        right |= key == "text_projection.weight" and entry.shape[1:] == (width,)
-        if not right or not entry.dtype.is_floating_point:
-            fault = f"{contents.path}: clip_head holds {key[:200]} of {entry.shape}"
-            raise BadCheckpoint(fault, "fetch the file again")
-    return {key.removesuffix(".weight"): v.float() for key, v in source.read().items()}
+    from fromnoise.checkpoints.formats.diffusers_towers import read_head_of
+
+    return {key.removesuffix(".weight"): v for key, v in read_head_of(source, width).items()}
 
 
 def read_schedule(texts: dict[str, Fields], channels: int) -> tuple[NoiseSchedule, str, dict]:
