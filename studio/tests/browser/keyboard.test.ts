@@ -8,6 +8,7 @@ import { join } from "node:path";
 import { chromium, type Browser, type Locator, type Page } from "playwright-core";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { Keyboard } from "./keyboard.ts";
+import { resize } from "./resize.ts";
 import { serve, type StaticServer } from "./server.ts";
 
 const SITE = process.env.SITE ?? new URL("../../../src/fromnoise/learn/site/", import.meta.url).pathname;
@@ -241,7 +242,7 @@ async function photograph(page: Page, folder: string): Promise<void> {
   for (const colorScheme of ["light", "dark"] as const) {
     await page.emulateMedia({ colorScheme });
     for (const width of [375, 768, 1440]) {
-      await page.setViewportSize({ width, height: 900 });
+      await resize(page, width);
       await page.waitForTimeout(300);
       for (const island of await page.locator("[data-island=explorable]").all()) {
         await island.screenshot({ path: join(folder, `${await island.getAttribute("data-id")}-${width}-${colorScheme}.png`) });

@@ -4,6 +4,7 @@ import { chromium, type Browser, type Page } from "playwright-core";
 import { readFileSync } from "node:fs";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { expectPace } from "../pace.ts";
+import { resize } from "./resize.ts";
 import { serve, type StaticServer } from "./server.ts";
 
 const site = new URL("../../../src/fromnoise/learn/site/", import.meta.url).pathname;
@@ -76,7 +77,7 @@ describe.each(PAGES)("%s", (file) => {
       });
       expect(results, colorScheme).toEqual([]);
       for (const width of WIDTHS) {
-        await page.setViewportSize({ width, height: 900 });
+        await resize(page, width);
         const extra = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
         expect(extra, `at ${width} px`).toBeLessThanOrEqual(0);
       }
