@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from fromnoise.checkpoints.configs import Fields
-from fromnoise.checkpoints.formats.diffusers_scheduler import CLASSES, read
+from fromnoise.checkpoints.formats.diffusers_scheduler import read
+from fromnoise.checkpoints.formats.scheduler_classes import CLASSES
 
 TARGET = Path(__file__).parent / "schedulers.md"
 KARRAS = {"use_karras_sigmas": True}

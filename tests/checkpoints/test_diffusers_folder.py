@@ -332,8 +332,9 @@ def test_old_files_mean_the_highest_id_by_eos_2(copied):
 
 
 def test_what_a_pipeline_folder_cannot_hold_is_refused(tmp_path):
-    with pytest.raises(BadInput, match="flow"):
-        folders.save(fakes.model(tmp_path / "w", "flow", make_flow()), tmp_path / "m")
+    ramp = NoiseSchedule(make_flow().alpha_bar ** 2, "flow")  # no shift makes it
+    with pytest.raises(BadInput, match="FlowMatchEulerDiscreteScheduler"):
+        folders.save(fakes.model(tmp_path / "w", "flow", ramp), tmp_path / "m")
 
 
 def test_stable_diffusion_1_configurations_are_understood():

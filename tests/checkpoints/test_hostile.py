@@ -89,7 +89,8 @@ def fields():
     yield VAE, "use_post_quant_conv", (*NO_FLAGS, False)
     yield TEXT, "model_type", NO_TEXTS
     yield TEXT, "architectures", ("CLIPTextModelWithProjection", {}, [[1]], 1)
-    yield INDEX, "_class_name", (*NO_TEXTS, None, "FluxPipeline")
+    # any name will do: the parts decide
+    yield INDEX, "_class_name", (*NO_TEXTS[:4], None, "x" * 5000)
     for part in ("unet", "vae", "text_encoder"):
         yield INDEX, part, (None, [], {}, "x", [None, None], [1, 2], ["a"] * 3, HUGE)
     yield DEFAULTS, "latent_rgb", ("x", [], [[1, 2, 3]], [[1, 2]] * 5, [["x"] * 3] * 5, [1] * 5)

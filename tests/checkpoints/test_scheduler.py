@@ -18,7 +18,8 @@ import torch
 
 from fromnoise.checkpoints.configs import Fields, read_json
 from fromnoise.checkpoints.formats import diffusers_configs, diffusers_scheduler
-from fromnoise.checkpoints.formats.diffusers_scheduler import CLASSES, RULES, SHARED, complete
+from fromnoise.checkpoints.formats.diffusers_scheduler import complete
+from fromnoise.checkpoints.formats.scheduler_classes import CLASSES, MENDED, RULES, SHARED
 from fromnoise.diffusion.brownian import BrownianNoise
 from fromnoise.diffusion.noise import Noise
 from fromnoise.errors import BadCheckpoint
@@ -410,7 +411,6 @@ def test_an_unknown_class_waits_for_a_sampler(parts):
     [
         "EDMEuler",
         "EDMDPMSolverMultistep",
-        "FlowMatchEulerDiscrete",
         "FlowMatchHeunDiscrete",
         "IPNDM",
     ],
@@ -444,7 +444,7 @@ def test_the_index_says_the_class_and_its_pipeline_mends_the_file():
 
 
 def test_what_the_pipelines_of_diffusers_mend_is_mended_here():
-    for name, changes in diffusers_scheduler.MENDED.items():
+    for name, changes in MENDED.items():
         pipeline = getattr(diffusers, name)
         source = inspect.getsource(pipeline.__init__)
         assert {

@@ -97,6 +97,17 @@ def test_t_and_sigma_are_inverse(schedule):
     assert float(schedule.t_to_sigma(3.5)) == pytest.approx(float(middle), rel=1e-12)
 
 
+@families
+def test_the_time_that_a_network_is_told(schedule):
+    """The timestep, and of a flow T·s, whatever its shift; fp32 in any case."""
+    for i in (0, 1, 417, 998, 999):
+        time = schedule.find_time(float(schedule.sigmas[i]))
+        _, s = compute_scales(schedule, torch.tensor([i]))
+        expected = float(1000 * s) if schedule.kind == "flow" else i
+        assert time.dtype == torch.float32
+        assert float(time) == pytest.approx(expected, rel=1e-6)  # fp32
+
+
 def test_outside_the_table():
     schedule = FAMILIES["scaled_linear"]
     assert schedule.sigma_to_t([1e-6, 1e6]).tolist() == [0, 999]

@@ -289,6 +289,24 @@ def test_errors_on_objects_weigh_more_until_the_rate_falls(begun):
     assert loss(0.0, masks) != pytest.approx(plain, 1e-2)
 
 
+def test_a_flow_network_is_told_how_far_its_pictures_are_noise(begun):
+    recipe, stage = begun, begun.stage("unet")
+    stage.values.update(prediction="flow", weighting="uniform", focus=(0.0, 0.0, 1.0))
+    stage.values["schedule"] = {"kind": "flow", "shift": 3.0}
+    task, told = UNetTask(stage, recipe), []
+
+    def network(x, t, context):
+        told.extend((x, t))
+        return x
+
+    task.unet.forward = network
+    latents, ids, *_ = next(task.batches(0, 4, 0, 1))
+    task.loss((torch.zeros_like(latents), ids, None, None), 0.0, torch.Generator())
+    # x = s·noise where the latents are 0, and its RMS is s: within 4 standard errors of 1,024
+    # values, 4 / √2048 = 9 %
+    assert torch.allclose(told[0].square().mean((1, 2, 3)).sqrt(), told[1] / 1000, rtol=0.09)
+
+
 STATES = ("clip", "image_tower", "vae", "decoder", "unet")
 
 

@@ -62,7 +62,9 @@ PREDICTIONS = {
     "epsilon": "eps",
     "x0": "x0",
     "sample": "x0",
+    "flow_prediction": "flow",
 }
+FLOW = "FlowMatchEulerDiscreteScheduler"  # a class that says the prediction by its name
 SCHEDULER = "fromnoise.scheduler/scheduler_config.json"  # in the metadata of files of ours
 # tensors that no network needs → what they are
 UNUSED = {
@@ -102,7 +104,7 @@ class Family:
     vae_prefix: str = VAE
     texts: tuple[TextTower, ...] = ()
     concat: str = ""  # what is concatenated to x: "", "inpainting", "instruct" or "depth"
-    prediction: str = ""  # "eps", "v", or "" where nothing tells
+    prediction: str = ""  # "eps", "v", "x0", "flow", or "" where nothing tells
     prediction_reason: str = ""
     guessed: bool = False  # whether the prediction needs a warning
     zero_snr: bool = False  # whether the last noise level holds no picture at all
@@ -278,6 +280,8 @@ def tell_prediction(
         prediction, reason = "v", "the marker key v_pred"
     elif word := PREDICTIONS.get(metadata.get("modelspec.prediction_type", "").lower()):
         prediction, reason = word, "modelspec.prediction_type in its metadata"
+    elif read_setting(metadata.get(SCHEDULER, ""), ("_class_name",)) == FLOW.lower():
+        prediction, reason = "flow", "the scheduler in its metadata"
     elif word := read_setting(metadata.get(SCHEDULER, ""), ("prediction_type",)):
         prediction, reason = PREDICTIONS.get(word, ""), "the scheduler in its metadata"
     elif word := read_setting(beside, ("parameterization", "prediction_type")):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fromnoise.checkpoints.configs import open_file, read_json
 from fromnoise.checkpoints.entries import BITS, Header
-from fromnoise.checkpoints.families import PREDICTIONS, Family, tell_family
+from fromnoise.checkpoints.families import FLOW, PREDICTIONS, Family, tell_family
 from fromnoise.checkpoints.headers import peek
 from fromnoise.errors import BadCheckpoint, FromnoiseError, NotFound
 
@@ -193,9 +193,12 @@ def settle(family: Family, path: Path) -> Family:
     name, kind = family.name.removeprefix("U-Net of "), "model"
     if not os.path.lexists(scheduler):
         return replace(family, name=name, kind=kind, problems=())
-    word = read_json(scheduler).values.get("prediction_type") or "epsilon"
-    prediction = PREDICTIONS.get(str(word)[:40], "")
-    reason = f"prediction_type in {scheduler.name}"
+    values = read_json(scheduler).values
+    word = values.get("prediction_type") or "epsilon"
+    prediction, field = PREDICTIONS.get(str(word)[:40], ""), "prediction_type"
+    if values.get("_class_name") == FLOW:
+        prediction, field = "flow", "_class_name"
+    reason = f"{field} in {scheduler.name}"
     family = replace(family, prediction=prediction, prediction_reason=reason, guessed=False)
     return replace(family, name=name, kind=kind, problems=())
 

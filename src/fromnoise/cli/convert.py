@@ -17,7 +17,8 @@ def convert(
     ] = None,
     dtype: Annotated[str, typer.Option(help="Of the weights: keep, fp32, fp16 or bf16.")] = "keep",
     prediction: Annotated[
-        str | None, typer.Option(help="eps or v, where the file does not say what it predicts.")
+        str | None,
+        typer.Option(help="eps, v or flow, where the file does not say it."),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:

@@ -16,6 +16,7 @@ from typer.core import TyperCommand, TyperGroup
 from fromnoise import __version__
 from fromnoise.cli.terminal import prepare_streams
 
+PLAIN: dict[str, Any] = {"add_completion": False, "rich_markup_mode": None}  # of typer's texts
 # name → (what the help says, the module with a function of that name, imported when it runs)
 COMMANDS = {
     "generate": ("Draw pictures from words.", "fromnoise.cli.generate"),
@@ -67,7 +68,7 @@ class LazyCommand(TyperCommand):
     def make_context(
         self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any
     ) -> Any:
-        app = typer.Typer(add_completion=False, rich_markup_mode=None)
+        app = typer.Typer(**PLAIN)
         name = self.name or ""
         app.command(name, cls=QuickCommand)(getattr(import_module(COMMANDS[name][1]), name))
         return typer.main.get_command(app).make_context(info_name, args, parent, **extra)
@@ -85,18 +86,11 @@ class Commands(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name not in COMMANDS:
             return None
-        return LazyCommand(
-            cmd_name, callback=lambda: None, help=COMMANDS[cmd_name][0], rich_markup_mode=None
-        )
+        text = COMMANDS[cmd_name][0]
+        return LazyCommand(cmd_name, callback=lambda: None, help=text, rich_markup_mode=None)
 
 
-app = typer.Typer(
-    cls=Commands,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    no_args_is_help=True,
-    rich_markup_mode=None,
-)
+app = typer.Typer(cls=Commands, pretty_exceptions_enable=False, no_args_is_help=True, **PLAIN)
 
 
 def show_version(wanted: bool) -> None:

@@ -35,7 +35,7 @@ class Run:
     vae: Annotated[Text, typer.Option(help="A VAE in place of the model's own.")] = None
     part: Annotated[list[str] | None, typer.Option(help="What a U-Net file lacks: a VAE, …")] = None
     variant: Annotated[Text, typer.Option(help="Of a folder's weights, such as fp16.")] = None
-    prediction: Annotated[Text, typer.Option(help="Of the model: eps or v; else its own.")] = None
+    prediction: Annotated[Text, typer.Option(help="Of the model: eps, v or flow.")] = None
     guide: Annotated[Text, typer.Option(help="A weaker model of its kind to guide by.")] = None
     refiner: Annotated[Text, typer.Option(help="A model that draws the end of each run.")] = None
     refiner_switch: Annotated[float, typer.Option(help="Where it takes over; 1: never.")] = 0.8

@@ -91,3 +91,11 @@ class NoiseSchedule:
         from fromnoise.diffusion.interpolation import find_timesteps
 
         return find_timesteps(self.log_sigmas, sigma)
+
+    def find_time(self, sigma: float) -> Tensor:
+        """What the network is told at sigma, () in fp32: the timestep, and on a flow schedule T·s
+        with s = sigma / (1 + sigma), which a shift moves too (Esser et al. 2024, eq. 23)."""
+        if self.kind == "flow":
+            s = 1.0 if sigma >= self.sigmas[-1] else sigma / (1 + sigma)  # the last one is infinite
+            return torch.tensor(len(self) * s, dtype=torch.float32)
+        return self.sigma_to_t(sigma).float()

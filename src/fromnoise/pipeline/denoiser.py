@@ -53,7 +53,7 @@ def make_denoiser(
 
     def answer(query: Query) -> Answer:
         c_skip, c_out, c_in = compute_coefficients(prediction, query.sigma)
-        t = schedule.sigma_to_t(query.sigma).float()
+        t = schedule.find_time(query.sigma)
 
         def ask(
             network: Prepared, x: Tensor, positive: bool = True, against: bool = False

@@ -19,10 +19,10 @@ from fromnoise.checkpoints.configs import (
     read_bytes,
     read_json,
 )
-from fromnoise.checkpoints.families import BASES, TOWERS, Family, tell_family
+from fromnoise.checkpoints.families import BASES, FLOW, TOWERS, Family, tell_family
 from fromnoise.checkpoints.formats.diffusers_configs import WEIGHTS
 from fromnoise.checkpoints.formats.diffusers_old import ATTENTION
-from fromnoise.checkpoints.formats.published import WORDS, describe_folder
+from fromnoise.checkpoints.formats.published import FLOW_SCHEDULER, WORDS, describe_folder
 from fromnoise.checkpoints.inspection import read_beside
 from fromnoise.checkpoints.keymap import Group, forth
 from fromnoise.checkpoints.measures import measure_text, measure_unet, measure_vae
@@ -163,9 +163,17 @@ def set_prediction(contents: Contents, prediction: str) -> None:
     name = "scheduler/scheduler_config.json"
     if name in contents.texts:
         value = parse_json(contents.texts[name], f"{contents.path}, {name}")
-        if value.get("prediction_type", "epsilon") != WORDS[prediction]:
+        is_flow = value.get("_class_name") == FLOW
+        if is_flow and prediction != "flow":
+            fault = f"{contents.path} is of a flow model, which cannot predict {prediction}"
+            raise BadInput(fault, "leave --prediction out")
+        if prediction == "flow" and not is_flow:
+            value = FLOW_SCHEDULER
+        elif value.get("prediction_type", "epsilon") == WORDS[prediction]:
+            return
+        else:
             value["prediction_type"] = WORDS[prediction]
-            contents.texts[name] = (json.dumps(value, indent=2) + "\n").encode()
+        contents.texts[name] = (json.dumps(value, indent=2) + "\n").encode()
 
 
 def read_folder(path: Path, prediction: str | None = None) -> Contents:
@@ -277,6 +285,7 @@ def tell_folder(
     scheduler = parse_json(texts.get("scheduler/scheduler_config.json", b"{}"), path / "scheduler")
     words = {word: ours for ours, word in WORDS.items()}
     prediction = words.get(str(scheduler.get("prediction_type", "epsilon")), "eps")
+    prediction = "flow" if scheduler.get("_class_name") == FLOW else prediction
     return replace(family, prediction=prediction)
 
 

@@ -11,7 +11,8 @@ from fromnoise.errors import BadCheckpoint, BadInput
 from fromnoise.models.config import CLIPTextConfig, UNetConfig, VAEConfig
 from fromnoise.models.layers import ACTIVATIONS
 
-PREDICTIONS = {"epsilon": "eps", "v_prediction": "v", "sample": "x0"}  # scheduler's word → ours
+# scheduler's word → ours
+PREDICTIONS = {"epsilon": "eps", "v_prediction": "v", "sample": "x0", "flow_prediction": "flow"}
 WEIGHTS: dict[str, str] = dict.fromkeys(("unet", "vae"), "diffusion_pytorch_model.safetensors")
 TEXTS = ("text_encoder", "text_encoder_2")
 WEIGHTS |= dict.fromkeys((*TEXTS, "image_encoder", "image_tower"), "model.safetensors")
@@ -55,11 +56,7 @@ TEXT = CLIP | {
     "max_length": Rule("max_position_embeddings", int, 3, 4096),
 }  # fmt: skip
 SCHEDULER = (
-    Rule("steps_offset", int, 0, 1000), Rule("set_alpha_to_one"), Rule("rescale_betas_zero_snr"),
-    Rule("use_karras_sigmas"), Rule("use_exponential_sigmas"), Rule("use_beta_sigmas"),
-    Rule("solver_order", int, 1, 3), Rule("_class_name", str), Rule("algorithm_type", str),
-    Rule("final_sigmas_type", str),
-    Rule("timestep_spacing", str, choices=("leading", "linspace", "trailing")),
+    Rule("steps_offset", int, 0, 1000), Rule("rescale_betas_zero_snr"), Rule("_class_name", str),
 )  # fmt: skip
 DOWN = {"CrossAttnDownBlock2D": "CrossAttnUpBlock2D", "DownBlock2D": "UpBlock2D"}  # and its mirror
 MIDDLE = ("UNetMidBlock2DCrossAttn", "UNetMidBlock2D")
@@ -70,7 +67,7 @@ OTHERS = {
     "pad_token_id",
 }  # fmt: skip
 POST = Rule("use_post_quant_conv")
-RARE = ("trained_betas", "rescale_betas_zero_snr")
+RARE = ("trained_betas", "rescale_betas_zero_snr", "shift")
 BETAS = ("linear", "scaled_linear", "squaredcos_cap_v2")
 
 

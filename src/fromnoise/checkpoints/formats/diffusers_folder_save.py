@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fromnoise.checkpoints.configs import Fields, Rule
-from fromnoise.checkpoints.formats import diffusers_scheduler
+from fromnoise.checkpoints.formats import diffusers_scheduler, flow_scheduler
 from fromnoise.checkpoints.formats.diffusers_configs import (
     PREDICTIONS,
     TEXT,
@@ -23,6 +23,7 @@ from fromnoise.checkpoints.formats.diffusers_configs import (
     read_vae,
 )
 from fromnoise.checkpoints.formats.diffusers_towers import VISION, read_resnet, read_vision
+from fromnoise.checkpoints.formats.scheduler_classes import SHARED
 from fromnoise.checkpoints.refusals import refuse_encoders
 from fromnoise.checkpoints.training_state import write_tensors
 from fromnoise.diffusion import spacing
@@ -40,7 +41,7 @@ from fromnoise.prompt.tokenizer import Tokenizer
 
 REMEDY = "choose another folder, or make room there"
 # the fields of a scheduler that say its noise schedule and the prediction
-SCHEDULE = (*diffusers_scheduler.SHARED, "rescale_betas_zero_snr")
+SCHEDULE = (*SHARED, "rescale_betas_zero_snr")
 # what a model folder consists of; all else in a folder that is replaced stays there
 OWN = {*WEIGHTS, "tokenizer", "scheduler", "safety_checker", "feature_extractor"}
 OWN |= {"model_index.json", "fromnoise.json", "clip_head.safetensors"}
@@ -183,7 +184,7 @@ def keep_scheduler(model: LatentDiffusion, pipeline: str) -> tuple[dict, dict]:
         own = diffusers_scheduler.find_class(Fields("", original), index)
         original = original | {"_class_name": own or written["_class_name"]}
         # beside what a schedule consists of, the original's own
-        kept = original | {key: written[key] for key in SCHEDULE}
+        kept = original | {key: written[key] for key in SCHEDULE if key in written}
         tries = [original, kept, written]
     for config in tries:
         index = Fields("", {"_class_name": pipeline})
@@ -203,16 +204,13 @@ def flatten_defaults(defaults: dict) -> dict:
 
 def write_scheduler(schedule: NoiseSchedule, prediction: str, defaults: dict) -> dict:
     """A DDIMScheduler that ends at σ = 0 and visits "trailing" or "leading" times, as the model's
-    defaults say.
+    defaults say; for a flow model see flow_scheduler.
 
     A schedule that diffusers has a name for gets it, any other is written out as `trained_betas`.
     """
-    word = next((word for word, ours in PREDICTIONS.items() if ours == prediction), None)
-    if word is None:
-        raise BadInput(
-            f"a DDIMScheduler cannot hold prediction {prediction!r}",
-            "save only eps, v or x0 models so",
-        )
+    if prediction == "flow":
+        return flow_scheduler.write_flow(schedule)
+    word = next(word for word, ours in PREDICTIONS.items() if ours == prediction)
     visited = str(defaults.get("spacing", "trailing")).strip().lower()
     visited = "trailing" if visited == "automatic" else spacing.find(visited).name
     config = {

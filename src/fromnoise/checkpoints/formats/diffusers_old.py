@@ -58,6 +58,10 @@ def make_schedule(
     config: Fields, kind: str, first: float, last: float, steps: int
 ) -> NoiseSchedule:
     """The schedule of scheduler_config.json, of any kind. Raises BadInput for impossible betas."""
+    if config.values.get("prediction_type") == "flow_prediction":
+        from fromnoise.checkpoints.formats.flow_scheduler import make_flow_schedule
+
+        return make_flow_schedule(config)
     if config.values.get("trained_betas") is not None:
         schedule = NoiseSchedule.from_betas(read_betas(config))
     elif kind == "scaled_linear":

@@ -4,7 +4,7 @@ whose single files hold none: those of the published folders."""
 import json
 from typing import Any
 
-from fromnoise.checkpoints.families import Family
+from fromnoise.checkpoints.families import FLOW, Family
 from fromnoise.checkpoints.formats.diffusers_folder_save import write_text, write_unet, write_vae
 from fromnoise.errors import BadCheckpoint
 from fromnoise.models.config import UNetConfig
@@ -26,7 +26,7 @@ EULER = {"_class_name": "EulerDiscreteScheduler", "interpolation_type": "linear"
 EULER |= {"timestep_spacing": "leading", "use_karras_sigmas": False}
 # of a zero terminal SNR: Lin 2024, "Common diffusion noise schedules and sample steps are flawed"
 ZERO_SNR = {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
-WORDS = {"eps": "epsilon", "v": "v_prediction", "x0": "sample"}
+WORDS = {"eps": "epsilon", "v": "v_prediction", "x0": "sample", "flow": "flow_prediction"}
 PIPELINES = {
     "": "StableDiffusionPipeline",
     "inpainting": "StableDiffusionInpaintPipeline",
@@ -39,6 +39,13 @@ XL = {
     "instruct": "StableDiffusionXLInstructPix2PixPipeline",
 }
 VERSION = "0.35.0"
+FLOW_SCHEDULER = {
+    "_class_name": FLOW,
+    "_diffusers_version": VERSION,
+    "num_train_timesteps": 1000,
+    "shift": 1.0,
+    "prediction_type": "flow_prediction",
+}
 PADS = {("sd1", "text_encoder"): EOS, ("xl", "text_encoder"): EOS}  # all others fill with "!"
 
 
@@ -84,6 +91,8 @@ def describe_unet(config: UNetConfig) -> dict[str, Any]:
 
 def describe_scheduler(family: Family) -> dict[str, Any]:
     """scheduler_config.json."""
+    if family.prediction == "flow":
+        return FLOW_SCHEDULER
     if family.base in ("xl", "refiner"):
         kind = EULER
     else:

@@ -152,6 +152,10 @@ class UNetTask:
             self.prediction,
             float(stage.get("gamma", 5.0)),
         ).float()
+        # what the network is told at each timestep
+        self.times = torch.stack(
+            [self.schedule.find_time(s) for s in self.schedule.sigmas.tolist()]
+        )
         self.empty = torch.tensor(self.words.encode("")[0])
 
     def cache(
@@ -249,7 +253,7 @@ class UNetTask:
         eps = torch.randn(latents.shape, generator=generator, device=device)
         x = forward.add_noise(self.schedule, latents, eps, t)
         goal = forward.compute_target(self.prediction, self.schedule, latents, eps, t)
-        out = self.unet(x, t.to(device).float(), Conditioning(self.context(ids)))
+        out = self.unet(x, self.times[t].to(device), Conditioning(self.context(ids)))
         error = (out.float() - goal).square()
         if masks is not None:
             # The weight fades with the learning rate. A weight that depends on where things are
@@ -283,7 +287,7 @@ class UNetTask:
 
         def answer(query: Query) -> Answer:
             skip, out, scale_in = compute_coefficients(self.prediction, query.sigma)
-            t = float(self.schedule.sigma_to_t(torch.tensor(query.sigma, dtype=torch.float64)))
+            t = float(self.schedule.find_time(query.sigma))
             x, times = (
                 (query.x * scale_in).repeat(2, 1, 1, 1).to(device),
                 torch.full((2 * b,), t, device=device),
