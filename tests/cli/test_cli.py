@@ -200,8 +200,9 @@ def test_preview_draws_half_blocks(model):
     import torch
     from rich.console import Console
 
-    from fromnoise.cli.preview import Preview, draw_half_blocks, preview_pixels
+    from fromnoise.cli.preview import Preview, draw_half_blocks
     from fromnoise.pipeline.generate import Step
+    from fromnoise.pipeline.likeness import preview_pixels
 
     screen = io.StringIO()
     latents = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
