@@ -101,22 +101,7 @@ def read_file_texts(path: Path) -> FileTexts:
     """
     try:
         with path.open("rb") as file:
-            start = file.read(12)
-            kind, walk = _find_kind(start)
-            if not kind:
-                raise BadInput(
-                    f"{path} is no picture that can be read",
-                    "give a whole PNG, JPEG, WebP, GIF or TIFF file",
-                )
-            found = FileTexts(kind)
-            try:
-                walk(file, found)
-            except _Damaged as error:
-                if not found.texts:
-                    raise BadInput(
-                        f"cannot read {path}: {error}", f"give a whole {kind} file"
-                    ) from None
-                found.skipped["file"] = str(error)
+            return read_texts(file, path)
     except FileNotFoundError as error:
         raise NotFound(f"there is no file {path}", "look for a slip in its name") from error
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
@@ -126,6 +111,24 @@ def read_file_texts(path: Path) -> FileTexts:
     if not 0 < width * height <= PIXELS:
         many = "too many pixels" if width * height else "no pixels"
         raise BadInput(f"{path} claims {many}: {width}x{height}", "give a whole picture")
+    return found
+
+
+def read_texts(file: BinaryIO, name: object) -> FileTexts:
+    """As `read_file_texts`, of an open file that messages call `name`."""
+    kind, walk = _find_kind(file.read(12))
+    if not kind:
+        raise BadInput(
+            f"{name} is no picture that can be read",
+            "give a whole PNG, JPEG, WebP, GIF or TIFF file",
+        )
+    found = FileTexts(kind)
+    try:
+        walk(file, found)
+    except _Damaged as error:
+        if not found.texts:
+            raise BadInput(f"cannot read {name}: {error}", f"give a whole {kind} file") from None
+        found.skipped["file"] = str(error)
     return found
 
 

@@ -5,12 +5,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 from html import unescape
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from fromnoise.errors import BadInput
 from fromnoise.pipeline.provenance import others
 from fromnoise.pipeline.provenance.comfyui import is_graph, read_comfyui
-from fromnoise.pipeline.provenance.containers import FileTexts, read_file_texts
+from fromnoise.pipeline.provenance.containers import FileTexts, read_file_texts, read_texts
 from fromnoise.pipeline.provenance.infotext import (
     LONGEST,
     Infotext,
@@ -30,6 +30,14 @@ def read_text(path: Path | str) -> str | None:
     claims too many pixels."""
     found = _read_texts(Path(path))
     return next((text for text in _find_infotexts(found.texts)), None)
+
+
+def find_text(file: BinaryIO) -> str | None:
+    """As `read_text`, of an open picture file; None also where it cannot be read."""
+    try:
+        return next(_find_infotexts(read_texts(file, "the picture").texts), None)
+    except BadInput:
+        return None
 
 
 def read_settings(path: Path | str) -> Infotext:
