@@ -70,8 +70,8 @@ def test_another_clients_job_looks_as_if_it_were_not_there(queue):
     for call in (queue.get, queue.cancel):
         with pytest.raises(Refusal, match="no job"):
             call(job.id, "bob")
-    assert queue.list("bob") == []
-    assert [j.id for j in queue.list(None)] == [job.id]
+    assert queue.find("bob") == []
+    assert [j.id for j in queue.find(None)] == [job.id]
 
 
 def test_clients_take_turns_and_urgent_jobs_come_first(queue):
@@ -242,7 +242,7 @@ def test_old_records_go_and_their_pictures_stay(queue):
     job, _ = queue.submit(ticket(inputs=("f" * 64,)))
     queue.finish(queue.claim("a"), [picture(job)])
     assert queue.forget(time.time() + 1) == 1
-    assert queue.list(None) == []
+    assert queue.find(None) == []
     assert count_pictures(queue) == 1
 
 

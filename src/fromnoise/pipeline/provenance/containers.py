@@ -107,11 +107,6 @@ def read_file_texts(path: Path) -> FileTexts:
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         why = getattr(error, "strerror", None) or error
         raise BadInput(f"cannot read {path}: {why}", "give the file of a picture") from error
-    width, height = found.size or (1, 1)
-    if not 0 < width * height <= PIXELS:
-        many = "too many pixels" if width * height else "no pixels"
-        raise BadInput(f"{path} claims {many}: {width}x{height}", "give a whole picture")
-    return found
 
 
 def read_texts(file: BinaryIO, name: object) -> FileTexts:
@@ -129,6 +124,10 @@ def read_texts(file: BinaryIO, name: object) -> FileTexts:
         if not found.texts:
             raise BadInput(f"cannot read {name}: {error}", f"give a whole {kind} file") from None
         found.skipped["file"] = str(error)
+    width, height = found.size or (1, 1)
+    if not 0 < width * height <= PIXELS:
+        many = "too many pixels" if width * height else "no pixels"
+        raise BadInput(f"{name} claims {many}: {width}x{height}", "give a whole picture")
     return found
 
 

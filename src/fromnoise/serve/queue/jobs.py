@@ -177,7 +177,7 @@ class Queue:
             raise refuse_missing("job", identifier)
         return Job(**row._mapping)
 
-    def list(
+    def find(
         self,
         client: str | None,
         states: Sequence[str] = (),

@@ -83,7 +83,7 @@ class Gallery:
     def __init__(self, engine: Engine, files: Files):
         self.engine, self.files = engine, files
 
-    def list(
+    def find(
         self,
         client: str | None,
         search: str = "",
