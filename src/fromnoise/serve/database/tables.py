@@ -56,7 +56,7 @@ jobs = Table(
     Column("priority", Integer, nullable=False),  # higher ones first
     Column("attempts", Integer, nullable=False),
     Column("owner", String(64)),  # who draws it
-    Column("lease", Float(53)),  # until when that is so without a sign of life
+    Column("lease", Float(53)),  # until when that is so without news
     Column("not_before", Float(53), nullable=False),
     Column("deadline", Float(53)),
     Column("cancelled", Boolean, nullable=False),  # asked for, while it runs

@@ -79,7 +79,7 @@ class Job:
 
 @dataclass
 class Pulse:
-    """What the queue says to a sign of life: of these jobs, some are not to be drawn on."""
+    """What the queue answers when leases are renewed: these jobs are not to be drawn on."""
 
     lost: set[str] = field(default_factory=set)  # another one's now
     cancelled: set[str] = field(default_factory=set)
