@@ -1,0 +1,101 @@
+"""What happens to jobs, from the threads that draw to the streams that tell of it."""
+
+import asyncio
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+KEPT = 2_000  # events of one job: who comes back late gets those that are left
+JOBS = 1_000  # whose events are kept
+
+
+@dataclass(frozen=True)
+class Event:
+    """One event of a job. `id` is "attempt-number", so that a stream can go on where it broke."""
+
+    id: str
+    name: str
+    data: dict[str, Any]
+
+
+@dataclass
+class Log:
+    """The events of one job."""
+
+    attempt: int = 0
+    count: int = 0
+    events: list[Event] = field(default_factory=list)
+    preview: bytes = b""  # WebP, of the newest step
+    preview_of: str = ""  # that step's event
+
+
+class Hub:
+    """The events of the jobs that this process draws. Publishing never waits."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.logs: OrderedDict[str, Log] = OrderedDict()
+        self.waiting: dict[str, set[tuple[asyncio.AbstractEventLoop, asyncio.Event]]] = {}
+
+    def begin(self, job: str, attempt: int) -> None:
+        """Starts a job's log. What an earlier attempt told is forgotten."""
+        with self.lock:
+            self.logs[job] = Log(attempt)
+            self.logs.move_to_end(job)
+            while len(self.logs) > JOBS:
+                self.logs.popitem(last=False)
+
+    def publish(self, job: str, name: str, data: dict[str, Any], preview: bytes = b"") -> None:
+        """Adds an event and wakes the streams of the job."""
+        with self.lock:
+            log = self.logs.setdefault(job, Log())
+            log.count += 1
+            event = Event(f"{log.attempt}-{log.count}", name, data | {"time": time.time()})
+            log.events.append(event)
+            del log.events[:-KEPT]
+            if preview:
+                log.preview, log.preview_of = preview, event.id
+        self.wake(job)
+
+    def wake(self, job: str | None = None) -> None:
+        """Lets the streams of a job, or all, look again."""
+        with self.lock:
+            jobs = [job] if job is not None else [*self.waiting]
+            waiting = [pair for name in jobs for pair in self.waiting.get(name, ())]
+        for loop, event in waiting:
+            try:
+                loop.call_soon_threadsafe(event.set)
+            except RuntimeError:  # that loop has ended
+                continue
+
+    def after(self, job: str, last: str) -> list[Event]:
+        """The job's events after the one with the id `last`; all that are left where that one is
+        of another attempt or unknown."""
+        with self.lock:
+            events = list(self.logs[job].events) if job in self.logs else []
+        ids = [event.id for event in events]
+        return events[ids.index(last) + 1 :] if last in ids else events
+
+    def preview(self, job: str) -> tuple[str, bytes]:
+        """(the event that it belongs to, a small WebP picture); empty where there is none."""
+        with self.lock:
+            log = self.logs.get(job)
+            return (log.preview_of, log.preview) if log else ("", b"")
+
+    @contextmanager
+    def listen(self, job: str) -> Iterator[asyncio.Event]:
+        """An event of asyncio that is set whenever the job has something new."""
+        pair = asyncio.get_running_loop(), asyncio.Event()
+        with self.lock:
+            self.waiting.setdefault(job, set()).add(pair)
+        try:
+            yield pair[1]
+        finally:
+            with self.lock:
+                self.waiting[job].discard(pair)
+                if not self.waiting[job]:
+                    del self.waiting[job]

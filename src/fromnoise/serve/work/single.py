@@ -1,0 +1,74 @@
+"""A Worker that draws each task alone: the exact plan, with the bits of the command line."""
+
+from collections.abc import Callable
+
+import torch
+from PIL import Image
+
+from fromnoise.pipeline.generate import Step, generate
+from fromnoise.serve.settings import Settings
+from fromnoise.serve.work.engines import Engine, Engines
+from fromnoise.serve.work.worker import ModelInfo, Progress, Task
+
+
+class SingleWorker:
+    """Draws tasks in the calling thread, one after another or, with several threads, side by
+    side."""
+
+    def __init__(self, settings: Settings):
+        self.engines = Engines(
+            settings.model, settings.device, settings.dtype, settings.model_bytes
+        )
+
+    def check(self, task: Task) -> None:
+        model = self.engines.peek(task.model)
+        if model is None:
+            self.engines.find(task.model)
+        else:
+            task.request.resolve(model)
+
+    def draw(self, task: Task, watch: Callable[[Progress], None]) -> list[Image.Image]:
+        engine = self.engines.take(task.model)
+        try:
+            return draw(engine, task, lambda step: watch(describe_step(engine, step)))
+        finally:
+            self.engines.release(engine)
+
+    def models(self) -> list[ModelInfo]:
+        return self.engines.list()
+
+    def load(self, name: str) -> None:
+        self.engines.release(self.engines.take(name))
+
+    def memory(self) -> dict[str, int]:
+        found = {"models": self.engines.bytes()}
+        if torch.cuda.is_available():
+            found["gpu"] = torch.cuda.memory_allocated()
+        return found
+
+
+def draw(engine: Engine, task: Task, watch: Callable[[Step], None]) -> list[Image.Image]:
+    """The pictures of a task. Raises as the pipeline does."""
+    parts = engine.model, engine.unet
+    if task.kind == "edit":
+        from fromnoise.pipeline.editing.edit import edit
+        from fromnoise.pipeline.editing.request import EditRequest
+
+        assert isinstance(task.request, EditRequest)
+        return edit(*parts, task.request, task.inputs["image"], task.inputs.get("mask"), watch)
+    if task.kind == "hires":
+        from fromnoise.pipeline.enlarging.hires import hires
+        from fromnoise.pipeline.enlarging.request import HiresRequest
+
+        assert isinstance(task.request, HiresRequest)
+        return hires(*parts, task.request, watch=watch)
+    return generate(*parts, task.request, watch=watch)
+
+
+def describe_step(engine: Engine, step: Step) -> Progress:
+    """A step as the server tells of it."""
+
+    def preview() -> Image.Image:
+        return Image.fromarray(engine.look(step.x0[0]).numpy())
+
+    return Progress(step.index, step.total, step.sigma, step.notes, preview)

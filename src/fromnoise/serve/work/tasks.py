@@ -1,0 +1,88 @@
+"""From what a client asks for to a job's ticket, and from a job to the task of a worker."""
+
+import hashlib
+import json
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from fromnoise.errors import BadInput, UnknownName
+from fromnoise.pipeline.enlarging.upscale import UPSCALERS
+from fromnoise.serve.queue.jobs import Job
+from fromnoise.serve.settings import Limits
+from fromnoise.serve.store.files import UPLOADS, Files
+from fromnoise.serve.work.kinds import list_uploads, map_uploads
+from fromnoise.serve.work.worker import Task, build_task
+
+SEEDS = 2**32  # as many are drawn from
+
+
+def fix_seeds(values: dict[str, Any]) -> dict[str, Any]:
+    """The values with every seed decided, so that a job that is begun again draws the same."""
+    fixed = dict(values)
+    if fixed.get("seed") is None:
+        fixed["seed"] = secrets.randbelow(SEEDS)
+    if fixed.get("variation_strength") and fixed.get("variation_seed") is None:
+        fixed["variation_seed"] = secrets.randbelow(SEEDS)
+    return fixed
+
+
+def digest_of(*values: Any) -> str:
+    """The SHA-256 of what a client asked for: the same request has the same one."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def check_limits(kind: str, values: dict[str, Any], limits: Limits, size: int) -> None:
+    """Raises BadInput for values beyond the server's limits. size: the side that a model draws
+    where none is asked for."""
+    wide, high = values.get("width") or size, values.get("height") or size
+    if kind == "hires":
+        scale = values.get("hires_scale", 2.0)
+        given = values.get("hires_width"), values.get("hires_height")
+        if any(given):
+            wide, high = given[0] or given[1] * wide / high, given[1] or given[0] * high / wide
+        else:
+            wide, high = wide * scale, high * scale
+        upscaler = values.get("hires_upscaler")
+        if upscaler is not None and upscaler.strip().lower() not in UPSCALERS:
+            raise UnknownName("upscaler", upscaler, UPSCALERS)
+    wide += values.get("extend_left", 0) + values.get("extend_right", 0)
+    high += values.get("extend_top", 0) + values.get("extend_bottom", 0)
+    steps = max(values.get("steps") or 1, values.get("hires_steps") or 1)
+    for what, value, limit in (
+        ("steps", steps, limits.steps),
+        ("pictures", values.get("count", 1), limits.count),
+        ("pixels in a picture", wide * high, limits.pixels),
+    ):
+        if value > limit:
+            raise BadInput(
+                f"{value:,.0f} {what} are more than this server draws", f"ask for {limit:,} at most"
+            )
+
+
+def find_inputs(
+    kind: str, values: dict[str, Any], hash_of: Callable[[str], str]
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """(values with the hash of each upload in place of its id, all these hashes). hash_of: raises
+    Refusal for an upload that is not there."""
+    found: dict[str, None] = {}
+
+    def change(identifier: str) -> str:
+        digest = hash_of(identifier)
+        found[digest] = None
+        return digest
+
+    return (map_uploads(kind, values, change), tuple(found)) if list_uploads(kind) else (values, ())
+
+
+def read_task(job: Job, files: Files, max_cost: float) -> Task:
+    """The task of a job. Raises BadInput."""
+
+    def find(digest: str) -> Path:
+        path = files.path(UPLOADS, digest)
+        if not path.is_file():
+            raise BadInput("an upload of this job is gone from the disk", "upload it again")
+        return path
+
+    return build_task(job.kind, job.model, json.loads(job.request), find, max_cost)

@@ -1,0 +1,84 @@
+"""What the server asks of whoever draws: a Worker. The queue and HTTP know nothing else of it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from PIL import Image
+
+from fromnoise.pipeline.request import GenerationRequest
+from fromnoise.serve.work.kinds import KINDS, find_request, map_uploads
+
+
+class Stopped(Exception):
+    """Raised by `watch` to end a run: the network is not called again."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One job as it is drawn. `inputs` are the files of the pictures that it starts from."""
+
+    kind: str
+    model: str
+    request: GenerationRequest
+    inputs: dict[str, Path] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One finished step of a run."""
+
+    index: int  # 0 … total − 1
+    total: int
+    sigma: float
+    notes: tuple[str, ...] = ()
+    preview: Callable[[], Image.Image] | None = None  # a cheap likeness, made where it is wanted
+    batch: int = 1  # requests that shared the call of the network
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """A model that requests may name."""
+
+    name: str
+    size: int  # bytes on the disk
+    loaded: bool
+    program: str  # whose folder it lies in
+
+
+class Worker(Protocol):
+    """Draws tasks. Every method may be called by several threads at once."""
+
+    def check(self, task: Task) -> None:
+        """Raises BadInput, UnknownName or NotFound for what cannot be drawn, as far as that is
+        known without loading a model."""
+        ...
+
+    def draw(self, task: Task, watch: Callable[[Progress], None]) -> list[Image.Image]:
+        """The pictures of a task, with settings in `info["parameters"]`. `watch` is called after
+        each step; what it raises ends the run before the next call of the network."""
+        ...
+
+    def models(self) -> list[ModelInfo]:
+        """The models that requests may name; the first one is the server's own."""
+        ...
+
+    def load(self, name: str) -> None:
+        """Loads a model, so that the next request need not wait. Raises NotFound and the like."""
+        ...
+
+    def memory(self) -> dict[str, int]:
+        """Bytes: "models", those of the loaded ones; "gpu", where there is one."""
+        ...
+
+
+def build_task(
+    kind: str, model: str, values: dict[str, Any], find: Callable[[str], Path], max_cost: float
+) -> Task:
+    """The task of a job's values. find: the file of a hash. Raises BadInput and UnknownName."""
+    values = map_uploads(kind, values, find)
+    beside = (*KINDS[kind].needs, *KINDS[kind].takes)
+    inputs = {name: values.pop(name) for name in beside if values.get(name) is not None}
+    values = {name: value for name, value in values.items() if name not in beside}
+    return Task(kind, model, find_request(kind).of(**values, max_cost=max_cost), inputs)
