@@ -5,11 +5,13 @@ import os
 import pwd
 import shutil
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parent))
 NUMBERS = itertools.count()
 
 
@@ -41,8 +43,19 @@ def postgresql():
 
     try:
         data = folder / "data"
-        run("initdb", "-D", data, "-U", "fromnoise", "-A", "trust", "-E", "UTF8", "--locale=C",
-            "--no-sync")  # fmt: skip
+        run(
+            "initdb",
+            "-D",
+            data,
+            "-U",
+            "fromnoise",
+            "-A",
+            "trust",
+            "-E",
+            "UTF8",
+            "--locale=C",
+            "--no-sync",
+        )
         # of the tests no data has to survive a power cut
         options = f"-c listen_addresses='' -k {folder} -c fsync=off -c max_connections=200"
         run("pg_ctl", "-D", data, "-w", "-o", options, "-l", folder / "log", "start")
@@ -76,3 +89,37 @@ def database(url):
     engine = open_database(url)
     yield engine
     engine.dispose()
+
+
+@pytest.fixture
+def make_server(tmp_path):
+    """`make_server(worker, **settings)` → a client of a started server, without a network; it has
+    the server as `client.server`."""
+    from fake_worker import FakeWorker
+    from fastapi.testclient import TestClient
+
+    from fromnoise.serve.app import make_app
+    from fromnoise.serve.server import Server
+    from fromnoise.serve.settings import Settings
+
+    opened = []
+
+    def make(worker=None, **settings):
+        settings = {"folder": tmp_path / "data", "drain_seconds": 5.0} | settings
+        server = Server(Settings(**settings), worker or FakeWorker())
+        client = TestClient(
+            make_app(server), "http://127.0.0.1:8188", raise_server_exceptions=False
+        )
+        client.server = server
+        client.__enter__()
+        opened.append(client)
+        return client
+
+    yield make
+    for client in opened:
+        client.__exit__(None, None, None)
+
+
+@pytest.fixture
+def client(make_server):
+    return make_server()

@@ -30,10 +30,22 @@ def ticket(client="ann", **more):
 
 def picture(job, index=0):
     return {
-        "id": f"{job.id[:30]}{index:02}", "client": job.client, "job": job.id, "index": index,
-        "hash": "0" * 64, "width": 8, "height": 8, "bytes": 9, "seed": "1", "model": job.model,
-        "settings": "{}", "infotext": "", "words": "", "favourite": False, "created": 0.0,
-    }  # fmt: skip
+        "id": f"{job.id[:30]}{index:02}",
+        "client": job.client,
+        "job": job.id,
+        "index": index,
+        "hash": "0" * 64,
+        "width": 8,
+        "height": 8,
+        "bytes": 9,
+        "seed": "1",
+        "model": job.model,
+        "settings": "{}",
+        "infotext": "",
+        "words": "",
+        "favourite": False,
+        "created": 0.0,
+    }
 
 
 def count_pictures(queue):

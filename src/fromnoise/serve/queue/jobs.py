@@ -290,16 +290,17 @@ class Queue:
         return pulse
 
     def finish(
-        self, job: Job, drawn: Sequence[dict[str, Any]], notes: Iterable[str] = ()
+        self, job: Job, drawn: Sequence[dict[str, Any]], notes: Iterable[str] = (), steps: int = 0
     ) -> str | None:
-        """Ends a job with its pictures (rows of that table). Returns its state: done, or cancelled
-        where that was asked for meanwhile; None where the job is not the caller's any more."""
+        """Ends a job with its pictures (rows of that table), after so many steps. Returns its
+        state: done, or cancelled where that was asked for meanwhile; None where the job is not the
+        caller's any more."""
         with self.engine.begin() as connection:
             row = self._lock(connection, job)
             if row is None:
                 return None
             state = CANCELLED if row.cancelled else DONE
-            self._end(connection, job, state, notes)
+            self._end(connection, job, state, notes, None, steps)
             if state == DONE and drawn:
                 connection.execute(insert(pictures), list(drawn))
             return state
@@ -380,6 +381,7 @@ class Queue:
         state: str,
         notes: Iterable[str],
         error: dict[str, Any] | None = None,
+        steps: int = 0,
     ) -> None:
         now = time.time()
         values = NO_OWNER | {
@@ -389,6 +391,6 @@ class Queue:
             "finished": now,
         }
         if state == DONE:
-            values["step"] = jobs.c.total
+            values |= {"step": steps, "total": steps}
             self.job_seconds += 0.1 * (now - (job.started or now) - self.job_seconds)
         connection.execute(update(jobs).where(jobs.c.id == job.id).values(values))

@@ -214,7 +214,7 @@ class Runner:
             text = picture.info.get("parameters", "").replace("\0", "")
             file = self.files.add_picture(picture)
             rows.append(make_row(job, i, seeds[i], picture.size, file, text))
-        state = self._persist(lambda: self.queue.finish(job, rows, run.notes))
+        state = self._persist(lambda: self.queue.finish(job, rows, run.notes, run.total))
         if state == DONE:
             self.metrics.pictures.inc(len(rows))
         return state

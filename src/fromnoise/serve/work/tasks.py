@@ -39,9 +39,10 @@ def check_limits(kind: str, values: dict[str, Any], limits: Limits, size: int) -
     wide, high = values.get("width") or size, values.get("height") or size
     if kind == "hires":
         scale = values.get("hires_scale", 2.0)
-        given = values.get("hires_width"), values.get("hires_height")
-        if any(given):
-            wide, high = given[0] or given[1] * wide / high, given[1] or given[0] * high / wide
+        wider, higher = values.get("hires_width"), values.get("hires_height")
+        if wider or higher:
+            ratio = wide / high
+            wide, high = wider or (higher or 0) * ratio, higher or (wider or 0) / ratio
         else:
             wide, high = wide * scale, high * scale
         upscaler = values.get("hires_upscaler")

@@ -1,0 +1,142 @@
+"""The application: every dialect behind one gate, and the paths for whoever looks after it."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from importlib import import_module
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, PlainTextResponse
+from pydantic import ValidationError
+from starlette.exceptions import HTTPException
+
+from fromnoise import __version__
+from fromnoise.errors import BadInput, FromnoiseError, NotFound, UnknownName, escape
+from fromnoise.serve.dialects import DIALECTS, find_dialect
+from fromnoise.serve.dialects.identity import need
+from fromnoise.serve.refusals import Refusal
+from fromnoise.serve.safety.gate import Gate, extra_headers
+from fromnoise.serve.server import Server
+
+log = logging.getLogger("fromnoise.serve")
+MULTIPART = 64 << 10  # bytes around the file of an upload
+CODES = {404: "not_found", 405: "wrong_method", 400: "bad_request", 413: "too_large"}
+
+
+def make_app(server: Server) -> FastAPI:
+    """The application of a server. It starts and stops the server with its lifespan."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        starting = asyncio.get_running_loop().run_in_executor(None, server.start)
+        yield
+        await starting
+        await asyncio.to_thread(server.stop)
+
+    app = FastAPI(
+        title="fromnoise",
+        version=__version__,
+        description="Text to image. Jobs are kept until they are drawn.",
+        lifespan=lifespan,
+        docs_url=None,  # these pages load scripts of other servers
+        redoc_url=None,
+    )
+    for dialect in DIALECTS.values():
+        app.include_router(import_module(dialect.module).make_router(server))
+    add_probes(app, server)
+    for kind in (FromnoiseError, RequestValidationError, ValidationError, HTTPException, Exception):
+        app.add_exception_handler(kind, answer_error)
+    app.add_middleware(
+        Gate,
+        settings=server.settings,
+        tokens=server.tokens,
+        metrics=server.metrics,
+        audit=server.audit,
+        body_limit=make_body_limit(server),
+        render=render,
+    )
+    return app
+
+
+def add_probes(app: FastAPI, server: Server) -> None:
+    """The paths for supervisors and for Prometheus."""
+
+    @app.get("/healthz", tags=["operation"], response_class=PlainTextResponse)
+    def healthz() -> str:
+        """Whether the process lives."""
+        return "ok\n"
+
+    @app.get(
+        "/readyz",
+        tags=["operation"],
+        response_class=PlainTextResponse,
+        responses={503: {"content": {"text/plain": {}}, "description": "It takes no jobs."}},
+    )
+    def readyz() -> PlainTextResponse:
+        """Whether the server takes jobs."""
+        reason = server.check_ready()
+        return PlainTextResponse(f"{reason or 'ok'}\n", 503 if reason else 200)
+
+    @app.get("/metrics", tags=["operation"], response_class=PlainTextResponse)
+    def metrics(request: Request) -> Response:
+        """Figures in Prometheus's format."""
+        need("admin")(request)
+        data = server.metrics.render(server.queue.count_states(), server.worker.memory())
+        return Response(data, media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+def make_body_limit(server: Server) -> Callable[[str], int]:
+    """path → the most bytes of a body."""
+
+    def limit(path: str) -> int:
+        if path == "/api/uploads":
+            return server.settings.limits.upload_bytes + MULTIPART
+        return find_dialect(path).body_bytes
+
+    return limit
+
+
+def render(path: str, refusal: Refusal) -> dict[str, Any]:
+    """The body of an error's answer, in the words of the path's dialect."""
+    return import_module(find_dialect(path).module).render(refusal)
+
+
+def answer_error(request: Request, error: Exception) -> Response:
+    """The answer to any error: its status, what is wrong, what to do."""
+    refusal = make_refusal(error)
+    if refusal.status >= 500 and not isinstance(error, Refusal):
+        log.error("a request met a fault", exc_info=error)
+    body = render(request.url.path, refusal)
+    headers = extra_headers(refusal)
+    if isinstance(error, HTTPException) and error.headers:
+        headers |= dict(error.headers)  # of 405: Allow
+    return JSONResponse(body, refusal.status, headers)
+
+
+def make_refusal(error: Exception) -> Refusal:
+    """Any error as a refusal with a status."""
+    if isinstance(error, Refusal):
+        return error
+    if isinstance(error, RequestValidationError | ValidationError):
+        faults = [describe_fault(fault) for fault in error.errors()[:9]]
+        return Refusal(422, "bad_input", f"cannot use {'; '.join(faults)}", "see /openapi.json")
+    if isinstance(error, NotFound):
+        return Refusal(404, "not_found", error.message, error.remedy)
+    if isinstance(error, BadInput | UnknownName):
+        return Refusal(422, "bad_input", error.message, error.remedy)
+    if isinstance(error, FromnoiseError):  # a model that cannot be read, as a rule
+        return Refusal(422, type(error).__name__.lower(), error.message, error.remedy)
+    if isinstance(error, HTTPException):
+        code = CODES.get(error.status_code, "refused")
+        return Refusal(error.status_code, code, str(error.detail), "see /openapi.json")
+    return Refusal(500, "fault", "the server met a fault of its own", "look at its log")
+
+
+def describe_fault(fault: Any) -> str:
+    """A field that cannot be used, its value, and why."""
+    where = ".".join(str(part) for part in fault["loc"] if part != "body") or "the body"
+    value = escape(repr(fault.get("input"))[:100])
+    return f"{escape(where)} = {value}: {escape(fault['msg'])}"

@@ -1,0 +1,223 @@
+"""The gate before the application: every request passes host, origin, token, rate and size."""
+
+import base64
+import binascii
+import logging
+import re
+import secrets
+import time
+from collections.abc import Callable
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from fromnoise.serve.refusals import Refusal
+from fromnoise.serve.safety.audit import Audit
+from fromnoise.serve.safety.bodies import Body, check_json, refuse_size
+from fromnoise.serve.safety.origins import (
+    SECURITY,
+    allow_origin,
+    allow_preflight,
+    check_host,
+    check_origin,
+)
+from fromnoise.serve.safety.tokens import LOCAL, Client, Tokens
+from fromnoise.serve.seeing import Metrics, request_id
+from fromnoise.serve.settings import Settings
+
+log = logging.getLogger("fromnoise.serve")
+OPEN = ("/healthz", "/readyz")  # what needs no token
+REQUEST_ID = re.compile(r"[\w.-]{1,64}", re.ASCII)
+ONCE = ("host", "content-length", "content-type", "authorization", "origin", "idempotency-key")
+CLIENTS = 10_000  # whose rates are remembered
+
+
+class Rates:
+    """How many requests each client may still send: a bucket that fills up again in a minute."""
+
+    def __init__(self) -> None:
+        self.buckets: dict[str, tuple[float, float]] = {}  # name → (when, what was left)
+
+    def take(self, name: str, per_minute: int) -> float:
+        """0 where a request may pass, else the seconds until one may."""
+        now = time.monotonic()
+        when, left = self.buckets.pop(name, (now, float(per_minute)))
+        left = min(left + (now - when) * per_minute / 60, per_minute)
+        wait = 0.0 if left >= 1 else (1 - left) * 60 / per_minute
+        self.buckets[name] = now, left if wait else left - 1
+        if len(self.buckets) > CLIENTS:
+            del self.buckets[next(iter(self.buckets))]
+        return wait
+
+
+class Gate:
+    """The outermost layer of the application. What it refuses reaches no handler.
+
+    body_limit: path → the most bytes of a body. render: (path, refusal) → the body of its answer,
+    in the words of the path's dialect."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        settings: Settings,
+        tokens: Tokens,
+        metrics: Metrics,
+        audit: Audit,
+        body_limit: Callable[[str], int],
+        render: Callable[[str, Refusal], dict[str, Any]],
+    ):
+        self.app, self.settings, self.tokens = app, settings, tokens
+        self.metrics, self.audit, self.rates = metrics, audit, Rates()
+        self.body_limit, self.render = body_limit, render
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            return await self.app(scope, receive, send)
+        if scope["type"] != "http":
+            return None  # no websockets here: the server closes them
+        headers, begun, state = Headers(scope=scope), time.perf_counter(), {"status": 0}
+        given = headers.get("x-request-id", "")
+        identifier = given if REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+        token = request_id.set(identifier)
+        scope.setdefault("state", {})["request_id"] = identifier
+
+        async def send_on(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                state["status"] = message["status"]
+                self._add_headers(message, identifier, headers.get("origin", ""))
+                seconds = time.perf_counter() - begun
+                self._tell(scope, message["status"], seconds)
+            await send(message)
+
+        try:
+            await self._pass(scope, headers, receive, send_on)
+        except Refusal as refusal:
+            if not state["status"]:
+                await self._refuse(scope, refusal, receive, send_on)
+        except ConnectionError:  # the client is gone
+            pass
+        finally:
+            request_id.reset(token)
+
+    async def _pass(self, scope: Scope, headers: Headers, receive: Receive, send: Send) -> None:
+        """Checks a request and hands it on. Raises Refusal."""
+        for name in ONCE:
+            if len(headers.getlist(name)) > 1:
+                raise Refusal(400, "bad_header", f"the header {name} comes twice", "send it once")
+        host, origin = headers.get("host", ""), headers.get("origin")
+        check_host(host, self.settings)
+        if origin is not None:
+            check_origin(origin, host, scope["scheme"], self.settings)
+        if scope["method"] == "OPTIONS" and "access-control-request-method" in headers:
+            answer = Response(status_code=204, headers=allow_preflight())
+            return await answer(scope, receive, send)
+        if scope["path"] not in OPEN:
+            client = await self._identify(headers, scope)
+            scope["state"]["client"] = client
+            limit = client.per_minute or self.settings.limits.requests_per_minute
+            if wait := self.rates.take(client.name, limit):
+                raise Refusal(
+                    429,
+                    "too_many_requests",
+                    f"more than {limit} requests in a minute",
+                    "wait a little",
+                    wait,
+                )
+        body = Body(receive, self.body_limit(scope["path"]), self.settings.limits)
+        length = headers.get("content-length", "0")
+        if not length.isascii() or not length.isdigit():
+            raise Refusal(400, "bad_header", "content-length is no number", "send its bytes")
+        if len(length) > 15 or int(length) > body.most:
+            raise refuse_size(body.most)
+        kind = headers.get("content-type", "").split(";")[0].strip().lower()
+        if kind != "application/json" and not kind.endswith("+json"):
+            return await self.app(scope, body.receive, send)
+        if headers.get("content-encoding", "identity") != "identity":
+            raise Refusal(415, "packed_body", "packed bodies are not read", "send it unpacked")
+        data = await body.read()
+        if data:
+            await run_in_threadpool(check_json, data, self.settings.limits)
+        whole: list[Message] = [{"type": "http.request", "body": data, "more_body": False}]
+
+        async def replay() -> Message:
+            return whole.pop() if whole else await receive()
+
+        await self.app(scope, replay, send)
+
+    async def _identify(self, headers: Headers, scope: Scope) -> Client:
+        """Who asks. Raises Refusal where a token is needed and none, or a wrong one, is given."""
+        needed = not self.settings.is_local or await run_in_threadpool(self.tokens.any)
+        if not needed:
+            return LOCAL
+        secret = read_secret(headers.get("authorization", ""))
+        client = await run_in_threadpool(self.tokens.find, secret) if secret else None
+        if client is None:
+            peer = (scope.get("client") or ("",))[0]
+            if wait := self.rates.take(f"unknown {peer}", 60):
+                raise Refusal(429, "too_many_requests", "too many wrong tokens", "wait", wait)
+            if secret:
+                self.audit.write("denied", "", address=peer, path=scope["path"][:200])
+            raise Refusal(
+                401,
+                "no_token",
+                "this server needs a token that it knows",
+                "send `Authorization: Bearer` and a token of `fromnoise serve token add`",
+            )
+        return client
+
+    async def _refuse(self, scope: Scope, refusal: Refusal, receive: Receive, send: Send) -> None:
+        self.metrics.refused.labels(refusal.code).inc()
+        headers = extra_headers(refusal)
+        headers["connection"] = "close"  # what is left of the body is not read
+        body = self.render(scope["path"], refusal)
+        await JSONResponse(body, refusal.status, headers)(scope, receive, send)
+
+    def _add_headers(self, message: Message, identifier: str, origin: str) -> None:
+        names = {name for name, _ in message["headers"]}
+        more = SECURITY | {"x-request-id": identifier, "cache-control": "no-store"}
+        more |= allow_origin(origin, self.settings)
+        message["headers"] = [
+            *message["headers"],
+            *((k.encode(), v.encode()) for k, v in more.items() if k.encode() not in names),
+        ]
+
+    def _tell(self, scope: Scope, status: int, seconds: float) -> None:
+        route = getattr(scope.get("route"), "path", "other")  # a pattern: few different ones
+        client = scope["state"].get("client")
+        self.metrics.requests.labels(scope["method"][:10], route, str(status)).inc()
+        self.metrics.request_seconds.labels(route).observe(seconds)
+        fields = {
+            "method": scope["method"],
+            "path": scope["path"][:200],
+            "status": status,
+            "seconds": round(seconds, 4),
+            "client": client.name if client else "",
+        }
+        log.info("request", extra={"fields": fields})
+
+
+def extra_headers(refusal: Refusal) -> dict[str, str]:
+    """The headers of a refusal's answer beside the usual ones."""
+    headers = {}
+    if refusal.retry_after is not None:
+        headers["retry-after"] = str(max(1, round(refusal.retry_after)))
+    if refusal.status == 401:
+        headers["www-authenticate"] = "Bearer"
+    return headers
+
+
+def read_secret(authorization: str) -> str:
+    """The secret in an Authorization header: after Bearer, or the password of Basic; "" where there
+    is none."""
+    kind, _, value = authorization.partition(" ")
+    if kind.lower() == "bearer":
+        return value.strip()
+    if kind.lower() == "basic":
+        try:
+            return base64.b64decode(value, validate=True).decode().partition(":")[2]
+        except (binascii.Error, UnicodeDecodeError):
+            return ""
+    return ""

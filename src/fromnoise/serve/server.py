@@ -1,0 +1,233 @@
+"""The server behind its dialects: what HTTP asks for becomes jobs, whatever words it used.
+
+A dialect translates between HTTP and the methods here; it knows neither database nor model."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import text
+from starlette.concurrency import run_in_threadpool
+
+from fromnoise.errors import BadInput, FromnoiseError
+from fromnoise.serve.database.opening import open_database, reading
+from fromnoise.serve.queue.jobs import CANCELLED, QUEUED, Job, Queue, Ticket
+from fromnoise.serve.refusals import Refusal
+from fromnoise.serve.safety.audit import Audit
+from fromnoise.serve.safety.content import load_filter
+from fromnoise.serve.safety.tokens import Client, Tokens
+from fromnoise.serve.seeing import Metrics
+from fromnoise.serve.settings import Settings
+from fromnoise.serve.store.files import Files
+from fromnoise.serve.store.gallery import Gallery, Picture
+from fromnoise.serve.store.uploads import Upload, Uploads
+from fromnoise.serve.work.events import Event, Hub
+from fromnoise.serve.work.kinds import derive_fields
+from fromnoise.serve.work.runner import Runner
+from fromnoise.serve.work.tasks import check_limits, digest_of, find_inputs, fix_seeds
+from fromnoise.serve.work.worker import Worker, build_task
+
+log = logging.getLogger("fromnoise.serve")
+POLL = 1.0  # seconds between two looks at a job that another server may draw
+USUAL_SIZE = 512  # pixels a side, where the model is not loaded yet
+
+
+class Server:
+    """One server: its database, files, worker, and the threads that draw."""
+
+    def __init__(self, settings: Settings, worker: Worker):
+        self.settings, self.worker = settings, worker
+        self.content_filter = load_filter(settings.content_filter)
+        self.files = Files(settings.folder)
+        self.lock = lock_folder(settings.folder) if settings.url.startswith("sqlite") else None
+        self.database = open_database(settings.url)
+        self.queue = Queue(self.database, settings)
+        self.gallery = Gallery(self.database, self.files)
+        self.uploads = Uploads(self.database, self.files, settings.limits)
+        self.tokens, self.metrics, self.hub = Tokens(self.database), Metrics(), Hub()
+        self.audit = Audit(settings.folder)
+        self.runner = Runner(
+            settings,
+            self.queue,
+            self.files,
+            self.gallery,
+            self.uploads,
+            worker,
+            self.hub,
+            self.metrics,
+            self.content_filter,
+        )
+        self.streams: dict[str, int] = {}
+        self.loaded = False  # whether the server's own model is ready
+
+    def start(self) -> None:
+        """Puts back what a killed server left, loads the model, begins to draw. With SQLite nobody
+        else draws: the folder is locked."""
+        recovered = self.queue.recover(everything=self.lock is not None)
+        if recovered:
+            log.info("took up jobs", extra={"fields": {"jobs": recovered}})
+        self.runner.start()
+        try:
+            self.worker.load(self.settings.model)
+            self.loaded = True
+        except FromnoiseError as error:  # requests that name another model can still be drawn
+            log.error("the model cannot be loaded: %s", error)
+
+    def stop(self) -> None:
+        """Ends within `drain_seconds`: running jobs end, or are handed back."""
+        try:
+            self.runner.drain(self.settings.drain_seconds)
+        finally:
+            self.hub.wake()
+            self.audit.close()
+            self.database.dispose()
+            if self.lock is not None:
+                self.lock.close()
+
+    def check_ready(self) -> str:
+        """Why the server is not ready for jobs; "" where it is."""
+        if self.runner.ending.is_set():
+            return "it ends"
+        if not self.loaded:
+            return "its model is not loaded"
+        if not self.runner.is_alive:
+            return "it does not draw"
+        try:
+            with reading(self.database) as connection:
+                connection.execute(text("SELECT 1"))
+        except Exception:
+            return "its database does not answer"
+        return ""
+
+    # --- jobs
+
+    def submit(
+        self,
+        client: Client,
+        dialect: str,
+        kind: str,
+        values: dict[str, Any],
+        model: str | None = None,
+        priority: int = 0,
+        seconds: float | None = None,
+        key: str | None = None,
+    ) -> tuple[Job, bool]:
+        """(the job, whether it is new) of a kind of KINDS and values of its `derive_fields`. When
+        this returns, the job is on the disk. Raises BadInput, UnknownName, NotFound and Refusal."""
+        if self.runner.ending.is_set():
+            raise Refusal(503, "ending", "the server ends", "try again", 5)
+        limits, chosen = self.settings.limits, model or self.settings.model
+        # checked again, so that no dialect can hand over what the schema refuses
+        body = derive_fields(kind)(**values)
+        asked = body.model_dump(mode="json", exclude_unset=True)
+        if seconds is not None and not 0 < seconds <= limits.job_seconds:
+            raise BadInput(
+                "the deadline cannot be used", f"give 1 to {limits.job_seconds:,.0f} seconds"
+            )
+        if priority > 0 and "admin" not in client.scopes:
+            raise Refusal(403, "no_scope", "only an admin's jobs come first", "ask for 0 or less")
+        check_limits(kind, asked, limits, USUAL_SIZE)
+        for name in ("prompt", "negative_prompt", "hires_prompt"):
+            words = asked.get(name)
+            if words and self.content_filter and (why := self.content_filter(words, None)):
+                self.audit.write("filtered", client.name)
+                raise Refusal(
+                    400, "filtered", f"the server's filter refuses this: {why}", "ask otherwise"
+                )
+        digest = digest_of(kind, chosen, asked, priority)
+        fixed = fix_seeds(asked)
+        kept, hashes = find_inputs(
+            kind, fixed, lambda upload: self.uploads.get(upload, client.owner).hash
+        )
+        self.worker.check(build_task(kind, chosen, kept, self._upload_path, limits.cost))
+        ticket = Ticket(
+            client.name, dialect, kind, chosen, kept, hashes, priority, seconds, key, digest
+        )
+        job, new = self.queue.submit(ticket)
+        if new:
+            self.metrics.accepted.labels(dialect, kind).inc()
+            self.audit.write("submit", client.name, job=job.id, kind=kind, dialect=dialect)
+            self.runner.wake()
+        return job, new
+
+    def _upload_path(self, digest: str) -> Path:
+        return self.files.path("uploads", digest)
+
+    def cancel(self, client: Client, identifier: str) -> Job:
+        """Cancels a job. Raises Refusal where it is not there."""
+        job = self.queue.cancel(identifier, client.owner)
+        self.runner.stop_job(identifier, CANCELLED)
+        self.hub.wake(identifier)
+        self.audit.write("cancel", client.name, job=identifier)
+        return job
+
+    def upload(self, client: Client, data: bytes) -> tuple[Upload, list[str]]:
+        """(an upload of a picture file's bytes, notes). Raises BadInput and Refusal."""
+        limit = self.settings.limits.upload_bytes
+        if len(data) > limit:
+            raise Refusal(413, "too_large", f"the file has more than {limit:,} bytes", "send less")
+        upload, notes = self.uploads.add(client.name, data)
+        self.audit.write("upload", client.name, upload=upload.id, bytes=len(data))
+        return upload, notes
+
+    async def follow(self, job: Job, last: str = "") -> AsyncIterator[Event | Job]:
+        """The events of a job after the one with the id `last`, then the job as it ended. It ends
+        early where the server does."""
+        with self.hub.listen(job.id) as news:
+            shown = (job.step, job.total)
+            while True:
+                news.clear()
+                # the job first: when it has ended, all of its events are there
+                job = await run_in_threadpool(self.queue.get, job.id)
+                for event in self.hub.after(job.id, last):
+                    last = event.id
+                    if event.name != "state":
+                        yield event
+                    shown = (event.data.get("step", job.step), job.total)
+                if job.has_ended:
+                    yield job
+                    return
+                if self.runner.ended.is_set():
+                    return
+                if job.owner not in (None, self.runner.owner) and shown != (job.step, job.total):
+                    shown = (job.step, job.total)  # drawn by another server
+                    yield Event(last, "step", {"step": job.step, "total": job.total})
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(news.wait(), POLL)
+
+    async def wait(self, job: Job) -> Job:
+        """The job when it has ended. Raises Refusal where the server ends before that."""
+        async for item in self.follow(job):
+            if isinstance(item, Job):
+                return item
+        raise Refusal(503, "ending", "the server ends; the job is kept", f"ask for {job.id}", 5)
+
+    def pictures_of(self, job: Job) -> list[Picture]:
+        """The pictures of a job, in their order."""
+        return self.gallery.of_jobs([job.id])[job.id]
+
+    def count_ahead(self, job: Job) -> int:
+        """How many jobs of its client are before a job that waits."""
+        return self.queue.count_ahead(job) if job.state == QUEUED else 0
+
+
+def lock_folder(folder: Path) -> Any:
+    """Holds the data folder for this process; the open file. Raises BadInput where another server
+    has it."""
+    file = (folder / "serve.lock").open("a")
+    try:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except ImportError:  # Windows: two servers on one folder are the user's own care there
+        log.warning("this system cannot lock %s: start one server only", folder)
+    except OSError:
+        file.close()
+        raise BadInput(
+            f"another server uses the folder {folder}",
+            "stop it, choose another folder with --data, or use PostgreSQL for both",
+        ) from None
+    return file

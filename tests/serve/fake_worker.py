@@ -1,0 +1,60 @@
+"""A worker that draws in microseconds: the colour of a picture follows from its seed and prompt."""
+
+import hashlib
+import threading
+import time
+
+from PIL import Image
+
+from fromnoise.errors import BadInput, NotFound
+from fromnoise.serve.work.worker import ModelInfo, Progress
+
+
+class FakeWorker:
+    """Draws `steps` steps of `seconds` each. A prompt may say what is to go wrong."""
+
+    def __init__(self, seconds=0.0):
+        self.seconds, self.calls, self.held = seconds, [], threading.Event()
+        self.held.set()  # clear it to make runs wait before each step
+        self.faults = 0  # how many runs are still to fail
+
+    def check(self, task):
+        if task.model not in ("fromnoise", "other"):
+            raise NotFound(f"there is no model {task.model!r}", "name one of the list")
+        if task.request.width == 8:
+            raise BadInput("width 8 does not fit this model", "use a multiple of 16")
+
+    def draw(self, task, watch):
+        request = task.request
+        self.calls.append((request.prompt, request.seed))
+        if "broken" in request.prompt:
+            raise BadInput("this model is broken", "take another")
+        if self.faults:
+            self.faults -= 1
+            raise RuntimeError("a fault of the program")
+        total = request.steps or 4
+        for i in range(total):
+            self.held.wait(10)
+            time.sleep(self.seconds)
+            self.calls.append(i)
+            notes = ("a note",) if "noted" in request.prompt else ()
+            watch(Progress(i, total, float(total - i - 1), notes, lambda: Image.new("RGB", (8, 8))))
+        return [self.paint(request, seed, task) for seed in request.seeds()]
+
+    def paint(self, request, seed, task):
+        inputs = "".join(path.stem for path in task.inputs.values())
+        text = f"{request.prompt} {seed} {inputs}".encode()
+        colour = tuple(hashlib.sha256(text).digest()[:3])
+        picture = Image.new("RGB", (request.width or 32, request.height or 32), colour)
+        picture.info["parameters"] = f"{request.prompt}\nSteps: {request.steps or 4}, Seed: {seed}"
+        return picture
+
+    def models(self):
+        return [ModelInfo("fromnoise", 1, True, "bundled"), ModelInfo("other", 2, False, "disk")]
+
+    def load(self, name):
+        if name not in ("fromnoise", "other"):
+            raise NotFound(f"there is no model {name!r}", "name one of the list")
+
+    def memory(self):
+        return {"models": 3}

@@ -1,0 +1,345 @@
+"""The native dialect on a fake worker: from a request to the pictures, and everything around."""
+
+import base64
+import io
+import json
+import threading
+import time
+import zipfile
+
+import pytest
+from fake_worker import FakeWorker
+from PIL import Image
+from sqlalchemy import update
+
+from fromnoise.serve.database.tables import jobs
+
+
+def submit(client, kind="generate", headers=None, **values):
+    answer = client.post(f"/api/{kind}", json={"prompt": "a cat"} | values, headers=headers)
+    assert answer.status_code in (200, 202), answer.text
+    return answer.json()
+
+
+def wait(client, job, seconds=10.0):
+    limit = time.monotonic() + seconds
+    while time.monotonic() < limit:
+        found = client.get(f"/api/jobs/{job['id']}").json()
+        if found["state"] not in ("queued", "running"):
+            return found
+        time.sleep(0.01)
+    raise AssertionError(f"the job has not ended: {found}")
+
+
+def read_events(answer):
+    events = []
+    for block in answer.text.replace("\r\n", "\n").split("\n\n"):
+        fields = dict(line.split(": ", 1) for line in block.splitlines() if ": " in line)
+        if "data" in fields:
+            events.append((fields.get("id"), fields["event"], json.loads(fields["data"])))
+    return events
+
+
+def png(size=(16, 16), mode="RGB"):
+    data = io.BytesIO()
+    Image.new(mode, size, "red").save(data, "PNG")
+    return data.getvalue()
+
+
+def upload(client, data=None):
+    answer = client.post("/api/uploads", files={"file": ("../../x.png", data or png())})
+    assert answer.status_code == 201, answer.text
+    return answer.json()
+
+
+def test_a_job_becomes_pictures_with_their_settings(client):
+    answer = client.post("/api/generate", json={"prompt": "a cat", "count": 2, "steps": 3})
+    assert answer.status_code == 202
+    assert answer.headers["location"] == f"/api/jobs/{answer.json()['id']}"
+    job = wait(client, answer.json())
+    assert job["state"] == "done"
+    assert (job["step"], job["total"]) == (3, 3)
+    assert [p["index"] for p in job["pictures"]] == [0, 1]
+    seed = job["settings"]["seed"]
+    assert [p["seed"] for p in job["pictures"]] == [str(seed), str(seed + 1)]
+    file = client.get(job["pictures"][0]["file"])
+    assert file.headers["content-type"] == "image/png"
+    with Image.open(io.BytesIO(file.content)) as picture:
+        assert picture.info["parameters"].startswith("a cat\nSteps: 3")
+    small = client.get(job["pictures"][0]["thumbnail"])
+    assert small.headers["content-type"] == "image/webp"
+    assert client.get(f"/api/pictures/{job['pictures'][0]['id']}").json() == job["pictures"][0]
+
+
+def test_the_same_settings_are_the_same_file(client):
+    first, second = (wait(client, submit(client, seed=7)) for _ in range(2))
+    assert first["pictures"][0]["hash"] == second["pictures"][0]["hash"]
+    assert first["pictures"][0]["id"] != second["pictures"][0]["id"]
+
+
+def test_events_tell_of_steps_previews_warnings_and_the_end(client):
+    worker = client.server.worker
+    worker.held.clear()
+    job = submit(client, prompt="a noted cat", steps=3)
+    threading.Timer(0.1, worker.held.set).start()
+    answer = client.get(job["events"])
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    events = read_events(answer)
+    names = [name for _, name, _ in events]
+    assert names[-1] == "done"
+    assert [n for n in names if n == "step"] == ["step"] * 3
+    assert "warning" in names
+    steps = [data for _, name, data in events if name == "step"]
+    assert [s["step"] for s in steps] == [1, 2, 3]
+    assert steps[-1]["seconds_left"] == 0
+    assert steps[-1]["preview"].startswith("data:image/webp;base64,")
+    base64.b64decode(steps[-1]["preview"].partition(",")[2], validate=True)
+    assert events[-1][2]["pictures"]
+    assert client.get(f"/api/jobs/{job['id']}/preview").headers["content-type"] == "image/webp"
+    # where a stream broke, it goes on
+    at = next(i for i, (_, name, data) in enumerate(events) if data.get("step") == 2)
+    again = client.get(job["events"], headers={"Last-Event-ID": events[at][0]})
+    assert [e[:2] for e in read_events(again)] == [e[:2] for e in events[at + 1 :]]
+    over = client.get(job["events"], headers={"Last-Event-ID": "end"})
+    assert over.status_code == 204
+    plain = read_events(client.get(f"{job['events']}?previews=false"))
+    assert not any("preview" in data for _, _, data in plain)
+
+
+def test_cancelling_ends_a_run_before_its_next_step(client):
+    worker = client.server.worker
+    worker.held.clear()
+    running, waiting = submit(client, steps=50), submit(client, steps=50)
+    while client.get(f"/api/jobs/{running['id']}").json()["state"] != "running":
+        time.sleep(0.01)
+    assert client.delete(f"/api/jobs/{waiting['id']}").json()["state"] == "cancelled"
+    client.delete(f"/api/jobs/{running['id']}")
+    worker.held.set()
+    assert wait(client, running)["state"] == "cancelled"
+    assert [c for c in worker.calls if isinstance(c, int)] == [0]  # the step that ran, no other
+    assert wait(client, submit(client))["state"] == "done"  # the slot is free
+    assert read_events(client.get(running["events"]))[-1][1] == "cancelled"
+
+
+def test_a_key_makes_a_job_once(client):
+    headers = {"Idempotency-Key": "abc"}
+    first, second = (submit(client, headers=headers) for _ in range(2))
+    assert first["id"] == second["id"]
+    other = client.post("/api/generate", json={"prompt": "a dog"}, headers=headers)
+    assert other.status_code == 409
+    assert other.json()["error"]["code"] == "key_reused"
+
+
+def test_errors_of_a_job_are_its_own(client):
+    job = wait(client, submit(client, prompt="a broken model"))
+    assert job["state"] == "failed"
+    error = {"type": "BadInput", "message": "this model is broken", "remedy": "take another"}
+    assert job["error"] == error
+    assert wait(client, submit(client))["state"] == "done"
+
+
+def test_a_fault_is_tried_again(make_server):
+    worker = FakeWorker()
+    worker.faults = 1
+    client = make_server(worker)
+    job = wait(client, submit(client, seed=3))
+    assert (job["state"], job["attempts"]) == ("done", 2)
+
+
+def test_deadlines(client):
+    client.server.worker.held.clear()
+    job = submit(client, deadline_seconds=0.2)
+    time.sleep(0.3)
+    client.server.runner._beat()
+    client.server.worker.held.set()
+    assert wait(client, job)["state"] == "expired"
+
+
+def test_the_queue_refuses_at_its_depth(make_server):
+    from fromnoise.serve.settings import Limits
+
+    client = make_server(limits=Limits(depth_per_client=2))
+    client.server.worker.held.clear()
+    first = submit(client)
+    while client.get(f"/api/jobs/{first['id']}").json()["state"] == "queued":
+        time.sleep(0.01)
+    submit(client), submit(client)
+    answer = client.post("/api/generate", json={"prompt": "one more"})
+    assert answer.status_code == 429
+    assert int(answer.headers["retry-after"]) >= 1
+    client.server.worker.held.set()
+
+
+def test_edits_and_masks_come_by_upload(client):
+    picture, mask = upload(client), upload(client, png(mode="L"))
+    job = wait(client, submit(client, "edit", image=picture["id"], mask=mask["id"]))
+    assert job["state"] == "done"
+    parts = submit(client, prompt="a cat IMASK(sky)", masks={"sky": mask["id"]})
+    assert wait(client, parts)["state"] == "done"
+    assert client.get(f"/api/uploads/{picture['id']}").json()["width"] == 16
+    assert client.delete(f"/api/uploads/{picture['id']}").status_code == 204
+    answer = client.post("/api/edit", json={"prompt": "x", "image": picture["id"]})
+    assert answer.status_code == 404
+    for bad in ("/etc/passwd", "../x", "", 3, None, "f" * 31):
+        answer = client.post("/api/edit", json={"prompt": "x", "image": bad})
+        assert answer.status_code == 422
+
+
+def test_uploads_are_pictures_and_within_the_limits(make_server):
+    from fromnoise.serve.settings import Limits
+
+    client = make_server(limits=Limits(upload_bytes=5_000, upload_pixels=1_000))
+    for data, status in ((b"no picture", 422), (png((40, 40)), 422), (bytes(6_000), 413)):
+        answer = client.post("/api/uploads", files={"file": ("x.png", data)})
+        assert answer.status_code == status, answer.text
+        assert answer.json()["error"]["message"]
+
+
+def test_the_gallery(client):
+    job = wait(client, submit(client, prompt="a neon cat", steps=2, count=3))
+    dog = wait(client, submit(client, prompt="a 100% dog", steps=20))["pictures"][0]
+    cats = [p["id"] for p in job["pictures"]]
+
+    def find(**query):
+        return [p["id"] for p in client.get("/api/pictures", params=query).json()["pictures"]]
+
+    assert find() == [dog["id"], *reversed(cats)]
+    assert find(search="NEON cat") == [*reversed(cats)]
+    assert find(search="100% dog") == [dog["id"]]
+    assert find(search="steps:20") == [dog["id"]]
+    assert find(search="steps:2") == [*reversed(cats)]
+    assert find(search="neon dog") == []
+    page = client.get("/api/pictures", params={"limit": 3}).json()
+    assert find(before=page["before"]) == [cats[0]]
+    marked = client.patch(f"/api/pictures/{cats[1]}", json={"favourite": True})
+    assert marked.json()["favourite"]
+    assert find(favourite=True) == [cats[1]]
+    board = client.post("/api/boards", json={"name": "cats"}).json()
+    assert client.post("/api/boards", json={"name": "cats"}).status_code == 409
+    for _ in range(2):
+        assert client.put(f"/api/boards/{board['id']}/pictures/{cats[0]}").status_code == 204
+    assert find(board=board["id"]) == [cats[0]]
+    assert [b["name"] for b in client.get("/api/boards").json()] == ["cats"]
+    answer = client.get("/api/export", params={"search": "neon"})
+    with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
+        rows = json.loads(archive.read("settings.json"))
+        assert sorted(r["id"] for r in rows) == sorted(cats)
+        assert len(archive.namelist()) == 4
+        assert archive.testzip() is None
+    gone = client.delete(f"/api/pictures/{cats[0]}").json()
+    assert gone["undo_until"] > time.time()
+    assert cats[0] not in find()
+    assert find(deleted=True) == [cats[0]]
+    assert client.get(gone["file"]).status_code == 404
+    assert client.post(f"/api/pictures/{cats[0]}/restore").json()["undo_until"] is None
+    assert cats[0] in find()
+    assert client.delete(f"/api/boards/{board['id']}").status_code == 204
+    assert find(board=board["id"]) == []
+
+
+def test_what_was_deleted_goes_for_good_and_shared_files_stay(client):
+    one, two = (wait(client, submit(client, seed=7))["pictures"][0] for _ in range(2))
+    path = client.server.files.path("pictures", one["hash"])
+    gallery = client.server.gallery
+    client.delete(f"/api/pictures/{one['id']}")
+    assert gallery.purge(time.time() + 1) == 1
+    assert path.exists()  # the other one's still
+    client.delete(f"/api/pictures/{two['id']}")
+    assert gallery.purge(time.time() - 60) == 0
+    assert gallery.purge(time.time() + 1) == 1
+    assert not path.exists()
+    assert client.post(f"/api/pictures/{one['id']}/restore").status_code == 404
+
+
+def test_files_that_no_row_names_are_swept_after_a_while(client):
+    import os
+
+    used = wait(client, submit(client))["pictures"][0]["hash"]
+    files, gallery = client.server.files, client.server.gallery
+    orphan = files.add("pictures", b"left by a killed job")
+    assert files.sweep("pictures", gallery.used) == 0
+    for digest in (used, orphan):
+        os.utime(files.path("pictures", digest), (1, 1))
+    assert files.sweep("pictures", gallery.used) == 1
+    assert files.path("pictures", used).exists()
+    assert not files.path("pictures", orphan).exists()
+
+
+def test_what_there_is(client):
+    models = client.get("/api/models").json()
+    assert models[0]["name"] == "fromnoise"
+    assert client.post("/api/models/load", json={"name": "other"}).status_code == 200
+    assert client.post("/api/models/load", json={"name": "../../etc"}).status_code == 404
+    listed = client.get("/api/samplers").json()
+    assert "euler_a" in [s["name"] for s in listed["samplers"]]
+    assert listed["spacings"]
+    assert listed["upscalers"]
+    health = client.get("/api/health").json()
+    assert health["ready"]
+    assert health["memory"] == {"models": 3}
+    assert client.get("/healthz").text == "ok\n"
+    assert client.get("/readyz").status_code == 200
+    wait(client, submit(client, steps=4))
+    figures = client.get("/metrics").text
+    for line in (
+        'fromnoise_jobs_ended_total{state="done"} 1.0',
+        'fromnoise_jobs{state="queued"} 0',
+        "fromnoise_step_seconds_count 4.0",
+        "process_resident_memory_bytes",
+        'route="/api/generate"',
+    ):
+        assert line in figures
+
+
+def test_jobs_are_listed(client):
+    first, second = wait(client, submit(client)), wait(client, submit(client, prompt="broken"))
+    listed = client.get("/api/jobs").json()
+    assert [j["id"] for j in listed["jobs"]] == [second["id"], first["id"]]
+    failed = client.get("/api/jobs", params={"state": "failed"}).json()["jobs"]
+    assert [j["id"] for j in failed] == [second["id"]]
+    page = client.get("/api/jobs", params={"limit": 1}).json()
+    rest = client.get("/api/jobs", params={"before": page["before"]}).json()["jobs"]
+    assert [j["id"] for j in rest] == [first["id"]]
+
+
+def test_a_stopped_server_hands_its_job_back_and_the_next_one_draws_the_same(make_server, tmp_path):
+    slow = make_server(FakeWorker(), drain_seconds=0.1)
+    slow.server.worker.held.clear()
+    job = submit(slow, steps=2)
+    while slow.get(f"/api/jobs/{job['id']}").json()["state"] == "queued":
+        time.sleep(0.01)
+    threading.Timer(0.5, slow.server.worker.held.set).start()
+    slow.server.stop()
+    slow.server.stop = lambda: None
+    client = make_server(FakeWorker())
+    done = wait(client, job)
+    assert (done["state"], done["attempts"]) == ("done", 1)
+    assert done["settings"] == job["settings"]
+    assert len(done["pictures"]) == 1
+
+
+def test_two_servers_do_not_share_a_folder(client, make_server):
+    from fromnoise.errors import BadInput
+
+    with pytest.raises(BadInput, match="another server"):
+        make_server()
+
+
+def test_jobs_of_a_killed_server_are_taken_up(make_server):
+    client = make_server()
+    client.server.runner.drain(1)
+    job = submit_without_drawing(client)
+    with client.server.database.begin() as connection:
+        values = {"state": "running", "owner": "dead", "lease": time.time() + 999, "attempts": 1}
+        connection.execute(update(jobs).where(jobs.c.id == job).values(values))
+    client.server.stop()
+    client.server.stop = lambda: None
+    again = make_server()
+    assert wait(again, {"id": job})["attempts"] == 2
+
+
+def submit_without_drawing(client):
+    from fromnoise.serve.queue.jobs import Ticket
+
+    ticket = Ticket("local", "native", "generate", "fromnoise", {"prompt": "x", "seed": 1})
+    return client.server.queue.submit(ticket)[0].id
