@@ -61,6 +61,7 @@ class LatentDiffusion:
     vae_digest: str = ""
     vae_source: str = ""
     prediction_told: bool = False  # by the user, against what the model's files say
+    addons: Any = None  # what is on it for one request, see pipeline.addons.apply
 
     @property
     def text_encoder(self) -> CLIPText:

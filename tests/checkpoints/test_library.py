@@ -104,3 +104,25 @@ def test_the_command_lists_them_without_torch(home: Path):
     assert "\x1b" not in text
     out = subprocess.run([*run, "--json"], capture_output=True, text=True, check=True).stdout
     assert [m["program"] for m in json.loads(out)["models"]] == ["bundled", "fromnoise"]
+
+
+def test_an_addon_is_found_by_its_name_alone(home: Path):
+    style = put(home / "stable-diffusion-webui/models/Lora/people/Style.safetensors")
+    lower = put(home / "ComfyUI/models/loras/style.safetensors")
+    loose = put(home / ".fromnoise/models/loose.safetensors")
+    canny = put(home / "ComfyUI/models/controlnet/canny/diffusion_pytorch_model.safetensors")
+    put(home / "ComfyUI/models/checkpoints/style.ckpt")
+    for name in ("Style", "people/Style", "Lora/people/Style.safetensors"):
+        assert library.find_addon("lora", name) == style
+    assert library.find_addon("lora", "style") == lower  # the very name before another case
+    assert library.find_addon("lora", "LOOSE") == loose
+    assert library.find_addon("controlnet", "canny") == canny
+    with pytest.raises(BadInput, match="2 files of the kind lora"):
+        library.find_addon("lora", "STYLE")
+    with pytest.raises(NotFound) as error:
+        library.find_addon("lora", "styles")
+    assert "style" in error.value.remedy
+    assert str(home / ".fromnoise/models/lora") in error.value.remedy
+    for path in (str(style), "../Lora/people/Style", "/etc/passwd"):
+        with pytest.raises(NotFound):
+            library.find_addon("lora", path)

@@ -3,7 +3,8 @@
 Files are listed where they lie, nothing is copied, and no torch is imported."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,16 +28,31 @@ KINDS = {
     "lora": "lora",
     "loras": "lora",
     "lycoris": "lora",
+    "locon": "lora",
     "embeddings": "embedding",
     "embedding": "embedding",
     "controlnet": "controlnet",
+    "control": "controlnet",
+    "t2i_adapter": "t2i-adapter",
+    "t2i-adapter": "t2i-adapter",
+    "t2iadapter": "t2i-adapter",
     "esrgan": "upscaler",
     "realesrgan": "upscaler",
     "upscale_models": "upscaler",
     "clip_vision": "image encoder",
     "ip_adapter": "ip-adapter",
+    "ip-adapter": "ip-adapter",
     "ipadapter": "ip-adapter",
 }
+
+# names that diffusers and PEFT give to every file of their kind: the folder says which one it is
+PLAIN = (
+    "diffusion_pytorch_model",
+    "pytorch_lora_weights",
+    "adapter_model",
+    "learned_embeds",
+    "model",
+)
 
 
 class Model(NamedTuple):
@@ -101,15 +117,54 @@ def find_model(name: str, kinds: Iterable[str], roots: dict[Path, str] | None = 
     return found[0]
 
 
-def _name_forms(model: Model) -> set[str]:
+def find_addon(kind: str, name: str, roots: dict[Path, str] | None = None) -> Path:
+    """The file of that kind ("lora", "embedding", "controlnet", "ip-adapter", "t2i-adapter", "image
+    encoder") with that name, with or without its ending and its folder.
+
+    The name as it is written comes before other cases, a place that tells the kind before one that
+    tells none. Raises NotFound, which lists near names, and BadInput where several files have the
+    name. A path is no name: nothing outside of the models' folders is found."""
+    near = [model for model in list_models(roots) if model.kind in ("", kind)]
+    for change in (str, str.lower):
+        for place in (kind, ""):
+            found = [
+                model.path
+                for model in near
+                if model.kind == place and change(name) in _name_forms(model, change)
+            ]
+            if len(found) > 1:
+                places = ", ".join(map(str, found[:4]))
+                fault = f"{len(found)} files of the kind {kind} have the name {name!r}: {places}"
+                raise BadInput(fault, "give the folder's name too, as in folder/name")
+            if found:
+                return found[0]
+    names = list(dict.fromkeys(_shorten(model.name) for model in near if model.kind == kind))
+    alike = get_close_matches(_shorten(name)[:100], names, 5, 0.5) or names[:5]
+    here = f"there are {', '.join(alike)}" if alike else "there is none"
+    root = next(iter(find_roots() if roots is None else roots))
+    place = root / next(folder for folder, of in KINDS.items() if of == kind)
+    remedy = f"{here}; put the file into {place}, or name its folder in FROMNOISE_MODELS"
+    raise NotFound(f"no {kind} {name!r} in the models' folders", remedy)
+
+
+def _shorten(name: str) -> str:
+    return _without_ending(name.rsplit("/", 1)[-1])
+
+
+def _name_forms(model: Model, change: Callable[[str], str] = str.lower) -> set[str]:
     """What a user may call it: A1111's and ComfyUI's names hold the folder, pictures do not."""
-    whole = model.name.lower()
-    last = whole.rsplit("/", 1)[-1] if model.program != "Hugging Face" else whole
-    return {form for name in (whole, last) for form in (name, _without_ending(name))}
+    name = change(model.name)
+    parts = [name] if model.program == "Hugging Face" else name.split("/")
+    places = range(len(parts))
+    ends = ["/".join(parts[i:]) for i in places]
+    forms = {form for end in ends for form in (end, _without_ending(end))}
+    if _without_ending(parts[-1]) in PLAIN:
+        forms |= {"/".join(parts[i:-1]) for i in places[:-1]}
+    return forms
 
 
 def _without_ending(name: str) -> str:
-    return next((name[: -len(end)] for end in ENDINGS if name.endswith(end)), name)
+    return next((name[: -len(end)] for end in ENDINGS if name.lower().endswith(end)), name)
 
 
 def _walk(root: Path, program: str, budget: list[int]) -> Iterator[Model]:

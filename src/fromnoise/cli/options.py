@@ -14,7 +14,7 @@ Command = Callable[..., None]
 NAMES = {"negative_prompt": "--negative", "eta_noise_seed_delta": "--ensd", "apg": "--apg"}
 NAMES["discard_penultimate"] = "--discard-penultimate/--keep-penultimate"
 # fields that MORE has in another form
-SPELLED = {"prompt", "width", "height", "sampler_options", "spacing_options", "masks"}
+SPELLED = {"prompt", "width", "height", "sampler_options", "spacing_options", "masks", "addons"}
 MORE = {
     "sampler_option": (list[str] | None, "More of the sampler: order=2, solver=heun."),
     "spacing_option": (list[str] | None, "Of the spacing: rho=5, sigma_min=0.1."),

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from PIL import Image
@@ -57,22 +57,14 @@ def prepare_noise(
     if request.spacing == "leading":
         offset = model.configs.get("scheduler", {}).get("steps_offset") or 0
         options = {"steps_offset": offset} | options
-    sigmas = make_sigmas(
-        model.schedule,
-        request.steps,
-        request.spacing,
-        request.final_sigma,
-        discard_penultimate=bool(request.discard_penultimate),
-        **options,
-    )
+    of = request.steps, request.spacing, request.final_sigma
+    less = bool(request.discard_penultimate)
+    sigmas = make_sigmas(model.schedule, *of, discard_penultimate=less, **options)
     sigmas = sigmas[len(sigmas) - 2 - int(min(strength, 0.999) * (len(sigmas) - 1)) :]
-    randomness = {
-        "rng": request.rng,
-        "eta_noise_seed_delta": request.eta_noise_seed_delta,
-        "variation_seeds": request.variation_seeds(),
-        "variation_strength": request.variation_strength,
-        "blend": request.variation_blend,
-    }
+    randomness: dict[str, Any] = {"rng": request.rng, "blend": request.variation_blend}
+    randomness["eta_noise_seed_delta"] = request.eta_noise_seed_delta
+    randomness["variation_seeds"] = request.variation_seeds()
+    randomness["variation_strength"] = request.variation_strength
     if not entry.brownian:
         return sigmas, Noise(seeds, shape, **randomness)
     from fromnoise.diffusion.brownian import BrownianNoise
@@ -122,6 +114,12 @@ def build_denoiser(
     prompts: one for all pictures, or one each. observer: see conditioning.blocks. first: the steps
     of an earlier pass that this one continues, see prompt.tree. seen: the pictures for a model that
     sees some. Raises BadInput for what cannot be drawn or costs too much, and NotFinite."""
+    tagged = request.dialect != "a1111" or "<" in "".join((*prompts, request.negative_prompt))
+    if model.addons is None and (request.addons or tagged):
+        from fromnoise.pipeline.addons.apply import add_on
+
+        rest = guide, observer, first, seen
+        return add_on(build_denoiser, model, unet, request, prompts, *rest)
     if model.refiner is not None:
         from fromnoise.pipeline.conditioning.handover import hand_over
 
@@ -253,6 +251,6 @@ def generate(
     assert last is not None  # there is at least one step
     pictures = decode_latents(model.vae, last.x, request.tiling)
     for i, picture in enumerate(pictures):
-        text = write_infotext(model, request, i, unet.plan, None, guide, latents)
-        picture.info["parameters"] = text
+        more = None, guide, latents
+        picture.info["parameters"] = write_infotext(model, request, i, unet.plan, *more)
     return pictures

@@ -5,7 +5,7 @@ import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from fromnoise.diffusion import samplers, spacing
 from fromnoise.errors import BadInput, UnknownName
@@ -13,6 +13,7 @@ from fromnoise.errors import BadInput, UnknownName
 if TYPE_CHECKING:  # so that the command line can show its help without torch
     from fromnoise.diffusion.guidance import Guidance
     from fromnoise.latent_diffusion import LatentDiffusion
+    from fromnoise.pipeline.addon_fields.addons import Addons
 
 # for a model that names none
 FALLBACK: dict[str, Any] = {"sampler": "dpmpp_2m", "spacing": "karras", "steps": 20, "cfg": 7.0}
@@ -92,6 +93,13 @@ class GenerationRequest(BaseModel):
     max_cost: float | None = _field(
         None, "Refuse what costs more default pictures than this; 1000 if left out.", gt=0
     )
+    addons: Any = _field(None, "LoRA and whatever else is put on the model for this request.")
+
+    @field_validator("addons")
+    def _check_addons(cls, value: Any) -> "Addons | None":
+        from fromnoise.pipeline.addon_fields.addons import read_addons  # only where there are some
+
+        return read_addons(value)
 
     @classmethod
     def of(cls, **values) -> Self:
@@ -155,17 +163,11 @@ class GenerationRequest(BaseModel):
         """The guidance of a resolved request. Raises BadInput."""
         from fromnoise.diffusion.guidance import Guidance
 
-        return Guidance(
-            1.0 if self.cfg is None else self.cfg,
-            self.cfg_rescale,
-            self.cfg_sigma_min or 0.0,
-            self.cfg_sigma_max or math.inf,
-            self.skip_uncond_below,
-            self.apg,
-            self.apg_parallel,
-            math.inf if self.apg_norm is None else self.apg_norm,
-            self.apg_momentum,
-        )
+        values = {"scale": self.cfg, "rescale": self.cfg_rescale, "apg_norm": self.apg_norm}
+        values |= {"low": self.cfg_sigma_min, "high": self.cfg_sigma_max, "apg": self.apg}
+        values |= {"apg_parallel": self.apg_parallel, "apg_momentum": self.apg_momentum}
+        values |= {"skip_below": self.skip_uncond_below}
+        return Guidance(**{name: value for name, value in values.items() if value is not None})
 
     @property
     def options(self) -> dict[str, Value]:

@@ -1,8 +1,20 @@
 """Names of devices → devices of this machine."""
 
+from collections.abc import Iterable
+
 import torch
 
-from fromnoise.errors import BadInput
+from fromnoise.errors import BadInput, UnknownName
+
+
+def check_plan(device: str, dtype: str, batch: int, dtypes: Iterable[str]) -> torch.device:
+    """The device. Raises UnknownName for a dtype that is none of `dtypes`, and BadInput for a batch
+    below 1 and a device that this machine does not have."""
+    if dtype not in dtypes:
+        raise UnknownName("dtype", dtype, dtypes)
+    if batch < 1:
+        raise BadInput(f"batch {batch} cannot be used", "give 1 or more pictures for each call")
+    return find_device(device)
 
 
 def find_device(name: str) -> torch.device:

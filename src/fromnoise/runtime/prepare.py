@@ -6,7 +6,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fromnoise.errors import BadInput, UnknownName
 from fromnoise.latent_diffusion import LatentDiffusion
 from fromnoise.models.attention import Record
 from fromnoise.models.conditioning import Conditioning
@@ -71,16 +70,12 @@ def prepare(network: UNet, device: str = "cpu", dtype: str = "fp32", batch: int 
 
     batch 1 is the exact plan: a call computes one picture, and its bits depend on its own seed
     alone. Larger batches are faster, but their sums have another order, which depends on the batch.
-    In fp32 one call differs by about 1e-6 of its size, and a finished picture of 20 steps by at
-    most 2 of 255 levels in a pixel (measured on the bundled model; samplers that stop by a
-    tolerance, and noise in half precision, have no such bound). Raises BadInput for a missing
-    device or a batch below 1, UnknownName for a dtype."""
-    if dtype not in DTYPES:
-        raise UnknownName("dtype", dtype, DTYPES)
-    if batch < 1:
-        raise BadInput(f"batch {batch} cannot be used", "give 1 or more pictures for each call")
-    if device != "cpu":
-        from fromnoise.runtime.devices import find_device
+    In fp32 a finished picture of 20 steps then differs by at most 2 of 255 levels in a pixel
+    (measured on the bundled model; samplers that stop by a tolerance, and half precision, have no
+    such bound). Raises BadInput for a device or a batch, UnknownName for a dtype."""
+    place = torch.device("cpu")
+    if device != "cpu" or dtype not in DTYPES or batch < 1:
+        from fromnoise.runtime.devices import check_plan
 
-        return Prepared(network, find_device(device), dtype, batch)
-    return Prepared(network, torch.device("cpu"), dtype, batch)
+        place = check_plan(device, dtype, batch, DTYPES)
+    return Prepared(network, place, dtype, batch)

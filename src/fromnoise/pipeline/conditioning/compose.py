@@ -111,11 +111,6 @@ def _parse(request: GenerationRequest, text: str) -> tuple[list[Prompt], Prompt]
     prompts = [parse_prompt(end, request.dialect) for end in ends]
     # in A1111's negative prompts AND is a word like another
     negative = parse_prompt(re.sub(r"\bAND\b", "and", request.negative_prompt), request.dialect)
-    for network in (network for one in (*prompts, negative) for network in one.networks):
-        raise BadInput(
-            f"the prompt asks for {network.kind} {network.name!r}",
-            "leave it out: none can be loaded yet",
-        )
     if any(part.regions for part in negative.parts):
         raise BadInput(
             "a negative prompt holds everywhere, and this one has a region", "leave out its MASK"

@@ -26,7 +26,8 @@ def hand_over(
     of noise. A guide guides the model alone."""
     refiner = model.refiner
     own, notes = build(replace(model, refiner=None), unet, request, prompts, guide, *more)
-    other, others = build(refiner.model, refiner.unet, request, prompts, None, *more)
+    alone = replace(refiner.model, addons=model.addons)  # they were made for the model, not for it
+    other, others = build(alone, refiner.unet, request, prompts, None, *more)
     last = round(len(model.schedule) * (1 - refiner.switch))  # as diffusers rounds
 
     def answer(query: Query) -> Answer:

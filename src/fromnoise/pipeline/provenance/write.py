@@ -77,7 +77,8 @@ def write_infotext(
 def has_more(request: GenerationRequest) -> bool:
     """Whether a field that is not among USUAL differs from its default."""
     fields = GenerationRequest.model_fields
-    return any(getattr(request, k) != v.default for k, v in fields.items() if k not in USUAL)
+    others = (getattr(request, k) != v.default for k, v in fields.items() if k not in USUAL)
+    return "<" in request.prompt or any(others)
 
 
 def format_pairs(settings: dict[str, Any]) -> str:
