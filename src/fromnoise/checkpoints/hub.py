@@ -20,6 +20,7 @@ FORMATS = {
         "single_file": "",
     },
     "upscaler": {"upscaler": ".safetensors"},
+    "lora": {"lora": ""},
 }
 
 

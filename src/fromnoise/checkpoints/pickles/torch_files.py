@@ -193,6 +193,8 @@ def collect(root: Any) -> tuple[dict[str, TensorView], dict[str, str], list[str]
     dicts are joined by dots. Raises BadCheckpoint where there are no tensors."""
     facts: dict[str, str] = {}
     left_out: list[str] = []
+    if type(root) is list:  # the first LoRA: its keys are the places in it
+        root = dict(enumerate(root))
     for _ in range(DEPTH):
         if type(root) is not dict or any(as_tensor(value) for value in root.values()):
             break

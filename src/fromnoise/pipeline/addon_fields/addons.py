@@ -4,10 +4,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fromnoise.errors import BadInput
 from fromnoise.pipeline.addon_fields.base import AddOn
+from fromnoise.pipeline.addon_fields.lora import Lora
 
 
 class Addons(BaseModel):
@@ -18,6 +19,8 @@ class Addons(BaseModel):
     `addons: Addons | None = None`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    loras: tuple[Lora, ...] = Field(default=(), max_length=99)
 
     @property
     def items(self) -> list[AddOn]:

@@ -4,4 +4,6 @@ Each row is a field of addon_fields.Addons and the module of this folder for it.
 `put_on(model, unet, request, items) → (model, unet, notes)`: copies that differ from what was given
 by these items; nothing that was given changes."""
 
-KINDS: dict[str, str] = {}
+KINDS = {
+    "loras": "lora",
+}

@@ -1,11 +1,16 @@
 """What the prompts of a request ask for beside words: A1111's <lora:name:weight> and its kin."""
 
+from typing import Any
+
 from fromnoise.errors import BadInput
-from fromnoise.pipeline.addon_fields.addons import Addons
+from fromnoise.pipeline.addon_fields.addons import Addons, read_addons
+from fromnoise.pipeline.addon_fields.lora import Lora
 from fromnoise.pipeline.conditioning.interpolation import InterpolatedPrompt
 from fromnoise.pipeline.request import GenerationRequest
 from fromnoise.prompt.grammar import parse_prompt
 from fromnoise.prompt.tree import Network
+
+LORAS = ("lora", "lyco")
 
 
 def read_tags(request: GenerationRequest, prompts: list[str]) -> Addons:
@@ -13,12 +18,58 @@ def read_tags(request: GenerationRequest, prompts: list[str]) -> Addons:
     be put on, and where the prompts of one run ask for different ones."""
     named = [list_networks(prompt, request.dialect) for prompt in prompts]
     negative = list_networks(request.negative_prompt, request.dialect)
-    for network in [network for one in (*named, negative) for network in one]:
+    for network in (network for one in (*named, negative) for network in one):
+        if network.kind not in LORAS:
+            raise BadInput(
+                f"the prompt asks for {network.kind} {network.name!r}",
+                "leave it out: none can be loaded yet",
+            )
+    for network in negative:
         raise BadInput(
-            f"the prompt asks for {network.kind} {network.name!r}",
-            "leave it out: none can be loaded yet",
+            f"the negative prompt asks for {network.kind} {network.name!r}",
+            "name it in the prompt: it changes the whole model, and a weight below 0 reverses it",
         )
-    return request.addons or Addons()
+    if any(one != named[0] for one in named):
+        raise BadInput(
+            "the prompts of one run ask for different LoRA", "give all of them the same tags"
+        )
+    addons, steps = request.addons or Addons(), request.steps or 1
+    loras = tuple(make_lora(network, steps) for network in named[0])
+    return addons.model_copy(update={"loras": (*addons.loras, *loras)})
+
+
+def make_lora(network: Network, steps: int) -> Lora:
+    """A tag as a LoRA. What follows its weights is that of A1111's extension for block weights:
+    lbw=1,0.5,…, start=STEP, stop=STEP, step=FROM-TO; and of ours, from=SHARE, to=SHARE."""
+    more: dict[str, Any] = {}
+    for argument in network.extra:
+        key, _, value = argument.partition("=")
+        try:
+            match key:
+                case "lbw":
+                    more["blocks"] = tuple(map(float, value.split(",")))
+                case "from" | "to":
+                    more["start" if key == "from" else "end"] = float(value)
+                case "start":
+                    more["start"] = min(int(value) / steps, 1.0)
+                case "stop":
+                    more["end"] = min(int(value) / steps, 1.0)
+                case "step":
+                    first, last = value.split("-")
+                    more |= {"start": min(int(first) / steps, 1.0)}
+                    more |= {"end": min(int(last) / steps, 1.0)}
+                case _:
+                    raise ValueError
+        except ValueError:
+            raise BadInput(
+                f"the tag of {network.kind} {network.name!r} has {argument[:99]!r}",
+                "write <lora:name:weight>, <lora:name:text weight:weight>, and after that "
+                "lbw=1,0.5,…, from=0.2, to=0.8, start=4, stop=12 or step=4-12",
+            ) from None
+    weights = {"weight": network.unet, "text_weight": network.text}
+    addons = read_addons({"loras": [{"name": network.name, **weights, **more}]})
+    assert addons is not None
+    return addons.loras[0]
 
 
 def list_networks(text: str, dialect: str) -> tuple[Network, ...]:
