@@ -257,7 +257,7 @@ def test_unet_takes_the_residuals_of_a_controlnet():
     )
     middle = draw_normal(2, 32, 2, 2, seed=99)
     with torch.no_grad():
-        a = ours(x, t, Conditioning(context), residuals=(skips, middle))
+        a = ours(x, t, Conditioning(context), residuals=(dict(enumerate((*skips, middle))), {}))
         b = theirs(
             x,
             t,

@@ -1,6 +1,6 @@
 """Attention: the plain layer and the U-Net's transformer."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -14,10 +14,11 @@ Record = dict[str, Any] | Callable[[str, Tensor], Any]  # to fill, or to call wi
 
 
 class Attended(NamedTuple):
-    """What the cross-attentions of one call read."""
+    """What the blocks of one call read beside x and the time."""
 
-    projected: dict[str, KeyValue]  # by the layer's name
+    projected: dict[str, KeyValue]  # of the cross-attentions, by the layer's name
     record: Record | None = None  # where their maps go
+    features: Mapping[int, Tensor] = {}  # of a T2I-Adapter, by the skip that they are added to
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:

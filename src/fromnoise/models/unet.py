@@ -1,6 +1,6 @@
 """The conditional U-Net: a noisy picture, a time, a text → a prediction (Rombach 2022, §3.3)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
@@ -18,6 +18,10 @@ from fromnoise.models.layers import (
     embed_timesteps,
     zero_parameters,
 )
+
+# what other networks add, by the place of a skip: to all of them once the way down is done (a
+# ControlNet; the middle comes last), and on the way, to what comes behind too (a T2I-Adapter)
+Residuals = tuple[Mapping[int, Tensor], Mapping[int, Tensor]]
 
 
 class Constants(NamedTuple):
@@ -40,6 +44,10 @@ def _make_transformers(config: UNetConfig, level: int, count: int) -> nn.ModuleL
     return nn.ModuleList(Transformer(width, heads, *options) for _ in range(count))
 
 
+def add_feature(x: Tensor, attended: Attended, place: int) -> Tensor:
+    return x + attended.features[place] if place in attended.features else x
+
+
 class DownBlock(nn.Module):
     """One level on the way down. Appends to `skips` the tensors that the way up needs."""
 
@@ -52,16 +60,14 @@ class DownBlock(nn.Module):
         self.attentions = _make_transformers(config, level, n if config.attention[level] else 0)
         self.downsamplers = nn.ModuleList([] if last else [Downsample(out, symmetric=True)])
 
-    def forward(self, x: Tensor, emb: Tensor, skips: list[Tensor], attended: Attended) -> Tensor:
+    def forward(self, x: Tensor, emb: Tensor, skips: list[Tensor], attended: Attended) -> None:
         for i, resnet in enumerate(self.resnets):
             x = resnet(x, emb)
             if self.attentions:
                 x = self.attentions[i](x, attended)
-            skips.append(x)
+            skips.append(x := add_feature(x, attended, len(skips)))
         for downsample in self.downsamplers:
-            x = downsample(x)
-            skips.append(x)
-        return x
+            skips.append(add_feature(downsample(x), attended, len(skips)))
 
 
 class MiddleBlock(nn.Module):
@@ -142,6 +148,23 @@ class UNet(nn.Module):
             guidance, added = embed_added(self.config, self.add_embedding, conditioning)
         return Constants(projected, guidance, added)
 
+    def encode(
+        self, x: Tensor, t: Tensor, known: Constants, attended: Attended, hint: Tensor | None = None
+    ) -> tuple[Tensor, list[Tensor]]:
+        """The way down: (the time embedding (B, 4·width), the skips and what the middle makes).
+        hint: what a ControlNet adds to the first convolution's result."""
+        c, width = self.config, self.config.block_out_channels[0]
+        t = t.expand(x.shape[0])  # len() would fix B in an export
+        emb = embed_timesteps(t, width, c.flip_sin_to_cos, c.freq_shift)
+        emb = self.time_embedding(emb.to(x.dtype), known.guidance)
+        # the SiLU here is the same for every resnet
+        emb = F.silu(emb if known.added is None else emb + known.added)
+        x = self.conv_in(x)
+        skips = [x if hint is None else x + hint]
+        for block in self.down_blocks:
+            block(skips[-1], emb, skips, attended)
+        return emb, [*skips, self.mid_block(skips[-1], emb, attended)]
+
     def forward(
         self,
         x: Tensor,
@@ -149,30 +172,20 @@ class UNet(nn.Module):
         conditioning: Conditioning,
         record: Record | None = None,
         constants: Constants | None = None,
-        residuals: tuple[Sequence[Tensor], Tensor] | None = None,
+        residuals: Residuals | None = None,
     ) -> Tensor:
         """x (B, C, H, W), t (B,) or () in [0, T), fractions allowed → (B, out_channels, H, W).
 
         record: a dict to fill with each cross-attention's map (B, heads, H'·W', N), or a function
         (name, map) to call with it; the output keeps its bits. constants: `self.constants(…)`, if
-        known. residuals: a ControlNet's additions to the skips, in order, and to the middle."""
-        c, known = self.config, constants or self.constants(conditioning)
-        attended = Attended(known.projected, record)
-        t, width = t.expand(x.shape[0]), c.block_out_channels[0]  # len() would fix B in an export
-        emb = embed_timesteps(t, width, c.flip_sin_to_cos, c.freq_shift)
-        emb = self.time_embedding(emb.to(x.dtype), known.guidance)
-        # (B, 4·width); the SiLU here is the same for every resnet
-        emb = F.silu(emb if known.added is None else emb + known.added)
+        known."""
+        known, (added, features) = constants or self.constants(conditioning), residuals or ({}, {})
+        attended = Attended(known.projected, record, features)
         if conditioning.concat is not None:
             x = torch.cat((x, conditioning.concat.expand(len(x), -1, -1, -1)), 1)
-        x = self.conv_in(x)
-        skips = [x]
-        for block in self.down_blocks:
-            x = block(x, emb, skips, attended)
-        x = self.mid_block(x, emb, attended)
-        if residuals is not None:
-            skips = [s + r for s, r in zip(skips, residuals[0], strict=True)]
-            x = x + residuals[1]
+        emb, skips = self.encode(x, t, known, attended)
+        skips = [s + added[i] if i in added else s for i, s in enumerate(skips)]
+        x = skips.pop()
         for block in self.up_blocks:
             x = block(x, emb, skips, attended)
         return self.conv_out(F.silu(self.conv_norm_out(x)))
