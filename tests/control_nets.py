@@ -102,7 +102,7 @@ def make_their_controlnet(
     theirs = ControlNetModel(**describe(c), conditioning_embedding_out_channels=hint, **more)
     randomize(theirs, seed)
     # so much that the picture's share can be seen behind eight convolutions
-    randomize(theirs.controlnet_cond_embedding, seed, 2.5)
+    randomize(theirs.controlnet_cond_embedding, seed, 1.5)
     return theirs
 
 

@@ -17,6 +17,7 @@ class Conditioning:
     concat: Tensor | None = None  # (B or 1, C, H, W) channels that follow those of x (inpainting)
     image_tokens: Tensor | None = None  # (B, M, context_dim) of an image prompt (IP-Adapter)
     guidance: Tensor | None = None  # (B,) fp32, its scale, for a network distilled with it (LCM)
+    negative: Tensor | None = None  # (B,) 1 for the negative prompt's rows, see runtime.control
 
     @property
     def names(self) -> set[str]:

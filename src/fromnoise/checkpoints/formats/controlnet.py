@@ -1,0 +1,216 @@
+"""ControlNets and T2I-Adapters, one file or one folder each: ControlNet's own layout
+(`control_model.…`), and that of diffusers.
+
+What goes by the same name and is another network (LLLite, Control-LoRA, difference models, Union)
+is refused by its own name."""
+
+import hashlib
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+from torch import nn
+
+from fromnoise.checkpoints.configs import Fields, Rule, open_file, read_json
+from fromnoise.checkpoints.formats import t2i_adapter
+from fromnoise.checkpoints.formats.diffusers_configs import DOWN, read_unet
+from fromnoise.checkpoints.formats.vae import open_weights
+from fromnoise.checkpoints.keymap import WHOLE, Group, KeyMap, rule_unet
+from fromnoise.checkpoints.measures import find, measure_unet
+from fromnoise.checkpoints.sources import TensorSource, open_tensors
+from fromnoise.checkpoints.tensors import TensorFile, Unfilled, check_fit, fill
+from fromnoise.errors import BadCheckpoint, NotFound
+from fromnoise.models.config import UNetConfig
+from fromnoise.models.controlnet import ControlNet, ControlNetConfig
+from fromnoise.runtime.control import Control
+
+PREFIX = "control_model."
+MOST = 20_000  # tensors: the largest published file holds a whole model beside its ControlNet
+HINT = "input_hint_block."
+# key of the original layout → ours
+ENDS = {"middle_block_out.0": "controlnet_mid_block"}
+# what a key begins with or is → what such a file is, and what to do
+OTHERS = (
+    (r"lllite_", "a ControlNet-LLLite", "give a ControlNet that was trained for the same thing"),
+    (r"lora_controlnet$", "a Control-LoRA", "give the whole ControlNet, not its LoRA"),
+    (
+        r"difference$",
+        "a difference model, which needs the U-Net that it was cut from",
+        "give the ControlNet as its authors published it",
+    ),
+    (
+        r"(?:control_model\.)?(?:task_embedding$|control_add_embedding|transformer_layes\.)",
+        "a ControlNet Union",
+        "give a ControlNet for one kind of picture",
+    ),
+    (r"(?:style_embedding$|ln_post\.)", "a T2I-Adapter for styles", "give another adapter"),
+    (
+        r"(?:controlnet_blocks|controlnet_x_embedder|pos_embed_input|input_blocks_0|"
+        r"controlnet_mode_embedder|double_blocks|transformer_blocks)\.",
+        "a ControlNet of another architecture",
+        "give one that was made for Stable Diffusion 1, 2 or XL",
+    ),
+)
+CLASSES = ("ControlNetModel", "T2IAdapter")
+# our field → its key in config.json and what that may hold
+FIELDS = {
+    "picture_channels": Rule("conditioning_channels", int, 1, 16),
+    "hint_widths": Rule("conditioning_embedding_out_channels", int, 1, 8192, per_level=True),
+    "pooled": Rule("global_pool_conditions"),
+}
+ORDER = Rule("controlnet_conditioning_channel_order", str, choices=("rgb", "bgr"))
+REMEDY = "give a ControlNet or a T2I-Adapter for Stable Diffusion 1, 2 or XL"
+
+
+class Opened(NamedTuple):
+    """A network still in its file. `names`: our key of each tensor → its key in the file."""
+
+    config: ControlNetConfig
+    names: dict[str, str]
+
+
+def load(path: Path, like: UNetConfig) -> Control:
+    """The network of a file or a folder, in fp32 on the CPU; of a pickle only tensors are read.
+
+    like: the U-Net that it is for; its heads and norm groups hold where a file says none, since
+    weights do not tell them. Raises NotFound, and BadCheckpoint for a damaged file or another
+    architecture."""
+    path = Path(path).expanduser()
+    if not os.path.lexists(path):
+        raise NotFound(f"there is no ControlNet {path}", "give a file, a folder, or a name")
+    fields = read_json(path / "config.json") if path.is_dir() else None
+    source = open_weights(path) if path.is_dir() else open_tensors(path)
+    refuse_others(source)
+    if fields:
+        named = fields.get(Rule("_class_name", str), CLASSES[0])
+        if named not in CLASSES:
+            fields.refuse("_class_name", Rule("_class_name", str, choices=CLASSES))
+    if t2i_adapter.is_one(source.stored):
+        adapter, names = t2i_adapter.open_adapter(source, fields)
+        with Unfilled():
+            network: nn.Module = t2i_adapter.T2IAdapter(adapter)
+    else:
+        config, names = open_folder(fields, source) if fields else open_controlnet(source, like)
+        with Unfilled():
+            network = ControlNet(config)
+    stored = {ours: source.stored[key] for ours, key in names.items()}
+    check_fit(network, stored, source.path)
+    ours = {key: name for name, key in names.items()}
+    digest = hashlib.sha256()
+    plain = isinstance(source, TensorFile) and len(ours) == len(source.stored)
+    pieces = source.stream(digest.update if plain else None, ours.keys())
+    fill(network, ((ours[key], value) for key, value in pieces))
+    if not plain:
+        with open_file(source.path) as whole:
+            digest = hashlib.file_digest(whole, "sha256")
+    name = path.name if path.is_dir() else path.stem
+    assert isinstance(network, ControlNet | t2i_adapter.T2IAdapter)
+    return Control(network, name, digest.hexdigest()[:10], hash_as_a1111(source.path))
+
+
+def hash_as_a1111(path: Path) -> str:
+    """The hash of 64 kB of a file that A1111's extension puts behind a network's name."""
+    with open_file(path) as file:
+        file.seek(0x100000)
+        return hashlib.sha256(file.read(0x10000)).hexdigest()[:8]
+
+
+def refuse_others(source: TensorSource) -> None:
+    """Raises BadCheckpoint for what is no ControlNet of a kind that can be read, by its name."""
+    if len(source.stored) > MOST:
+        fault = f"{source.path} has {len(source.stored):,} tensors, {MOST:,} are most"
+        raise BadCheckpoint(fault, REMEDY)
+    for pattern, name, remedy in OTHERS:
+        if any(re.match(pattern, key) for key in source.stored):
+            raise BadCheckpoint(f"{source.path} is {name}, which cannot be used here", remedy)
+
+
+def open_folder(fields: Fields, source: TensorSource) -> Opened:
+    """A folder of diffusers. Raises BadCheckpoint."""
+    own = {rule.key for rule in (*FIELDS.values(), ORDER)}
+    values = {key: value for key, value in fields.values.items() if key not in own}
+    down = values.get("down_block_types")
+    if isinstance(down, list) and all(isinstance(kind, str) for kind in down):
+        # a U-Net's configuration says both ways, and this network has one
+        values["up_block_types"] = [DOWN.get(kind, kind) for kind in reversed(down)]
+    unet = read_unet(Fields(fields.file, values))
+    more = {name: fields.get(rule) for name, rule in FIELDS.items()}
+    config = ControlNetConfig(
+        unet,
+        blue_first=fields.get(ORDER, "rgb") == "bgr",
+        **{name: value for name, value in more.items() if value is not None},
+    )
+    return Opened(config, {key: key for key in source.stored})
+
+
+def open_controlnet(source: TensorSource, like: UNetConfig) -> Opened:
+    """A file in either layout. Raises BadCheckpoint."""
+    shapes = {key: tuple(entry.shape) for key, entry in source.stored.items()}
+    prefix = PREFIX if any(key.startswith(PREFIX) for key in shapes) else ""
+    original = f"{prefix}input_blocks.0.0.weight" in shapes
+    first = f"{prefix}input_blocks.0.0.weight" if original else f"{prefix}conv_in.weight"
+    if first not in shapes:
+        held = min(shapes, default="nothing")[:200]
+        raise BadCheckpoint(f"{source.path} is no ControlNet: it has {held}", REMEDY)
+    last = f"{prefix}out.2.weight" if original else f"{prefix}conv_out.weight"
+    width, channels, *_ = find(shapes, first, 4)
+    try:
+        # a U-Net has a way up, whose last convolution says its channels
+        unet = measure_unet({**shapes, last: (channels, width, 3, 3)}, prefix, original)
+        widths = tuple(measure_hint(shapes, prefix, original))
+    except BadCheckpoint as error:
+        raise BadCheckpoint(f"{source.path}: {error.message}", error.remedy) from None
+    unet = replace(unet, upcast_attention=like.upcast_attention)
+    if unet.block_out_channels == like.block_out_channels:
+        known = {name: getattr(like, name) for name in ("heads", "norm_groups")}
+        known |= {name: getattr(like, name) for name in ("flip_sin_to_cos", "freq_shift")}
+        known |= {"time_id_dim": like.time_id_dim} if unet.added_dim and like.added_dim else {}
+        unet = replace(unet, **known)
+    embedding = f"{HINT}0" if original else "controlnet_cond_embedding.conv_in"
+    picture = shapes[f"{prefix}{embedding}.weight"][1]
+    if not FIELDS["picture_channels"].admits(picture):
+        fault = f"{source.path} takes a picture of {picture} channels"
+        raise BadCheckpoint(fault, "give a network for RGB pictures")
+    config = ControlNetConfig(unet, picture, widths)
+    if not original:
+        names = {key.removeprefix(prefix): key for key in shapes if key.startswith(prefix)}
+        return Opened(config, names)
+    keymap = KeyMap([*rule_unet(unet, prefix), *rule_ends(config, prefix)])
+    own = {key: shape for key, shape in shapes.items() if key.startswith(prefix)}
+    parts, extras = keymap.to_parts(own, source.path)
+    if extras:
+        fault = f"{source.path}: no part of a ControlNet has a place for {min(extras)[:200]}"
+        raise BadCheckpoint(fault, REMEDY)
+    names = {key: keymap.homes["unet", key].single for key in parts["unet"]}
+    return Opened(config, names)
+
+
+def measure_hint(
+    shapes: Mapping[str, tuple[int, ...]], prefix: str, original: bool
+) -> Iterator[int]:
+    """The widths of what embeds the picture. Raises BadCheckpoint."""
+    if original:  # a convolution, then one that keeps and one that halves the side, and the last
+        count = sum(f"{prefix}{HINT}{2 * i}.weight" in shapes for i in range(18))
+        keys = [f"{prefix}{HINT}{2 * i}.weight" for i in range(0, max(count - 1, 1), 2)]
+    else:
+        start = f"{prefix}controlnet_cond_embedding."
+        count = sum(f"{start}blocks.{i}.weight" in shapes for i in range(16))
+        keys = [f"{start}conv_in.weight"]
+        keys += [f"{start}blocks.{i}.weight" for i in range(1, count, 2)]
+    yield from (find(shapes, key, 4)[0] for key in keys)
+
+
+def rule_ends(config: ControlNetConfig, prefix: str) -> Iterator[Group]:
+    """The rules of what a ControlNet has beside a U-Net's way down."""
+    unet, blocks = config.unet, 2 * (len(config.hint_widths) - 1)
+    names = {**ENDS, f"{HINT}0": "controlnet_cond_embedding.conv_in"}
+    names |= {f"{HINT}{2 * i + 2}": f"controlnet_cond_embedding.blocks.{i}" for i in range(blocks)}
+    names[f"{HINT}{2 * blocks + 2}"] = "controlnet_cond_embedding.conv_out"
+    skips = len(unet.block_out_channels) * (unet.layers_per_block + 1)
+    names |= {f"zero_convs.{i}.0": f"controlnet_down_blocks.{i}" for i in range(skips)}
+    for single, ours in names.items():
+        for end in WHOLE:
+            yield Group(f"{prefix}{single}.{end}", "unet", (f"{ours}.{end}",))
