@@ -28,7 +28,7 @@ from fromnoise.models.controlnet import ControlNet, ControlNetConfig
 from fromnoise.runtime.control import Control
 
 PREFIX = "control_model."
-MOST = 20_000  # tensors: the largest published file holds a whole model beside its ControlNet
+MOST = 10_000  # tensors: the largest published file holds a whole model beside its ControlNet
 HINT = "input_hint_block."
 # key of the original layout → ours
 ENDS = {"middle_block_out.0": "controlnet_mid_block"}
