@@ -19,9 +19,8 @@ from fromnoise.models.layers import (
     zero_parameters,
 )
 
-# what other networks add, by the place of a skip: to all of them once the way down is done (a
-# ControlNet; the middle comes last), and on the way, to what comes behind too (a T2I-Adapter)
-Residuals = tuple[Mapping[int, Tensor], Mapping[int, Tensor]]
+# what a ControlNet adds to the skips, by place, the middle last; the same of a T2I-Adapter, which
+Residuals = tuple[Mapping[int, Tensor], Mapping[int, Tensor]]  # adds on the way down
 
 
 class Constants(NamedTuple):
@@ -44,10 +43,6 @@ def _make_transformers(config: UNetConfig, level: int, count: int) -> nn.ModuleL
     return nn.ModuleList(Transformer(width, heads, *options) for _ in range(count))
 
 
-def add_feature(x: Tensor, attended: Attended, place: int) -> Tensor:
-    return x + attended.features[place] if place in attended.features else x
-
-
 class DownBlock(nn.Module):
     """One level on the way down. Appends to `skips` the tensors that the way up needs."""
 
@@ -61,13 +56,13 @@ class DownBlock(nn.Module):
         self.downsamplers = nn.ModuleList([] if last else [Downsample(out, symmetric=True)])
 
     def forward(self, x: Tensor, emb: Tensor, skips: list[Tensor], attended: Attended) -> None:
-        for i, resnet in enumerate(self.resnets):
-            x = resnet(x, emb)
-            if self.attentions:
+        for i, layer in enumerate((*self.resnets, *self.downsamplers)):
+            x = layer(x, emb) if i < len(self.resnets) else layer(x)
+            if i < len(self.attentions):
                 x = self.attentions[i](x, attended)
-            skips.append(x := add_feature(x, attended, len(skips)))
-        for downsample in self.downsamplers:
-            skips.append(add_feature(downsample(x), attended, len(skips)))
+            if len(skips) in attended.features:
+                x = x + attended.features[len(skips)]
+            skips.append(x)
 
 
 class MiddleBlock(nn.Module):
@@ -153,14 +148,12 @@ class UNet(nn.Module):
     ) -> tuple[Tensor, list[Tensor]]:
         """The way down: (the time embedding (B, 4·width), the skips and what the middle makes).
         hint: what a ControlNet adds to the first convolution's result."""
-        c, width = self.config, self.config.block_out_channels[0]
-        t = t.expand(x.shape[0])  # len() would fix B in an export
-        emb = embed_timesteps(t, width, c.flip_sin_to_cos, c.freq_shift)
+        c, t = self.config, t.expand(x.shape[0])  # len() would fix B in an export
+        emb = embed_timesteps(t, c.block_out_channels[0], c.flip_sin_to_cos, c.freq_shift)
         emb = self.time_embedding(emb.to(x.dtype), known.guidance)
         # the SiLU here is the same for every resnet
         emb = F.silu(emb if known.added is None else emb + known.added)
-        x = self.conv_in(x)
-        skips = [x if hint is None else x + hint]
+        skips = [self.conv_in(x) if hint is None else self.conv_in(x) + hint]
         for block in self.down_blocks:
             block(skips[-1], emb, skips, attended)
         return emb, [*skips, self.mid_block(skips[-1], emb, attended)]
@@ -177,15 +170,13 @@ class UNet(nn.Module):
         """x (B, C, H, W), t (B,) or () in [0, T), fractions allowed → (B, out_channels, H, W).
 
         record: a dict to fill with each cross-attention's map (B, heads, H'·W', N), or a function
-        (name, map) to call with it; the output keeps its bits. constants: `self.constants(…)`, if
-        known."""
+        (name, map) to call with it; the output keeps its bits. constants: if they are known."""
         known, (added, features) = constants or self.constants(conditioning), residuals or ({}, {})
         attended = Attended(known.projected, record, features)
         if conditioning.concat is not None:
             x = torch.cat((x, conditioning.concat.expand(len(x), -1, -1, -1)), 1)
         emb, skips = self.encode(x, t, known, attended)
-        skips = [s + added[i] if i in added else s for i, s in enumerate(skips)]
-        x = skips.pop()
+        *skips, x = [s + added[i] if i in added else s for i, s in enumerate(skips)]
         for block in self.up_blocks:
             x = block(x, emb, skips, attended)
         return self.conv_out(F.silu(self.conv_norm_out(x)))

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from fromnoise.latent_diffusion import LatentDiffusion
-from fromnoise.models.attention import Record
 from fromnoise.models.conditioning import Conditioning
 from fromnoise.models.unet import UNet
 
@@ -44,9 +43,7 @@ class Prepared:
         constants = self.network.constants(moved)
 
         @torch.inference_mode()
-        def step(
-            x: Tensor, t: Tensor, record: Record | None = None, residuals: Any = None
-        ) -> Tensor:
+        def step(x: Tensor, t: Tensor, record: Any = None, residuals: Any = None) -> Tensor:
             x = x.to(self.device, self.dtype, memory_format=torch.channels_last)
             t = t.to(self.device)
             return self.network(x, t, moved, record, constants, residuals).float()
