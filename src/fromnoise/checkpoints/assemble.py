@@ -51,9 +51,9 @@ def assemble(
         check_fit(networks[name], stored, part.source.path)
     needed = sum(4 * prod(e.shape) for part in parts.values() for e in part.source.stored.values())
     if needed > 1 << 30:
-        from fromnoise.checkpoints.refusals import check_memory  # only for large models
+        from fromnoise.checkpoints.large import ready_large
 
-        check_memory(parts["unet"].source.path, needed)
+        digests = ready_large(parts, needed, digests)
     hashes = {name: hashlib.sha256() for name in ("unet", "vae")} if digests is None else {}
     pool = ThreadPoolExecutor(1)  # hashing takes as long as all else, and leaves Python free
     try:

@@ -152,20 +152,6 @@ def refuse_misfits(
     )
 
 
-def check_memory(folder: Path, needed: int) -> None:
-    """Raises BadCheckpoint where a model of so many bytes in fp32 is larger than the machine's
-    memory."""
-    import torch
-
-    from fromnoise.runtime.memory import find_memory
-
-    if needed > find_memory(torch.device("cpu")):
-        raise BadCheckpoint(
-            f"{folder} needs {needed / 1e9:,.1f} GB of memory, more than there is here",
-            "use a machine with more memory",
-        )
-
-
 def refuse_encoders(model: Any, what: str) -> None:
     """Raises BadInput for a model that is told more than the states of one text encoder (Stable
     Diffusion XL): `what` cannot be done with it."""

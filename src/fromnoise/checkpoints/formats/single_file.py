@@ -4,7 +4,6 @@ safetensors, a pickle of torch, or GGUF.
 Such a file holds no configuration: families.py tells it from names and shapes, and published.py has
 the texts of its folder. A file of ours brings its own."""
 
-import hashlib
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,8 +13,9 @@ from tempfile import TemporaryDirectory
 from torch import Tensor
 
 from fromnoise.checkpoints.assemble import assemble
-from fromnoise.checkpoints.configs import Fields, Rule, open_file, parse_json, read_tokenizer
+from fromnoise.checkpoints.configs import Fields, Rule, parse_json, read_tokenizer
 from fromnoise.checkpoints.families import MODEL
+from fromnoise.checkpoints.file_hashes import hash_file
 from fromnoise.checkpoints.formats.contents import Contents, find_missing, read_single
 from fromnoise.checkpoints.formats.diffusers_configs import read_scheduler
 from fromnoise.checkpoints.formats.diffusers_folder import make_part
@@ -166,9 +166,3 @@ def read_schedule(texts: dict[str, Fields], channels: int) -> tuple[NoiseSchedul
     from fromnoise.checkpoints.formats import diffusers_scheduler
 
     return diffusers_scheduler.read(scheduler, texts["model_index.json"])
-
-
-def hash_file(path: Path) -> str:
-    """The SHA-256 of a file; A1111 calls its first ten digits the model's hash."""
-    with open_file(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
