@@ -21,6 +21,7 @@ class Prepared:
     def __init__(self, network: UNet, device: torch.device, dtype: str, batch: int = 1):
         self.device, self.dtype, self.batch = device, DTYPES[dtype], batch
         self.network = network.to(device, self.dtype).eval()
+        self.call: Callable[..., Tensor] = UNet.__call__  # of the network, see batching.batcher
         # Channels last: convolutions need no reordering, and attention reads the picture as a view
         for p in network.parameters():
             if p.ndim == 4:
@@ -45,8 +46,8 @@ class Prepared:
         @torch.inference_mode()
         def step(x: Tensor, t: Tensor, record: Any = None, residuals: Any = None) -> Tensor:
             x = x.to(self.device, self.dtype, memory_format=torch.channels_last)
-            t = t.to(self.device)
-            return self.network(x, t, moved, record, constants, residuals).float()
+            shown = t.to(self.device), moved, record, constants, residuals
+            return self.call(self.network, x, *shown).float()
 
         return step
 

@@ -1,5 +1,6 @@
 """Seamless tiling: during a call, each convolution pads the picture with its opposite side."""
 
+import threading
 from collections.abc import Callable
 from copy import copy
 from functools import wraps
@@ -15,6 +16,13 @@ from fromnoise.runtime.prepare import Prepared, Step
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+
+class _Here(threading.local):
+    axes = "none"
+
+
+HERE = _Here()  # the axes along which this thread's call is seamless
 
 
 class Circular(TorchFunctionMode):
@@ -72,8 +80,12 @@ def make_circular(call: Callable[P, R], axes: str) -> Callable[P, R]:
 
     @wraps(call)
     def called(*args: P.args, **kwargs: P.kwargs) -> R:
-        with Circular(axes):
-            return call(*args, **kwargs)
+        before, HERE.axes = HERE.axes, axes
+        try:
+            with Circular(axes):
+                return call(*args, **kwargs)
+        finally:
+            HERE.axes = before
 
     return called
 
