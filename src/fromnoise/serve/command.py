@@ -1,0 +1,74 @@
+"""What `fromnoise serve` does."""
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from fromnoise.errors import BadInput, UnknownName
+from fromnoise.serve.database.opening import open_database
+from fromnoise.serve.running import run
+from fromnoise.serve.safety.tokens import SCOPES, Tokens
+from fromnoise.serve.settings import Limits, Settings
+
+ACTIONS = ("token add NAME", "token list", "token remove NAME")
+LEVELS = ("debug", "info", "warning", "error")
+EXAMPLE = """\
+The server listens on {address} (Ctrl-C ends it). It draws a picture so:
+
+  curl -s {address}/api/generate -H 'Content-Type: application/json' -d '{{"prompt": "a neon cat"}}'
+
+The answer names the job: its events are at {address}/api/jobs/ID/events, and its pictures at
+{address}/api/pictures. Everything there is: {address}/openapi.json\
+"""
+
+
+def make_settings(depth: int, **values: Any) -> Settings:
+    """The settings of these options. depth: jobs that may wait."""
+    limits = Limits(depth=depth, depth_per_client=max(depth // 4, 1))
+    return replace(Settings(**values), limits=limits)
+
+
+def serve(settings: Settings, show: Callable[[str], Any], level: str) -> None:
+    """Serves until a signal. show: prints a text. Raises BadInput and UnknownName."""
+    if level not in LEVELS:
+        raise UnknownName("level of the log", level, LEVELS)
+    from fromnoise.serve.work.single import SingleWorker  # which loads torch
+
+    run(settings, SingleWorker(settings), lambda a: show(EXAMPLE.format(address=a)), level)
+
+
+def change_tokens(
+    what: list[str],
+    folder: Path,
+    database: str,
+    scopes: list[str] | None,
+    per_minute: int | None,
+) -> Iterator[str]:
+    """Adds, lists or removes tokens; what to print. Raises BadInput, NotFound and UnknownName."""
+    settings = Settings(folder.expanduser(), database)
+    logging.getLogger("alembic").setLevel("WARNING")
+    engine = open_database(settings.url)
+    tokens = Tokens(engine)
+    try:
+        match what:
+            case ["token", "add", name]:
+                yield tokens.add(name, scopes or ["draw", "gallery"], per_minute)
+                yield "keep it: only its hash is stored, so it is never shown again"
+            case ["token", "list"]:
+                rows = tokens.list()
+                for row in rows:
+                    rate = f"{row['per_minute']} a minute" if row["per_minute"] else ""
+                    yield f"{row['name']}  {row['scopes']}  {rate}".rstrip()
+                if not rows:
+                    yield f"no tokens: only this machine can be served. Scopes: {', '.join(SCOPES)}"
+            case ["token", "remove", name]:
+                tokens.remove(name)
+                yield f"{name} is removed"
+            case _:
+                raise BadInput(
+                    f"cannot {' '.join(what)[:100]}", f"say one of: {'; '.join(ACTIONS)}"
+                )
+    finally:
+        engine.dispose()
