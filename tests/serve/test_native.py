@@ -302,7 +302,7 @@ def test_jobs_are_listed(client):
     assert [j["id"] for j in rest] == [first["id"]]
 
 
-def test_a_stopped_server_hands_its_job_back_and_the_next_one_draws_the_same(make_server, tmp_path):
+def test_a_stopped_server_hands_its_job_back_and_the_next_one_draws_the_same(make_server):
     slow = make_server(FakeWorker(), drain_seconds=0.1)
     slow.server.worker.held.clear()
     job = submit(slow, steps=2)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from fromnoise.errors import BadInput, UnknownName
-from fromnoise.pipeline.enlarging.upscale import UPSCALERS
 from fromnoise.serve.queue.jobs import Job
 from fromnoise.serve.settings import Limits
 from fromnoise.serve.store.files import UPLOADS, Files
@@ -45,6 +44,8 @@ def check_limits(kind: str, values: dict[str, Any], limits: Limits, size: int) -
             wide, high = wider or (higher or 0) * ratio, higher or (wider or 0) / ratio
         else:
             wide, high = wide * scale, high * scale
+        from fromnoise.pipeline.enlarging.upscale import UPSCALERS  # which loads torch
+
         upscaler = values.get("hires_upscaler")
         if upscaler is not None and upscaler.strip().lower() not in UPSCALERS:
             raise UnknownName("upscaler", upscaler, UPSCALERS)

@@ -13,7 +13,6 @@ from sse_starlette import EventSourceResponse, JSONServerSentEvent
 from fromnoise import __version__
 from fromnoise.diffusion.samplers import SAMPLERS
 from fromnoise.diffusion.spacing import SPACINGS
-from fromnoise.pipeline.enlarging.upscale import UPSCALERS
 from fromnoise.serve.dialects.identity import need
 from fromnoise.serve.dialects.native import shapes
 from fromnoise.serve.dialects.native.shapes import Identifier
@@ -376,6 +375,8 @@ def add_models(router: APIRouter, server: Server) -> None:
     @router.get("/samplers", tags=["models"])
     def list_samplers(client: Drawer) -> dict[str, list[dict[str, Any]]]:
         """The samplers, the spacings of noise levels, and the upscalers of the second pass."""
+        from fromnoise.pipeline.enlarging.upscale import UPSCALERS  # which loads torch
+
         found = {
             "samplers": [asdict(entry) for entry in SAMPLERS.values()],
             "spacings": [asdict(entry) for entry in SPACINGS.values()],
