@@ -1,5 +1,6 @@
 # make picture   a picture from the bundled model          make test    all tests
 # make check     ruff, pyright, import-linter              make map     docs/map.md from the modules' own first lines
+# make serve     the image server, on this machine
 # make site      the course for the browser                make test-site   its tests (the last ones need Chromium)
 # On Linux the public index gives PyTorch with CUDA (gigabytes). For the CPU build:
 #   make picture TORCH_INDEX=https://download.pytorch.org/whl/cpu
@@ -14,9 +15,12 @@ STUDIO_PATH := PATH="$(abspath $(BIN)):$$PATH"  # node and npm of the environmen
 NODE_MODULES := studio/node_modules/.package-lock.json
 MODEL := studio/generated/model/manifest.json
 
-.PHONY: picture test check map site test-site clean
+.PHONY: picture serve test check map site test-site clean
 picture: $(VENV)/.base
 	$(BIN)/fromnoise generate "$(PROMPT)" --seed 1 --out out
+
+serve: $(VENV)/.serve
+	$(BIN)/fromnoise serve
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -n auto --dist worksteal
@@ -53,6 +57,10 @@ $(VENV)/.base: pyproject.toml constraints.txt
 $(VENV)/.test: $(VENV)/.base
 	$(PIP) -e '.[test]'
 	$(PIP) --no-deps k-diffusion compel  # peers for the tests; they would bring torchvision, and an older transformers
+	touch $@
+
+$(VENV)/.serve: $(VENV)/.base
+	$(PIP) -e '.[serve]'
 	touch $@
 
 $(VENV)/.check: $(VENV)/.test

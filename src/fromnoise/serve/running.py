@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import uvicorn
+from sse_starlette.sse import AppStatus
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from fromnoise.errors import BadInput
@@ -53,6 +54,8 @@ class Uvicorn(uvicorn.Server):
 
     def __init__(self, config: uvicorn.Config, server: Server, tell: Callable[[str], Any]):
         super().__init__(config)
+        # else streams are cut off at the signal, and the ends of their jobs are not told
+        AppStatus.disable_automatic_graceful_drain()
         self.server, self.tell = server, tell
 
     async def startup(self, sockets: Any = None) -> None:

@@ -104,6 +104,9 @@ class Gate:
 
     async def _pass(self, scope: Scope, headers: Headers, receive: Receive, send: Send) -> None:
         """Checks a request and hands it on. Raises Refusal."""
+        size = sum(len(name) + len(value) for name, value in headers.raw)
+        if size + len(scope.get("raw_path") or b"") > self.settings.limits.header_bytes:
+            raise Refusal(431, "large_headers", "the headers are too large", "send less")
         for name in ONCE:
             if len(headers.getlist(name)) > 1:
                 raise Refusal(400, "bad_header", f"the header {name} comes twice", "send it once")

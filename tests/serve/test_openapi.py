@@ -1,0 +1,56 @@
+"""The OpenAPI document: complete, and true of every answer (schemathesis tries what it allows)."""
+
+import pytest
+import schemathesis
+from fake_worker import FakeWorker
+from hypothesis import HealthCheck, Phase, settings
+
+from fromnoise.pipeline.editing.request import EditRequest
+from fromnoise.serve.app import make_app
+from fromnoise.serve.server import Server
+from fromnoise.serve.settings import Limits, Settings
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory):
+    limits = Limits(requests_per_minute=10**9, depth=10**6, depth_per_client=10**6)
+    folder = tmp_path_factory.mktemp("serve")
+    names = ("testserver",)  # as schemathesis calls it
+    return make_app(Server(Settings(folder, names=names, limits=limits), FakeWorker()))
+
+
+@pytest.fixture(scope="module")
+def api_schema(app):
+    loaded = schemathesis.openapi.from_asgi("/openapi.json", app)
+    # the file of an upload is drawn from bytes: each starts a process
+    return loaded.exclude(path="/api/uploads", method="POST")
+
+
+schema = schemathesis.pytest.from_fixture("api_schema")
+
+
+@schema.parametrize()
+@settings(
+    max_examples=12,
+    deadline=None,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=[*HealthCheck],
+    derandomize=True,
+)
+def test_answers_are_those_of_the_document(case):
+    case.call_and_validate()
+
+
+def test_the_document_has_every_setting(app):
+    document = app.openapi()
+    body = document["components"]["schemas"]["EditBody"]
+    missing = EditRequest.model_fields.keys() - body["properties"].keys()
+    assert missing == {"max_cost"}
+    for name, rules in body["properties"].items():
+        if name in EditRequest.model_fields:
+            assert rules.get("description"), f"{name} says nothing"
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            assert operation["description"], (path, method)
+            if path.startswith("/api"):
+                assert {"401", "422", "429"} <= operation["responses"].keys()

@@ -1,0 +1,369 @@
+"""What a server refuses, and that it says why: hostile requests, foreign pages, missing tokens."""
+
+import io
+import json
+import socket
+import struct
+import threading
+import time
+import zlib
+
+import pytest
+from fake_worker import FakeWorker
+from PIL import Image
+
+from fromnoise.errors import BadInput
+from fromnoise.serve.app import make_app
+from fromnoise.serve.running import Uvicorn, make_protocol, refuse_open_door
+from fromnoise.serve.server import Server
+from fromnoise.serve.settings import Limits, Settings
+from fromnoise.serve.work.kinds import KINDS, derive_fields, find_request, has_path
+
+ID = "0" * 32
+JSON = {"content-type": "application/json"}
+
+
+def bomb():
+    """A PNG file of a few kilobytes that claims 60,000 x 60,000 pixels."""
+
+    def chunk(kind, data):
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0))
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + head
+        + chunk(b"IDAT", zlib.compress(bytes(10**6)))
+        + chunk(b"IEND", b"")
+    )
+
+
+def generate(**values):
+    return ("POST", "/api/generate", {"json": {"prompt": "a cat"} | values})
+
+
+def post(content, headers=JSON):
+    return ("POST", "/api/generate", {"content": content, "headers": headers})
+
+
+def get(path, **headers):
+    return ("GET", path, {"headers": headers})
+
+
+def file(data, name="x.png"):
+    return ("POST", "/api/uploads", {"files": {"file": (name, data)}})
+
+
+HOSTILE = {
+    # values
+    "a negative seed": generate(seed=-1),
+    "a seed of 65 bits": generate(seed=2**64),
+    "a seed of words": generate(seed="one"),
+    "NaN as a size": post('{"prompt": "x", "width": NaN}'),
+    "infinity as a scale": post('{"prompt": "x", "cfg": -Infinity}'),
+    "NaN in words": generate(cfg="nan"),
+    "a size below nothing": generate(width=-8),
+    "too many pixels": generate(width=8192, height=8192),
+    "too many steps": generate(steps=1000),
+    "too many pictures": generate(count=1000),
+    "a size that is a list": generate(width=[64]),
+    "a prompt that is a table": generate(prompt={"a": 1}),
+    "a prompt that is too long": generate(prompt="x" * 20_001),
+    "half a letter": post('{"prompt": "\\ud800"}'),
+    "a NUL in a prompt": post('{"prompt": "a\\u0000b"}'),
+    "a field that nobody knows": generate(script="rm -rf"),
+    "the server's own limit": generate(max_cost=1e9),
+    "a sampler that nobody knows": generate(sampler="../../x"),
+    "a priority beyond all": generate(priority=10**9),
+    "a deadline that has passed": generate(deadline_seconds=-1),
+    "a model by its path": generate(model="/etc/passwd"),
+    "a model by an address": generate(model="http://169.254.169.254/latest/meta-data"),
+    # files and paths
+    "a mask by its path": generate(masks={"a": "/etc/passwd"}),
+    "an upscaler by its path": ("POST", "/api/hires", {"json": {"hires_upscaler": "/etc/x.pth"}}),
+    "an image by an address": ("POST", "/api/edit", {"json": {"image": "http://127.0.0.1:1/"}}),
+    "an image by data": ("POST", "/api/edit", {"json": {"image": "data:image/png;base64,AA"}}),
+    "a depth map by its path": ("POST", "/api/edit", {"json": {"image": ID, "depth_map": "../x"}}),
+    "an id with a way up": ("GET", "/api/pictures/..%2f..%2fetc%2fpasswd/file", {}),
+    "an id that is none": ("GET", "/api/jobs/%00", {}),
+    "a decompression bomb": file(bomb()),
+    "a picture that is none": file(b"<svg onload=alert(1)>", "x.svg"),
+    "a picture of nothing": file(b""),
+    "a picture that is cut off": file(bomb()[:60]),
+    "a form without a file": ("POST", "/api/uploads", {"data": {"file": "x"}}),
+    # bodies
+    "JSON that is nested": post("[" * 100_000),
+    "JSON that is huge": post('{"prompt": "' + "x" * 2_000_000 + '"}'),
+    "JSON that is broken": post('{"prompt": '),
+    "a number without an end": post('{"seed": ' + "9" * 5_000 + "}"),
+    "no JSON": post(b"\xff\xfe"),
+    "JSON as plain text": post("{}", {"content-type": "text/plain"}),
+    "a packed body": post(zlib.compress(b"{}"), JSON | {"content-encoding": "gzip"}),
+    "a form without its boundary": post("x", {"content-type": "multipart/form-data"}),
+    # headers and methods
+    "a host of somebody else": get("/api/jobs", host="evil.example"),
+    "a host that is broken": get("/api/jobs", host="a@127.0.0.1"),
+    "a page of somebody else": get("/api/jobs", origin="https://evil.example"),
+    "a page without an origin": get("/api/jobs", origin="null"),
+    "a length that is none": post("", JSON | {"content-length": "-5"}),
+    "a key that is none": post("{}", JSON | {"idempotency-key": "a b"}),
+    "headers that are too large": get("/api/jobs", x="y" * 40_000),
+    "a method that nobody knows": ("BREW", "/api/jobs", {}),
+    "a search that is too long": get("/api/pictures?search=" + "x" * 501),
+    "a page that is none": get("/api/pictures?before=-1"),
+    "a board without a name": ("POST", "/api/boards", {"json": {"name": ""}}),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    from fastapi.testclient import TestClient
+
+    server = Server(Settings(tmp_path_factory.mktemp("serve"), drain_seconds=1.0), FakeWorker())
+    app = make_app(server)
+    with TestClient(app, "http://127.0.0.1:8188", raise_server_exceptions=False) as client:
+        yield client
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_requests_are_refused_with_a_reason(shared, name):
+    method, path, more = HOSTILE[name]
+    answer = shared.request(method, path, **more)
+    assert 400 <= answer.status_code < 500, answer.text
+    error = answer.json()["error"]
+    assert error["message"]
+    assert len(answer.content) < 10_000
+    assert "Traceback" not in answer.text
+    assert shared.get("/healthz").status_code == 200
+
+
+def test_there_are_forty_of_them():
+    assert len(HOSTILE) >= 40
+
+
+def test_answers_have_the_headers_that_browsers_heed(shared):
+    for path in ("/api/jobs", "/api/none", "/healthz"):
+        headers = shared.get(path, headers={"x-request-id": "my-id"}).headers
+        assert headers["x-content-type-options"] == "nosniff"
+        assert "default-src 'none'" in headers["content-security-policy"]
+        assert headers["x-request-id"] == "my-id"
+        assert "access-control-allow-origin" not in headers
+    assert shared.get("/healthz", headers={"x-request-id": "a b"}).headers["x-request-id"] != "a b"
+
+
+def test_every_field_that_could_name_a_file_is_judged():
+    """A path in a request becomes the id of an upload. A text cannot be told from a path: whoever
+    adds one says here that it is none."""
+    texts = {"prompt", "negative_prompt", "preset", "sampler", "spacing", "hires_sampler",
+             "hires_spacing", "hires_prompt", "hires_negative_prompt", "dialect", "prompt_steps",
+             "variation_blend", "noise_scaling", "final_sigma", "timesteps", "rng", "tiling",
+             "resize", "content"}  # fmt: skip
+    checked = {"hires_upscaler"}  # tasks.check_limits takes its names alone
+    tables = {"sampler_options", "spacing_options"}  # of numbers and words, see diffusion.options
+    for kind in KINDS:
+        for name, info in find_request(kind).model_fields.items():
+            if has_path(info.annotation):
+                assert not has_path(derive_fields(kind).model_fields[name].annotation)
+            elif "str" in str(info.annotation) or "Literal" in str(info.annotation):
+                assert name in texts | checked | tables, f"can {name} name a file?"
+
+
+def test_a_server_beyond_this_machine_needs_a_token(make_server):
+    client = make_server()
+    open_to_all = Settings(client.server.settings.folder, host="0.0.0.0")
+    with pytest.raises(BadInput, match="anyone"):
+        refuse_open_door(open_to_all, client.server.tokens)
+    client.server.tokens.add("ann", ["draw"])
+    client.server.tokens.counted = (0.0, False)
+    refuse_open_door(open_to_all, client.server.tokens)
+
+
+def test_tokens_say_who_may_do_what(make_server):
+    client = make_server()
+    tokens = client.server.tokens
+    assert client.get("/api/jobs").status_code == 200  # without tokens, this machine may all
+    ann, bob = tokens.add("ann", ["draw", "gallery"]), tokens.add("bob", ["gallery"])
+    root = tokens.add("root", ["draw", "gallery", "admin"])
+    tokens.counted = (0.0, False)
+    assert client.get("/api/jobs").status_code == 401
+    assert client.get("/api/jobs").headers["www-authenticate"] == "Bearer"
+    assert client.get("/healthz").status_code == 200
+
+    def ask(secret, method, path, **more):
+        headers = {"authorization": f"Bearer {secret}"}
+        return client.request(method, path, headers=headers, **more)
+
+    job = ask(ann, "POST", "/api/generate", json={"prompt": "x"}).json()
+    assert ask("wrong", "GET", "/api/jobs").status_code == 401
+    assert ask(bob, "POST", "/api/generate", json={"prompt": "x"}).status_code == 403
+    assert ask(bob, "GET", "/api/pictures").status_code == 200
+    while ask(ann, "GET", f"/api/jobs/{job['id']}").json()["state"] != "done":
+        time.sleep(0.01)
+    picture = ask(ann, "GET", f"/api/jobs/{job['id']}").json()["pictures"][0]
+    assert ask(bob, "GET", picture["file"]).status_code == 404  # another client's
+    assert ask(bob, "DELETE", f"/api/pictures/{picture['id']}").status_code == 404
+    assert ask(root, "GET", picture["file"]).status_code == 200
+    assert ask(ann, "GET", "/metrics").status_code == 403
+    assert ask(root, "GET", "/metrics").status_code == 200
+    urgent = {"prompt": "x", "priority": 1}
+    assert ask(ann, "POST", "/api/generate", json=urgent).status_code == 403
+    assert ask(root, "POST", "/api/generate", json=urgent).status_code == 202
+    basic = client.get("/api/jobs", auth=("anyone", ann))
+    assert basic.status_code == 200
+    tokens.remove("ann")
+    tokens.known.clear()
+    assert ask(ann, "GET", "/api/jobs").status_code == 401
+    kept = (client.server.settings.folder / "queue.sqlite").read_bytes()
+    kept += (client.server.settings.folder / "queue.sqlite-wal").read_bytes()
+    assert ann.encode() not in kept
+    assert b"root" in kept
+    for line in (client.server.settings.folder / "audit.jsonl").read_text().splitlines():
+        assert json.loads(line)["action"] in ("submit", "delete", "denied")
+
+
+def test_rates(make_server):
+    client = make_server()
+    secret = client.server.tokens.add("ann", ["draw"], per_minute=3)
+    client.server.tokens.counted = (0.0, False)
+    headers = {"authorization": f"Bearer {secret}"}
+    codes = [client.get("/api/jobs", headers=headers).status_code for _ in range(5)]
+    assert codes == [200, 200, 200, 429, 429]
+    assert int(client.get("/api/jobs", headers=headers).headers["retry-after"]) >= 1
+
+
+def test_pages_that_are_listed_may_ask(make_server):
+    client = make_server(origins=("https://app.example",))
+    headers = {"origin": "https://app.example"}
+    answer = client.get("/api/jobs", headers=headers)
+    assert answer.headers["access-control-allow-origin"] == "https://app.example"
+    asked = headers | {"access-control-request-method": "POST"}
+    answer = client.options("/api/generate", headers=asked)
+    assert answer.status_code == 204
+    assert "POST" in answer.headers["access-control-allow-methods"]
+    own = client.get("/api/jobs", headers={"origin": "http://127.0.0.1:8188"})
+    assert own.status_code == 200
+
+
+def test_a_content_filter_of_the_operator(make_server, monkeypatch):
+    import fake_worker
+
+    def judge(prompt, picture):
+        if prompt is not None:
+            return "no dogs" if "dog" in prompt else None
+        return "too red" if picture.width == 64 else None
+
+    monkeypatch.setattr(fake_worker, "judge", judge, raising=False)
+    client = make_server(content_filter="fake_worker:judge")
+    refused = client.post("/api/generate", json={"prompt": "a dog"})
+    assert refused.status_code == 400
+    assert refused.json()["error"]["code"] == "filtered"
+    job = client.post("/api/generate", json={"prompt": "a cat", "width": 64}).json()
+    while (job := client.get(f"/api/jobs/{job['id']}").json())["state"] in ("queued", "running"):
+        time.sleep(0.01)
+    assert job["error"]["type"] == "filtered"
+    assert client.get("/api/pictures").json()["pictures"] == []
+    with pytest.raises(BadInput, match="content filter"):
+        make_server(content_filter="nothing:there")
+
+
+@pytest.fixture
+def address(folder):
+    """A server that listens, with short limits of time; (its port, the server)."""
+    import uvicorn
+
+    limits = Limits(header_seconds=0.5, body_seconds=0.5, header_bytes=8192)
+    server = Server(Settings(folder / "data", drain_seconds=1.0, limits=limits), FakeWorker())
+    config = uvicorn.Config(
+        make_app(server), port=0, http=make_protocol(limits), log_config=None, loop="asyncio",
+        h11_max_incomplete_event_size=limits.header_bytes, timeout_graceful_shutdown=1,
+    )  # fmt: skip
+    told = []
+    running = Uvicorn(config, server, told.append)
+    thread = threading.Thread(target=running.run)
+    thread.start()
+    while not told:
+        time.sleep(0.01)
+    yield int(told[0].rsplit(":", 1)[1]), running
+    running.should_exit = True
+    thread.join(10)
+    assert not thread.is_alive()
+
+
+def talk(port, *pieces, pause=0.0, seconds=5.0):
+    """What a server answers to bytes that come piece by piece."""
+    with socket.create_connection(("127.0.0.1", port), seconds) as one:
+        answer = b""
+        try:
+            for piece in pieces:
+                one.sendall(piece)
+                time.sleep(pause)
+            while data := one.recv(65536):
+                answer += data
+                if b"\r\n\r\n" in answer and b"connection: close" not in answer.lower():
+                    break
+        except ConnectionError:
+            pass
+        return answer
+
+
+HEAD = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+
+
+@pytest.mark.parametrize(
+    ("pieces", "status"),
+    [
+        ((HEAD + b"X: " + b"a" * 20_000 + b"\r\n\r\n",), b"431"),  # headers without an end
+        ((b"GET / HTTP/1.1\r\nHost: a\r\nHost: 127.0.0.1\r\n\r\n",), b"400"),  # two hosts
+        ((b"GET / HTTP/1.1\r\n\r\n",), b"400"),  # none
+        ((b"POST /api/generate HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 5\r\n"
+          b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",), b"4"),  # smuggling
+        ((b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX: a\r\n b\x00\r\n\r\n",), b"400"),  # a NUL
+        ((b"POST /api/generate HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+          b"Content-Length: 99\r\n\r\n{",), b"408"),  # a body that does not come
+        ((b"POST /api/generate HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+          b"Content-Length: 999999999\r\n\r\n{",), b"413"),  # a body that is announced too long
+        ((b"\x16\x03\x01\x02\x00\x01\x00",), b"400"),  # TLS
+    ],
+)  # fmt: skip
+def test_tricks_with_bytes(address, pieces, status):
+    answer = talk(address[0], *pieces)
+    assert answer.startswith(b"HTTP/1.1 " + status), answer[:200]
+    assert talk(address[0], HEAD + b"Connection: close\r\n\r\n").startswith(b"HTTP/1.1 200")
+
+
+def test_slow_headers_are_cut_off_and_others_are_served(address):
+    begun = time.monotonic()
+    pieces = [HEAD, *[b"X-%d: a\r\n" % i for i in range(30)]]
+    answer = talk(address[0], *pieces, pause=0.1)
+    assert time.monotonic() - begun < 5
+    assert answer == b"" or answer.startswith(b"HTTP/1.1 408")
+    assert talk(address[0], HEAD + b"Connection: close\r\n\r\n").startswith(b"HTTP/1.1 200")
+
+
+def test_a_server_that_ends_lets_its_job_and_its_stream_end(address):
+    import http.client
+
+    port, running = address
+    worker = running.server.worker
+    worker.held.clear()
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection.request("POST", "/api/generate", '{"prompt": "x", "steps": 3}', JSON)
+    job = json.loads(connection.getresponse().read())
+    connection.request("GET", job["events"])
+    stream = connection.getresponse()
+    running.should_exit = True
+    time.sleep(0.3)
+    worker.held.set()
+    told = stream.read().decode()
+    assert "event: done" in told
+
+
+def test_uploads_of_all_kinds_become_plain_png_files(shared):
+    for kind in ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF"):
+        data = io.BytesIO()
+        Image.new("RGB", (20, 10), "red").save(data, kind)
+        answer = shared.post("/api/uploads", files={"file": ("x", data.getvalue())})
+        assert answer.status_code == 201, answer.text
+        assert (answer.json()["width"], answer.json()["height"]) == (20, 10)
