@@ -65,11 +65,24 @@ SCHEDULER = {
     "prediction_type": "epsilon",
 }
 UNET = {
-    "sd15": {"sample_size": 64, "cross_attention_dim": 768, "attention_head_dim": 8},
+    "sd15": {
+        "sample_size": 64,
+        "cross_attention_dim": 768,
+        "attention_head_dim": 8,
+        "layers_per_block": 2,  # diffusers' reader of single files wants all of these
+        "block_out_channels": [320, 640, 1280, 1280],
+        "down_block_types": ["CrossAttnDownBlock2D"] * 3 + ["DownBlock2D"],
+        "up_block_types": ["UpBlock2D"] + ["CrossAttnUpBlock2D"] * 3,
+        "in_channels": 4,
+        "out_channels": 4,
+    },
     "sdxl": {
         "sample_size": 128,
         "cross_attention_dim": 2048,
         "attention_head_dim": [5, 10, 20],
+        "layers_per_block": 2,
+        "in_channels": 4,
+        "out_channels": 4,
         "block_out_channels": [320, 640, 1280],
         "use_linear_projection": True,
         "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],

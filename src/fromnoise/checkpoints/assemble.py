@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from fromnoise.checkpoints.sources import TensorSource
 
 LARGEST = 4096  # pixels, the side of the picture that a model draws where no size is given
+LARGE = 1 << 30  # bytes of a model in fp32 that is read by other means
 
 
 class Part(NamedTuple):
@@ -50,10 +51,10 @@ def assemble(
         stored = {ours: part.source.stored[key] for ours, key in part.names.items()}
         check_fit(networks[name], stored, part.source.path)
     needed = sum(4 * prod(e.shape) for part in parts.values() for e in part.source.stored.values())
-    if needed > 1 << 30:
+    if needed > LARGE:
         from fromnoise.checkpoints.large import ready_large
 
-        digests = ready_large(parts, needed, digests)
+        parts, digests = ready_large(parts, needed, digests)
     hashes = {name: hashlib.sha256() for name in ("unet", "vae")} if digests is None else {}
     pool = ThreadPoolExecutor(1)  # hashing takes as long as all else, and leaves Python free
     try:

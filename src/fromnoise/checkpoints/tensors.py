@@ -5,6 +5,7 @@ writes into it changes the weights of a run in progress (other pictures under th
 that cuts it short ends the run (SIGBUS). The digest is that of the very bytes that were read."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, Self
 
@@ -39,7 +40,7 @@ class TensorFile:
     tensor by its key, `metadata` is the header's. Raises NotFound, and BadCheckpoint for damage."""
 
     def __init__(self, path: Path):
-        self.path = path
+        self.path, self.allocate = path, partial(torch.empty, dtype=torch.uint8)
         with open_file(path) as file:
             head = file.read(8)
             length = int.from_bytes(head, "little")
@@ -80,7 +81,7 @@ class TensorFile:
                 if keys is not None and key not in keys:
                     continue
                 file.seek(len(self.head) + entry.start)
-                block = torch.empty(entry.end - entry.start, dtype=torch.uint8)
+                block = self.allocate(entry.end - entry.start)
                 memory = memoryview(block.numpy())  # type: ignore[arg-type]  # numpy has the buffer
                 if file.readinto(memory) < len(memory):
                     self._refuse("it became shorter while it was read")
