@@ -3,7 +3,7 @@ touches as little memory as it can."""
 
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,14 +13,11 @@ from fromnoise.checkpoints.tensors import Keys, See, TensorFile
 from fromnoise.errors import BadCheckpoint
 from fromnoise.runtime.memory import find_memory
 
-if TYPE_CHECKING:
-    from fromnoise.checkpoints.assemble import Part
-
 
 def ready_large(
-    parts: "Mapping[str, Part]", needed: int, digests: Mapping[str, str] | None
-) -> "tuple[Mapping[str, Part], Mapping[str, str] | None]":
-    """(the parts, to be read quickly; the digests of `assemble`, where they are known or kept from
+    parts: Mapping[str, Any], needed: int, digests: Mapping[str, str] | None
+) -> tuple[Mapping[str, Any], Mapping[str, str] | None]:
+    """(the Parts of `assemble`, to be read quickly; the digests of `assemble`, where they are known or kept from
     an earlier start, else None). needed: bytes of the parts in fp32. Raises BadCheckpoint where
     that is more than the machine's memory."""
     if needed > find_memory(torch.device("cpu")):
@@ -48,8 +45,8 @@ class QuickSource:
     """The source of a part that yields fp32 tensors as the network will use them: those that it has
     a place for, read through one buffer, which new memory would cost more than reading."""
 
-    def __init__(self, part: "Part", channels_last: bool):
-        """channels_last: whether the weights of convolutions are laid out so, see runtime."""
+    def __init__(self, part: Any, channels_last: bool):
+        """part: a Part of `assemble`. channels_last: whether the weights of convolutions are laid out so, see runtime."""
         self.source, self.channels_last = part.source, channels_last
         self.keys = {*part.names.values()}
         self.path, self.stored, self.metadata = (
