@@ -17,7 +17,7 @@ from fromnoise.runtime.memory import find_memory
 def ready_large(
     parts: Mapping[str, Any], needed: int, digests: Mapping[str, str] | None
 ) -> tuple[Mapping[str, Any], Mapping[str, str] | None]:
-    """(the Parts of `assemble`, to be read quickly; the digests of `assemble`, where they are known or kept from
+    """(the Parts of `assemble`, to be read quickly; its digests, where they are known or kept from
     an earlier start, else None). needed: bytes of the parts in fp32. Raises BadCheckpoint where
     that is more than the machine's memory."""
     if needed > find_memory(torch.device("cpu")):
@@ -46,7 +46,8 @@ class QuickSource:
     a place for, read through one buffer, which new memory would cost more than reading."""
 
     def __init__(self, part: Any, channels_last: bool):
-        """part: a Part of `assemble`. channels_last: whether the weights of convolutions are laid out so, see runtime."""
+        """part: a Part of `assemble`. channels_last: whether the weights of convolutions are laid
+        out so, as runtime.prepare has them."""
         self.source, self.channels_last = part.source, channels_last
         self.keys = {*part.names.values()}
         self.path, self.stored, self.metadata = (
