@@ -78,7 +78,8 @@ class LatentDiffusion:
         """Whether one encoder's last states are all that the U-Net is shown beside x and t."""
         encoder, config = self.text_encoders[0], self.unet.config
         usual = len(self.text_encoders) == encoder.layer == 1 and encoder.final_norm
-        return usual and not (config.guidance_dim or config.added_dim or self.concat == "instruct")
+        more = config.guidance_dim or config.added_dim or self.concat == "instruct" or self.addons
+        return usual and not more
 
     def note_unknown_words(self, texts: Iterable[str]) -> list[str]:
         """A note that names the words which no caption of the training had; none for a model that

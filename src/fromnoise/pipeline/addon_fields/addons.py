@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fromnoise.errors import BadInput
 from fromnoise.pipeline.addon_fields.base import AddOn
+from fromnoise.pipeline.addon_fields.control import Control
 from fromnoise.pipeline.addon_fields.lora import Lora
 
 
@@ -21,6 +22,7 @@ class Addons(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     loras: tuple[Lora, ...] = Field(default=(), max_length=99)
+    controls: tuple[Control, ...] = Field(default=(), max_length=16)
 
     @property
     def items(self) -> list[AddOn]:

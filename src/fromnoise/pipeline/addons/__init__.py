@@ -6,4 +6,5 @@ by these items; nothing that was given changes."""
 
 KINDS = {
     "loras": "lora",
+    "controls": "control",  # after all that changes the network, which it runs beside
 }

@@ -179,6 +179,8 @@ def _build_one(
     distilled = model.unet.config.guidance_dim is not None
     if distilled:  # to guide itself
         extras[0]["guidance"], guidance = torch.tensor([float(request.cfg or 0)]), Guidance()
+    if model.addons and model.addons.controls:  # some act where the prompt is shown alone
+        extras[0]["negative"], extras[1]["negative"] = torch.zeros(1), torch.ones(1)
     if model.unet.config.added_dim:
         from fromnoise.pipeline.conditioning.sizes import make_time_ids
 

@@ -23,6 +23,7 @@ from fromnoise.pipeline.encoding import encode_picture
 from fromnoise.pipeline.generate import Step, build_denoiser, prepare_noise
 from fromnoise.pipeline.images import decode_latents
 from fromnoise.pipeline.provenance.write import format_number, write_infotext
+from fromnoise.pipeline.resizing import resize
 from fromnoise.runtime.prepare import Prepared
 
 CELLS = (2, 4, 8, 16, 32, 64)  # along a picture's longer side: from coarse colours to fine ones
@@ -39,32 +40,6 @@ class Canvas:
     work: Image.Image
     mask: Image.Image | None  # of `whole`, "L", 0 or 255
     work_mask: Image.Image | None
-
-
-def resize(
-    picture: Image.Image, size: tuple[int, int], how: str, method=Image.Resampling.LANCZOS
-) -> Image.Image:
-    """A picture at `size` (width, height): "stretch" changes its shape, "crop" takes the middle of
-    what covers the size, "fill" keeps the whole picture and repeats the pixels at its edges."""
-    if picture.size == size:
-        return picture
-    if how == "stretch":
-        return picture.resize(size, method)
-    ratios = [a / b for a, b in zip(size, picture.size, strict=True)]
-    # the bound guards against a rounding that leaves a pixel free, or has one too many
-    bound = max if how == "crop" else min
-    scale = bound(ratios)
-    width, height = (
-        bound(round(side * scale), end) for side, end in zip(picture.size, size, strict=True)
-    )
-    scaled = picture.resize((max(width, 1), max(height, 1)), method)
-    left, top = (size[0] - scaled.width) // 2, (size[1] - scaled.height) // 2
-    if how == "crop":
-        return scaled.crop((-left, -top, size[0] - left, size[1] - top))
-    pixels = np.asarray(scaled)
-    down = (top, size[1] - scaled.height - top)
-    across = (left, size[0] - scaled.width - left)
-    return Image.fromarray(np.pad(pixels, [down, across, (0, 0)][: pixels.ndim], "edge"))
 
 
 def make_canvas(
@@ -214,6 +189,10 @@ def edit(
         freedom = None  # such a model has learnt to keep what it sees
     # times in the prompt are shares of the run that is left
     left = drawn.model_copy(update={"steps": len(sigmas) - 1})
+    if left.addons and left.addons.controls:
+        from fromnoise.pipeline.addons.control import show_canvas
+
+        left = show_canvas(left, canvas.whole.size, canvas.area, work, work_mask)
     ask, notes = build_denoiser(model, unet, left, [drawn.prompt], guide, seen=shown)
 
     def answer(query: Query) -> Answer:

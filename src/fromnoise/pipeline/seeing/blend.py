@@ -15,12 +15,12 @@ from fromnoise.diffusion.variation import slerp
 from fromnoise.latent_diffusion import LatentDiffusion
 from fromnoise.pipeline import pictures
 from fromnoise.pipeline.conditioning.cost import check_cost
-from fromnoise.pipeline.editing.edit import resize
 from fromnoise.pipeline.editing.redraw import redraw
 from fromnoise.pipeline.encoding import encode_picture, refuse_seeing_model
 from fromnoise.pipeline.generate import Step, build_denoiser, prepare_noise
 from fromnoise.pipeline.images import decode_latents
 from fromnoise.pipeline.provenance.write import format_number, write_infotext
+from fromnoise.pipeline.resizing import resize
 from fromnoise.pipeline.seeing.clip import ClipEmbedder, embed
 from fromnoise.pipeline.seeing.request import BlendRequest
 from fromnoise.prompt.grammar import write_prompt
