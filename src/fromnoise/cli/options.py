@@ -18,6 +18,7 @@ SPELLED = {"prompt", "width", "height", "sampler_options", "spacing_options", "m
 MORE = {
     "sampler_option": (list[str] | None, "More of the sampler: order=2, solver=heun."),
     "spacing_option": (list[str] | None, "Of the spacing: rho=5, sigma_min=0.1."),
+    "lora": (list[str] | None, "NAME:WEIGHT:TEXT WEIGHT@START-END, or a file; repeatable."),
     "mask_file": (list[str] | None, "Where IMASK(left) holds, white in a picture: left=left.png."),
     "size": (str | None, "Pixels: 128, or 192x128 (width x height)."),
 }

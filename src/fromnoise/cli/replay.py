@@ -41,6 +41,9 @@ def replay(
     depth_map: Annotated[
         Path | None, typer.Option(help="The depths that it was drawn by, if any.")
     ] = None,
+    lora: Annotated[
+        list[Path] | None, typer.Option(help="A LoRA's file, if it lies in no folder of models.")
+    ] = None,
     device: Annotated[str | None, typer.Option(help="As the picture says if left out.")] = None,
     dtype: Annotated[str | None, typer.Option(help="As the picture says if left out.")] = None,
     max_cost: Annotated[
@@ -88,7 +91,18 @@ def replay(
         of = device or was[0], dtype or was[1]
         parts.refiner = prepare_refiner(parts, second, refiner_switch, *of)
     result = replay_picture(
-        file, parts, unet, image, mask, masks, network, image2, weaker, max_cost, depth_map
+        file,
+        parts,
+        unet,
+        image,
+        mask,
+        masks,
+        network,
+        image2,
+        weaker,
+        max_cost,
+        depth_map,
+        {path.stem: path for path in lora or ()},
     )
     if out is not None:
         save_picture(result.picture, out)

@@ -3,9 +3,14 @@
 import json
 import re
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from fromnoise.errors import BadInput
+
+NUMBER = r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)"
+SPAN = re.compile(rf"({NUMBER})?-({NUMBER})?")  # of shares: 0.2-0.8
+WEIGHTS = re.compile(rf"(.+?):({NUMBER})(?::({NUMBER}))?")
 
 
 def parse_options(
@@ -13,9 +18,12 @@ def parse_options(
     spacing_option: list[str] | None = None,
     mask_file: list[str] | None = None,
     size: str | None = None,
+    lora: list[str] | None = None,
 ) -> dict[str, Any]:
     """The fields of a request that these options stand for. Raises BadInput."""
+    addons = {"loras": [parse_lora(text) for text in lora]} if lora else {}
     return {
+        **({"addons": addons} if addons else {}),
         "sampler_options": parse_named_values(sampler_option),
         "spacing_options": parse_named_values(spacing_option),
         "masks": parse_pairs(mask_file, "left=left.png"),
@@ -34,6 +42,30 @@ def parse_pairs(options: list[str] | None, example: str) -> dict[str, str]:
             )
         found[name.strip()] = value
     return found
+
+
+def parse_lora(text: str) -> dict[str, Any]:
+    """ "paper:0.8@0.2-1" → the LoRA of that name or file, its weight, its weight in the text
+    encoders, and the part of the run where it acts. Raises BadInput."""
+    values: dict[str, Any] = {}
+    body, at, span = text.rpartition("@")
+    if at and (found := SPAN.fullmatch(span)):
+        text = body
+        values |= {k: float(v) for k, v in zip(("start", "end"), found.groups(), strict=True) if v}
+    if found := WEIGHTS.fullmatch(text):
+        text = found[1]
+        weights = zip(("weight", "text_weight"), found.groups()[1:], strict=True)
+        values |= {name: float(value) for name, value in weights if value}
+    return values | name_file(text)
+
+
+def name_file(text: str) -> dict[str, Any]:
+    """A name, or a path where it leads to a file: the name is then the file's, without its
+    ending."""
+    path = Path(text).expanduser()
+    if ("/" in text or path.suffix) and path.is_file():
+        return {"name": path.stem, "file": path}
+    return {"name": text}
 
 
 def parse_named_values(options: list[str] | None) -> dict[str, bool | int | float | str]:

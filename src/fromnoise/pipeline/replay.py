@@ -87,6 +87,7 @@ def replay(
     guide: Prepared | None = None,
     max_cost: float = MAX_COST,
     depth_map: Path | None = None,
+    loras: Mapping[str, Path] = MappingProxyType({}),
 ) -> Replay:
     """Draws the picture at `path` again, with as many threads as it was drawn with (and this
     machine has), and compares.
@@ -94,6 +95,7 @@ def replay(
     image and mask: what it was made from, if it is an edit; image and image2, if it is a blend;
     masks: those that its prompt names; network: what enlarged it, if one did; guide: the network
     that guided it, if one did; depth_map: the depths that it was drawn by, if its model saw some;
+    loras: the files of LoRA that lie in no folder of models, by the names in its prompt;
     max_cost: the most that the drawing may cost, see conditioning.cost. Raises BadInput, before
     the drawing, for a picture that is not whole, or says nothing, or not enough to draw it again,
     and where it was made from other pictures or networks than are given.
@@ -113,6 +115,11 @@ def replay(
         )
     guide = check_guide(path, info.fields, guide)
     check_refiner(path, info.fields, model)
+    if loras or "Lora hashes" in info.fields:
+        from fromnoise.pipeline.addons.record import check_files
+
+        request |= {"addons": check_files(path, info.fields, loras)}
+        unused.pop("Lora hashes", None)
     if check_depths(path, info.fields, depth_map):
         request |= {"depth_map": depth_map}
     upscalers = _find_upscalers(path, info.fields, network)

@@ -256,7 +256,10 @@ LAYOUTS = {
         ),
     ),
     "peft": lambda _, pairs: write_peft(pairs, ".lora_A.weight", ".lora_B.weight"),
-    "diffusers": lambda _, pairs: write_peft(pairs, ".lora.down.weight", ".lora.up.weight"),
+    "diffusers": lambda _, pairs: {
+        key if key.startswith("unet") else key.replace(".lora.", ".lora_linear_layer."): tensor
+        for key, tensor in write_peft(pairs, ".lora.down.weight", ".lora.up.weight").items()
+    },
 }
 
 
@@ -270,7 +273,8 @@ def test_as_diffusers_computes_it(folders, model, kind, tmp_path, layout):
         for part, name in list_modules(model, convolutions=layout == "kohya")
         if ".attentions." in name or "self_attn" in name or "mlp" in name
     ]
-    pairs = make_pairs(model, modules)
+    # one alpha for all: diffusers 0.42 mixes up those of modules beside each other
+    pairs = {of: (up, down, 2.0) for of, (up, down, _) in make_pairs(model, modules).items()}
     path = save(tmp_path / "x.safetensors", LAYOUTS[layout](model, pairs))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -8,9 +8,9 @@ from pathlib import Path
 from torch import Tensor
 
 from fromnoise.checkpoints.families import tell_family
-from fromnoise.checkpoints.inspection import hash_file
 from fromnoise.checkpoints.lora.config import read_alphas
 from fromnoise.checkpoints.lora.contents import Lora
+from fromnoise.checkpoints.lora.digest import read_digest
 from fromnoise.checkpoints.lora.keys import EMBEDDED, LISTED, NUMBERED, split_key
 from fromnoise.checkpoints.sources import TensorSource, open_tensors
 from fromnoise.errors import BadCheckpoint
@@ -24,7 +24,7 @@ def load(path: Path) -> Lora:
     if all(LISTED.fullmatch(key) for key in source.stored):
         return load_list(path, source)
     tensors = source.read()
-    lora = Lora(path, dict(source.metadata), read_digest(path, source))
+    lora = Lora(path, dict(source.metadata), read_digest(path))
     numbered: dict[str, dict[int, dict[str, Tensor]]] = {}
     unknown = []
     for key, tensor in tensors.items():
@@ -45,6 +45,9 @@ def load(path: Path) -> Lora:
             lora.embeddings.setdefault(key, {})["emb_params"] = tensor
         else:
             unknown.append(key)
+    for stem in [stem for stem, leaves in lora.modules.items() if leaves.keys() == {"weight"}]:
+        del lora.modules[stem]  # of no kind that changes a weight
+        unknown.append(f"{stem}.weight")
     for part, by_place in numbered.items():
         lora.pairs[part] = collect_pairs(path, part, by_place)
     if not (lora.modules or lora.pairs):
@@ -61,7 +64,7 @@ def load(path: Path) -> Lora:
 def load_list(path: Path, source: TensorSource) -> Lora:
     """A list of tensors of 2022: up, down, up, down. Its text encoder and its embeddings lie in
     files beside it."""
-    lora = Lora(path, {}, read_digest(path, source))
+    lora = Lora(path, {}, read_digest(path))
     lora.pairs["unet"] = pair_list(path, source)
     beside = {what: path.with_suffix(end) for what, end in BESIDE.items()}
     if (file := beside["text_encoder"]).is_file() and file != path:
@@ -101,10 +104,3 @@ def read_number(path: Path, key: str, tensor: Tensor) -> float:
         fault = f"{path}: {key[:200]} has {tensor.numel():,} values, or none that is finite"
         raise BadCheckpoint(fault, "fetch the file again")
     return value
-
-
-def read_digest(path: Path, source: TensorSource) -> str:
-    """What A1111 names a LoRA by: 12 signs of the SHA-256 of all behind a safetensors header, or of
-    the whole file of another kind."""
-    hashes = hash_file(path, lora=hasattr(source, "head") or hasattr(source, "file"))
-    return hashes.get("AutoV3", hashes["SHA-256"][:12])

@@ -23,17 +23,24 @@ class Addons(BaseModel):
 
     loras: tuple[Lora, ...] = Field(default=(), max_length=99)
     controls: tuple[Control, ...] = Field(default=(), max_length=16)
+    # a name in a prompt → its file, where that lies in no folder of models
+    places: dict[str, Path] = Field(default={}, max_length=99)
 
     @property
     def items(self) -> list[AddOn]:
         """All of them, kind after kind."""
-        return [item for name in type(self).model_fields for item in getattr(self, name)]
+        return [item for name in self.list_kinds() for item in getattr(self, name)]
+
+    @classmethod
+    def list_kinds(cls) -> list[str]:
+        """The fields that hold add-ons."""
+        return [name for name in cls.model_fields if name != "places"]
 
     def select(self, step: int, steps: int) -> "Addons":
         """Those that act in this step, counted from 0, of so many."""
         kept = {
             name: tuple(item for item in getattr(self, name) if item.acts(step, steps))
-            for name in type(self).model_fields
+            for name in self.list_kinds()
         }
         return self.model_copy(update=kept)
 
@@ -41,6 +48,7 @@ class Addons(BaseModel):
 def find_files(addons: Addons | None) -> Iterator[Path]:
     """Every path of this machine that they name. A server refuses a request that has some: it
     takes names alone."""
+    yield from addons.places.values() if addons else ()
     for item in addons.items if addons else ():
         yield from (value for _, value in item if isinstance(value, Path))
 

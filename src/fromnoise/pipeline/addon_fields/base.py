@@ -16,8 +16,10 @@ class AddOn(BaseModel):
     # without what ends a tag in a prompt, and what no name of a file should hold
     name: str = Field(min_length=1, max_length=255, pattern=r"^[^<>:\x00-\x1f\x7f]+$")
     file: Path | None = None
-    start: float = Field(0.0, ge=0, le=1, description="Share of the run before it acts.")
-    end: float = Field(1.0, ge=0, le=1, description="Share of the run after which it is gone.")
+    start: float = Field(default=0.0, ge=0, le=1, description="Share of the run before it acts.")
+    end: float = Field(
+        default=1.0, ge=0, le=1, description="Share of the run after which it is gone."
+    )
 
     def acts(self, step: int, steps: int) -> bool:
         """Whether it acts in this step, counted from 0, of so many."""

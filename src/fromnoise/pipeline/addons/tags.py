@@ -34,7 +34,9 @@ def read_tags(request: GenerationRequest, prompts: list[str]) -> Addons:
             "the prompts of one run ask for different LoRA", "give all of them the same tags"
         )
     addons, steps = request.addons or Addons(), request.steps or 1
-    loras = tuple(make_lora(network, steps) for network in named[0])
+    loras = [make_lora(network, steps) for network in named[0]]
+    files = addons.places
+    loras = [lora.model_copy(update={"file": files.get(lora.name)}) for lora in loras]
     return addons.model_copy(update={"loras": (*addons.loras, *loras)})
 
 

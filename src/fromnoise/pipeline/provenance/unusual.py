@@ -66,6 +66,17 @@ def describe_pictures(
     return more
 
 
+def spell_addons(
+    request: GenerationRequest, more: dict[str, str | None]
+) -> tuple[GenerationRequest, dict[str, str | None]]:
+    """See addons.record.spell."""
+    if request.addons or "<" in request.prompt + str(more.get("Hires prompt")):
+        from fromnoise.pipeline.addons.record import spell
+
+        return spell(request, more)
+    return request, more
+
+
 def dump(options: dict[str, Any]) -> str | None:
     """Options as JSON; None without any."""
     return json.dumps(options) if options else None

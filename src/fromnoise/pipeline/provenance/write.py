@@ -45,10 +45,11 @@ def write_infotext(
     rare: dict[str, Any] = {"CFG interval": interval}
     others = request.discard_penultimate, guide, model.prediction_told, model.refiner
     if latents is not None or any(others) or has_more(request):
-        from fromnoise.pipeline.provenance.unusual import describe, describe_pictures
+        from fromnoise.pipeline.provenance import unusual
 
-        rare = describe(model, request, index, guide, interval)
-        more = more | describe_pictures(model, request, index, latents)
+        rare = unusual.describe(model, request, index, guide, interval)
+        pictures = unusual.describe_pictures(model, request, index, latents)
+        request, more = unusual.spell_addons(request, more | pictures)
     has_marker = "\nNegative prompt: " in f"\n{request.prompt}"
     settings = {
         "Steps": request.steps,
