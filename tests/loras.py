@@ -84,5 +84,5 @@ def write_peft(pairs: Pairs, down_end: str, up_end: str) -> dict[str, Tensor]:
 
 
 def save(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> Path:
-    save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, path, metadata)
+    save_file({key: tensor.clone().contiguous() for key, tensor in tensors.items()}, path, metadata)
     return path
