@@ -21,9 +21,9 @@ if __name__ == "__main__":
         limits=Limits(depth=10_000, depth_per_client=10_000, requests_per_minute=1_000_000),
     )
     if seconds == "bundled":
-        from fromnoise.serve.work.single import SingleWorker
+        from fromnoise.serve.work.drawing import EngineWorker
 
-        worker = SingleWorker(settings)
+        worker = EngineWorker(settings)
     else:
         worker = FakeWorker(float(seconds))
     run(settings, worker, lambda address: print(address, flush=True), "warning")

@@ -2,11 +2,13 @@
 
 import io
 import json
+import re
 import socket
 import struct
 import threading
 import time
 import zlib
+from pathlib import Path
 
 import pytest
 from fake_worker import FakeWorker
@@ -17,7 +19,8 @@ from fromnoise.serve.app import make_app
 from fromnoise.serve.running import Uvicorn, make_protocol, refuse_open_door
 from fromnoise.serve.server import Server
 from fromnoise.serve.settings import Limits, Settings
-from fromnoise.serve.work.kinds import KINDS, derive_fields, find_request, has_path
+from fromnoise.serve.work.kinds import KINDS, derive_fields, has_path, list_models
+from fromnoise.serve.work.worker import build_task
 
 ID = "0" * 32
 JSON = {"content-type": "application/json"}
@@ -82,6 +85,8 @@ HOSTILE = {
     "a model by an address": generate(model="http://169.254.169.254/latest/meta-data"),
     # files and paths
     "a mask by its path": generate(masks={"a": "/etc/passwd"}),
+    "a LoRA by its path": generate(addons={"loras": [{"name": "x", "file": "/etc/passwd"}]}),
+    "an add-on that nobody knows": generate(addons={"scripts": ["x"]}),
     "an upscaler by its path": ("POST", "/api/hires", {"json": {"hires_upscaler": "/etc/x.pth"}}),
     "an image by an address": ("POST", "/api/edit", {"json": {"image": "http://127.0.0.1:1/"}}),
     "an image by data": ("POST", "/api/edit", {"json": {"image": "data:image/png;base64,AA"}}),
@@ -153,21 +158,43 @@ def test_answers_have_the_headers_that_browsers_heed(shared):
     assert shared.get("/healthz", headers={"x-request-id": "a b"}).headers["x-request-id"] != "a b"
 
 
+def walk_fields(model):
+    """(field, annotation) of a derived model and of the models in it."""
+    for name, info in model.model_fields.items():
+        yield name, info.annotation
+        for inner in list_models(info.annotation):
+            yield from walk_fields(inner)
+
+
 def test_every_field_that_could_name_a_file_is_judged():
-    """A path in a request becomes the id of an upload. A text cannot be told from a path: whoever
-    adds one says here that it is none."""
+    """A path in a request becomes the id of an upload, or is no field of HTTP. A text cannot be
+    told from a path: whoever adds one says here that it is none."""
     texts = {"prompt", "negative_prompt", "preset", "sampler", "spacing", "hires_sampler",
              "hires_spacing", "hires_prompt", "hires_negative_prompt", "dialect", "prompt_steps",
              "variation_blend", "noise_scaling", "final_sigma", "timesteps", "rng", "tiling",
              "resize", "content"}  # fmt: skip
     checked = {"hires_upscaler"}  # tasks.check_limits takes its names alone
     tables = {"sampler_options", "spacing_options"}  # of numbers and words, see diffusion.options
+    uploads = {"image", "mask", "masks", "depth_map", "pictures"}
+    listed = {"name", "encoder"}  # of add-ons, see library.find_addon: a path is no name
+    words = {"mode", "preprocess", "kind", "type", "combine"}  # of add-ons, from a fixed list
+    known = texts | checked | tables | uploads | listed | words
     for kind in KINDS:
-        for name, info in find_request(kind).model_fields.items():
-            if has_path(info.annotation):
-                assert not has_path(derive_fields(kind).model_fields[name].annotation)
-            elif "str" in str(info.annotation) or "Literal" in str(info.annotation):
-                assert name in texts | checked | tables, f"can {name} name a file?"
+        for name, annotation in walk_fields(derive_fields(kind)):
+            assert not has_path(annotation), name
+            if not list_models(annotation) and re.search("str|Literal|Any", str(annotation)):
+                assert name in known, f"can {name} name a file?"
+
+
+def test_a_path_that_a_schema_lets_through_is_refused_all_the_same():
+    values = {"prompt": "x", "addons": {"loras": [{"name": "x", "file": "/etc/passwd"}]}}
+    with pytest.raises(BadInput, match="cannot name a file"):
+        build_task("generate", "fromnoise", values, Path, 1.0)
+    with pytest.raises(BadInput, match="cannot name a file"):
+        build_task("hires", "fromnoise", {"prompt": "x", "addons": values["addons"]}, Path, 1.0)
+    task = build_task("edit", "fromnoise", {"image": "a", "masks": {"m": "b"}}, Path, 1.0)
+    assert task.inputs == {"image": Path("a")}
+    assert task.request.masks == {"m": Path("b")}
 
 
 def test_a_server_beyond_this_machine_needs_a_token(make_server):
@@ -357,6 +384,7 @@ def test_a_server_that_ends_lets_its_job_and_its_stream_end(address):
     time.sleep(0.3)
     worker.held.set()
     told = stream.read().decode()
+    connection.close()
     assert "event: done" in told
 
 

@@ -26,7 +26,7 @@ def serve(
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:0 or mps.")] = "cpu",
     dtype: Annotated[str, typer.Option(help="Precision: fp32, bf16 or fp16.")] = "fp32",
     model_memory: Annotated[float, typer.Option(min=0, help="GB of models kept loaded.")] = 8.0,
-    slots: Annotated[int, typer.Option(min=1, max=64, help="Jobs drawn at once.")] = 1,
+    slots: Annotated[int, typer.Option(min=1, max=64, help="Jobs drawn at once.")] = 8,
     depth: Annotated[int, typer.Option(min=1, help="Jobs that may wait; then 429.")] = 200,
     name: Annotated[Texts, typer.Option(help="Host name that requests may use.")] = None,
     origin: Annotated[Texts, typer.Option(help="Web page's origin that may ask.")] = None,

@@ -34,9 +34,9 @@ def serve(settings: Settings, show: Callable[[str], Any], level: str) -> None:
     """Serves until a signal. show: prints a text. Raises BadInput and UnknownName."""
     if level not in LEVELS:
         raise UnknownName("level of the log", level, LEVELS)
-    from fromnoise.serve.work.single import SingleWorker  # which loads torch
+    from fromnoise.serve.work.drawing import EngineWorker  # which loads torch
 
-    run(settings, SingleWorker(settings), lambda a: show(EXAMPLE.format(address=a)), level)
+    run(settings, EngineWorker(settings), lambda a: show(EXAMPLE.format(address=a)), level)
 
 
 def change_tokens(

@@ -28,6 +28,10 @@ class Engine:
     bytes: int
     users: int = 0  # runs that draw with it now
 
+    def replace(self, model: LatentDiffusion, unet: Prepared) -> "Engine":
+        """The same with other parts, for one run."""
+        return Engine(model, unet, self.look, self.bytes)
+
 
 class Engines:
     """The loaded models. A name is one that `fromnoise models` lists, never a path; `default` is

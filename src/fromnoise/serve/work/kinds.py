@@ -17,8 +17,12 @@ from pydantic import BaseModel, ConfigDict, StringConstraints, create_model
 from fromnoise.pipeline.request import GenerationRequest
 
 UploadId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
-Hash = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 NOT_ASKED = {"max_cost"}  # fields that the server decides
+# fields with paths of pictures, of requests and of what is in them; other paths (the files of
+# models) are not asked for: HTTP has names in place of them
+PICTURES = {"masks", "depth_map", "image", "pictures"}
+# fields that say Any in the pipeline, so that it starts quickly → what they are
+MODELS = {"addons": ("fromnoise.pipeline.addon_fields.addons", "Addons")}
 
 
 @dataclass(frozen=True)
@@ -51,29 +55,55 @@ def find_request(kind: str) -> type[GenerationRequest]:
 def derive_fields(kind: str) -> type[BaseModel]:
     """The fields that HTTP takes for a kind: those of its request, with the ids of uploads in place
     of paths, and the pictures that it starts from."""
+    more: dict[str, Any] = dict.fromkeys(KINDS[kind].needs, (UploadId, ...))
+    more |= dict.fromkeys(KINDS[kind].takes, (Optional[UploadId], None))  # noqa: UP045
+    return derive_model(find_request(kind), f"{kind.title()}Settings", **more)
+
+
+def derive_model(model: type[BaseModel], name: str, **more: Any) -> type[BaseModel]:
+    """A model for HTTP: see `derive_fields`. A field that cannot be told apart from a path, or says
+    Any, is left out."""
     fields: dict[str, Any] = {}
-    for name, info in find_request(kind).model_fields.items():
-        if name not in NOT_ASKED:
+    for field, info in model.model_fields.items():
+        annotation = derive_annotation(field, info.annotation)
+        if field not in NOT_ASKED and annotation is not None:
             replaced = copy.copy(info)
-            replaced.annotation = replace_paths(info.annotation, UploadId)
-            fields[name] = (replaced.annotation, replaced)
-    for name in KINDS[kind].needs:
-        fields[name] = (UploadId, ...)
-    for name in KINDS[kind].takes:
-        fields[name] = (Optional[UploadId], None)  # noqa: UP045
+            replaced.annotation = annotation
+            fields[field] = (annotation, replaced)
     config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
-    return create_model(f"{kind.title()}Settings", __config__=config, **fields)
+    return create_model(name, __config__=config, __doc__=model.__doc__, **(fields | more))
+
+
+def derive_annotation(field: str, annotation: Any) -> Any:
+    """What HTTP takes for a field; None: nothing."""
+    if field in MODELS:
+        return Optional[derive_model(find_model(field), field.title())]  # noqa: UP045
+    if annotation is Any:
+        return None
+    return replace_paths(annotation, UploadId if field in PICTURES else None)
+
+
+def find_model(field: str) -> type[BaseModel]:
+    """The model that a field of MODELS is."""
+    module, name = MODELS[field]
+    return getattr(import_module(module), name)
 
 
 def replace_paths(annotation: Any, by: Any) -> Any:
-    """An annotation with another one in place of each Path."""
+    """An annotation with another one in place of each Path, and a derived model in place of each
+    model. by: None for taking paths out; None comes back where nothing else is there."""
     if annotation is Path:
         return by
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return derive_model(annotation, f"{annotation.__name__}Settings")
     origin, parts = get_origin(annotation), get_args(annotation)
-    if not any(has_path(part) for part in parts):
+    if origin is None or not any(has_path(part) or has_model(part) for part in parts):
         return annotation
-    replaced = tuple(replace_paths(part, by) for part in parts)
-    return Union[replaced] if origin in (Union, types.UnionType) else origin[replaced]  # noqa: UP007
+    replaced = [replace_paths(part, by) for part in parts]
+    if origin in (Union, types.UnionType):
+        left = [part for part in replaced if part is not None]
+        return Union[tuple(left)] if left != [type(None)] else None  # noqa: UP007
+    return None if None in replaced else origin[tuple(replaced)]
 
 
 def has_path(annotation: Any) -> bool:
@@ -81,22 +111,46 @@ def has_path(annotation: Any) -> bool:
     return annotation is Path or any(has_path(part) for part in get_args(annotation))
 
 
-def list_uploads(kind: str) -> tuple[str, ...]:
-    """The fields of a kind that hold uploads."""
-    fields = find_request(kind).model_fields.items()
-    own = (name for name, info in fields if has_path(info.annotation))
-    return (*own, *KINDS[kind].needs, *KINDS[kind].takes)
+def has_model(annotation: Any) -> bool:
+    """Whether an annotation has a model of pydantic in it."""
+    return bool(list_models(annotation))
+
+
+def list_models(annotation: Any) -> list[type[BaseModel]]:
+    """The models in an annotation."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in list_models(part)]
 
 
 def map_uploads(kind: str, values: dict[str, Any], change: Callable[[str], Any]) -> dict[str, Any]:
     """The values of a kind with `change` of each upload in place of it."""
+    beside = (*KINDS[kind].needs, *KINDS[kind].takes)
+    own = {name: value for name, value in values.items() if name not in beside}
+    mapped = _map_model(find_request(kind), own, change)
+    return mapped | {k: _map_all(v, change) for k, v in values.items() if k in beside}
 
-    def walk(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: walk(inner) for key, inner in value.items()}
-        if isinstance(value, list | tuple):
-            return [walk(inner) for inner in value]
-        return None if value is None else change(value)
 
-    fields = list_uploads(kind)
-    return {name: walk(v) if name in fields else v for name, v in values.items()}
+def _map_model(
+    model: type[BaseModel], values: dict[str, Any], change: Callable[[str], Any]
+) -> dict[str, Any]:
+    mapped = dict(values)
+    for name, value in values.items():
+        annotation = model.model_fields[name].annotation if name in model.model_fields else None
+        models = [find_model(name)] if name in MODELS else list_models(annotation)
+        if name in PICTURES and has_path(annotation):
+            mapped[name] = _map_all(value, change)
+        elif models and isinstance(value, dict):
+            mapped[name] = _map_model(models[0], value, change)
+        elif models and isinstance(value, list | tuple):
+            mapped[name] = [_map_model(models[0], inner, change) for inner in value]
+    return mapped
+
+
+def _map_all(value: Any, change: Callable[[str], Any]) -> Any:
+    """A value with `change` of each text in it."""
+    if isinstance(value, dict):
+        return {key: _map_all(inner, change) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_map_all(inner, change) for inner in value]
+    return None if value is None else change(value)

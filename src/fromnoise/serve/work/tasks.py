@@ -11,7 +11,7 @@ from fromnoise.errors import BadInput, UnknownName
 from fromnoise.serve.queue.jobs import Job
 from fromnoise.serve.settings import Limits
 from fromnoise.serve.store.files import UPLOADS, Files
-from fromnoise.serve.work.kinds import list_uploads, map_uploads
+from fromnoise.serve.work.kinds import map_uploads
 from fromnoise.serve.work.worker import Task, build_task
 
 SEEDS = 2**32  # as many are drawn from
@@ -75,7 +75,7 @@ def find_inputs(
         found[digest] = None
         return digest
 
-    return (map_uploads(kind, values, change), tuple(found)) if list_uploads(kind) else (values, ())
+    return map_uploads(kind, values, change), tuple(found)
 
 
 def read_task(job: Job, files: Files, max_cost: float) -> Task:

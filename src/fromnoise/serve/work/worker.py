@@ -1,12 +1,14 @@
 """What the server asks of whoever draws: a Worker. The queue and HTTP know nothing else of it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from PIL import Image
+from pydantic import BaseModel
 
+from fromnoise.errors import BadInput
 from fromnoise.pipeline.request import GenerationRequest
 from fromnoise.serve.work.kinds import KINDS, find_request, map_uploads
 
@@ -76,9 +78,35 @@ class Worker(Protocol):
 def build_task(
     kind: str, model: str, values: dict[str, Any], find: Callable[[str], Path], max_cost: float
 ) -> Task:
-    """The task of a job's values. find: the file of a hash. Raises BadInput and UnknownName."""
-    values = map_uploads(kind, values, find)
+    """The task of a job's values. find: the file of a hash. Raises BadInput and UnknownName.
+
+    Whatever the schemas let through: every path in the request is one that `find` gave."""
+    given = set[Path]()
+
+    def find_file(digest: str) -> Path:
+        path = find(digest)
+        given.add(path)
+        return path
+
+    values = map_uploads(kind, values, find_file)
     beside = (*KINDS[kind].needs, *KINDS[kind].takes)
     inputs = {name: values.pop(name) for name in beside if values.get(name) is not None}
     values = {name: value for name, value in values.items() if name not in beside}
-    return Task(kind, model, find_request(kind).of(**values, max_cost=max_cost), inputs)
+    request = find_request(kind).of(**values, max_cost=max_cost)
+    if foreign := {*list_paths(dict(request))} - given:
+        raise BadInput(
+            f"a request cannot name a file: {min(foreign)}", "upload it, and give the upload's id"
+        )
+    return Task(kind, model, request, inputs)
+
+
+def list_paths(value: Any) -> Iterator[Path]:
+    """Every path in a value, however deep."""
+    if isinstance(value, Path):
+        yield value
+    elif isinstance(value, BaseModel):
+        yield from list_paths(dict(value))
+    elif isinstance(value, dict):
+        yield from (path for inner in (*value, *value.values()) for path in list_paths(inner))
+    elif isinstance(value, list | tuple | set | frozenset):
+        yield from (path for inner in value for path in list_paths(inner))

@@ -1,24 +1,27 @@
-"""A Worker that draws each task alone: the exact plan, with the bits of the command line."""
+"""A Worker that draws with loaded models. Runs share calls of a network, each with the bits that it
+has alone: the exact plan."""
 
 from collections.abc import Callable
 
 import torch
 from PIL import Image
 
+from fromnoise.pipeline.batching.batcher import Batcher, Cancelled, Run
 from fromnoise.pipeline.generate import Step, generate
 from fromnoise.serve.settings import Settings
 from fromnoise.serve.work.engines import Engine, Engines
-from fromnoise.serve.work.worker import ModelInfo, Progress, Task
+from fromnoise.serve.work.worker import ModelInfo, Progress, Stopped, Task
 
 
-class SingleWorker:
-    """Draws tasks in the calling thread, one after another or, with several threads, side by
-    side."""
+class EngineWorker:
+    """Draws each task in the thread that calls. With several slots a batcher answers their calls of
+    the network together."""
 
     def __init__(self, settings: Settings):
         self.engines = Engines(
             settings.model, settings.device, settings.dtype, settings.model_bytes
         )
+        self.batcher = Batcher(settings.slots).start() if settings.slots > 1 else None
 
     def check(self, task: Task) -> None:
         model = self.engines.peek(task.model)
@@ -30,7 +33,17 @@ class SingleWorker:
     def draw(self, task: Task, watch: Callable[[Progress], None]) -> list[Image.Image]:
         engine = self.engines.take(task.model)
         try:
-            return draw(engine, task, lambda step: watch(describe_step(engine, step)))
+            if self.batcher is None:
+                return draw(engine, task, lambda step: watch(describe_step(engine, step)))
+
+            def job(run: Run) -> list[Image.Image]:
+                shared = engine.replace(run.share_model(engine.model), run.share(engine.unet))
+                tell = lambda step: watch(describe_step(engine, step, run.together))  # noqa: E731
+                return draw(shared, task, tell)
+
+            return self.batcher.run(job)
+        except Cancelled:
+            raise Stopped from None
         finally:
             self.engines.release(engine)
 
@@ -65,10 +78,10 @@ def draw(engine: Engine, task: Task, watch: Callable[[Step], None]) -> list[Imag
     return generate(*parts, task.request, watch=watch)
 
 
-def describe_step(engine: Engine, step: Step) -> Progress:
+def describe_step(engine: Engine, step: Step, together: int = 1) -> Progress:
     """A step as the server tells of it."""
 
     def preview() -> Image.Image:
         return Image.fromarray(engine.look(step.x0[0]).numpy())
 
-    return Progress(step.index, step.total, step.sigma, step.notes, preview)
+    return Progress(step.index, step.total, step.sigma, step.notes, preview, together)

@@ -1,0 +1,35 @@
+"""From end to end: the bundled model behind the server draws what the command line draws."""
+
+import io
+import time
+
+from PIL import Image
+
+from fromnoise.api import load
+from fromnoise.serve.settings import Settings
+from fromnoise.serve.work.drawing import EngineWorker
+
+
+def test_the_bundled_model_draws_the_same_as_alone_also_beside_others(make_server, folder):
+    worker = EngineWorker(Settings(folder, slots=3))
+    client = make_server(worker, slots=3)
+    asked = [
+        {"prompt": "a neon cat in space", "seed": 1, "steps": 4},
+        {"prompt": "a red star AND a forest", "seed": 2, "steps": 3, "sampler": "euler_a"},
+        {"prompt": "a fish", "seed": 3, "steps": 2, "sampler": "heun", "cfg": 1.0, "tiling": "x"},
+    ]
+    jobs = [client.post("/api/generate", json=values).json() for values in asked]
+    engine, limit = load(), time.monotonic() + 120
+    for values, job in zip(asked, jobs, strict=True):
+        while (found := client.get(f"/api/jobs/{job['id']}").json())["state"] != "done":
+            assert found["state"] in ("queued", "running"), found
+            assert time.monotonic() < limit
+            time.sleep(0.05)
+        with Image.open(io.BytesIO(client.get(found["pictures"][0]["file"]).content)) as drawn:
+            alone = engine.generate(**values)
+            assert drawn.tobytes() == alone.tobytes()
+            assert drawn.info["parameters"] == alone.info["parameters"]
+    bad = client.post("/api/generate", json={"prompt": "x", "width": 100})
+    assert bad.status_code == 422
+    assert "multiple" in bad.json()["error"]["remedy"]
+    assert client.get("/api/models").json()[0]["loaded"]
