@@ -9,7 +9,7 @@ own threads do not fight for the cores.
 import threading
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from copy import copy
 from dataclasses import replace
 from itertools import count
@@ -29,7 +29,7 @@ T = TypeVar("T")
 KEPT = 1_000  # kinds of calls whose comparison with calls alone is remembered
 
 
-class Cancelled(Exception):
+class Cancelled(CancelledError):
     """A run was told to end before its pictures were finished."""
 
 
@@ -73,7 +73,7 @@ class Run:
         self.batcher.cancel(self)
 
     def result(self, timeout: float | None = None) -> Any:
-        """What the job of `Batcher.submit` returned. Raises what it raised."""
+        """What the job of `Batcher.submit` returned. Raises what it raised, or CancelledError."""
         return self.future.result(timeout)
 
 
@@ -119,6 +119,8 @@ class Batcher:
             pool = self.pool
 
         def work() -> None:
+            if not run.future.set_running_or_notify_cancel():
+                return  # it was cancelled before it had a thread
             try:
                 run.future.set_result(self.run(job, run))
             except BaseException as error:
@@ -170,6 +172,7 @@ class Batcher:
         """See Run.cancel."""
         with self.changed:
             run.cancelled = True
+            run.future.cancel()  # which only says no where it has begun
             if run in self.entering:
                 self.entering.remove(run)
                 run.turn.release()
