@@ -23,7 +23,7 @@ from fromnoise import load
 model, size = sys.argv[1], int(sys.argv[2])
 engine = load(model)
 steps = engine.steps("a cat", seed=1, steps=int(sys.argv[3]), width=size, height=size, cfg=7.0,
-                     sampler="ddim", spacing="leading", max_cost=float("inf"))
+                     max_cost=float("inf"))  # the sampler is that of the folder, DDIM
 last = next(steps)
 print("STEP", flush=True)
 for last in steps: pass
