@@ -1,6 +1,5 @@
 """LatentDiffusion: the parts of one model, held together and nothing more."""
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -84,13 +83,11 @@ class LatentDiffusion:
     def note_unknown_words(self, texts: Iterable[str]) -> list[str]:
         """A note that names the words which no caption of the training had; none for a model that
         does not say which words it knows."""
-        known = set(self.defaults.get("words", ()))
-        words = dict.fromkeys(split_words(" ".join(texts)))
-        unknown = [repr(word) for word in words if word not in known]
-        if not known or not unknown:
+        if not self.defaults.get("words"):
             return []
-        more = f" and {len(unknown) - 8} more" if len(unknown) > 8 else ""
-        return [f"no caption that this model learnt from has {', '.join(unknown[:8])}{more}"]
+        from fromnoise.prompt.words import note_unknown_words
+
+        return note_unknown_words(self.defaults["words"], texts)
 
     @property
     def size(self) -> int:
@@ -100,9 +97,4 @@ class LatentDiffusion:
     @property
     def multiple(self) -> int:
         """Width and height must be multiples of so many pixels: the VAE's factor times U-Net's."""
-        return self.vae.config.factor * 2 ** (len(self.unet.config.block_out_channels) - 1)
-
-
-def split_words(text: str) -> list[str]:
-    """The words of a text in lower case, without numbers and punctuation."""
-    return re.findall(r"[^\W\d_]+", text.lower())
+        return self.vae.config.factor * self.unet.config.multiple

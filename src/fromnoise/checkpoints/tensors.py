@@ -5,7 +5,6 @@ writes into it changes the weights of a run in progress (other pictures under th
 that cuts it short ends the run (SIGBUS). The digest is that of the very bytes that were read."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, Self
 
@@ -40,7 +39,7 @@ class TensorFile:
     tensor by its key, `metadata` is the header's. Raises NotFound, and BadCheckpoint for damage."""
 
     def __init__(self, path: Path):
-        self.path, self.allocate = path, partial(torch.empty, dtype=torch.uint8)
+        self.path, self.allocate = path, lambda size: torch.empty(size, dtype=torch.uint8)
         with open_file(path) as file:
             head = file.read(8)
             length = int.from_bytes(head, "little")

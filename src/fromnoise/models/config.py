@@ -48,6 +48,11 @@ class UNetConfig:
 
             refuse_unet(self)
 
+    @property
+    def multiple(self) -> int:
+        """Of latents: their sides are halved once for every level but the last."""
+        return 2 ** (len(self.block_out_channels) - 1)
+
 
 @dataclass(frozen=True)
 class VAEConfig:

@@ -118,8 +118,7 @@ def build_denoiser(
     if model.addons is None and (request.addons or tagged):
         from fromnoise.pipeline.addons.apply import add_on
 
-        rest = guide, observer, first, seen
-        return add_on(build_denoiser, model, unet, request, prompts, *rest)
+        return add_on(build_denoiser, model, unet, request, prompts, guide, observer, first, seen)
     if model.refiner is not None:
         from fromnoise.pipeline.conditioning.handover import hand_over
 

@@ -18,9 +18,10 @@ from fromnoise.data.source import Source
 from fromnoise.errors import BadInput
 from fromnoise.files import write_file
 from fromnoise.folders import replace_folder
-from fromnoise.latent_diffusion import LatentDiffusion, TextEncoder, split_words
+from fromnoise.latent_diffusion import LatentDiffusion, TextEncoder
 from fromnoise.models.clip import CLIPText
 from fromnoise.prompt import tokenizer_files
+from fromnoise.prompt.words import split_words
 from fromnoise.train import parts
 from fromnoise.train.recipe import Recipe, Stage
 from fromnoise.train.results import REMEDY, START, describe_stage, read_figures, write_done
