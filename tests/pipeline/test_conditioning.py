@@ -499,7 +499,7 @@ def test_long_prompts_are_read_whole_and_say_so(engine):
 @pytest.mark.parametrize(
     ("prompt", "said"),
     [
-        ("a cat <lora:paper:0.8>", "lora 'paper'"),
+        ("a cat <hypernet:paper:0.8>", "hypernet 'paper'"),
         ("a cat IMASK(face)", "'face'"),
         ("cat MASK(0.5 0.2)", "x1 < x2"),
     ],

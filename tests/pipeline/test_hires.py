@@ -247,7 +247,7 @@ def test_what_is_too_much_is_cut_in_the_middle(engine):
         ),
         ({"prompt": "a cat MASK(0 8, 0 8)"}, BadInput, "in pixels"),
         ({"hires_spacing": "x"}, UnknownName, "karras"),
-        ({"hires_prompt": "<lora:x:1>"}, BadInput, "lora"),
+        ({"hires_prompt": "<lora:x:1>"}, NotFound, "lora"),
     ],
 )
 def test_what_cannot_be_done_is_said_before_the_first_step(engine, settings, error, said):

@@ -21,7 +21,8 @@ class Foreign(NamedTuple):
 SIGNS = (
     (r"string_to_param|emb_params$|^clip_[lg]$|^<[^>\n]*>$", "embedding", "a textual inversion"),
     (
-        r"lora_(?:up|down|A|B|mid)\b|lora_(?:unet|te\d?)_|\.lora\.(?:up|down)\.|lora_linear_layer",
+        r"lora_(?:up|down|A|B|mid)\b|lora_(?:unet|te\d?)_|\.lora\.(?:up|down)\.|lora_linear_layer|"
+        r"_lora\.(?:up|down)\.|^(?:unet|text_encoder):\d+:(?:up|down)$|^lycoris_",
         "lora",
         "a LoRA",
     ),

@@ -12,6 +12,7 @@ from fromnoise.checkpoints.configs import open_file, read_json
 from fromnoise.checkpoints.entries import BITS, Header
 from fromnoise.checkpoints.families import FLOW, PREDICTIONS, Family, tell_family
 from fromnoise.checkpoints.headers import peek
+from fromnoise.checkpoints.lora.report import LoraReport, describe_lora
 from fromnoise.errors import BadCheckpoint, FromnoiseError, NotFound
 
 ENDINGS = (".safetensors", ".ckpt", ".pt", ".pth", ".bin", ".gguf")
@@ -43,6 +44,7 @@ class Report:
     notes: list[str] = field(default_factory=list)
     placeholders: list[str] = field(default_factory=list)  # globals of a pickle, none of them used
     hashes: dict[str, str] = field(default_factory=dict)
+    lora: LoraReport | None = None
     files: list["Report"] = field(default_factory=list)  # of a folder
 
 
@@ -69,6 +71,8 @@ def inspect_file(path: Path, hashes: bool = False) -> Report:
     if len(header.shapes) < len(header.entries):
         report.notes.append("its weights of 8 bits have scales, which are multiplied in")
     report.placeholders += header.placeholders
+    if family.kind == "lora":
+        report.lora = describe_lora(header, lambda key: read_values(header, key))
     if hashes:
         report.hashes = hash_file(path, family.kind == "lora" and header.kind == "safetensors")
     return report

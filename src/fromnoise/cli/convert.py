@@ -20,6 +20,9 @@ def convert(
         str | None,
         typer.Option(help="eps, v or flow, where the file does not say it."),
     ] = None,
+    lora: Annotated[
+        list[str] | None, typer.Option(help="Merge a LoRA in: NAME:WEIGHT:TEXT WEIGHT.")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Write a model as a folder of diffusers, or as a single file.
@@ -34,7 +37,12 @@ def convert(
         to = "single-file" if out.suffix.lower() == ".safetensors" else "folder"
     path = model.expanduser()
     path = path if path.exists() else find_elsewhere(str(model), path)
-    report = write(path, out.expanduser(), to, dtype, prediction)
+    if lora:
+        from fromnoise.cli.merge import write_merged
+
+        report = write_merged(path, out.expanduser(), to, dtype, prediction, lora)
+    else:
+        report = write(path, out.expanduser(), to, dtype, prediction)
     if json:
         from fromnoise.cli.json_output import print_json
 

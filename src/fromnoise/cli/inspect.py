@@ -1,5 +1,6 @@
 """`fromnoise inspect`: what a model's file or folder is, from its headers."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -7,6 +8,7 @@ import typer
 
 if TYPE_CHECKING:
     from fromnoise.checkpoints.inspection import Report
+    from fromnoise.checkpoints.lora.report import LoraReport
 
 METADATA, CHARACTERS = 40, 4_000  # facts that are printed, and signs of one of them in JSON
 NAMES = 20  # globals of a pickle that are printed
@@ -54,6 +56,8 @@ def describe(report: "Report") -> dict[str, Any]:
     cut = {key[:200]: value[:CHARACTERS] for key, value in report.metadata.items()}
     values |= {"metadata": cut, "problems": report.problems, "notes": report.notes}
     values |= {"placeholders": report.placeholders}
+    if report.lora:
+        values["lora"] = asdict(report.lora)
     if report.hashes:
         values["hashes"] = report.hashes
     if report.files:
@@ -77,6 +81,8 @@ def print_report(report: "Report") -> None:
         types = ", ".join(kind for kind, _ in part.types.most_common())
         sizes = f"{part.tensors:>6,} tensors {part.parameters:>15,} parameters"
         print_line(f"{escape(part.name, 80):{min(width, 80)}} {sizes}  {types}")
+    if report.lora:
+        print_lora(report.lora)
     for key, value in [*report.metadata.items()][:METADATA]:
         print_line(f"metadata    {escape(key, 80)}: {escape(value, 160)}")
     if (more := len(report.metadata) - METADATA) > 0:
@@ -94,3 +100,24 @@ def print_report(report: "Report") -> None:
         print_note(problem, "problem")
     for note in report.notes:
         print_note(note)
+
+
+def print_lora(report: "LoraReport") -> None:
+    """Prints what a LoRA changes, and what its training says of it."""
+    from fromnoise.cli.terminal import print_line
+    from fromnoise.errors import escape
+
+    lines = {
+        "modules": [f"{count:,} of {part}" for part, count in report.modules.items()],
+        "kinds": [f"{kind} ({count:,})" for kind, count in report.kinds.items()],
+        "rank": [f"{rank} ({count:,})" for rank, count in [*report.ranks.items()][:8]],
+        "alpha": [*report.alphas][:8],
+        "embeddings": [escape(name, 80) for name in report.embeddings[:8]],
+        "made for": [report.base] if report.base else [],
+        "tags": [f"{escape(tag, 80)} ({count:,})" for tag, count in report.tags.items()],
+    }
+    lines |= {name: [escape(value, 160)] for name, value in report.facts.items()}
+    lines["unknown"] = [f"{report.unknown:,} tensors"] if report.unknown else []
+    for name, values in lines.items():
+        if values:
+            print_line(f"{name:11} {', '.join(values)}")

@@ -25,6 +25,22 @@ def put_on(
 
     Warns of a file that has only in part a place in the model. Raises NotFound, BadCheckpoint, and
     BadInput for one that has none at all, and for a wrong number of weights by block."""
+    patches = collect_patches(model, items)
+    if of_unet := patches.pop("unet", None):
+        unet = patch(unet, of_unet)
+        model = replace(model, unet=unet.network)
+    return patch_texts(model, patches), unet, []
+
+
+def merge(model: LatentDiffusion, items: Sequence[Lora]) -> LatentDiffusion:
+    """The model with these LoRA in its weights, for a file. Warns and raises as `put_on`."""
+    patches = collect_patches(model, items)
+    network = patch_network(model.unet, patches.pop("unet", []))
+    return patch_texts(replace(model, unet=network), patches)
+
+
+def collect_patches(model: LatentDiffusion, items: Sequence[Lora]) -> dict[str, list[Patch]]:
+    """What changes in each part."""
     patches: dict[str, list[Patch]] = {}
     for item in items:
         placement = read_placement(item, model)
@@ -35,15 +51,17 @@ def put_on(
             for parameter, delta in deltas:
                 block = weigh(item, placement, part, parameter)
                 patches.setdefault(part, []).append(Patch(parameter, delta, share * block))
-    if of_unet := patches.get("unet"):
-        unet = patch(unet, of_unet)
-        model = replace(model, unet=unet.network)
+    return patches
+
+
+def patch_texts(model: LatentDiffusion, patches: dict[str, list[Patch]]) -> LatentDiffusion:
+    """The model with these changes in its text encoders."""
     encoders = list(model.text_encoders)
     for i, part in enumerate(("text_encoder", "text_encoder_2")[: len(encoders)]):
         if of_text := patches.get(part):
             network = patch_network(encoders[i].network, of_text)
             encoders[i] = replace(encoders[i], network=network)
-    return replace(model, text_encoders=tuple(encoders)), unet, []
+    return replace(model, text_encoders=tuple(encoders))
 
 
 def read_placement(item: Lora, model: LatentDiffusion) -> Placement:
@@ -58,6 +76,13 @@ def read_placement(item: Lora, model: LatentDiffusion) -> Placement:
             f"{path} changes nothing in {model.source or 'this model'}: none of its {count:,} "
             f"modules has a place there{made}",
             "give a LoRA that was made for such a model",
+        )
+    if lora.embeddings:
+        names = ", ".join(escape(name, 100) for name in [*lora.embeddings][:LISTED])
+        warnings.warn(
+            f"{path} holds embeddings too, which are not used: {names}; save them as files of "
+            "their own",
+            stacklevel=2,
         )
     if lost := [*placement.unplaced, *lora.unknown]:
         listed = ", ".join(escape(name, 100) for name in lost[:LISTED])

@@ -1,5 +1,6 @@
 """What a picture says of its LoRA, in A1111's words: tags in the prompt, and the files' hashes."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -29,6 +30,10 @@ def spell(
     request = request.model_copy(update={"prompt": request.prompt + tags})
     if second := more.get("Hires prompt"):
         more = more | {"Hires prompt": second + tags}
+    if tags and (film := more.get("Film")):  # a frame is drawn again from the film's prompts
+        values = json.loads(film)
+        values["prompts"] = [prompt + tags for prompt in values["prompts"]]
+        more = more | {"Film": json.dumps(values, ensure_ascii=False)}
     if not found:
         return request, more
     return request, more | {"Lora hashes": ", ".join(f"{k}: {v}" for k, v in found.items())}
