@@ -75,10 +75,9 @@ class LatentDiffusion:
     @property
     def is_plain(self) -> bool:
         """Whether one encoder's last states are all that the U-Net is shown beside x and t."""
-        encoder, config = self.text_encoders[0], self.unet.config
+        encoder, c = self.text_encoders[0], self.unet.config
         usual = len(self.text_encoders) == encoder.layer == 1 and encoder.final_norm
-        more = config.guidance_dim or config.added_dim or self.concat == "instruct" or self.addons
-        return usual and not more
+        return usual and not (c.guidance_dim or c.added_dim or self.concat or self.addons)
 
     def note_unknown_words(self, texts: Iterable[str]) -> list[str]:
         """A note that names the words which no caption of the training had; none for a model that

@@ -22,6 +22,10 @@ MORE = {
     "mask_file": (list[str] | None, "Where IMASK(left) holds, white in a picture: left=left.png."),
     "size": (str | None, "Pixels: 128, or 192x128 (width x height)."),
 }
+CONTROL = {"": "A ControlNet: NAME:WEIGHT@START-END, or a file.", "_image": "Its picture."}
+CONTROL |= {"_mode": "balanced|prompt|control|guess", "_resize": "stretch|crop|fill"}
+CONTROL |= {"_preprocess": "canny:100:200, depth, depth_far, invert, scribble, tile, inpaint."}
+MORE |= {f"control{end}": (list[str] | None, text) for end, text in CONTROL.items()}
 
 
 def add_options(

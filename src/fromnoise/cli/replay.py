@@ -44,6 +44,12 @@ def replay(
     lora: Annotated[
         list[Path] | None, typer.Option(help="A LoRA's file, if it lies in no folder of models.")
     ] = None,
+    control: Annotated[
+        list[Path] | None, typer.Option(help="A ControlNet's file, if it lies in no such folder.")
+    ] = None,
+    control_image: Annotated[
+        list[Path] | None, typer.Option(help="What each ControlNet saw, in their order.")
+    ] = None,
     device: Annotated[str | None, typer.Option(help="As the picture says if left out.")] = None,
     dtype: Annotated[str | None, typer.Option(help="As the picture says if left out.")] = None,
     max_cost: Annotated[
@@ -103,6 +109,8 @@ def replay(
         max_cost,
         depth_map,
         {path.stem: path for path in lora or ()},
+        control_image or (),
+        {path.name if path.is_dir() else path.stem: path for path in control or ()},
     )
     if out is not None:
         save_picture(result.picture, out)

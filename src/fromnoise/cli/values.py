@@ -19,9 +19,15 @@ def parse_options(
     mask_file: list[str] | None = None,
     size: str | None = None,
     lora: list[str] | None = None,
+    **controls: list[str] | None,
 ) -> dict[str, Any]:
-    """The fields of a request that these options stand for. Raises BadInput."""
-    addons = {"loras": [parse_lora(text) for text in lora]} if lora else {}
+    """The fields of a request that these options stand for; controls: see
+    `controls.parse_controls`. Raises BadInput."""
+    addons: dict[str, Any] = {"loras": [parse_lora(text) for text in lora]} if lora else {}
+    if controls:
+        from fromnoise.cli.controls import parse_controls
+
+        addons |= {"controls": parse_controls(**controls)}
     return {
         **({"addons": addons} if addons else {}),
         "sampler_options": parse_named_values(sampler_option),

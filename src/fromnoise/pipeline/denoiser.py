@@ -55,12 +55,10 @@ def make_denoiser(
         c_skip, c_out, c_in = compute_coefficients(prediction, query.sigma)
         t = schedule.find_time(query.sigma)
 
-        def ask(
-            network: Prepared, x: Tensor, positive: bool = True, against: bool = False
-        ) -> Tensor:
+        def ask(of: Prepared, x: Tensor, positive: bool = True, against: bool = False) -> Tensor:
             rows = images if len(prompt.context) > 1 else (0,) * len(images)
-            record = maps if network is unet and positive else None
-            output = bind(network, rows, positive, against)(c_in * x, t, record)
+            record = maps if of is unet and positive else None
+            output = bind(of, rows, positive, against)(c_in * x, t, record)
             return c_skip * x + c_out * output.to(x.device)
 
         acts = guidance.acts(query.sigma, query.step)

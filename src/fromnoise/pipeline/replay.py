@@ -1,7 +1,7 @@
 """A picture that says how it was drawn → the same again, and whether it is the same."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from fromnoise import __version__
 from fromnoise.errors import BadInput
 from fromnoise.latent_diffusion import LatentDiffusion
 from fromnoise.pipeline import pictures
+from fromnoise.pipeline.addon_fields.addons import Addons
 from fromnoise.pipeline.conditioning import regions
 from fromnoise.pipeline.decoding import open_picture
 from fromnoise.pipeline.editing.edit import edit
@@ -88,6 +89,8 @@ def replay(
     max_cost: float = MAX_COST,
     depth_map: Path | None = None,
     loras: Mapping[str, Path] = MappingProxyType({}),
+    control_images: Sequence[Path] = (),
+    controls: Mapping[str, Path] = MappingProxyType({}),
 ) -> Replay:
     """Draws the picture at `path` again, with as many threads as it was drawn with (and this
     machine has), and compares.
@@ -96,6 +99,7 @@ def replay(
     masks: those that its prompt names; network: what enlarged it, if one did; guide: the network
     that guided it, if one did; depth_map: the depths that it was drawn by, if its model saw some;
     loras: the files of LoRA that lie in no folder of models, by the names in its prompt;
+    control_images, controls: what its ControlNets saw, in their order, and their files by name;
     max_cost: the most that the drawing may cost, see conditioning.cost. Raises BadInput, before
     the drawing, for a picture that is not whole, or says nothing, or not enough to draw it again,
     and where it was made from other pictures or networks than are given.
@@ -120,6 +124,13 @@ def replay(
 
         request |= {"addons": check_files(path, info.fields, loras)}
         unused.pop("Lora hashes", None)
+    if control_images or controls or "ControlNet 0" in info.fields:
+        from fromnoise.pipeline.addons.control_record import read_controls
+
+        items = read_controls(path, info.fields, control_images, controls)
+        addons = request.get("addons") or Addons()
+        request |= {"addons": addons.model_copy(update={"controls": items})}
+        unused = {key: why for key, why in unused.items() if not key.startswith("ControlNet ")}
     if check_depths(path, info.fields, depth_map):
         request |= {"depth_map": depth_map}
     upscalers = _find_upscalers(path, info.fields, network)

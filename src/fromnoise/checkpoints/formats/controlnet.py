@@ -111,6 +111,11 @@ def load(path: Path, like: UNetConfig) -> Control:
     return Control(network, name, digest.hexdigest()[:10], hash_as_a1111(source.path))
 
 
+def find_weights_of(path: Path) -> Path:
+    """The file of tensors of a file, or of a folder of diffusers."""
+    return Path(open_weights(path).path) if path.is_dir() else path
+
+
 def hash_as_a1111(path: Path) -> str:
     """The hash of 64 kB of a file that A1111's extension puts behind a network's name."""
     with open_file(path) as file:

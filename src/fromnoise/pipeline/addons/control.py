@@ -1,5 +1,6 @@
 """ControlNets and T2I-Adapters on a model: networks that see a picture and steer each step."""
 
+import hashlib
 from collections.abc import Sequence
 from functools import lru_cache, partial
 from importlib import import_module
@@ -10,6 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from fromnoise.checkpoints.configs import open_file
 from fromnoise.checkpoints.formats import controlnet as formats
 from fromnoise.errors import BadInput, FromnoiseError, NotFound, UnknownName
 from fromnoise.latent_diffusion import LatentDiffusion
@@ -86,6 +88,22 @@ def _read(
     version: tuple[int, int],
 ) -> running.Control:
     return formats.load(path, like).move(device, dtype)
+
+
+def hash_network(path: Path) -> str:
+    """The start of the SHA-256 of a network's file, kept until the file changes."""
+    file = formats.find_weights_of(path)
+    try:
+        status = file.stat()
+    except OSError:
+        raise NotFound(f"there is no ControlNet {path}", "give a file or a folder") from None
+    return _hash(file, status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(64)
+def _hash(path: Path, changed: int, size: int) -> str:
+    with open_file(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:10]
 
 
 def count_channels(control: running.Control) -> int:

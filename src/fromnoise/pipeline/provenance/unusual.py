@@ -59,6 +59,10 @@ def describe_pictures(
         from fromnoise.pipeline.conditioning.regions import describe_masks
 
         more |= describe_masks(request.masks)
+    if request.addons and request.addons.controls:
+        from fromnoise.pipeline.addons.control_record import describe_controls
+
+        more |= describe_controls(request.addons.controls)
     if model.refiner is not None:
         more |= model.refiner.describe()
     if latents is not None:
