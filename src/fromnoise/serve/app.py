@@ -31,7 +31,8 @@ def make_app(server: Server) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        starting = asyncio.get_running_loop().run_in_executor(None, server.start)
+        # the model loads while /healthz answers already
+        starting = asyncio.get_running_loop().run_in_executor(None, start, server)
         yield
         await starting
         await asyncio.to_thread(server.stop)
@@ -59,6 +60,14 @@ def make_app(server: Server) -> FastAPI:
         render=render,
     )
     return app
+
+
+def start(server: Server) -> None:
+    """Starts the server; a fault is told at once, and /readyz says then that it takes no jobs."""
+    try:
+        server.start()
+    except Exception:
+        log.exception("the server cannot start to draw")
 
 
 def add_probes(app: FastAPI, server: Server) -> None:
