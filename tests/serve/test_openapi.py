@@ -30,7 +30,7 @@ def test_answers_are_those_of_the_document(app):
         operation = result.ok()
 
         @settings(
-            max_examples=8,
+            max_examples=5,
             deadline=None,
             phases=[Phase.generate],
             suppress_health_check=[*HealthCheck],

