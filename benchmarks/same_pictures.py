@@ -15,6 +15,7 @@ import random
 import sys
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 from PIL import Image, ImageDraw
 
@@ -61,9 +62,10 @@ def draw_all() -> dict[str, str]:
             hashes[f"{name} #{i}"] = hashlib.sha256(one.tobytes()).hexdigest()
         print(name, file=sys.stderr, flush=True)
 
-    for i, sampler in enumerate(SAMPLERS):
+    for sampler in SAMPLERS:
+        i = crc32(sampler.encode())  # its own, whatever samplers are added beside it
         prompt, spacing = PROMPTS[i % len(PROMPTS)], SPACINGS[i % len(SPACINGS)]
-        own: dict[str, Any] = {"sampler": sampler, "steps": 3, "seed": 100 + i, "cfg": 4.0}
+        own: dict[str, Any] = {"sampler": sampler, "steps": 3, "seed": i, "cfg": 4.0}
         spaced = own | ({} if spacing is None else {"spacing": spacing})
         keep(f"generate {sampler}", engine.generate(prompt, count=1 + (i % 5 == 0), **spaced))
         keep(f"edit {sampler}", engine.edit(before, prompt, strength=0.7, **own))
@@ -132,10 +134,11 @@ def main() -> None:
         print(f"{len(now)} pictures")
         return
     before = json.loads(args.compare.read_text())
-    other = [name for name in before.keys() | now.keys() if before.get(name) != now.get(name)]
+    other = [name for name, bits in before.items() if now.get(name) != bits]
     print(
         *sorted(other),
-        f"{len(now) - len(other)} of {len(now)} pictures have the bits of before",
+        f"{len(before) - len(other)} of {len(before)} pictures have the bits of before; "
+        f"{len(now.keys() - before.keys())} are new",
         sep="\n",
     )
     sys.exit(bool(other))
