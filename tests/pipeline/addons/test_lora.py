@@ -180,8 +180,12 @@ def test_the_command_line_names_names_and_files(folder, tmp_path):
     assert parse_lora("paper") == {"name": "paper"}
     assert parse_lora("paper:0.8") == {"name": "paper", "weight": 0.8}
     assert parse_lora("paper:0.8:-.5@0.2-0.9") == {
-        "name": "paper", "weight": 0.8, "text_weight": -0.5, "start": 0.2, "end": 0.9
-    }  # fmt: skip
+        "name": "paper",
+        "weight": 0.8,
+        "text_weight": -0.5,
+        "start": 0.2,
+        "end": 0.9,
+    }
     assert parse_lora("paper@-0.5") == {"name": "paper", "end": 0.5}
     file = folder / "paper.safetensors"
     assert parse_lora(f"{file}:1") == {"name": "paper", "file": file, "weight": 1.0}
