@@ -13,17 +13,26 @@ from fromnoise.errors import BadCheckpoint
 
 BASES = {768: "Stable Diffusion 1", 1024: "Stable Diffusion 2", 2048: "Stable Diffusion XL"}
 KINDS = (  # how a leaf begins → what such a change is called, the most telling first
-    ("dora_scale", "DoRA"), ("magnitude", "DoRA"), ("hada_", "LoHa"), ("lokr_", "LoKr"),
-    ("on_input", "(IA)³"), ("lora_", "LoRA"), ("diff", "differences"), ("w_norm", "norms"),
+    ("dora_scale", "DoRA"),
+    ("magnitude", "DoRA"),
+    ("hada_", "LoHa"),
+    ("lokr_", "LoKr"),
+    ("on_input", "(IA)³"),
+    ("lora_", "LoRA"),
+    ("diff", "differences"),
+    ("w_norm", "norms"),
     ("unread", "of a kind that is not read"),
-)  # fmt: skip
+)
 ALPHAS = 50  # numbers that are looked at: trainers give all modules one or two
 TAGS = 20  # of the training that are told
 FACTS = (  # of kohya's trainer and of the model specification, with our names for them
-    ("ss_base_model_version", "base"), ("modelspec.architecture", "base"),
-    ("ss_sd_model_name", "trained on"), ("modelspec.title", "title"),
-    ("modelspec.trigger_phrase", "trigger"), ("ss_resolution", "resolution"),
-)  # fmt: skip
+    ("ss_base_model_version", "base"),
+    ("modelspec.architecture", "base"),
+    ("ss_sd_model_name", "trained on"),
+    ("modelspec.title", "title"),
+    ("modelspec.trigger_phrase", "trigger"),
+    ("ss_resolution", "resolution"),
+)
 
 
 @dataclass
