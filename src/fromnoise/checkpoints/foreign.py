@@ -18,8 +18,8 @@ class Foreign(NamedTuple):
 
 
 # how one of the keys begins or what it holds → kind and name; the first line that fits counts
+# (a LoRA may hold embeddings too)
 SIGNS = (
-    (r"string_to_param|emb_params$|^clip_[lg]$|^<[^>\n]*>$", "embedding", "a textual inversion"),
     (
         r"lora_(?:up|down|A|B|mid)\b|lora_(?:unet|te\d?)_|\.lora\.(?:up|down)\.|lora_linear_layer|"
         r"_lora\.(?:up|down)\.|^(?:unet|text_encoder):\d+:(?:up|down)$|^lycoris_",
@@ -30,6 +30,11 @@ SIGNS = (
         r"hada_w[12]|lokr_w[12]|\.oft_(?:blocks|diag)|\.dora_scale$|\.glora_|\.ia3_",
         "lora",
         "a LyCORIS",
+    ),
+    (
+        r"string_to_param|emb_params$|^clip_[lg]$|^<[^>\n]*>$",
+        "embedding",
+        "a textual inversion",
     ),
     (r"^(?:ip_adapter|image_proj)\.", "ip-adapter", "an IP-Adapter"),
     (
