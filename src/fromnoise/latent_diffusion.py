@@ -61,6 +61,7 @@ class LatentDiffusion:
     vae_source: str = ""
     prediction_told: bool = False  # by the user, against what the model's files say
     addons: Any = None  # what is on it for one request, see pipeline.addons.apply
+    image_tokens: Any = None  # that it looks at then, (with the prompt, with the negative prompt)
 
     @property
     def text_encoder(self) -> CLIPText:

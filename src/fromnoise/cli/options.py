@@ -20,6 +20,10 @@ MORE = {
     "spacing_option": (list[str] | None, "Of the spacing: rho=5, sigma_min=0.1."),
     "lora": (list[str] | None, "NAME:WEIGHT:TEXT WEIGHT@START-END, or a file; repeatable."),
     "mask_file": (list[str] | None, "Where IMASK(left) holds, white in a picture: left=left.png."),
+    "embedding": (list[str] | None, "A textual inversion of the prompt: a file, or a name."),
+    "ip_adapter": (list[str] | None, "An IP-Adapter: a file or a name, [:weight][@start-end]."),
+    "ip_image": (list[str] | None, "A picture that it looks at; several: name=file."),
+    "image_encoder": (str | None, "CLIP's image tower for it: a folder, a file or a name."),
     "size": (str | None, "Pixels: 128, or 192x128 (width x height)."),
 }
 CONTROL = {"": "A ControlNet: NAME:WEIGHT@START-END, or a file.", "_image": "Its picture."}
@@ -32,7 +36,7 @@ def add_options(
     command: Command, schema: type[GenerationRequest] = GenerationRequest, kind: type[Run] = Run
 ) -> Command:
     """Gives a command, in place of `request` and `run`, options for their fields, less its own."""
-    own = list(inspect.signature(command).parameters.values())
+    own = inspect.signature(command).parameters.values()
     own = [parameter for parameter in own if parameter.name not in ("request", "run")]
     of_run, one = inspect.signature(kind).parameters, own[0]
     parameters = [*own]

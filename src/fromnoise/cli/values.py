@@ -19,11 +19,19 @@ def parse_options(
     mask_file: list[str] | None = None,
     size: str | None = None,
     lora: list[str] | None = None,
+    embedding: list[str] | None = None,
+    ip_adapter: list[str] | None = None,
+    ip_image: list[str] | None = None,
+    image_encoder: str | None = None,
     **controls: list[str] | None,
 ) -> dict[str, Any]:
     """The fields of a request that these options stand for; controls: see
     `controls.parse_controls`. Raises BadInput."""
     addons: dict[str, Any] = {"loras": [parse_lora(text) for text in lora]} if lora else {}
+    if embedding or ip_adapter or ip_image or image_encoder:
+        from fromnoise.cli.addons import parse_addons
+
+        addons |= parse_addons(embedding, ip_adapter, ip_image, image_encoder)
     if controls:
         from fromnoise.cli.controls import parse_controls
 

@@ -9,7 +9,8 @@ from torch.nn import functional as F
 
 from fromnoise.models.layers import zero_parameters
 
-KeyValue = tuple[Tensor, Tensor]  # each (B, heads, N, dim/heads)
+# keys and values, each (B, heads, N, dim/heads), and functions of the queries to add the results of
+KeyValue = tuple[Any, ...]
 Record = dict[str, Any] | Callable[[str, Tensor], Any]  # to fill, or to call with (name, map)
 
 
@@ -55,17 +56,16 @@ class Attention(nn.Module):
         k, v = self.to_k(context), self.to_v(context)
         return split_heads(k, self.heads), split_heads(v, self.heads)
 
-    def forward(
-        self, x: Tensor, projected: KeyValue | None = None, record: Record | None = None
-    ) -> Tensor:
+    def forward(self, x: Tensor, read: KeyValue = (), record: Record | None = None) -> Tensor:
         q = split_heads(self.to_q(x), self.heads)
-        k, v = projected or self.project(x)
+        k, v, *more = read or self.project(x)
         if record is not None:
             keep = record if callable(record) else record.__setitem__
             keep(self.name, compute_attention_map(q, k))
         if self.upcast and x.dtype.itemsize == 2:
             q, k, v = q.float(), k.float(), v.float()
-        return self.to_out(merge_heads(F.scaled_dot_product_attention(q, k, v)).to(x.dtype))
+        z = sum((look(q) for look in more), F.scaled_dot_product_attention(q, k, v))
+        return self.to_out(merge_heads(z).to(x.dtype))
 
 
 class GEGLU(nn.Module):

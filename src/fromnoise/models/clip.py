@@ -32,8 +32,7 @@ class SelfAttention(nn.Module):
         self.v_proj, self.out_proj = nn.Linear(dim, dim), nn.Linear(dim, dim)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        projections = self.q_proj, self.k_proj, self.v_proj
-        q, k, v = (split_heads(project(x), self.heads) for project in projections)
+        q, k, v = (split_heads(p(x), self.heads) for p in (self.q_proj, self.k_proj, self.v_proj))
         out = F.scaled_dot_product_attention(q, k, v, mask, is_causal=self.causal and mask is None)
         return self.out_proj(merge_heads(out))
 
@@ -97,8 +96,11 @@ class TextEmbeddings(nn.Module):
 
             initialize_embeddings(self.token_embedding, self.position_embedding)
 
-    def forward(self, ids: Tensor) -> Tensor:
-        return self.token_embedding(ids) + self.position_embedding.weight[: ids.shape[1]]
+    def forward(self, ids: Tensor, vectors: dict[int, Tensor]) -> Tensor:
+        tokens = self.token_embedding(ids)
+        for place, vector in vectors.items():
+            tokens[:, place] = vector
+        return tokens + self.position_embedding.weight[: ids.shape[1]]
 
 
 class TextTower(nn.Module):
@@ -123,17 +125,17 @@ class CLIPText(nn.Module):
             self.text_projection = nn.Linear(config.dim, config.projection_dim, bias=False)
             nn.init.normal_(self.text_projection.weight, std=config.dim**-0.5)
 
-    def forward(self, ids: Tensor, seen: Tensor | None = None) -> TextOutput:
+    def forward(self, ids: Tensor, seen: Tensor | None = None, vectors: Any = None) -> TextOutput:
         """ids (B, N) int64, N ≤ max_length (else BadInput), each row with one eos_id or more. seen:
-        (B, N) bool, false for tokens that no token sees; the first of each row must be true."""
+        (B, N) bool, false for tokens that no token sees; the first of each row must be true.
+        vectors: {place in each row: what stands there in place of the token's embedding}."""
         if ids.shape[1] > self.config.max_length:
             limit, remedy = self.config.max_length, "use a shorter text"
             raise BadInput(f"{ids.shape[1]} tokens are more than the encoder's {limit}", remedy)
         mask = None if seen is None else seen[:, None, None].expand(-1, -1, ids.shape[1], -1).tril()
-        states = self.text_model.encoder(self.text_model.embeddings(ids), mask)
+        states = self.text_model.encoder(self.text_model.embeddings(ids, vectors or {}), mask)
         last = self.text_model.final_layer_norm(states[-1])
-        # the first one, since padding may have the same id
-        end = (ids == self.config.eos_id).int().argmax(1)
+        end = (ids == self.config.eos_id).int().argmax(1)  # the first: padding may be the same
         pooled = last[torch.arange(ids.shape[0], device=ids.device), end]
         embeds = None if self.text_projection is None else self.text_projection(pooled)
         return TextOutput(last, pooled, states, embeds)

@@ -63,9 +63,7 @@ class ResnetBlock(nn.Module):
 
     x (B, C, H, W) → (B, C', H, W). `emb` (B, emb_dim) is the time embedding after its SiLU."""
 
-    def __init__(
-        self, inp: int, out: int, groups: int, emb_dim: int | None = None, eps: float = 1e-5
-    ):
+    def __init__(self, inp: int, out: int, groups: int, emb_dim: int = 0, eps: float = 1e-5):
         super().__init__()
         self.norm1 = nn.GroupNorm(groups, inp, eps=eps)
         self.conv1 = nn.Conv2d(inp, out, 3, padding=1)

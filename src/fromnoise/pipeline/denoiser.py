@@ -83,8 +83,6 @@ def make_denoiser(
                 unguided.append(uncond)
             if observer is not None:
                 observer(query, images, x0, uncond, maps or {})
-        if len(answers) == 1:
-            return Answer(answers[0], unguided[0] if unguided else None)
         return Answer(torch.cat(answers), torch.cat(unguided) if unguided else None)
 
     return answer

@@ -115,7 +115,8 @@ def build_denoiser(
     of an earlier pass that this one continues, see prompt.tree. seen: the pictures for a model that
     sees some. Raises BadInput for what cannot be drawn or costs too much, and NotFinite."""
     tagged = request.dialect != "a1111" or "<" in "".join((*prompts, request.negative_prompt))
-    if model.addons is None and (request.addons or tagged):
+    named = model.text_encoder.config.dim >= 768  # published: embeddings are found by their names
+    if model.addons is None and (request.addons or tagged or named):
         from fromnoise.pipeline.addons.apply import add_on
 
         return add_on(build_denoiser, model, unet, request, prompts, guide, observer, first, seen)

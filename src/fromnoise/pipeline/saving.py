@@ -21,8 +21,7 @@ def save_picture(
     overwrite=False: a name that is taken gets a number, see `files.write_file`. Raises BadInput."""
     text, options = PngImagePlugin.PngInfo(), {}
     if "parameters" in picture.info:
-        # Latin-1 where it can be, else UTF-8 (iTXt)
-        text.add_text("parameters", picture.info["parameters"])
+        text.add_text("parameters", picture.info["parameters"])  # Latin-1, else UTF-8 (iTXt)
     kind = path.suffix.lower() or suffix or ""
     if kind != ".png" or quality is not None:
         from fromnoise.pipeline.provenance.exif import choose_save_options  # for other files

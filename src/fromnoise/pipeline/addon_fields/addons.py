@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from fromnoise.errors import BadInput
 from fromnoise.pipeline.addon_fields.base import AddOn
 from fromnoise.pipeline.addon_fields.control import Control
+from fromnoise.pipeline.addon_fields.embedding import Embedding
+from fromnoise.pipeline.addon_fields.ip_adapter import IPAdapter
 from fromnoise.pipeline.addon_fields.lora import Lora
 
 
@@ -23,6 +25,9 @@ class Addons(BaseModel):
 
     loras: tuple[Lora, ...] = Field(default=(), max_length=99)
     controls: tuple[Control, ...] = Field(default=(), max_length=16)
+    embeddings: tuple[Embedding, ...] = Field(default=(), max_length=99)
+    ip_adapters: tuple[IPAdapter, ...] = Field(default=(), max_length=16)
+    find_embeddings: bool = True  # by the words of prompts, in the folders of models
     # a name in a prompt → its file, where that lies in no folder of models
     places: dict[str, Path] = Field(default={}, max_length=99)
 
@@ -34,7 +39,7 @@ class Addons(BaseModel):
     @classmethod
     def list_kinds(cls) -> list[str]:
         """The fields that hold add-ons."""
-        return [name for name in cls.model_fields if name != "places"]
+        return [name for name, field in cls.model_fields.items() if field.default == ()]
 
     def select(self, step: int, steps: int) -> "Addons":
         """Those that act in this step, counted from 0, of so many."""
@@ -50,7 +55,9 @@ def find_files(addons: Addons | None) -> Iterator[Path]:
     takes names alone."""
     yield from addons.places.values() if addons else ()
     for item in addons.items if addons else ():
-        yield from (value for _, value in item if isinstance(value, Path))
+        for _, value in item:
+            several = value if isinstance(value, tuple) else (value,)
+            yield from (one for one in several if isinstance(one, Path))
 
 
 def read_addons(value: Any) -> Addons | None:

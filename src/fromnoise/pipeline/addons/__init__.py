@@ -6,5 +6,7 @@ by these items; nothing that was given changes."""
 
 KINDS = {
     "loras": "lora",
+    "embeddings": "embedding",
+    "ip_adapters": "ip_adapter",
     "controls": "control",  # after all that changes the network, which it runs beside
 }

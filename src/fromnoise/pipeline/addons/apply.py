@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -10,7 +11,7 @@ from fromnoise.errors import BadInput
 from fromnoise.latent_diffusion import LatentDiffusion
 from fromnoise.pipeline.addon_fields.addons import Addons
 from fromnoise.pipeline.addons import KINDS
-from fromnoise.pipeline.addons.tags import read_tags
+from fromnoise.pipeline.addons.automatic import read_all
 from fromnoise.pipeline.request import GenerationRequest
 from fromnoise.runtime.prepare import Prepared
 
@@ -30,7 +31,7 @@ def add_on(
 
     Where some act in a part of the run alone, each part has a model of its own; samplers see no
     seam. Raises BadInput, NotFound and BadCheckpoint."""
-    addons, steps = read_tags(request, prompts), request.steps or 1
+    addons, steps = read_all(model, request, prompts), request.steps or 1
     stages = [addons.select(step, steps) for step in range(steps)]
     distinct = [stage for i, stage in enumerate(stages) if stage not in stages[:i]]
     if len(distinct) > 1 and request.prompt_steps == "call":
@@ -44,7 +45,7 @@ def add_on(
             notes[f"{item.name} acts in none of the {steps} steps"] = None
     for stage in distinct:
         changed, network, told = put_on_all(model, unet, request, stage)
-        answer, others = build(changed, network, request, prompts, *more)
+        answer, others = build(changed, network, request, prompts, *tell_tokenizer(changed, more))
         notes.update(dict.fromkeys([*told, *others]))
         built.append(answer)
     places = [distinct.index(stage) for stage in stages]
@@ -53,6 +54,15 @@ def add_on(
         return built[places[min(query.step, steps - 1)]](query)
 
     return (built[0] if len(built) == 1 else answer_stage), list(notes)
+
+
+def tell_tokenizer(model: LatentDiffusion, more: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The further arguments of build_denoiser, with an observer that knows the words that only this
+    model's tokenizer reads."""
+    guide, observer, *rest = more
+    if observer is not None and model.addons.embeddings:
+        observer = partial(observer, tokenizer=model.tokenizer)
+    return (guide, observer, *rest)
 
 
 def put_on_all(

@@ -2,8 +2,10 @@
 
 from typing import Any
 
+from fromnoise.checkpoints.library import ENDINGS
 from fromnoise.errors import BadInput
 from fromnoise.pipeline.addon_fields.addons import Addons, read_addons
+from fromnoise.pipeline.addon_fields.embedding import Embedding
 from fromnoise.pipeline.addon_fields.lora import Lora
 from fromnoise.pipeline.conditioning.interpolation import InterpolatedPrompt
 from fromnoise.pipeline.request import GenerationRequest
@@ -19,12 +21,14 @@ def read_tags(request: GenerationRequest, prompts: list[str]) -> Addons:
     named = [list_networks(prompt, request.dialect) for prompt in prompts]
     negative = list_networks(request.negative_prompt, request.dialect)
     for network in (network for one in (*named, negative) for network in one):
-        if network.kind not in LORAS:
+        if network.kind not in (*LORAS, "embedding"):
             raise BadInput(
                 f"the prompt asks for {network.kind} {network.name!r}",
                 "leave it out: none can be loaded yet",
             )
-    for network in negative:
+    inversions = [n for one in (*named, negative) for n in one if n.kind == "embedding"]
+    named = [tuple(n for n in one if n.kind != "embedding") for one in named]
+    for network in (n for n in negative if n.kind != "embedding"):
         raise BadInput(
             f"the negative prompt asks for {network.kind} {network.name!r}",
             "name it in the prompt: it changes the whole model, and a weight below 0 reverses it",
@@ -37,7 +41,19 @@ def read_tags(request: GenerationRequest, prompts: list[str]) -> Addons:
     loras = [make_lora(network, steps) for network in named[0]]
     files = addons.places
     loras = [lora.model_copy(update={"file": files.get(lora.name)}) for lora in loras]
-    return addons.model_copy(update={"loras": (*addons.loras, *loras)})
+    found = [name_embedding(network.name) for network in inversions]
+    embeddings = {item.name: item for item in (*found, *addons.embeddings)}
+    update = {"loras": (*addons.loras, *loras), "embeddings": (*embeddings.values(),)}
+    return addons.model_copy(update=update)
+
+
+def name_embedding(name: str) -> Embedding:
+    """The embedding of that name, with or without the ending of a file. Raises BadInput for what is
+    no name."""
+    stem = next((name[: -len(end)] for end in ENDINGS if name.lower().endswith(end)), name)
+    addons = read_addons({"embeddings": [{"name": stem}]})
+    assert addons is not None
+    return addons.embeddings[0]
 
 
 def make_lora(network: Network, steps: int) -> Lora:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from torch import Tensor
 
 from fromnoise.diffusion.samplers.base import Query
+from fromnoise.prompt.inversions import FIRST, split_units
 from fromnoise.prompt.tokenizer import Tokenizer
 from fromnoise.prompt.tree import Break, Chunk
 
@@ -27,20 +28,23 @@ def split_blocks(
 ) -> list[Block]:
     """The tokens of a prompt of any length, in blocks of what the text encoder reads at once (CLIP:
     75, and start and end). A full block ends behind its last comma (a1111), before a word (comfy),
-    or anywhere (compel)."""
+    or anywhere (compel). The vectors of an embedding stand in one block; in comfy, which takes
+    them for the tokens of a word, only if they are few."""
     room, comma = tokenizer.max_length - 2, tokenizer.encode_words(",")
     blocks: list[Block] = [[]]
     for chunk in chunks:
         if isinstance(chunk, Break):
             blocks.append([])
             continue
-        texts = chunk.text.replace("\n", " ").split(" ") if dialect == "comfy" else [chunk.text]
-        ids = [tokenizer.encode_words(text) for text in texts]
-        for unit in ids if dialect == "comfy" else [[token] for token in ids[0]]:
+        if chunk.embedding:
+            units = [tokenizer.encode_words(f"embedding:{chunk.text}")]
+        elif dialect == "comfy":
+            units = [*map(tokenizer.encode_words, chunk.text.replace("\n", " ").split(" "))]
+        else:
+            units = split_units(tokenizer.encode_words(chunk.text))
+        for unit in units:
             block = blocks[-1]
-            if dialect == "comfy" and len(block) + len(unit) > room and len(unit) < LONG_WORD:
-                blocks.append([])
-            elif dialect == "a1111" and len(block) == room and unit != comma:
+            if dialect == "a1111" and len(block) == room and unit != comma:
                 ends = [
                     place + 1
                     for place in range(max(room - BACKTRACK, 0), room)
@@ -48,6 +52,9 @@ def split_blocks(
                 ]
                 if ends:
                     blocks[-1:] = [block[: ends[-1]], block[ends[-1] :]]
+            whole = len(unit) < LONG_WORD if dialect == "comfy" else unit[0] >= FIRST
+            if whole and len(blocks[-1]) + len(unit) > room:
+                blocks.append([])
             for token in unit:
                 if len(blocks[-1]) == room:
                     blocks.append([])

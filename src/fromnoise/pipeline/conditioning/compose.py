@@ -181,6 +181,11 @@ def _build_one(
         extras[0]["guidance"], guidance = torch.tensor([float(request.cfg or 0)]), Guidance()
     if model.addons and model.addons.controls:  # some act where the prompt is shown alone
         extras[0]["negative"], extras[1]["negative"] = torch.zeros(1), torch.ones(1)
+    if model.image_tokens is not None:
+        if guide is not None:
+            raise BadInput("a guide cannot look at pictures", "leave out --guide or --ip-adapter")
+        for one, tokens in zip(extras, model.image_tokens, strict=True):
+            one["image_tokens"] = tokens
     if model.unet.config.added_dim:
         from fromnoise.pipeline.conditioning.sizes import make_time_ids
 

@@ -84,14 +84,15 @@ class Trace:
         x0: Tensor,
         uncond: Tensor | None,
         maps: dict[str, Tensor],
+        tokenizer: Tokenizer | None = None,
     ) -> None:
         """Records a call; `pipeline.denoiser` calls this. shown: plain prompts (one for all, or one
-        for each picture), or parsed ones."""
+        for each picture), or parsed ones. tokenizer: what read them, if not the model's own."""
         for row, image in enumerate(images):
             text = shown[image if len(shown) > 1 else 0] if isinstance(shown, list) else shown
             if text not in self._known:
                 self._known[text] = split_words(
-                    self.model.tokenizer, text, self.request.dialect, self._blend
+                    tokenizer or self.model.tokenizer, text, self.request.dialect, self._blend
                 )
             words, length = self._known[text]
             height, width = x0.shape[-2:]

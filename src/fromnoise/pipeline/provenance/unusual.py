@@ -65,6 +65,11 @@ def describe_pictures(
         more |= describe_controls(request.addons.controls)
     if model.refiner is not None:
         more |= model.refiner.describe()
+    published = model.text_encoder.config.dim >= 768  # whose embeddings lie in folders
+    if request.addons or published or request.dialect != "a1111" or "<" in request.prompt:
+        from fromnoise.pipeline.addons.described import describe_addons
+
+        more |= describe_addons(model, request)
     if latents is not None:
         more["Latents hash"] = hash_latents(latents, index)
     return more

@@ -44,7 +44,7 @@ def write_infotext(
     interval = " ".join(map(format_number, bounds)) if limited else None
     rare: dict[str, Any] = {"CFG interval": interval}
     others = request.discard_penultimate, guide, model.prediction_told, model.refiner
-    if latents is not None or any(others) or has_more(request):
+    if latents is not None or any(others) or has_more(model, request):
         from fromnoise.pipeline.provenance import unusual
 
         rare = unusual.describe(model, request, index, guide, interval)
@@ -75,11 +75,11 @@ def write_infotext(
     return "\n".join(line for line in lines if line is not None)
 
 
-def has_more(request: GenerationRequest) -> bool:
+def has_more(model: LatentDiffusion, request: GenerationRequest) -> bool:
     """Whether a field that is not among USUAL differs from its default."""
-    fields = GenerationRequest.model_fields
-    others = (getattr(request, k) != v.default for k, v in fields.items() if k not in USUAL)
-    return "<" in request.prompt or any(others)
+    fields = GenerationRequest.model_fields.items()
+    others = (getattr(request, k) != v.default for k, v in fields if k not in USUAL)
+    return "<" in request.prompt or model.text_encoder.config.dim >= 768 or any(others)
 
 
 def format_pairs(settings: dict[str, Any]) -> str:
