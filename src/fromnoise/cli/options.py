@@ -38,8 +38,7 @@ def add_options(
     """Gives a command, in place of `request` and `run`, options for their fields, less its own."""
     own = inspect.signature(command).parameters.values()
     own = [parameter for parameter in own if parameter.name not in ("request", "run")]
-    of_run, one = inspect.signature(kind).parameters, own[0]
-    parameters = [*own]
+    of_run, one, parameters = inspect.signature(kind).parameters, own[0], [*own]
     for name, field in schema.model_fields.items():
         if name not in (*SPELLED, *(parameter.name for parameter in own)):
             type_, choices = field.annotation, None
@@ -58,8 +57,7 @@ def add_options(
     def run_command(**values: Any) -> None:
         run = kind(**{name: values.pop(name) for name in of_run})
         more = {name: value for name in MORE if (value := values.pop(name))}
-        given = {name: value for name, value in values.items() if value is not None}
-        fields = {name: value for name, value in given.items() if name in schema.model_fields}
+        fields = {k: v for k, v in values.items() if v is not None and k in schema.model_fields}
         if more:
             from fromnoise.cli.values import parse_options
 

@@ -56,9 +56,8 @@ class Noise:
         if variation_seeds is not None or variation_strength:
             from fromnoise.diffusion.variation import vary
 
-            others = None
-            if variation_seeds is not None:
-                others = open_streams(rng, variation_seeds, "variation seeds")
+            more = rng, variation_seeds or (), "variation seeds"
+            others = None if variation_seeds is None else open_streams(*more)
             self.initial = vary(self.initial, others, variation_strength, blend)
         if delta := eta_noise_seed_delta:
             what = f"seeds with eta_noise_seed_delta {delta} added,"

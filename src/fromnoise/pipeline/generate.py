@@ -61,10 +61,9 @@ def prepare_noise(
     less = bool(request.discard_penultimate)
     sigmas = make_sigmas(model.schedule, *of, discard_penultimate=less, **options)
     sigmas = sigmas[len(sigmas) - 2 - int(min(strength, 0.999) * (len(sigmas) - 1)) :]
-    randomness: dict[str, Any] = {"rng": request.rng, "blend": request.variation_blend}
-    randomness["eta_noise_seed_delta"] = request.eta_noise_seed_delta
-    randomness["variation_seeds"] = request.variation_seeds()
-    randomness["variation_strength"] = request.variation_strength
+    names = "rng", "eta_noise_seed_delta", "variation_strength"
+    randomness: dict[str, Any] = {name: getattr(request, name) for name in names}
+    randomness |= {"variation_seeds": request.variation_seeds(), "blend": request.variation_blend}
     if not entry.brownian:
         return sigmas, Noise(seeds, shape, **randomness)
     from fromnoise.diffusion.brownian import BrownianNoise
@@ -115,8 +114,7 @@ def build_denoiser(
     of an earlier pass that this one continues, see prompt.tree. seen: the pictures for a model that
     sees some. Raises BadInput for what cannot be drawn or costs too much, and NotFinite."""
     tagged = request.dialect != "a1111" or "<" in "".join((*prompts, request.negative_prompt))
-    named = model.text_encoder.config.dim >= 768  # published: embeddings are found by their names
-    if model.addons is None and (request.addons or tagged or named):
+    if model.addons is None and (request.addons or tagged or model.text_encoder.config.dim >= 768):
         from fromnoise.pipeline.addons.apply import add_on
 
         return add_on(build_denoiser, model, unet, request, prompts, guide, observer, first, seen)
