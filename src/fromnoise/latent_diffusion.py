@@ -81,8 +81,7 @@ class LatentDiffusion:
         return usual and not (c.guidance_dim or c.added_dim or self.concat or self.addons)
 
     def note_unknown_words(self, texts: Iterable[str]) -> list[str]:
-        """A note that names the words which no caption of the training had; none for a model that
-        does not say which words it knows."""
+        """A note of the words that no caption of the training had, where the model says its own."""
         if not self.defaults.get("words"):
             return []
         from fromnoise.prompt.words import note_unknown_words

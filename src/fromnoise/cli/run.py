@@ -152,8 +152,7 @@ def name_picture(request: GenerationRequest, index: int, suffix: str) -> str:
 
 
 def simplify_words(text: str) -> str:
-    """Words as a part of a file's name, for any script: letters with their marks, digits and
-    pictographs stay, all else becomes a dash."""
+    """Words of a file's name: letters, marks, digits and pictographs, and dashes for all else."""
     text = unicodedata.normalize("NFC", text[:2000].lower())
     kept = "".join(sign if _is_kept(sign) else "-" for sign in text)
     words = re.sub("-+", "-", kept)[:LETTERS]
