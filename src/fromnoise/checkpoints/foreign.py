@@ -20,6 +20,13 @@ class Foreign(NamedTuple):
 # how one of the keys begins or what it holds → kind and name; the first line that fits counts
 # (a LoRA may hold embeddings too)
 SIGNS = (
+    (r"^lllite_", "controlnet", "a ControlNet-LLLite"),
+    (r"^lora_controlnet$", "controlnet", "a Control-LoRA"),
+    (
+        r"^(?:control_model\.)?(?:task_embedding$|control_add_embedding)",
+        "controlnet",
+        "a ControlNet Union",
+    ),
     (
         r"lora_(?:up|down|A|B|mid)\b|lora_(?:unet|te\d?)_|\.lora\.(?:up|down)\.|lora_linear_layer|"
         r"_lora\.(?:up|down)\.|^(?:unet|text_encoder):\d+:(?:up|down)$|^lycoris_",

@@ -151,8 +151,7 @@ class UNet(nn.Module):
         c, t = self.config, t.expand(x.shape[0])  # len() would fix B in an export
         emb = embed_timesteps(t, c.block_out_channels[0], c.flip_sin_to_cos, c.freq_shift)
         emb = self.time_embedding(emb.to(x.dtype), known.guidance)
-        # the SiLU here is the same for every resnet
-        emb = F.silu(emb if known.added is None else emb + known.added)
+        emb = F.silu(emb if known.added is None else emb + known.added)  # once for all resnets
         skips = [self.conv_in(x) if hint is None else self.conv_in(x) + hint]
         for block in self.down_blocks:
             block(skips[-1], emb, skips, attended)
