@@ -50,6 +50,18 @@ def replay(
     control_image: Annotated[
         list[Path] | None, typer.Option(help="What each ControlNet saw, in their order.")
     ] = None,
+    embedding: Annotated[
+        list[Path] | None, typer.Option(help="An embedding's file, if it lies in no such folder.")
+    ] = None,
+    ip_adapter: Annotated[
+        list[Path] | None, typer.Option(help="An IP-Adapter's file, if it lies in no such folder.")
+    ] = None,
+    ip_image: Annotated[
+        list[Path] | None, typer.Option(help="The pictures that IP-Adapters looked at.")
+    ] = None,
+    image_encoder: Annotated[
+        Path | None, typer.Option(help="CLIP's image tower for them, if it is not found.")
+    ] = None,
     device: Annotated[str | None, typer.Option(help="As the picture says if left out.")] = None,
     dtype: Annotated[str | None, typer.Option(help="As the picture says if left out.")] = None,
     max_cost: Annotated[
@@ -111,6 +123,12 @@ def replay(
         {path.stem: path for path in lora or ()},
         control_image or (),
         {path.name if path.is_dir() else path.stem: path for path in control or ()},
+        {
+            "embeddings": embedding or (),
+            "ip_adapters": ip_adapter or (),
+            "pictures": ip_image or (),
+            "encoder": [image_encoder] if image_encoder else (),
+        },
     )
     if out is not None:
         save_picture(result.picture, out)

@@ -91,6 +91,7 @@ def replay(
     loras: Mapping[str, Path] = MappingProxyType({}),
     control_images: Sequence[Path] = (),
     controls: Mapping[str, Path] = MappingProxyType({}),
+    others: Mapping[str, Sequence[Path]] = MappingProxyType({}),
 ) -> Replay:
     """Draws the picture at `path` again, with as many threads as it was drawn with (and this
     machine has), and compares.
@@ -100,6 +101,7 @@ def replay(
     that guided it, if one did; depth_map: the depths that it was drawn by, if its model saw some;
     loras: the files of LoRA that lie in no folder of models, by the names in its prompt;
     control_images, controls: what its ControlNets saw, in their order, and their files by name;
+    others: files of its embeddings and IP-Adapters, see addons.described.read_back;
     max_cost: the most that the drawing may cost, see conditioning.cost. Raises BadInput, before
     the drawing, for a picture that is not whole, or says nothing, or not enough to draw it again,
     and where it was made from other pictures or networks than are given.
@@ -130,6 +132,15 @@ def replay(
         items = read_controls(path, info.fields, control_images, controls)
         addons = request.get("addons") or Addons()
         request |= {"addons": addons.model_copy(update={"controls": items})}
+    ours = info.fields.get("Version", "").startswith("fromnoise")
+    if any(others.values()) or {"TI hashes", "IP-Adapter 0"} & info.fields.keys() or ours:
+        from fromnoise.pipeline.addons.described import read_back
+
+        addons = request.get("addons") or Addons()
+        found, keys = read_back(path, info.fields, others)
+        new = {name: getattr(found, name) for name in found.model_fields_set}
+        request |= {"addons": addons.model_copy(update=new)}
+        unused = {key: why for key, why in unused.items() if key not in keys}
         unused = {key: why for key, why in unused.items() if not key.startswith("ControlNet ")}
     if check_depths(path, info.fields, depth_map):
         request |= {"depth_map": depth_map}

@@ -1,12 +1,12 @@
 """What a picture says of its add-ons, and the add-ons that such a picture asks for."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 from fromnoise.latent_diffusion import LatentDiffusion
-from fromnoise.pipeline.addons import KINDS
+from fromnoise.pipeline.addon_fields.addons import Addons, read_addons
+from fromnoise.pipeline.addons import KINDS, embedding, ip_adapter
 from fromnoise.pipeline.addons.automatic import read_all
 from fromnoise.pipeline.request import GenerationRequest
 
@@ -22,18 +22,15 @@ def describe_addons(model: LatentDiffusion, request: GenerationRequest) -> dict[
 
 
 def read_back(
-    path: Path, fields: dict[str, str], files: dict[str, Sequence[Path]]
-) -> tuple[dict[str, Any], set[str]]:
-    """(the add-ons that the picture at `path` asks for, as fields of Addons; the keys that said
-    so). files: those that are given for it, by the field of Addons, and "pictures" for those that
-    an IP-Adapter looks at. Raises BadInput where others, or none, are given, and NotFound."""
-    found: dict[str, Any] = {}
-    used: set[str] = set()
-    for kind, module in KINDS.items():
-        whole = import_module(f"fromnoise.pipeline.addons.{module}")
-        if read := getattr(whole, "read_back", None):
-            items, keys = read(path, fields, files)
-            if items:
-                found[kind] = items
-            used |= keys
-    return found, used
+    path: Path, fields: dict[str, str], files: Mapping[str, Sequence[Path]]
+) -> tuple[Addons, set[str]]:
+    """(the embeddings and IP-Adapters that the picture at `path` asks for, and no others; the keys
+    that said so). files: those that are given for it, by the field of Addons; "pictures" are those
+    that IP-Adapters look at, "encoder" their image tower. Raises NotFound, and BadInput where
+    others, or none, are given."""
+    embeddings, some = embedding.read_back(path, fields, files)
+    adapters, more = ip_adapter.read_back(path, fields, files)
+    values = {"embeddings": embeddings, "ip_adapters": adapters, "find_embeddings": False}
+    found = read_addons(values)
+    assert found is not None
+    return found, some | more

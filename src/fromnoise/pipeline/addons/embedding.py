@@ -1,6 +1,6 @@
 """Textual inversions on a model: words of its prompts that stand for vectors."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,7 @@ def describe(items: Sequence[Embedding]) -> dict[str, str | None]:
 
 
 def read_back(
-    path: Path, fields: dict[str, str], files: dict[str, Sequence[Path]]
+    path: Path, fields: dict[str, str], files: Mapping[str, Sequence[Path]]
 ) -> tuple[list[dict[str, Any]], set[str]]:
     """See addons.record. Other programs write the same."""
     given, items = [*files.get("embeddings", ())], []

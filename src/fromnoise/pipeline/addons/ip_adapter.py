@@ -1,7 +1,7 @@
 """IP-Adapters on a model: pictures that its U-Net looks at beside the words."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from functools import lru_cache
@@ -189,7 +189,7 @@ def write_item(item: IPAdapter) -> str:
 
 
 def read_back(
-    path: Path, fields: dict[str, str], files: dict[str, Sequence[Path]]
+    path: Path, fields: dict[str, str], files: Mapping[str, Sequence[Path]]
 ) -> tuple[list[dict[str, Any]], set[str]]:
     """See addons.record."""
     keys = sorted(key for key in fields if re.fullmatch(rf"{KEY} \d{{1,3}}", key))
