@@ -149,25 +149,51 @@ def test_a_guide_and_a_trace_go_through_it(parts):
 
 
 def test_a_cancelled_run_asks_no_more_and_its_slot_is_free(parts):
-    batcher, seen = Batcher(runs=1), []
-    first = begin(batcher, lambda run: draw(parts, "generate", {"steps": 20}, seen.append, run))
-    second = begin(batcher, lambda run: draw(parts, "generate", {"steps": 2}, None, run))
-    third = begin(batcher, lambda run: draw(parts, "generate", {"steps": 2}, None, run))
+    batcher, seen, left = Batcher(runs=1), [], []
+
+    def enter(steps: int, watch) -> tuple[Run, threading.Thread]:
+        run = Run(batcher)
+
+        def work():
+            try:
+                left.append(
+                    batcher.run(
+                        lambda run: draw(parts, "generate", {"steps": steps}, watch, run), run
+                    )
+                )
+            except Cancelled:
+                left.append(run)
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        while run not in batcher.entering:
+            threading.Event().wait(0.001)
+        return run, thread
+
+    (first, one), (_, two), (third, three) = enter(20, seen.append), enter(2, None), enter(2, None)
     for _ in range(3):
         batcher.step()
-    calls = batcher.calls
+    assert (batcher.calls, len(seen)) == (3, 2)
     first.cancel()
     third.cancel()  # before it began
+    three.join(60)
+    assert left == [third]
+    batcher.step()  # the first call of the second run, in the slot that is free
+    one.join(60)
+    assert left == [third, first]
+    assert (batcher.calls, len(seen)) == (4, 2)
+    while two.is_alive():
+        batcher.step()
+    assert batcher.calls == 5
+    assert describe(left[2]) == describe(draw(parts, "generate", {"steps": 2}))
+    late = Batcher(runs=1)
+    runs = [late.submit(lambda run: draw(parts, "generate", {"steps": 1}, None, run))]
+    runs.append(late.submit(lambda run: None))  # has no thread yet
+    runs[1].cancel()
     with pytest.raises(CancelledError):
-        third.result(10)
-    batcher.step()  # the first call of the second run
-    assert batcher.calls == calls + 1
-    with pytest.raises(Cancelled):
-        first.result(10)
-    assert len(seen) == 2
-    finish(batcher, [second])
-    assert describe(second.result()) == describe(draw(parts, "generate", {"steps": 2}))
-    batcher.close()
+        runs[1].result(0)
+    finish(late, runs)
+    late.close()
 
 
 def test_what_a_watcher_raises_ends_the_run_before_the_next_call(parts):
@@ -263,7 +289,7 @@ def test_a_call_has_no_more_rows_than_allowed_and_nobody_starves(parts):
 def test_memory_does_not_grow_with_the_runs(parts):
     def count_tensors() -> int:
         gc.collect()
-        return sum(isinstance(thing, torch.Tensor) for thing in gc.get_objects())
+        return sum(issubclass(type(thing), torch.Tensor) for thing in gc.get_objects())
 
     def serve(batcher: Batcher, seed: int) -> None:
         runs = [

@@ -232,16 +232,20 @@ class Batcher:
             self.step()
 
     def _advance(self) -> None:
-        """Every run that has its answer, or nothing more to wait for, computes until it waits."""
-        with self.changed:
-            while self.entering and len(self.active) < self.limit:
-                self.active.append(self.entering.popleft())
-            # in the order of their questions
-            runs = sorted(self.active, key=lambda run: run.ticket)
-        for run in runs:
-            if run.call is None or run.answer is not None or run.cancelled:
-                run.turn.release()
-                run.back.acquire()
+        """Every run that has its answer, or nothing more to wait for, computes until it waits; then
+        those that come in."""
+        runs = sorted(self.active, key=lambda run: run.ticket)
+        while True:
+            for run in runs:
+                if run.call is None or run.answer is not None or run.cancelled:
+                    run.turn.release()
+                    run.back.acquire()
+            with self.changed:
+                room = min(self.limit - len(self.active), len(self.entering))
+                runs = [self.entering.popleft() for _ in range(room)]
+                self.active += runs
+            if not runs:
+                return
 
     def _choose(self) -> list[Run]:
         """The run that has waited longest, and the others that can share its call."""
