@@ -18,6 +18,8 @@ DOCS += (
     "troubles",
     "onnx",
     "checkpoints",
+    "addons",
+    "server",
     "schedulers",
     "log",
     "adding-a-sampler",
