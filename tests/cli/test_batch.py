@@ -13,6 +13,7 @@ from PIL import Image
 
 from fromnoise.checkpoints.formats import diffusers_folder
 from fromnoise.cli import batch
+from fromnoise.cli.batch import parse_line_options
 from fromnoise.errors import BadInput
 from fromnoise.pipeline.provenance import fields as infotext_fields
 from fromnoise.pipeline.provenance.read import read_settings, read_text
@@ -208,3 +209,11 @@ def test_another_guide_is_another_picture(model, fromnoise, tmp_path):
     assert "--guide" in error
     code, out, _ = fromnoise("replay", guided, "--model", model, *guide)
     assert (code, out) == (0, "identical\n")
+
+
+def test_a_line_asks_for_add_ons_as_the_command_line_does():
+    line = '--prompt "a cat" --lora paper:0.8 --lora ink:0.3 --control c --control-image a.png'
+    addons = parse_line_options(line)["addons"]
+    assert [lora["name"] for lora in addons["loras"]] == ["paper", "ink"]
+    assert addons["controls"][0]["image"] == "a.png"
+    assert parse_line_options('--prompt "a cat"') == {"prompt": "a cat"}

@@ -18,7 +18,10 @@ from fromnoise.errors import BadInput
 from fromnoise.pipeline.request import GenerationRequest
 
 BYTES, LINES = 64 * 2**20, 100_000  # at most
-MANY = ("sampler_option", "spacing_option", "mask_file")  # options that may come more than once
+# options that may come more than once
+MANY = ("sampler_option", "spacing_option", "mask_file", "lora", "embedding", "ip_adapter")
+MANY += ("ip_image", "control", "control_image", "control_mode", "control_resize")
+MANY += ("control_preprocess",)
 # what A1111's "prompts from file" and this command line call the fields
 NAMES = {
     "negative": "negative_prompt",
@@ -165,8 +168,9 @@ def parse_line_options(line: str) -> dict[str, Any]:
             found.setdefault(key, [])
         else:
             found[key].append(word)
-    size = " ".join(found.pop("size", []))
-    fields = parse_options(**{name: found.pop(name, None) for name in MANY}, size=size or None)
+    more: dict[str, Any] = {name: found.pop(name) for name in MANY if name in found}
+    more |= {k: " ".join(found.pop(k)) or None for k in ("size", "image_encoder") if k in found}
+    fields = parse_options(**more)
     fields = {name: value for name, value in fields.items() if value != {}}
     for name, values in found.items():
         value = " ".join(values) if values or "prompt" in name else True

@@ -55,7 +55,8 @@ def patch_network(network: N, patches: Iterable[Patch]) -> N:
         total = weight.clone(memory_format=torch.contiguous_format)
         for one in of:
             one.change.add_to(total, weight, one.share)
-        new = torch.empty_like(old, requires_grad=False).copy_(total)
+        if total.dtype != old.dtype or total.stride() != old.stride():
+            total = torch.empty_like(old, requires_grad=False).copy_(total)
         owner, _, last = name.rpartition(".")
-        setattr(other.get_submodule(owner), last, nn.Parameter(new, requires_grad=False))
+        setattr(other.get_submodule(owner), last, nn.Parameter(total, requires_grad=False))
     return other
