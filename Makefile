@@ -56,7 +56,7 @@ $(VENV)/.base: pyproject.toml constraints.txt
 
 $(VENV)/.test: $(VENV)/.base
 	$(PIP) -e '.[test]'
-	$(PIP) --no-deps k-diffusion compel  # peers for the tests; they would bring torchvision, and an older transformers
+	$(PIP) --no-deps k-diffusion compel lycoris-lora einops toml  # peers for the tests; they would bring torchvision, and an older transformers
 	touch $@
 
 $(VENV)/.serve: $(VENV)/.base

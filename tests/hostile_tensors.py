@@ -497,7 +497,6 @@ def more_tensors() -> Iterator[tuple[str, bytes]]:
     yield "a key that grows", long
     yield "no tensors", value({"a": 1})
     yield "a tensor alone", tensor()
-    yield "a list of tensors", value([tensor()])
     yield "nothing", b"N"
 
 
