@@ -232,7 +232,7 @@ def test_every_cell_has_the_same_seed_where_none_is_given(model, fromnoise, tmp_
         (["--x", "sampler=euler,eulr", "--y", "seed=1-3"], "seed 2; sampler eulr, seed 3: "),
         (["--x", "size=32,33"], "size 33: width 33"),
         (["--x", "sampler_option:order=1", "--sampler", "euler"], "no option order"),
-        (["--x", "prompt:cat=dog,<lora:x:1>"], "<lora:x:1>: the prompt asks for lora"),
+        (["--x", "prompt:cat=dog,<lora:x:1>"], "<lora:x:1>: no lora 'x'"),
         (
             ["--x", "steps=1", "--format", "jpeg", "--negative", "🦊" * 16_000],
             "write .webp or .png",

@@ -152,6 +152,7 @@ def test_there_and_back(request, data, source, digest):
     prefers = data.draw(st.sampled_from([{}, {"cfg_sigma_max": 3.0}]))
     model = SimpleNamespace(digest=digest, vae_digest=digest, source=source, defaults=prefers)
     model.vae_source, model.refiner, model.prediction_told = "", None, False
+    model.text_encoder = SimpleNamespace(config=SimpleNamespace(dim=16))  # reads no embedding
     plan = data.draw(st.sampled_from(["exact", "batched: 2, fp32", '{"a": [1, 2]}']))
     info = infotext.parse(write_infotext(model, request, index, plan))  # pyright: ignore[reportArgumentType]
     back, unused = recalled(info)
