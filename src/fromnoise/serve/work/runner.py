@@ -78,8 +78,9 @@ class Runner:
         """Starts the threads."""
         names = [(f"draw-{i}", self._draw_all) for i in range(self.settings.slots)]
         for name, target in [*names, ("leases", self._keep_leases)]:
-            self.threads.append(threading.Thread(target=target, name=name, daemon=True))
-            self.threads[-1].start()
+            thread = threading.Thread(target=target, name=name, daemon=True)
+            thread.start()
+            self.threads.append(thread)  # none that does not run yet: `drain` may come at any time
 
     def wake(self) -> None:
         """Says that a job has come."""
