@@ -50,11 +50,7 @@ class QuickSource:
         out so, as runtime.prepare has them."""
         self.source, self.channels_last = part.source, channels_last
         self.keys = {*part.names.values()}
-        self.path, self.stored, self.metadata = (
-            part.source.path,
-            part.source.stored,
-            part.source.metadata,
-        )
+        self.path, self.stored = part.source.path, part.source.stored
         self.state = identify(self.path)
 
     def stream(self, see: See = None, keys: Keys = None) -> Iterator[tuple[str, Tensor]]:
@@ -80,6 +76,3 @@ class QuickSource:
                 file.allocate = usual  # type: ignore[assignment]
         if identify(self.path) != self.state:
             raise BadCheckpoint(f"{self.path} changed while it was read", "load it again")
-
-    def read(self, see: See = None, keys: Keys = None) -> dict[str, Tensor]:
-        return dict(self.stream(see, keys))
