@@ -78,7 +78,8 @@ class LatentDiffusion:
         """Whether one encoder's last states are all that the U-Net is shown beside x and t."""
         encoder, c = self.text_encoders[0], self.unet.config
         usual = len(self.text_encoders) == encoder.layer == 1 and encoder.final_norm
-        return usual and not (c.guidance_dim or c.added_dim or self.concat or self.addons)
+        more = self.concat or (self.addons and self.addons.items)
+        return usual and not (c.guidance_dim or c.added_dim or more)
 
     def note_unknown_words(self, texts: Iterable[str]) -> list[str]:
         """A note of the words that no caption of the training had, where the model says its own."""

@@ -131,7 +131,7 @@ def draw_there(model, config, steps, prompt, cfg, latents, noises, monkeypatch):
         source = lambda *args: lambda *levels: next(drawn).unsqueeze(0)  # noqa: E731
         monkeypatch.setattr(where, "BrownianTreeNoiseSampler", source)
     network = Network(model.schedule, model.prediction)
-    context = generate.encode_texts(model, [prompt, ""])[0].context
+    context = generate.encode_texts(model, [prompt, ""]).context
     eta = {"eta": 0.0} if "eta" in inspect.signature(scheduler.step).parameters else {}
     scheduler.set_timesteps(steps)
     x = latents.double().unsqueeze(0) * float(scheduler.init_noise_sigma)

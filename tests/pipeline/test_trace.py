@@ -87,7 +87,7 @@ def test_without_looking_no_map_is_made(engine, monkeypatch):
 def test_what_is_said_is_what_the_network_says(engine):
     trace, _ = traced(engine, sampler="euler")
     model = engine.model
-    words, nothing = (encode_texts(model, [text])[0].context for text in ("a neon cat", ""))
+    words, nothing = (encode_texts(model, [text]).context for text in ("a neon cat", ""))
     for call, step in zip(trace.calls[0], trace.steps, strict=True):
         c_skip, c_out, c_in = compute_coefficients(model.prediction, call.sigma)
         t, record = model.schedule.sigma_to_t(call.sigma).float(), {}

@@ -136,9 +136,9 @@ def build_denoiser(
     # at 1 the negative prompt has no weight: half the work, unless the sampler itself steers by it
     paired = request.cfg != 1 or always
     texts = [*prompts, request.negative_prompt] if paired else prompts
-    conditioning, dropped = encode_texts(model, texts)
     special = request.dialect != "a1111" or request.clip_skip > 1 or request.masks
-    if special or not model.is_plain or any(dropped) or any(map(SYNTAX.search, texts)):
+    long = any(model.tokenizer.encode(text)[1] for text in texts)
+    if special or long or not model.is_plain or any(map(SYNTAX.search, texts)):
         # only for more than words and guidance
         from fromnoise.pipeline.conditioning.compose import build_composed_denoiser
 
@@ -149,6 +149,7 @@ def build_denoiser(
         from fromnoise.pipeline.conditioning.cost import check_cost
 
         check_cost(model, request, prompts)
+    conditioning = encode_texts(model, texts)
     prompt = conditioning.rows(range(len(prompts)))
     negative = conditioning.rows([len(prompts)]) if paired else None
     named = observer and partial(observer, prompts)
@@ -157,21 +158,19 @@ def build_denoiser(
 
 
 @torch.inference_mode()
-def encode_texts(model: LatentDiffusion, texts: list[str]) -> tuple[Conditioning, list[str]]:
-    """Texts → (Conditioning, context (B, N, dim) in fp32; of each the end that did not fit, or "").
+def encode_texts(model: LatentDiffusion, texts: list[str]) -> Conditioning:
+    """Texts → Conditioning with context (B, N, dim) in fp32; of each as many words as fit.
 
     Each text is encoded alone: those beside it change no bit of its states. Raises NotFinite."""
     device = next(model.text_encoder.parameters()).device
     states: list[Tensor] = []
-    dropped = []
     for text in texts:
-        ids, rest = model.tokenizer.encode(text)
+        ids, _ = model.tokenizer.encode(text)
         encoded = model.text_encoder(torch.tensor([ids], device=device))
         states.append(encoded.last_hidden)  # (1, N, dim)
-        dropped.append(rest)
     context = torch.cat(states)
     check_finite(context, "the text encoder", model.text_encoder)
-    return Conditioning(context), dropped
+    return Conditioning(context)
 
 
 def run_steps(

@@ -74,7 +74,7 @@ def _encode_with(
         )
 
     @cache
-    def run(tokens: tuple[int, ...], hidden: tuple[bool, ...] = ()) -> TextOutput:
+    def run(tokens: tuple[int, ...], hidden: tuple[bool, ...]) -> TextOutput:
         ids = [tokenizer.bos_id, *tokens, tokenizer.eos_id]
         ids += [tokenizer.pad_id] * (tokenizer.max_length - len(ids))
         visible = None
@@ -140,7 +140,7 @@ def _encode_with(
     else:
         states = encode_masked()
     check_finite(states, "the text encoder, with the prompt's weights,", network)
-    first = run(tuple(token for token, _ in split_blocks(tokenizer, chunks, dialect)[0]))
+    first = run(tuple(token for token, _ in split_blocks(tokenizer, chunks, dialect)[0]), ())
     return states, first.pooled if first.embeds is None else first.embeds
 
 
