@@ -21,11 +21,16 @@ class FakeWorker:
     def check(self, task):
         if task.model not in ("fromnoise", "other"):
             raise NotFound(f"there is no model {task.model!r}", "name one of the list")
-        if task.request.width == 8:
+        if getattr(task.request, "width", None) == 8:
             raise BadInput("width 8 does not fit this model", "use a multiple of 16")
 
     def draw(self, task, watch):
         request = task.request
+        if task.kind == "upscale":
+            from fromnoise.serve.work.upscalers import enlarge
+
+            watch(Progress(0, 1, 0.0))
+            return [enlarge(task.inputs["image"], request, "cpu")]
         self.calls.append((request.prompt, request.seed))
         if "broken" in request.prompt:
             raise BadInput("this model is broken", "take another")
@@ -48,6 +53,13 @@ class FakeWorker:
         picture = Image.new("RGB", (request.width or 32, request.height or 32), colour)
         picture.info["parameters"] = f"{request.prompt}\nSteps: {request.steps or 4}, Seed: {seed}"
         return picture
+
+    def look(self, task):
+        self.calls.append(task.kind)
+        if task.kind == "similarity":
+            return {"kinds": [], "cosines": [[1.0]]}
+        row = {"caption": "a red square", "probability": 1.0, "cosine": 0.5, "attributes": {}}
+        return {"captions": [row]}
 
     def models(self):
         return [ModelInfo("fromnoise", 1, True, "bundled"), ModelInfo("other", 2, False, "disk")]

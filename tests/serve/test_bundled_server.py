@@ -2,7 +2,9 @@
 
 import io
 import time
+from dataclasses import asdict
 
+import pytest
 from PIL import Image
 
 from fromnoise.api import load
@@ -33,3 +35,21 @@ def test_the_bundled_model_draws_the_same_as_alone_also_beside_others(make_serve
     assert bad.status_code == 422
     assert "multiple" in bad.json()["error"]["remedy"]
     assert client.get("/api/models").json()[0]["loaded"]
+    # what CLIP sees of the first picture is what the library sees
+    data = io.BytesIO()
+    seen = engine.generate(**asked[0])
+    seen.save(data, "PNG")
+    image = client.post("/api/uploads", files={"file": data.getvalue()}).json()["id"]
+    both = {"pictures": [image], "texts": ["a neon cat in space"]}
+    for kind, values in (("describe", {"image": image, "top": 2}), ("similarity", both)):
+        job = client.post(f"/api/{kind}", json=values).json()
+        while (found := client.get(f"/api/jobs/{job['id']}").json())["state"] != "done":
+            assert found["state"] in ("queued", "running"), found
+            assert time.monotonic() < limit
+            time.sleep(0.05)
+        if kind == "describe":
+            assert found["answer"]["captions"] == [asdict(d) for d in engine.describe(seen, top=2)]
+        else:
+            assert found["answer"]["kinds"] == ["picture", "words"]
+            cosine = engine.similarity(seen, "a neon cat in space")
+            assert found["answer"]["cosines"][0][1] == pytest.approx(cosine, abs=1e-6)

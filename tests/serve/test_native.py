@@ -10,13 +10,15 @@ import zipfile
 import pytest
 from fake_worker import FakeWorker
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from sqlalchemy import update
 
 from fromnoise.serve.database.tables import jobs
 
 
 def submit(client, kind="generate", headers=None, **values):
-    answer = client.post(f"/api/{kind}", json={"prompt": "a cat"} | values, headers=headers)
+    words = {} if kind in ("upscale", "describe", "similarity") else {"prompt": "a cat"}
+    answer = client.post(f"/api/{kind}", json=words | values, headers=headers)
     assert answer.status_code in (200, 202), answer.text
     return answer.json()
 
@@ -343,3 +345,40 @@ def submit_without_drawing(client):
 
     ticket = Ticket("local", "native", "generate", "fromnoise", {"prompt": "x", "seed": 1})
     return client.server.queue.submit(ticket)[0].id
+
+
+def test_a_picture_is_enlarged_and_keeps_its_settings(client):
+    drawn = Image.new("RGB", (16, 8), "red")
+    text, data = "a cat\nSteps: 3, Sampler: Euler, Seed: 5", io.BytesIO()
+    info = PngInfo()
+    info.add_text("parameters", text)
+    drawn.save(data, "PNG", pnginfo=info)
+    image = upload(client, data.getvalue())["id"]
+    job = wait(client, submit(client, "upscale", image=image, scale=3))
+    assert job["state"] == "done", job
+    picture = job["pictures"][0]
+    assert (picture["width"], picture["height"], picture["seed"]) == (48, 24, "5")
+    assert picture["infotext"].startswith(text + ", Postprocess upscale by: 3")
+    cut = wait(client, submit(client, "upscale", image=image, width=20, height=20, resize="crop"))
+    assert (cut["pictures"][0]["width"], cut["pictures"][0]["height"]) == (20, 20)
+    for values in ({"scale": 2, "width": 8}, {"width": 9000}, {"upscaler": "/etc/passwd"},
+                   {"scale": 64, "upscaler": "nearest", "image": image}):  # fmt: skip
+        bad = client.post("/api/upscale", json={"image": image} | values)
+        limit = values.get("scale") == 64  # 1024 x 512 is fine
+        assert bad.status_code == (202 if limit else 422), bad.text
+
+
+def test_clip_answers_in_words_and_figures(client):
+    image = upload(client)["id"]
+    job = wait(client, submit(client, "describe", image=image))
+    assert (job["state"], job["pictures"]) == ("done", [])
+    assert job["answer"]["captions"][0]["caption"] == "a red square"
+    job = wait(client, submit(client, "similarity", pictures=[image], texts=["a cat"]))
+    assert job["answer"]["cosines"] == [[1.0]]
+    for path, values in (
+        ("describe", {"image": image, "source": "/etc"}),
+        ("describe", {"image": "/etc/passwd"}),
+        ("similarity", {"texts": ["one"]}),
+        ("similarity", {"pictures": ["/etc/passwd", image]}),
+    ):
+        assert client.post(f"/api/{path}", json=values).status_code == 422

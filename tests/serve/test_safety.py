@@ -189,8 +189,11 @@ def test_every_field_that_could_name_a_file_is_judged():
         "tiling",
         "resize",
         "content",
+        "phrases",
+        "texts",
     }
-    checked = {"hires_upscaler"}  # tasks.check_limits takes its names alone
+    # tasks.check_limits takes listed names alone; sources have a fixed list
+    checked = {"hires_upscaler", "upscaler", "source"}
     # of numbers and words, see diffusion.options; by the names of a network's blocks
     tables = {"sampler_options", "spacing_options", "blocks"}
     uploads = {"image", "mask", "masks", "depth_map", "pictures"}

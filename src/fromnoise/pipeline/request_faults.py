@@ -10,8 +10,9 @@ from fromnoise.errors import BadInput
 
 def describe_faults(error: ValidationError) -> tuple[str, str]:
     """(which fields cannot be used, what each must be)."""
-    faults = [f"{e['loc'][0]} = {repr(e['input'])[:99]}" for e in error.errors()]
-    rules = [f"{e['loc'][0]}: {e['msg'][0].lower()}{e['msg'][1:]}" for e in error.errors()]
+    errors = [(e["loc"][0] if e["loc"] else "the request", e) for e in error.errors()]
+    faults = [f"{place} = {repr(e['input'])[:99]}" for place, e in errors]
+    rules = [f"{place}: {e['msg'][0].lower()}{e['msg'][1:]}" for place, e in errors]
     return f"cannot use {', '.join(faults)}", "; ".join(rules)
 
 

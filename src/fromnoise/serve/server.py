@@ -129,7 +129,11 @@ class Server:
             )
         if priority > 0 and "admin" not in client.scopes:
             raise Refusal(403, "no_scope", "only an admin's jobs come first", "ask for 0 or less")
-        check_limits(kind, asked, limits, USUAL_SIZE)
+        size = USUAL_SIZE, USUAL_SIZE
+        if kind == "upscale":
+            picture = self.uploads.get(asked["image"], client.owner)
+            size = picture.width, picture.height
+        check_limits(kind, asked, limits, size)
         for name in ("prompt", "negative_prompt", "hires_prompt"):
             words = asked.get(name)
             if words and self.content_filter and (why := self.content_filter(words, None)):
@@ -138,7 +142,7 @@ class Server:
                     400, "filtered", f"the server's filter refuses this: {why}", "ask otherwise"
                 )
         digest = digest_of(kind, chosen, asked, priority)
-        fixed = fix_seeds(asked)
+        fixed = fix_seeds(kind, asked)
         kept, hashes = find_inputs(
             kind, fixed, lambda upload: self.uploads.get(upload, client.owner).hash
         )

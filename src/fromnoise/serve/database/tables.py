@@ -69,6 +69,7 @@ jobs = Table(
     Column("created", Float(53), nullable=False),
     Column("started", Float(53)),
     Column("finished", Float(53)),
+    Column("answer", Text),  # JSON: what a job without pictures found out
     UniqueConstraint("client", "key"),
     Index(None, "state", "priority", "number"),
     Index(None, "client", "number"),
@@ -96,6 +97,13 @@ pictures = Table(
     Column("deleted", Float(53)),  # when; it can be brought back for a while
     UniqueConstraint("job", "index"),
     Index(None, "client", "number"),
+)
+
+options = Table(  # what clients of A1111's API set, and get back
+    "options",
+    metadata,
+    Column("client", String(64), primary_key=True),
+    Column("values", Text, nullable=False),  # JSON
 )
 
 boards = Table(

@@ -71,6 +71,7 @@ class Job:
     created: float
     started: float | None
     finished: float | None
+    answer: str | None
 
     @property
     def has_ended(self) -> bool:
@@ -290,17 +291,25 @@ class Queue:
         return pulse
 
     def finish(
-        self, job: Job, drawn: Sequence[dict[str, Any]], notes: Iterable[str] = (), steps: int = 0
+        self,
+        job: Job,
+        drawn: Sequence[dict[str, Any]],
+        notes: Iterable[str] = (),
+        steps: int = 0,
+        answer: Any = None,
     ) -> str | None:
-        """Ends a job with its pictures (rows of that table), after so many steps. Returns its
-        state: done, or cancelled where that was asked for meanwhile; None where the job is not the
-        caller's any more."""
+        """Ends a job with its pictures (rows of that table), after so many steps, or with its
+        answer, where the kind gives one. Returns its state: done, or cancelled where that was asked
+        for meanwhile; None where the job is not the caller's any more."""
         with self.engine.begin() as connection:
             row = self._lock(connection, job)
             if row is None:
                 return None
             state = CANCELLED if row.cancelled else DONE
             self._end(connection, job, state, notes, None, steps)
+            if state == DONE and answer is not None:
+                text = json.dumps(answer)
+                connection.execute(update(jobs).where(jobs.c.id == job.id).values(answer=text))
             if state == DONE and drawn:
                 connection.execute(insert(pictures), list(drawn))
             return state

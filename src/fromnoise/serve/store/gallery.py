@@ -44,7 +44,12 @@ class Picture:
 
 
 def make_row(
-    job: Any, index: int, seed: int, size: tuple[int, int], file: tuple[str, int], infotext: str
+    job: Any,
+    index: int,
+    seed: int | None,
+    size: tuple[int, int],
+    file: tuple[str, int],
+    infotext: str,
 ) -> dict[str, Any]:
     """The row of picture `index` of a job. file: its hash and bytes."""
     settings = json.loads(job.request)
@@ -57,7 +62,7 @@ def make_row(
         "width": size[0],
         "height": size[1],
         "bytes": file[1],
-        "seed": str(seed),
+        "seed": "" if seed is None else str(seed),
         "model": job.model,
         "settings": job.request,
         "infotext": infotext,

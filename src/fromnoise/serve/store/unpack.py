@@ -9,6 +9,8 @@ import os
 import sys
 from io import BytesIO
 
+LONGEST = 200_000  # letters of settings that stay in the file
+
 
 def limit(memory: int, seconds: float) -> None:
     """From here on this process gets no more memory and processor time, and writes no file."""
@@ -28,6 +30,8 @@ def main() -> None:
     # more threads of a library that numpy brings would take address space, and have no work
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     bounds = json.loads(sys.stdin.buffer.readline())
+    from PIL.PngImagePlugin import PngInfo
+
     from fromnoise.errors import BadInput, FromnoiseError
     from fromnoise.pipeline.pictures import read_picture
     from fromnoise.pipeline.provenance.read import find_text
@@ -42,12 +46,12 @@ def main() -> None:
                 f"the picture has {picture.width}x{picture.height} pixels",
                 f"give one of at most {bounds['pixels']:,}",
             )
-        picture.save(png, "PNG", compress_level=1)
-        answer = {
-            "size": picture.size,
-            "notes": [*notes],
-            "infotext": find_text(BytesIO(data)) or "",
-        }
+        text = (find_text(BytesIO(data)) or "").replace("\0", "").encode(errors="replace").decode()
+        kept = PngInfo()
+        if 0 < len(text) <= LONGEST:
+            kept.add_text("parameters", text)
+        picture.save(png, "PNG", compress_level=1, pnginfo=kept)
+        answer = {"size": picture.size, "notes": [*notes], "infotext": text}
     except FromnoiseError as error:
         answer, png = {"message": error.message, "remedy": error.remedy}, BytesIO()
     except MemoryError:

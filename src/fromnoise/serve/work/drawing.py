@@ -1,15 +1,22 @@
 """A Worker that draws with loaded models. Runs share calls of a network, each with the bits that it
 has alone: the exact plan."""
 
+import threading
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from PIL import Image
 
 from fromnoise.pipeline.batching.batcher import Batcher, Cancelled, Run
+from fromnoise.pipeline.enlarging.upscale_request import UpscaleRequest
 from fromnoise.pipeline.generate import Step, generate
+from fromnoise.pipeline.request import GenerationRequest
 from fromnoise.serve.settings import Settings
 from fromnoise.serve.work.engines import Engine, Engines
+from fromnoise.serve.work.kinds import KINDS
+from fromnoise.serve.work.looking import look
+from fromnoise.serve.work.upscalers import enlarge, find_network
 from fromnoise.serve.work.worker import ModelInfo, Progress, Stopped, Task
 
 
@@ -21,16 +28,26 @@ class EngineWorker:
         self.engines = Engines(
             settings.model, settings.device, settings.dtype, settings.model_bytes
         )
+        self.seeing = threading.Lock()  # CLIP looks at one picture after the other
+        self.device = settings.device
         self.batcher = Batcher(settings.slots).start() if settings.slots > 1 else None
 
     def check(self, task: Task) -> None:
         model = self.engines.peek(task.model)
         if model is None:
             self.engines.find(task.model)
-        else:
+        elif isinstance(task.request, GenerationRequest):
             task.request.resolve(model)
+        elif KINDS[task.kind].answers:
+            from fromnoise.pipeline.seeing.clip import build_embedders
+
+            build_embedders(model)  # refuses a model that sees no pictures
 
     def draw(self, task: Task, watch: Callable[[Progress], None]) -> list[Image.Image]:
+        if isinstance(task.request, UpscaleRequest):
+            picture = enlarge(task.inputs["image"], task.request, self.device)
+            watch(Progress(0, 1, 0.0))
+            return [picture]
         engine = self.engines.take(task.model)
         try:
             if self.batcher is None:
@@ -44,6 +61,14 @@ class EngineWorker:
             return self.batcher.run(job)
         except Cancelled:
             raise Stopped from None
+        finally:
+            self.engines.release(engine)
+
+    def look(self, task: Task) -> Any:
+        engine = self.engines.take(task.model)
+        try:
+            with self.seeing:
+                return look(engine, task)
         finally:
             self.engines.release(engine)
 
@@ -74,7 +99,13 @@ def draw(engine: Engine, task: Task, watch: Callable[[Step], None]) -> list[Imag
         from fromnoise.pipeline.enlarging.request import HiresRequest
 
         assert isinstance(task.request, HiresRequest)
-        return hires(*parts, task.request, watch=watch)
+        name, network = task.request.hires_upscaler, None
+        if name is not None and (file := find_network(name)):
+            from fromnoise.checkpoints.formats.upscaler import load
+
+            network = load(file)
+        return hires(*parts, task.request, network, watch)
+    assert isinstance(task.request, GenerationRequest)
     return generate(*parts, task.request, watch=watch)
 
 

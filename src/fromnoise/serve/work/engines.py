@@ -12,6 +12,7 @@ from fromnoise.checkpoints.library import list_models, measure
 from fromnoise.errors import BadInput, NotFound, escape
 from fromnoise.latent_diffusion import LatentDiffusion
 from fromnoise.pipeline.likeness import Look, choose_look
+from fromnoise.pipeline.seeing.clip import ClipEmbedder
 from fromnoise.runtime.prepare import Prepared, prepare_model
 from fromnoise.serve.work.worker import ModelInfo
 
@@ -27,6 +28,7 @@ class Engine:
     look: Look
     bytes: int
     users: int = 0  # runs that draw with it now
+    embedder: ClipEmbedder | None = None  # once its CLIP was asked
 
     def replace(self, model: LatentDiffusion, unet: Prepared) -> "Engine":
         """The same with other parts, for one run."""

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Optional, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, StringConstraints, create_model
 
+from fromnoise.pipeline.plain_request import PlainRequest
 from fromnoise.pipeline.request import GenerationRequest
 
 UploadId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
@@ -27,13 +28,14 @@ MODELS = {"addons": ("fromnoise.pipeline.addon_fields.addons", "Addons")}
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of picture: its request's module and class, and the pictures that it starts from."""
+    """A kind of job: its request's module and class, and the pictures that it starts from."""
 
     name: str
     module: str
     request: str
     needs: tuple[str, ...] = ()  # uploads beside the request's own fields
     takes: tuple[str, ...] = ()  # uploads that may be left out
+    answers: bool = False  # it gives words and figures, and no picture
 
 
 KINDS = {
@@ -42,11 +44,16 @@ KINDS = {
         Kind("generate", "fromnoise.pipeline.request", "GenerationRequest"),
         Kind("edit", "fromnoise.pipeline.editing.request", "EditRequest", ("image",), ("mask",)),
         Kind("hires", "fromnoise.pipeline.enlarging.request", "HiresRequest"),
+        Kind("upscale", "fromnoise.pipeline.enlarging.upscale_request", "UpscaleRequest",
+             ("image",)),
+        Kind("describe", "fromnoise.pipeline.seeing.request", "DescribeRequest", ("image",),
+             answers=True),
+        Kind("similarity", "fromnoise.pipeline.seeing.request", "SimilarityRequest", answers=True),
     )
-}
+}  # fmt: skip
 
 
-def find_request(kind: str) -> type[GenerationRequest]:
+def find_request(kind: str) -> type[GenerationRequest] | type[PlainRequest]:
     """The class of a kind's request."""
     return getattr(import_module(KINDS[kind].module), KINDS[kind].request)
 

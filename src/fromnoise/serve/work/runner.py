@@ -3,6 +3,7 @@
 import io
 import logging
 import os
+import re
 import secrets
 import socket
 import threading
@@ -17,6 +18,8 @@ from PIL import Image
 from sqlalchemy.exc import SQLAlchemyError
 
 from fromnoise.errors import FromnoiseError
+from fromnoise.pipeline.provenance.infotext import LONGEST, parse
+from fromnoise.pipeline.request import GenerationRequest
 from fromnoise.serve.queue.jobs import CANCELLED, DONE, EXPIRED, FAILED, Job, Queue
 from fromnoise.serve.safety.content import ContentFilter
 from fromnoise.serve.seeing import Metrics
@@ -25,6 +28,7 @@ from fromnoise.serve.store.files import PICTURES, UPLOADS, Files
 from fromnoise.serve.store.gallery import Gallery, make_row
 from fromnoise.serve.store.uploads import Uploads
 from fromnoise.serve.work.events import Hub
+from fromnoise.serve.work.kinds import KINDS
 from fromnoise.serve.work.tasks import read_task
 from fromnoise.serve.work.worker import Progress, Stopped, Worker
 
@@ -146,7 +150,7 @@ class Runner:
         self.hub.publish(job.id, "started", {"attempt": job.attempts})
         state: str | None = None
         try:
-            state = self._end(run, self._run_worker(run))
+            state = self._work(run)
         except Stopped:
             if run.reason in (CANCELLED, EXPIRED):
                 error = None if run.reason == CANCELLED else describe("expired", "it took too long")
@@ -164,6 +168,15 @@ class Runner:
                 self.metrics.ended.labels(state).inc()
                 self.metrics.job_seconds.observe(time.time() - job.created)
             self.hub.publish(job.id, "state", {"state": state or "queued"})
+
+    def _work(self, run: Run) -> str | None:
+        """Does a job and ends it; its state, None where it is not ours any more."""
+        if not KINDS[run.job.kind].answers:
+            return self._end(run, self._run_worker(run))
+        if run.reason:
+            raise Stopped
+        answer = self.worker.look(read_task(run.job, self.files, self.settings.limits.cost))
+        return self._persist(lambda: self.queue.finish(run.job, (), run.notes, answer=answer))
 
     def _run_worker(self, run: Run) -> list[Image.Image]:
         """The pictures of a job. Raises Stopped, and whatever the worker raises."""
@@ -206,7 +219,9 @@ class Runner:
         """Keeps the pictures and ends the job; its state, None where it is not ours any more."""
         job, rows = run.job, []
         task = read_task(job, self.files, self.settings.limits.cost)
-        seeds = task.request.model_copy(update={"count": len(pictures)}).seeds()
+        seeds = [read_seed(picture) for picture in pictures]
+        if isinstance(task.request, GenerationRequest):
+            seeds = task.request.model_copy(update={"count": len(pictures)}).seeds()
         for i, picture in enumerate(pictures):
             why = self.content_filter and self.content_filter(None, picture)
             if why:
@@ -283,6 +298,12 @@ class Runner:
         self.queue.forget(now - self.settings.keep_jobs_days * 86400)
         self.files.sweep(PICTURES, self.gallery.used)
         self.files.sweep(UPLOADS, self.uploads.used)
+
+
+def read_seed(picture: Image.Image) -> int | None:
+    """The seed that a picture's settings tell; None where they tell none."""
+    text = parse(picture.info.get("parameters", "")[:LONGEST]).fields.get("Seed", "")
+    return int(text) if re.fullmatch("[0-9]{1,20}", text) else None
 
 
 def describe(kind: str, message: str, remedy: str = "") -> dict[str, str]:

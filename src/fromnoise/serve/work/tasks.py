@@ -7,20 +7,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from fromnoise.errors import BadInput, UnknownName
+from fromnoise.errors import BadInput
+from fromnoise.pipeline.enlarging.upscale_request import UpscaleRequest
 from fromnoise.serve.queue.jobs import Job
 from fromnoise.serve.settings import Limits
 from fromnoise.serve.store.files import UPLOADS, Files
-from fromnoise.serve.work.kinds import map_uploads
+from fromnoise.serve.work.kinds import find_request, map_uploads
+from fromnoise.serve.work.upscalers import find_network
 from fromnoise.serve.work.worker import Task, build_task
 
 SEEDS = 2**32  # as many are drawn from
 
 
-def fix_seeds(values: dict[str, Any]) -> dict[str, Any]:
+def fix_seeds(kind: str, values: dict[str, Any]) -> dict[str, Any]:
     """The values with every seed decided, so that a job that is begun again draws the same."""
     fixed = dict(values)
-    if fixed.get("seed") is None:
+    if "seed" in find_request(kind).model_fields and fixed.get("seed") is None:
         fixed["seed"] = secrets.randbelow(SEEDS)
     if fixed.get("variation_strength") and fixed.get("variation_seed") is None:
         fixed["variation_seed"] = secrets.randbelow(SEEDS)
@@ -32,10 +34,14 @@ def digest_of(*values: Any) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
-def check_limits(kind: str, values: dict[str, Any], limits: Limits, size: int) -> None:
-    """Raises BadInput for values beyond the server's limits. size: the side that a model draws
-    where none is asked for."""
-    wide, high = values.get("width") or size, values.get("height") or size
+def check_limits(kind: str, values: dict[str, Any], limits: Limits, size: tuple[int, int]) -> None:
+    """Raises BadInput for values beyond the server's limits. size: (width, height) of the picture
+    that is enlarged, or that a model draws where none is asked for."""
+    wide, high = values.get("width") or size[0], values.get("height") or size[1]
+    if kind == "upscale":
+        request = UpscaleRequest.of(**{k: v for k, v in values.items() if k != "image"})
+        wide, high = request.find_size(size)
+        find_network(request.upscaler)
     if kind == "hires":
         scale = values.get("hires_scale", 2.0)
         wider, higher = values.get("hires_width"), values.get("hires_height")
@@ -44,11 +50,8 @@ def check_limits(kind: str, values: dict[str, Any], limits: Limits, size: int) -
             wide, high = wider or (higher or 0) * ratio, higher or (wider or 0) / ratio
         else:
             wide, high = wide * scale, high * scale
-        from fromnoise.pipeline.enlarging.upscale import UPSCALERS  # which loads torch
-
-        upscaler = values.get("hires_upscaler")
-        if upscaler is not None and upscaler.strip().lower() not in UPSCALERS:
-            raise UnknownName("upscaler", upscaler, UPSCALERS)
+        if (upscaler := values.get("hires_upscaler")) is not None:
+            find_network(upscaler)
     wide += values.get("extend_left", 0) + values.get("extend_right", 0)
     high += values.get("extend_top", 0) + values.get("extend_bottom", 0)
     steps = max(values.get("steps") or 1, values.get("hires_steps") or 1)

@@ -9,6 +9,7 @@ from PIL import Image
 from pydantic import BaseModel
 
 from fromnoise.errors import BadInput
+from fromnoise.pipeline.plain_request import PlainRequest
 from fromnoise.pipeline.request import GenerationRequest
 from fromnoise.serve.work.kinds import KINDS, find_request, map_uploads
 
@@ -23,7 +24,7 @@ class Task:
 
     kind: str
     model: str
-    request: GenerationRequest
+    request: GenerationRequest | PlainRequest
     inputs: dict[str, Path] = field(default_factory=dict)
 
 
@@ -62,6 +63,10 @@ class Worker(Protocol):
         each step; what it raises ends the run before the next call of the network."""
         ...
 
+    def look(self, task: Task) -> Any:
+        """The answer, as JSON has it, to a task of a kind that gives no pictures."""
+        ...
+
     def models(self) -> list[ModelInfo]:
         """The models that requests may name; the first one is the server's own."""
         ...
@@ -92,7 +97,10 @@ def build_task(
     beside = (*KINDS[kind].needs, *KINDS[kind].takes)
     inputs = {name: values.pop(name) for name in beside if values.get(name) is not None}
     values = {name: value for name, value in values.items() if name not in beside}
-    request = find_request(kind).of(**values, max_cost=max_cost)
+    schema = find_request(kind)
+    if issubclass(schema, GenerationRequest):
+        values["max_cost"] = max_cost
+    request = schema.of(**values)
     if foreign := {*list_paths(dict(request))} - given:
         raise BadInput(
             f"a request cannot name a file: {min(foreign)}", "upload it, and give the upload's id"

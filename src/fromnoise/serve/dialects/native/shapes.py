@@ -52,7 +52,9 @@ class PictureOut(BaseModel):
     width: int
     height: int
     bytes: int
-    seed: str = Field(description="A decimal number; it may pass what JavaScript can count.")
+    seed: str = Field(
+        description="A decimal number, which may pass what JavaScript can count; empty for none."
+    )
     model: str
     settings: dict[str, Any]
     infotext: str = Field(description="The settings as the file has them, in A1111's format.")
@@ -84,6 +86,7 @@ class JobOut(BaseModel):
     finished: float | None
     deadline: float | None
     pictures: list[PictureOut]
+    answer: Any = Field(description="What a job without pictures found out.")
     events: str = Field(description="The path of its stream of events.")
 
 
@@ -197,6 +200,7 @@ def show_job(job: Job, pictures: list[Picture], ahead: int, undo_seconds: float)
         "settings": json.loads(job.request),
         "warnings": json.loads(job.notes),
         "error": None if job.error is None else json.loads(job.error),
+        "answer": None if job.answer is None else json.loads(job.answer),
         "ahead": ahead,
         "pictures": [show_picture(picture, undo_seconds) for picture in pictures],
         "events": f"/api/jobs/{job.id}/events",
