@@ -17,6 +17,7 @@ from PIL import Image
 from fromnoise.errors import BadInput
 from fromnoise.serve.app import make_app
 from fromnoise.serve.running import Uvicorn, make_protocol, refuse_open_door
+from fromnoise.serve.safety.folders import hide_folders
 from fromnoise.serve.server import Server
 from fromnoise.serve.settings import Limits, Settings
 from fromnoise.serve.work.kinds import KINDS, derive_fields, has_path, list_models
@@ -420,3 +421,95 @@ def test_uploads_of_all_kinds_become_plain_png_files(shared):
         answer = shared.post("/api/uploads", files={"file": ("x", data.getvalue())})
         assert answer.status_code == 201, answer.text
         assert (answer.json()["width"], answer.json()["height"]) == (20, 10)
+
+
+SECRET = "/srv/a secret place"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (f"{SECRET}/lora/a b.safetensors is damaged", "lora/a b.safetensors is damaged"),
+        ("/home/ann/x/y.pt: no such key", "y.pt: no such key"),
+        ("2 files: /a/b/c.pt, /a/d/c.pt", "2 files: c.pt, c.pt"),
+        ("put it into the folder /a/models/lora, or", "put it into the folder lora, or"),
+        ("/root/kept/pictures/x.png is gone", "pictures/x.png is gone"),
+        ("see /openapi.json and POST /api/uploads", "see /openapi.json and POST /api/uploads"),
+        (
+            "http://127.0.0.1:1/a/b and ../../x and a/b",
+            "http://127.0.0.1:1/a/b and ../../x and a/b",
+        ),
+    ],
+)
+def test_texts_lose_the_folders_of_their_paths(monkeypatch, text, told):
+    monkeypatch.setenv("FROMNOISE_MODELS", SECRET)
+    assert hide_folders(text, Path("/root/kept")) == told
+
+
+def ask_for(kind, **item):
+    return {"prompt": "a cat", "addons": {kind: [item]}}
+
+
+def test_errors_of_drawing_name_no_folder(folder, make_server, monkeypatch):
+    """Add-ons, towers and models that are missing, damaged, twice there or for another model, drawn
+    by a true model: every refusal, and every warning, says names alone."""
+    import fakes
+    import torch
+    from safetensors.torch import save_file
+
+    from fromnoise.checkpoints.formats import diffusers_folder
+    from fromnoise.serve.work.drawing import EngineWorker
+
+    models = folder / "a secret place"
+    damaged = {"lora": "hurt", "embeddings": "hurt", "controlnet": "hurt", "ipadapter": "hurt"}
+    for place, name in damaged.items():
+        (models / place).mkdir(parents=True)
+        (models / place / f"{name}.safetensors").write_bytes(b"\x09" * 40)
+        other = {
+            "alien.lora_up.weight": torch.zeros(4, 2),
+            "alien.lora_down.weight": torch.zeros(2, 4),
+        }
+        save_file(other, models / place / "alien.safetensors")
+        for twice in ("a", "b"):
+            (models / place / twice).mkdir()
+            save_file(other, models / place / twice / "twice.safetensors")
+    (models / "checkpoints").mkdir()
+    (models / "checkpoints" / "hurt.ckpt").write_bytes(b"\x80\x02.")
+    diffusers_folder.save(fakes.model(folder / "w"), models / "own", torch.float32)
+    monkeypatch.setenv("FROMNOISE_MODELS", str(models))
+    monkeypatch.setenv("HOME", str(folder))
+    settings = Settings(folder / "worker", model=str(models / "own"))
+    client = make_server(EngineWorker(settings), model=str(models / "own"))
+    picture = io.BytesIO()
+    Image.new("RGB", (32, 32)).save(picture, "PNG")
+    upload = client.post("/api/uploads", files={"file": ("x.png", picture.getvalue())}).json()["id"]
+    asked = []
+    for name in ("none", "hurt", "alien", "twice", "/etc/passwd", str(models / "lora" / "hurt")):
+        asked += [ask_for("loras", name=name), ask_for("embeddings", name=name)]
+        asked += [ask_for("controls", name=name, image=upload)]
+        asked += [ask_for("ip_adapters", name=name, pictures=[upload])]
+        asked += [
+            {"prompt": f"a <lora:{name}:1>"},
+            {"prompt": f"embedding:{name}", "dialect": "comfy"},
+        ]
+    for tower in ("none", "/etc/passwd", str(models / "lora" / "hurt.safetensors")):
+        asked.append(ask_for("ip_adapters", name="alien", pictures=[upload], encoder=tower))
+    asked += [{"prompt": "x", "model": name} for name in ("checkpoints/hurt.ckpt", "none")]
+    failed = 0
+    for values in asked:
+        answer = client.post("/api/generate", json=values)
+        told = answer.text
+        if answer.status_code == 202:
+            job = answer.json()
+            while (job := client.get(f"/api/jobs/{job['id']}").json())["state"] in (
+                "queued",
+                "running",
+            ):
+                time.sleep(0.005)
+            told = json.dumps([job["error"], job["warnings"]])
+            failed += job["state"] == "failed"
+        for given in re.findall(r'"([^"]*/[^"]*)"', json.dumps(values)):
+            told = told.replace(given, "")  # the client's own words
+        for word in ("secret", str(folder), str(Path.home()), "fromnoise/", "/etc"):
+            assert word not in told, (values, told)
+    assert failed > 30

@@ -143,7 +143,7 @@ def find_addon(kind: str, name: str, roots: dict[Path, str] | None = None) -> Pa
     here = f"there are {', '.join(alike)}" if alike else "there is none"
     root = next(iter(find_roots() if roots is None else roots))
     place = root / next(folder for folder, of in KINDS.items() if of == kind)
-    remedy = f"{here}; put the file into {place}, or name its folder in FROMNOISE_MODELS"
+    remedy = f"{here}; put the file into the folder {place}, or name its folder in FROMNOISE_MODELS"
     raise NotFound(f"no {kind} {name!r} in the models' folders", remedy)
 
 

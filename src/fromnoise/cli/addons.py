@@ -26,7 +26,7 @@ def parse_addons(
         raise BadInput("there is a picture to look at, and no IP-Adapter", "give it: --ip-adapter")
     for item in adapters:
         item["pictures"] = shown.get("", []) + shown.get(item["name"], [])
-        item["encoder"] = image_encoder
+        item["encoder"] = image_encoder and find_place(image_encoder)
         if not item["pictures"]:
             raise BadInput(
                 f"the IP-Adapter {item['name']} has no picture to look at",
@@ -36,6 +36,12 @@ def parse_addons(
         "embeddings": [parse_place(text) for text in embedding or []],
         "ip_adapters": adapters,
     }
+
+
+def find_place(text: str) -> Path | str:
+    """The path of a file or a folder that is there, else a name."""
+    path = Path(text).expanduser()
+    return path if path.exists() else text
 
 
 def parse_place(text: str) -> dict[str, Any]:

@@ -4,7 +4,9 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -18,6 +20,7 @@ from fromnoise.errors import BadInput, FromnoiseError, NotFound, UnknownName, es
 from fromnoise.serve.dialects import DIALECTS, find_dialect
 from fromnoise.serve.dialects.identity import need
 from fromnoise.serve.refusals import Refusal
+from fromnoise.serve.safety.folders import hide_folders
 from fromnoise.serve.safety.gate import Gate, extra_headers
 from fromnoise.serve.server import Server
 
@@ -49,7 +52,7 @@ def make_app(server: Server) -> FastAPI:
         app.include_router(import_module(dialect.module).make_router(server))
     add_probes(app, server)
     for kind in (FromnoiseError, RequestValidationError, ValidationError, HTTPException, Exception):
-        app.add_exception_handler(kind, answer_error)
+        app.add_exception_handler(kind, partial(answer_error, server.settings.folder))
     app.add_middleware(
         Gate,
         settings=server.settings,
@@ -113,9 +116,9 @@ def render(path: str, refusal: Refusal) -> dict[str, Any]:
     return import_module(find_dialect(path).module).render(refusal)
 
 
-def answer_error(request: Request, error: Exception) -> Response:
-    """The answer to any error: its status, what is wrong, what to do."""
-    refusal = make_refusal(error)
+def answer_error(folder: Path, request: Request, error: Exception) -> Response:
+    """The answer to any error: its status, what is wrong, what to do. folder: the server's own."""
+    refusal = make_refusal(error, folder)
     if refusal.status >= 500 and not isinstance(error, Refusal):
         log.error("a request met a fault", exc_info=error)
     body = render(request.url.path, refusal)
@@ -125,19 +128,20 @@ def answer_error(request: Request, error: Exception) -> Response:
     return JSONResponse(body, refusal.status, headers)
 
 
-def make_refusal(error: Exception) -> Refusal:
-    """Any error as a refusal with a status."""
+def make_refusal(error: Exception, folder: Path) -> Refusal:
+    """Any error as a refusal with a status, which names no folder of this machine."""
     if isinstance(error, Refusal):
         return error
     if isinstance(error, RequestValidationError | ValidationError):
         faults = [describe_fault(fault) for fault in error.errors()[:9]]
         return Refusal(422, "bad_input", f"cannot use {'; '.join(faults)}", "see /openapi.json")
-    if isinstance(error, NotFound):
-        return Refusal(404, "not_found", error.message, error.remedy)
-    if isinstance(error, BadInput | UnknownName):
-        return Refusal(422, "bad_input", error.message, error.remedy)
-    if isinstance(error, FromnoiseError):  # a model that cannot be read, as a rule
-        return Refusal(422, type(error).__name__.lower(), error.message, error.remedy)
+    if isinstance(error, FromnoiseError):
+        told = (hide_folders(part, folder) for part in (error.message, error.remedy))
+        if isinstance(error, NotFound):
+            return Refusal(404, "not_found", *told)
+        known = isinstance(error, BadInput | UnknownName)
+        # else a model that cannot be read, as a rule
+        return Refusal(422, "bad_input" if known else type(error).__name__.lower(), *told)
     if isinstance(error, HTTPException):
         code = CODES.get(error.status_code, "refused")
         return Refusal(error.status_code, code, str(error.detail), "see /openapi.json")

@@ -76,12 +76,12 @@ def weigh_layers(names: Iterable[str], item: IPAdapter) -> dict[str, float]:
 
 
 def find_encoder(path: Path, config: ImagePromptConfig, told: Path | str | None) -> Path:
-    """Where the image tower lies that an adapter at `path` reads: the one that is told, the folder
-    `image_encoder` beside the file, or the one in the models' folders that fits. Raises NotFound,
-    BadCheckpoint and BadInput."""
+    """Where the image tower lies that an adapter at `path` reads: the one that is told, by its path
+    or, where `told` is a text, by its name; the folder `image_encoder` beside the file; or the one
+    in the models' folders that fits. Raises NotFound, BadCheckpoint and BadInput."""
     if told is not None:
-        place = Path(told).expanduser()
-        place = place if place.exists() else find_addon("image encoder", str(told))
+        by_path = isinstance(told, Path)  # a text may come from elsewhere: it opens no path
+        place = told.expanduser() if by_path else find_addon("image encoder", told)
         check_encoder(open_encoder(place), config)
         return place
     for beside in (path.parent / "image_encoder", path.parent.parent / "image_encoder"):

@@ -22,6 +22,7 @@ from fromnoise.pipeline.provenance.infotext import LONGEST, parse
 from fromnoise.pipeline.request import GenerationRequest
 from fromnoise.serve.queue.jobs import CANCELLED, DONE, EXPIRED, FAILED, Job, Queue
 from fromnoise.serve.safety.content import ContentFilter
+from fromnoise.serve.safety.folders import hide_folders
 from fromnoise.serve.seeing import Metrics
 from fromnoise.serve.settings import Settings
 from fromnoise.serve.store.files import PICTURES, UPLOADS, Files
@@ -156,8 +157,9 @@ class Runner:
                 error = None if run.reason == CANCELLED else describe("expired", "it took too long")
                 state = self._fail(run, run.reason, error)
         except FromnoiseError as error:
-            known = describe(type(error).__name__, error.message, error.remedy)
-            state = self._fail(run, FAILED, known)
+            log.info("a job cannot be drawn: %s", error, extra={"fields": {"job": job.id}})
+            told = [self._hide(part) for part in (error.message, error.remedy)]
+            state = self._fail(run, FAILED, describe(type(error).__name__, *told))
         except Exception as error:
             state = self._meet_fault(run, error)
         finally:
@@ -184,7 +186,7 @@ class Runner:
         shown = set[str]()
 
         def tell(notes: tuple[str, ...]) -> None:
-            run.notes.update(dict.fromkeys(notes))
+            run.notes.update(dict.fromkeys(map(self._hide, notes)))
             for note in [note for note in run.notes if note not in shown]:
                 shown.add(note)
                 self.hub.publish(run.job.id, "warning", {"message": note})
@@ -248,6 +250,10 @@ class Runner:
             return self._fail(run, FAILED, known)
         known = describe("fault", "the program met a fault of its own", "look at the server's log")
         return self._persist(lambda: self.queue.retry(run.job, known))
+
+    def _hide(self, text: str) -> str:
+        """What a client may read of a text that names files."""
+        return hide_folders(text, self.settings.folder)
 
     def _persist(self, write: Callable[[], Any]) -> Any:
         """Writes to the database; one that is away is waited for."""
@@ -327,7 +333,7 @@ def catch_warnings() -> Iterator[None]:
         if notes is None:
             log.warning(str(message))
         else:
-            notes[str(message)] = None
+            notes[hide_folders(str(message))] = None
 
     with warnings.catch_warnings():
         warnings.simplefilter("always", UserWarning)
