@@ -136,12 +136,13 @@ def make_refusal(error: Exception, folder: Path) -> Refusal:
         faults = [describe_fault(fault) for fault in error.errors()[:9]]
         return Refusal(422, "bad_input", f"cannot use {'; '.join(faults)}", "see /openapi.json")
     if isinstance(error, FromnoiseError):
-        told = (hide_folders(part, folder) for part in (error.message, error.remedy))
+        message, remedy = (hide_folders(part, folder) for part in (error.message, error.remedy))
         if isinstance(error, NotFound):
-            return Refusal(404, "not_found", *told)
+            return Refusal(404, "not_found", message, remedy)
         known = isinstance(error, BadInput | UnknownName)
         # else a model that cannot be read, as a rule
-        return Refusal(422, "bad_input" if known else type(error).__name__.lower(), *told)
+        code = "bad_input" if known else type(error).__name__.lower()
+        return Refusal(422, code, message, remedy)
     if isinstance(error, HTTPException):
         code = CODES.get(error.status_code, "refused")
         return Refusal(error.status_code, code, str(error.detail), "see /openapi.json")
