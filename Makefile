@@ -1,6 +1,7 @@
 # make picture   a picture from the bundled model          make test    all tests
 # make check     ruff, pyright, import-linter              make map     docs/map.md from the modules' own first lines
 # make serve     the image server, on this machine
+# make studio    a page to create pictures, on this machine
 # make site      the course for the browser                make test-site   its tests (the last ones need Chromium)
 # On Linux the public index gives PyTorch with CUDA (gigabytes). For the CPU build:
 #   make picture TORCH_INDEX=https://download.pytorch.org/whl/cpu
@@ -15,12 +16,15 @@ STUDIO_PATH := PATH="$(abspath $(BIN)):$$PATH"  # node and npm of the environmen
 NODE_MODULES := studio/node_modules/.package-lock.json
 MODEL := studio/generated/model/manifest.json
 
-.PHONY: picture serve test check map site test-site clean
+.PHONY: picture serve studio test check map site test-site clean
 picture: $(VENV)/.base
 	$(BIN)/fromnoise generate "$(PROMPT)" --seed 1 --out out
 
 serve: $(VENV)/.serve
 	$(BIN)/fromnoise serve
+
+studio: site
+	$(BIN)/fromnoise studio --no-browser
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -n auto --dist worksteal
@@ -40,6 +44,7 @@ site: $(VENV)/.site $(NODE_MODULES) $(MODEL)
 	$(BIN)/python studio/build/write_content.py
 	$(BIN)/python studio/build/write_python.py
 	$(BIN)/python studio/build/write_runtimes.py
+	$(STUDIO_PATH) $(BIN)/python studio/build/write_api.py
 	cd studio && $(STUDIO_PATH) npx vite build --logLevel info
 
 test-site: site

@@ -26,6 +26,7 @@ interface Page {
 
 const SOURCES = "src/fromnoise/";
 const MENU = [
+  ["studio.html", "Studio"],
   ["index.html", "Chapters"],
   ["quiz.html", "Quiz"],
   ["glossary.html", "Glossary"],

@@ -33,13 +33,15 @@ const worker = self as unknown as Scope;
 const scope = new URL(worker.registration.scope);
 const CACHE = `fromnoise ${scope.pathname}`;
 const CHECKED_BY_PAGE = ["model/", "runtimes/", "python/"]; // large: they are passed on as they come
+const SERVED = /^(api|v1|sdapi|healthz|readyz|metrics|openapi\.json)(\/|\?|$)/; // the image server's own: never kept
 const PATIENCE = 3000; // milliseconds for build.txt or files.json, after which what is kept must do
 
 worker.addEventListener("install", (event) => event.waitUntil(worker.skipWaiting()));
 worker.addEventListener("activate", (event) => event.waitUntil(worker.clients.claim()));
 worker.addEventListener("fetch", (event) => {
   const { request } = event;
-  if (request.method === "GET" && request.url.startsWith(scope.href)) {
+  if (request.method !== "GET" || !request.url.startsWith(scope.href)) return;
+  if (!SERVED.test(request.url.slice(scope.href.length))) {
     event.respondWith(answer(event).catch(refuse));
   }
 });

@@ -39,6 +39,7 @@ COMMANDS = {
     "export": ("Write a model as ONNX files.", "fromnoise.cli.export"),
     "evaluate": ("Measure a model: does it draw what it is told?", "fromnoise.cli.evaluate"),
     "serve": ("Serve pictures over HTTP, from a queue.", "fromnoise.cli.serve"),
+    "studio": ("Open the studio: create pictures in a browser.", "fromnoise.cli.studio"),
     "mentor": ("Ask about diffusion and this program.", "fromnoise.cli.mentor"),
     "learn": ("Read the course, do its exercises, take its quiz.", "fromnoise.cli.learn"),
 }

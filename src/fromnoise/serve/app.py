@@ -51,6 +51,11 @@ def make_app(server: Server) -> FastAPI:
     for dialect in DIALECTS.values():
         app.include_router(import_module(dialect.module).make_router(server))
     add_probes(app, server)
+    pages = set[str]()
+    if server.settings.page:
+        from fromnoise.serve.page import add_page
+
+        pages = add_page(app)
     for kind in (FromnoiseError, RequestValidationError, ValidationError, HTTPException, Exception):
         app.add_exception_handler(kind, partial(answer_error, server.settings.folder))
     app.add_middleware(
@@ -61,6 +66,7 @@ def make_app(server: Server) -> FastAPI:
         audit=server.audit,
         body_limit=make_body_limit(server),
         render=render,
+        pages=pages,
     )
     return app
 

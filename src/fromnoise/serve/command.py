@@ -39,6 +39,35 @@ def serve(settings: Settings, show: Callable[[str], Any], level: str) -> None:
     run(settings, EngineWorker(settings), lambda a: show(EXAMPLE.format(address=a)), level)
 
 
+def make_studio_settings(**values: Any) -> Settings:
+    """The settings of a studio: one person's page asks often, and its queue is all theirs."""
+    limits = Limits(depth_per_client=Limits.depth, requests_per_minute=60_000)
+    return replace(Settings(**values, page=True), limits=limits)
+
+
+def serve_studio(settings: Settings, show: Callable[[str], Any], level: str, browser: bool) -> None:
+    """Serves the studio until a signal. show: prints a text. browser: whether to open it. Raises
+    BadInput, NotFound and UnknownName."""
+    if level not in LEVELS:
+        raise UnknownName("level of the log", level, LEVELS)
+    from fromnoise.learn.server import FOLDER
+    from fromnoise.serve.page import list_files
+
+    list_files(FOLDER)  # before the model loads
+    from fromnoise.serve.work.drawing import EngineWorker  # which loads torch
+
+    def tell(address: str) -> None:
+        show(f"The studio is at {address} (Ctrl-C ends it).")
+        if browser:
+            import threading
+            import webbrowser
+
+            # it may wait for the browser's end
+            threading.Thread(target=webbrowser.open, args=[address], daemon=True).start()
+
+    run(settings, EngineWorker(settings), tell, level)
+
+
 def change_tokens(
     what: list[str],
     folder: Path,

@@ -154,6 +154,7 @@ class Server:
         if new:
             self.metrics.accepted.labels(dialect, kind).inc()
             self.audit.write("submit", client.name, job=job.id, kind=kind, dialect=dialect)
+            self.hub.announce(job.id)
             self.runner.wake()
         return job, new
 
@@ -164,7 +165,7 @@ class Server:
         """Cancels a job. Raises Refusal where it is not there."""
         job = self.queue.cancel(identifier, client.owner)
         self.runner.stop_job(identifier, CANCELLED)
-        self.hub.wake(identifier)
+        self.hub.announce(identifier)
         self.audit.write("cancel", client.name, job=identifier)
         return job
 

@@ -52,6 +52,7 @@ class Settings:
     drain_seconds: float = 30.0  # that running jobs are given when the server ends
     undo_seconds: float = 24 * 3600.0  # until a deleted picture is gone for good
     upload_hours: float = 24.0  # that an upload is kept
+    page: bool = False  # whether the studio's page is served too
     keep_jobs_days: float = 30.0  # that a job's record is kept after its end
     limits: Limits = field(default_factory=Limits)
 

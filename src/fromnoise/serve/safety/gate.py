@@ -6,7 +6,7 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
@@ -57,7 +57,7 @@ class Gate:
     """The outermost layer of the application. What it refuses reaches no handler.
 
     body_limit: path → the most bytes of a body. render: (path, refusal) → the body of its answer,
-    in the words of the path's dialect."""
+    in the words of the path's dialect. pages: paths of files that everyone may read."""
 
     def __init__(
         self,
@@ -68,10 +68,11 @@ class Gate:
         audit: Audit,
         body_limit: Callable[[str], int],
         render: Callable[[str, Refusal], dict[str, Any]],
+        pages: Collection[str] = (),
     ):
         self.app, self.settings, self.tokens = app, settings, tokens
         self.metrics, self.audit, self.rates = metrics, audit, Rates()
-        self.body_limit, self.render = body_limit, render
+        self.body_limit, self.render, self.open = body_limit, render, {*OPEN, *pages}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -117,7 +118,7 @@ class Gate:
         if scope["method"] == "OPTIONS" and "access-control-request-method" in headers:
             answer = Response(status_code=204, headers=allow_preflight())
             return await answer(scope, receive, send)
-        if scope["path"] not in OPEN:
+        if scope["path"] not in self.open:
             client = await self._identify(headers, scope)
             scope["state"]["client"] = client
             limit = client.per_minute or self.settings.limits.requests_per_minute

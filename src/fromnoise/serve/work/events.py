@@ -1,16 +1,19 @@
 """What happens to jobs, from the threads that draw to the streams that tell of it."""
 
 import asyncio
+import secrets
 import threading
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 KEPT = 2_000  # events of one job: who comes back late gets those that are left
+ALL = "*"  # in place of a job's id
 JOBS = 1_000  # whose events are kept
+FED = 5_000  # events of all jobs together that the feed keeps
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,15 @@ class Event:
     id: str
     name: str
     data: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Fed:
+    """One event of the feed of all jobs; `event` is None where a job only changed."""
+
+    serial: int
+    job: str
+    event: Event | None
 
 
 @dataclass
@@ -38,6 +50,9 @@ class Hub:
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
+        self.name = secrets.token_hex(4)  # of this process: its serials are nobody else's
+        self.feed: deque[Fed] = deque(maxlen=FED)
+        self.serial = 0
         self.logs: OrderedDict[str, Log] = OrderedDict()
         self.waiting: dict[str, set[tuple[asyncio.AbstractEventLoop, asyncio.Event]]] = {}
 
@@ -59,12 +74,37 @@ class Hub:
             del log.events[:-KEPT]
             if preview:
                 log.preview, log.preview_of = preview, event.id
+            self._feed(job, event)
         self.wake(job)
+
+    def announce(self, job: str) -> None:
+        """Tells the feed that a job has come, or has changed without a runner."""
+        with self.lock:
+            self._feed(job, None)
+        self.wake(job)
+
+    def _feed(self, job: str, event: Event | None) -> None:
+        self.serial += 1
+        self.feed.append(Fed(self.serial, job, event))
+
+    def find_serial(self, last: str) -> int | None:
+        """The serial that an id of the feed names; None where what came after it is not known."""
+        name, _, serial = last.partition("-")
+        if name != self.name or not serial.isdecimal() or len(serial) > 15:
+            return None
+        with self.lock:
+            first = self.feed[0].serial if self.feed else self.serial + 1
+            return int(serial) if first - 1 <= int(serial) <= self.serial else None
+
+    def fed_after(self, serial: int) -> list[Fed]:
+        """What the feed has after a serial."""
+        with self.lock:
+            return [fed for fed in self.feed if fed.serial > serial]
 
     def wake(self, job: str | None = None) -> None:
         """Lets the streams of a job, or all, look again."""
         with self.lock:
-            jobs = [job] if job is not None else [*self.waiting]
+            jobs = [job, ALL] if job is not None else [*self.waiting]
             waiting = [pair for name in jobs for pair in self.waiting.get(name, ())]
         for loop, event in waiting:
             try:
@@ -88,7 +128,7 @@ class Hub:
 
     @contextmanager
     def listen(self, job: str) -> Iterator[asyncio.Event]:
-        """An event of asyncio that is set whenever the job has something new."""
+        """An event of asyncio that is set whenever the job, or any with ALL, has something new."""
         pair = asyncio.get_running_loop(), asyncio.Event()
         with self.lock:
             self.waiting.setdefault(job, set()).add(pair)

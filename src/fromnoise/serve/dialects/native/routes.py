@@ -14,7 +14,7 @@ from fromnoise import __version__
 from fromnoise.diffusion.samplers import SAMPLERS
 from fromnoise.diffusion.spacing import SPACINGS
 from fromnoise.serve.dialects.identity import need
-from fromnoise.serve.dialects.native import shapes
+from fromnoise.serve.dialects.native import feed, shapes
 from fromnoise.serve.dialects.native.shapes import Identifier
 from fromnoise.serve.queue.jobs import Job
 from fromnoise.serve.refusals import Refusal
@@ -64,6 +64,7 @@ def make_router(server: Server) -> APIRouter:
     add_boards(router, server)
     add_uploads(router, server)
     add_models(router, server)
+    feed.add_feed(router, server, show_job)
     return router
 
 

@@ -1,0 +1,91 @@
+/** The server's API, with the types of its own OpenAPI document. */
+
+import createClient from "openapi-fetch";
+import type { components, paths } from "../../generated/api.d.ts";
+
+export type Schemas = components["schemas"];
+export type Job = Schemas["JobOut"];
+export type Picture = Schemas["PictureOut"];
+export type Settings = Schemas["GenerateBody"];
+
+/** What the server refuses or what does not reach it: a message, and what to do about it. */
+export class Fault extends Error {
+  constructor(message: string, readonly remedy = "", readonly status = 0, readonly code = "", readonly retryAfter = 0) {
+    super(message);
+  }
+}
+
+const TOKEN = "fromnoise.token"; // of a server that wants one; only for this tab
+export const token = {
+  get value(): string {
+    try {
+      return sessionStorage.getItem(TOKEN) ?? "";
+    } catch {
+      return "";
+    }
+  },
+  set value(text: string) {
+    sessionStorage.setItem(TOKEN, text);
+  },
+};
+
+export const client = createClient<paths>({ baseUrl: location.origin });
+client.use({
+  onRequest({ request }) {
+    if (token.value) request.headers.set("Authorization", `Bearer ${token.value}`);
+    return request;
+  },
+});
+
+interface Answer<T> {
+  data?: T;
+  error?: unknown;
+  response: Response;
+}
+
+/** The data of an answer. Throws a Fault for every other one, and where the server does not answer. */
+export async function ask<T>(call: Promise<Answer<T>>): Promise<T> {
+  let answer: Answer<T>;
+  try {
+    answer = await call;
+  } catch (error) {
+    if (error instanceof DOMException && error.name === "AbortError") throw error;
+    throw new Fault("The server does not answer.", "It may have been ended: start it again with `fromnoise studio`.");
+  }
+  if (answer.response.ok) return answer.data as T;
+  throw makeFault(answer.response, answer.error);
+}
+
+export function makeFault(response: Response, body: unknown): Fault {
+  const error = (body as Schemas["ErrorOut"] | undefined)?.error;
+  return new Fault(
+    error?.message ?? `The server answers ${response.status}.`, error?.remedy ?? "", response.status,
+    error?.code ?? "", Number(response.headers.get("retry-after") ?? 0),
+  );
+}
+
+/** Sends a file; the upload's id goes where a request takes a picture. */
+export async function upload(file: Blob, name = "picture.png"): Promise<Schemas["UploadOut"]> {
+  const body = new FormData();
+  body.append("file", file, name);
+  return ask(client.POST("/api/uploads", { body: body as never, bodySerializer: (form) => form as never }));
+}
+
+export const fileUrl = (picture: Picture): string => picture.file;
+export const thumbnailUrl = (picture: Picture): string => picture.thumbnail;
+
+let served: Promise<boolean> | undefined;
+
+/** Whether an image server sent this page. Without one the page draws in the tab. */
+export function hasServer(): Promise<boolean> {
+  return (served ??= findServer());
+}
+
+async function findServer(): Promise<boolean> {
+  const [visit] = performance.getEntriesByType("navigation") as PerformanceNavigationTiming[];
+  if (visit?.serverTiming?.some(({ name }) => name === "fromnoise")) return true;
+  if (!navigator.serviceWorker?.controller && !import.meta.env.DEV) return false;
+  // a service worker hands pages on without that header
+  const answer = await fetch("healthz").catch(() => null);
+  return Boolean(answer?.ok && (await answer.text()) === "ok\n");
+}

@@ -1,0 +1,229 @@
+/** All jobs of this person, kept up to date by one stream of events.
+ *
+ * A submission is written down before it is sent, with a key, and sent again until the server has
+ * answered: a server that dies in between draws it once. The stream goes on where it broke; where the
+ * server no longer knows what came after, the list of jobs says how things are. */
+
+import { SvelteMap } from "svelte/reactivity";
+import { ask, client, Fault, token, type Job } from "./api.ts";
+import { recall, remember } from "./store.ts";
+import { toasts } from "./toasts.svelte.ts";
+
+export interface LiveJob extends Job {
+  preview?: string; // an address of a small picture, of the newest step
+  secondsLeft?: number;
+  sigma?: number;
+}
+
+/** What can be asked for; each is a path of POST /api/. */
+export type Kind = "generate" | "edit" | "hires" | (string & {});
+
+interface Letter {
+  key: string;
+  kind: Kind;
+  body: unknown;
+  sent: number; // when it was written, in milliseconds
+}
+
+const OUTBOX = "studio.outbox";
+const LISTED = 60; // jobs that are read at the start
+const RETRY = 1_000; // milliseconds until the stream is opened again
+const QUIET = 5_000; // after which unfinished jobs are looked at again
+const HOPELESS = 24 * 3600_000; // a letter of another day is not sent any more
+
+export const hasEnded = (job: Job): boolean => !["queued", "running"].includes(job.state);
+
+class Jobs {
+  connection = $state<"closed" | "connecting" | "open" | "lost">("closed");
+  readonly #jobs = new SvelteMap<string, LiveJob>();
+  readonly #waiting = new Map<string, ((job: LiveJob) => void)[]>();
+  #stream: EventSource | null = null;
+  #last = "";
+  #heard = 0;
+
+  /** Newest first. */
+  get list(): LiveJob[] {
+    return [...this.#jobs.values()].sort((a, b) => b.number - a.number);
+  }
+
+  get unfinished(): LiveJob[] {
+    return this.list.filter((job) => !hasEnded(job)).reverse();
+  }
+
+  get(id: string): LiveJob | undefined {
+    return this.#jobs.get(id);
+  }
+
+  open(): void {
+    if (this.connection !== "closed") return;
+    this.#connect();
+    for (const letter of recall<Letter[]>(OUTBOX, [])) void this.#post(letter).catch((error) => toasts.fail(error));
+    setInterval(() => {
+      if (Date.now() - this.#heard > QUIET && this.unfinished.length && this.connection === "open") void this.refresh();
+    }, QUIET);
+  }
+
+  /** Asks for a picture; the job once the server has it. Throws a Fault where it is refused. */
+  async submit(kind: Kind, body: unknown): Promise<LiveJob> {
+    const letter = { key: crypto.randomUUID(), kind, body: $state.snapshot(body), sent: Date.now() };
+    remember(OUTBOX, [...recall<Letter[]>(OUTBOX, []), letter]);
+    return this.#post(letter);
+  }
+
+  async #post(letter: Letter): Promise<LiveJob> {
+    for (;;) {
+      try {
+        if (Date.now() - letter.sent > HOPELESS) throw new Fault("A request of yesterday was not sent.", "Ask again.", 410);
+        const job = await ask<Job>(
+          client.POST(`/api/${letter.kind}` as "/api/generate", {
+            body: letter.body as never, params: { header: { "idempotency-key": letter.key } },
+          }),
+        );
+        this.#drop(letter);
+        this.#put(job);
+        return this.#jobs.get(job.id)!;
+      } catch (error) {
+        const lost = error instanceof Fault && (error.status === 0 || error.status === 503);
+        if (!lost) {
+          this.#drop(letter);
+          throw error;
+        }
+        await new Promise((resolve) => setTimeout(resolve, RETRY));
+      }
+    }
+  }
+
+  #drop(letter: Letter): void {
+    remember(OUTBOX, recall<Letter[]>(OUTBOX, []).filter(({ key }) => key !== letter.key));
+  }
+
+  async cancel(id: string): Promise<void> {
+    this.#put(await ask(client.DELETE("/api/jobs/{identifier}", { params: { path: { identifier: id } } })));
+  }
+
+  /** The job when it has ended. */
+  wait(id: string): Promise<LiveJob> {
+    const job = this.#jobs.get(id);
+    if (job && hasEnded(job)) return Promise.resolve(job);
+    return new Promise((resolve) => this.#waiting.set(id, [...(this.#waiting.get(id) ?? []), resolve]));
+  }
+
+  /** Reads the list of jobs: the newest, and those that wait. */
+  async refresh(): Promise<void> {
+    try {
+      const [newest, open] = await Promise.all([
+        ask(client.GET("/api/jobs", { params: { query: { limit: LISTED } } })),
+        ask(client.GET("/api/jobs", { params: { query: { limit: 200, state: ["queued", "running"] } } })),
+      ]);
+      for (const job of [...newest.jobs, ...open.jobs]) this.#put(job);
+      // what is thought unfinished, and is in neither list, has ended long ago
+      const known = new Set([...newest.jobs, ...open.jobs].map(({ id }) => id));
+      for (const job of this.unfinished.filter(({ id }) => !known.has(id))) {
+        this.#put(await ask(client.GET("/api/jobs/{identifier}", { params: { path: { identifier: job.id } } })));
+      }
+      this.#heard = Date.now();
+    } catch (error) {
+      if (error instanceof Fault && error.status === 401) toasts.fail(error);
+      // else the server is away: the stream says so, and asks again
+    }
+  }
+
+  /** Takes away a picture that was deleted, or puts a changed one in its place. */
+  changePicture(id: string, change: (pictures: Job["pictures"]) => Job["pictures"]): void {
+    for (const job of this.#jobs.values()) {
+      if (job.pictures.some((picture) => picture.id === id)) {
+        this.#jobs.set(job.id, { ...job, pictures: change(job.pictures) });
+      }
+    }
+  }
+
+  #put(job: Job): void {
+    const before = this.#jobs.get(job.id);
+    if (before && hasEnded(before) && !hasEnded(job)) return; // an older answer that came late
+    const live: LiveJob = hasEnded(job)
+      ? job
+      : { ...job, preview: before?.preview, secondsLeft: before?.secondsLeft, step: Math.max(job.step, job.attempts === before?.attempts ? before.step : 0), total: job.total || (before?.total ?? 0) };
+    this.#jobs.set(job.id, live);
+    if (!hasEnded(job)) return;
+    if (before && !hasEnded(before)) this.#tell(live);
+    for (const resolve of this.#waiting.get(job.id) ?? []) resolve(live);
+    this.#waiting.delete(job.id);
+  }
+
+  #tell(job: LiveJob): void {
+    if (job.state === "failed" || job.state === "expired") {
+      toasts.fail(new Fault(job.error?.message ?? `The picture was not drawn: ${job.state}.`, job.error?.remedy));
+    }
+    for (const text of job.warnings) toasts.warn(text);
+  }
+
+  #connect(): void {
+    this.connection = this.connection === "closed" ? "connecting" : this.connection;
+    const url = new URL("/api/events", location.origin);
+    const stream = token.value ? null : new EventSource(url);
+    if (!stream) return void this.#read(url);
+    this.#stream = stream;
+    stream.onopen = () => this.#opened();
+    stream.onerror = () => {
+      this.connection = "lost";
+      if (stream.readyState !== EventSource.CLOSED || this.#stream !== stream) return; // it tries again by itself
+      setTimeout(() => this.#connect(), RETRY);
+    };
+    for (const name of ["reset", "job", "step", "warning"]) {
+      stream.addEventListener(name, (event) => this.#hear(name, event.data, event.lastEventId));
+    }
+  }
+
+  #opened(): void {
+    this.connection = "open";
+  }
+
+  /** The same stream by fetch: EventSource cannot send a token. */
+  async #read(url: URL): Promise<void> {
+    try {
+      const headers: Record<string, string> = { Authorization: `Bearer ${token.value}` };
+      if (this.#last) headers["Last-Event-ID"] = this.#last;
+      const answer = await fetch(url, { headers });
+      if (!answer.ok || !answer.body) throw new Error();
+      this.#opened();
+      const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+      let text = "";
+      for (let part = await reader.read(); !part.done; part = await reader.read()) {
+        text = (text + part.value).replaceAll("\r\n", "\n");
+        const blocks = text.split("\n\n");
+        text = blocks.pop()!;
+        for (const block of blocks) {
+          const field = (name: string) =>
+            block.split("\n").filter((line) => line.startsWith(`${name}: `)).map((line) => line.slice(name.length + 2)).join("\n");
+          if (field("event")) this.#hear(field("event"), field("data"), field("id"));
+        }
+      }
+    } catch {
+      // the server is away, or refuses: asked again below
+    }
+    this.connection = "lost";
+    setTimeout(() => this.#connect(), RETRY);
+  }
+
+  #hear(name: string, text: string, id: string): void {
+    this.#heard = Date.now();
+    if (id) this.#last = id;
+    const data = JSON.parse(text);
+    if (name === "reset") return void this.refresh();
+    if (name === "job") {
+      this.#put(data as Job);
+      // the others that wait move up
+      return;
+    }
+    const job = this.#jobs.get(data.job);
+    if (!job || hasEnded(job)) return;
+    if (name === "step") {
+      this.#jobs.set(job.id, {
+        ...job, state: "running", ahead: 0, step: data.step, total: data.total, sigma: data.sigma,
+        secondsLeft: data.seconds_left, preview: data.preview ?? job.preview,
+      });
+    }
+  }
+}
+
+export const jobs = new Jobs();

@@ -1,0 +1,47 @@
+/** Which view is shown: the part of the address after #, as in #/inside/ID or #/create?prompt=cat. */
+
+export interface Place {
+  name: string;
+  id: string; // "" where the view shows no single thing
+  query: URLSearchParams;
+}
+
+export const HOME = "create";
+
+export function readPlace(hash: string): Place {
+  const [path, query = ""] = hash.replace(/^#\/?/, "").split(/\?(.*)/s);
+  const [name, ...rest] = path.split("/");
+  let id = rest.join("/");
+  try {
+    id = decodeURIComponent(id);
+  } catch {
+    // a broken escape: taken as it stands
+  }
+  return { name: name || HOME, id, query: new URLSearchParams(query) };
+}
+
+export function href(name: string, id = "", query?: URLSearchParams): string {
+  const text = query?.toString() ?? "";
+  return `#/${name}${id ? `/${encodeURIComponent(id)}` : ""}${text ? `?${text}` : ""}`;
+}
+
+let place = $state.raw(readPlace(location.hash));
+addEventListener("hashchange", () => (place = readPlace(location.hash)));
+
+export const router = {
+  get place(): Place {
+    return place;
+  },
+};
+
+export function go(name: string, id = "", query?: URLSearchParams): void {
+  location.hash = href(name, id, query);
+}
+
+/** Changes the address without a step in the history: for what is being typed. */
+export function replaceQuery(query: URLSearchParams): void {
+  const next = href(place.name, place.id, query);
+  if (next === location.hash) return;
+  history.replaceState(history.state, "", next);
+  place = readPlace(next);
+}
