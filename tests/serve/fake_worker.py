@@ -4,6 +4,7 @@ import hashlib
 import threading
 import time
 
+import numpy as np
 from PIL import Image
 
 from fromnoise.errors import BadInput, NotFound
@@ -45,6 +46,29 @@ class FakeWorker:
             notes = ("a note",) if "noted" in request.prompt else ()
             watch(Progress(i, total, float(total - i - 1), notes, lambda: Image.new("RGB", (8, 8))))
         return [self.paint(request, seed, task) for seed in request.seeds()]
+
+    def trace(self, task, watch, most):
+        if task.kind == "hires":
+            raise BadInput("this worker traces no two passes", "trace another picture")
+        from fromnoise.pipeline.inside.recording import Recording
+
+        picture = self.draw(task, watch)[0]
+        x = np.ones((4, 4, 4), np.float32)
+        words = [{"text": text, "of": 0} for text in ("<start>", *task.request.prompt.split())]
+        maps = np.arange(16 * len(words), dtype=np.float32).reshape(-1, 4, 4)
+        row = {"call": 0, "step": 0, "stage": 0, "part": 0, "sigma": 2.0, "t": 9.0, "scale": 0.5}
+        row |= {"rms": {"x": 1.0, "cond": 0.5, "eps": 0.25, "guidance": 0.5}, "kept": True}
+        row |= {"angles": dict.fromkeys(("with_without", "guidance_x0", "guidance_earlier"))}
+        row |= {"words": [*range(len(words))], "shares": [0.5] * len(words)}
+        facts = {"prompt": task.request.prompt, "negative_prompt": "", "settings": {"cfg": 1.0}}
+        facts |= {"infotext": picture.info["parameters"], "size": [*picture.size], "latents": 4}
+        facts |= {"tiling": "none", "prediction": "eps", "words": words, "layers": ["mid"]}
+        facts |= {"schedule": [[0, 0.1], [9, 2.0]], "calls": [row], "notes": []}
+        tensors = {"0.x": x, "0.cond": x / 2, "0.uncond": x / 4, "0.guided": x / 3}
+        return Recording(facts, tensors | {"0.map.0": maps}, picture)
+
+    def decode(self, model, latents, tiling):
+        return Image.new("RGB", (32, 32), (round(abs(float(latents.mean())) * 99), 0, 0)), True
 
     def paint(self, request, seed, task):
         inputs = "".join(path.stem for path in task.inputs.values())

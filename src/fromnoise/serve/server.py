@@ -23,11 +23,13 @@ from fromnoise.serve.seeing import Metrics
 from fromnoise.serve.settings import Settings
 from fromnoise.serve.store.files import Files
 from fromnoise.serve.store.gallery import Gallery, Picture
+from fromnoise.serve.store.traces import StoredTrace, Traces, refuse_gone
 from fromnoise.serve.store.uploads import Upload, Uploads
 from fromnoise.serve.work.events import Event, Hub
 from fromnoise.serve.work.kinds import derive_fields
 from fromnoise.serve.work.runner import Runner
 from fromnoise.serve.work.tasks import check_limits, digest_of, find_inputs, fix_seeds
+from fromnoise.serve.work.tracing import TRACE, list_inputs, make_order
 from fromnoise.serve.work.worker import Worker, build_task
 
 log = logging.getLogger("fromnoise.serve")
@@ -47,6 +49,9 @@ class Server:
         self.queue = Queue(self.database, settings)
         self.gallery = Gallery(self.database, self.files)
         self.uploads = Uploads(self.database, self.files, settings.limits)
+        self.traces = Traces(
+            settings.folder, settings.limits.traces_bytes, settings.trace_hours * 3600
+        )
         self.tokens, self.metrics, self.hub = Tokens(self.database), Metrics(), Hub()
         self.audit = Audit(settings.folder)
         self.runner = Runner(
@@ -58,6 +63,7 @@ class Server:
             worker,
             self.hub,
             self.metrics,
+            self.traces,
             self.content_filter,
         )
         self.streams: dict[str, int] = {}
@@ -134,13 +140,7 @@ class Server:
             picture = self.uploads.get(asked["image"], client.owner)
             size = picture.width, picture.height
         check_limits(kind, asked, limits, size)
-        for name in ("prompt", "negative_prompt", "hires_prompt"):
-            words = asked.get(name)
-            if words and self.content_filter and (why := self.content_filter(words, None)):
-                self.audit.write("filtered", client.name)
-                raise Refusal(
-                    400, "filtered", f"the server's filter refuses this: {why}", "ask otherwise"
-                )
+        self._filter_words(client, asked)
         digest = digest_of(kind, chosen, asked, priority)
         fixed = fix_seeds(kind, asked)
         kept, hashes = find_inputs(
@@ -157,6 +157,71 @@ class Server:
             self.hub.announce(job.id)
             self.runner.wake()
         return job, new
+
+    def _filter_words(self, client: Client, values: dict[str, Any]) -> None:
+        """Raises Refusal for words that the content filter refuses."""
+        for name in ("prompt", "negative_prompt", "hires_prompt"):
+            words = values.get(name)
+            if words and self.content_filter and (why := self.content_filter(words, None)):
+                self.audit.write("filtered", client.name)
+                raise Refusal(
+                    400, "filtered", f"the server's filter refuses this: {why}", "ask otherwise"
+                )
+
+    def submit_trace(
+        self,
+        client: Client,
+        identifier: str,
+        changes: dict[str, Any],
+        without: str | None = None,
+        which: int = 0,
+    ) -> tuple[str, Job | None]:
+        """(the id of a picture's trace, the job that makes it; None where the trace is there).
+
+        changes: settings that are to differ; without, which: see tracing.make_order. Raises
+        BadInput, UnknownName, NotFound and Refusal."""
+        picture = self.gallery.get(identifier, client.owner)
+        try:
+            drawn_as = self.queue.get(picture.job).kind
+        except Refusal:  # records of jobs are kept for a while only
+            drawn_as = None
+        order = make_order(picture, drawn_as, changes, without, which)
+        trace, kind, values = order["trace"], order["of"], order["values"]
+        if self.traces.has(trace):
+            return trace, None
+        digest = digest_of(TRACE, trace)
+        if (job := self.queue.find_digest(client.name, digest)) is not None:
+            return trace, job
+        if self.runner.ending.is_set():
+            raise Refusal(503, "ending", "the server ends", "try again", 5)
+        limits = self.settings.limits
+        check_limits(kind, values, limits, (USUAL_SIZE, USUAL_SIZE))
+        self._filter_words(client, values)
+        inputs = list_inputs(values)
+        for file in map(self._upload_path, inputs):
+            if not file.is_file():
+                raise Refusal(
+                    404,
+                    "not_found",
+                    "a picture that this one was made from is gone from the disk",
+                    "uploads are kept for a day: make it again from a new upload",
+                )
+        self.worker.check(build_task(kind, picture.model, values, self._upload_path, limits.cost))
+        ticket = Ticket(client.name, "native", TRACE, picture.model, order, inputs, digest=digest)
+        job, _ = self.queue.submit(ticket)
+        self.metrics.accepted.labels("native", TRACE).inc()
+        self.audit.write("trace", client.name, job=job.id, picture=identifier)
+        self.runner.wake()
+        return trace, job
+
+    def open_trace(self, client: Client, identifier: str, trace: str) -> StoredTrace:
+        """A trace of a picture. Raises Refusal where the picture is not the client's, and where
+        the trace is not there or is another picture's."""
+        self.gallery.get(identifier, client.owner)
+        stored = self.traces.open(trace)
+        if stored.facts["order"]["picture"] != identifier:
+            raise refuse_gone()
+        return stored
 
     def _upload_path(self, digest: str) -> Path:
         return self.files.path("uploads", digest)

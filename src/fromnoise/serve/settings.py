@@ -30,6 +30,8 @@ class Limits:
     streams_per_client: int = 20  # of events, at once
     requests_per_minute: int = 600  # of one client, where its token says nothing else
     job_seconds: float = 3600.0  # the longest deadline of a job
+    trace_bytes: int = 256 << 20  # of the tensors of one trace; beyond, it has fewer steps
+    traces_bytes: int = 2 << 30  # of all traces on the disk
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ class Settings:
     undo_seconds: float = 24 * 3600.0  # until a deleted picture is gone for good
     upload_hours: float = 24.0  # that an upload is kept
     page: bool = False  # whether the studio's page is served too
+    trace_hours: float = 24.0  # that a trace is kept after the last look at it
     keep_jobs_days: float = 30.0  # that a job's record is kept after its end
     limits: Limits = field(default_factory=Limits)
 

@@ -12,6 +12,7 @@ from fromnoise.diffusion.samplers.base import Answer, Query
 from fromnoise.errors import BadInput
 from fromnoise.latent_diffusion import LatentDiffusion
 from fromnoise.pipeline import pictures
+from fromnoise.pipeline.conditioning.blocks import Observer
 from fromnoise.pipeline.conditioning.concat import Seen
 from fromnoise.pipeline.conditioning.cost import check_cost
 from fromnoise.pipeline.decoding import Notes
@@ -144,6 +145,7 @@ def edit(
     mask: Image.Image | str | Path | None = None,
     watch: Callable[[Step], None] | None = None,
     guide: Prepared | None = None,
+    observer: Observer | None = None,
 ) -> list[Image.Image]:
     """The picture redrawn `count` times, each with its settings in `info["parameters"]`.
 
@@ -157,7 +159,8 @@ def edit(
     in the mask is drawn. Of an RGBA picture, colours and alpha stay outside of the mask; what is
     drawn is opaque. Without a mask, the transparent parts become white, and the result is RGB.
     A picture that is far larger than the model's own size is edited at a size near that: see
-    `choose_working_size`. Raises BadInput, UnknownName, NotFound.
+    `choose_working_size`. observer: see conditioning.blocks.
+    Raises BadInput, UnknownName, NotFound.
     """
     seen: Notes = {}
     image = pictures.read_picture(image, seen)
@@ -193,7 +196,7 @@ def edit(
         from fromnoise.pipeline.addons.control import show_canvas
 
         left = show_canvas(left, canvas.whole.size, canvas.area, work, work_mask)
-    ask, notes = build_denoiser(model, unet, left, [drawn.prompt], guide, seen=shown)
+    ask, notes = build_denoiser(model, unet, left, [drawn.prompt], guide, observer, seen=shown)
 
     def answer(query: Query) -> Answer:
         """The network's answer, where the mask lets it differ from the picture."""

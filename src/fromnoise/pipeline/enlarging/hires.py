@@ -3,14 +3,17 @@ fix")."""
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor
 
 from fromnoise.diffusion import samplers, spacing
+from fromnoise.diffusion.samplers.base import Query
 from fromnoise.errors import BadInput
 from fromnoise.latent_diffusion import LatentDiffusion
+from fromnoise.pipeline.conditioning.blocks import Observer, Texts
 from fromnoise.pipeline.conditioning.cost import check_cost
 from fromnoise.pipeline.editing.redraw import redraw
 from fromnoise.pipeline.encoding import encode_picture, refuse_seeing_model
@@ -34,6 +37,7 @@ def hires(
     network: Upscaler | None = None,
     watch: Callable[[Step], None] | None = None,
     guide: Prepared | None = None,
+    observer: Observer | None = None,
 ) -> list[Image.Image]:
     """Draws the pictures of a request in two passes, each with its settings in
     `info["parameters"]`.
@@ -43,8 +47,8 @@ def hires(
     second pass takes all of its `hires_steps`: they are the last steps of a run of
     int(hires_steps / hires_strength) steps. Changes in prompts continue from the first pass
     (`tree.Prompt.resolve`). network: the upscaler, where the request's hires_upscaler is a file.
-    watch: is called with every step of both passes, counted as one run. Raises BadInput or
-    UnknownName before the first step."""
+    watch: is called with every step of both passes, counted as one run, and so is the observer, see
+    conditioning.blocks. Raises BadInput or UnknownName before the first step."""
     refuse_seeing_model(model)
     first = request.resolve(model)
     method = network or upscale.find_upscaler(first.hires_upscaler or "")
@@ -72,10 +76,17 @@ def hires(
     sigmas = sigmas[-taken - 1 :]
     entry = samplers.find(first.sampler or "")
     calls = (first.steps or 1) * ((entry.evaluations or 1) if first.prompt_steps == "call" else 1)
-    answer, more = build_denoiser(model, unet, second, [second.prompt], guide, first=calls)
+    before = 0  # steps of the first pass
+
+    def observe_second(shown: list[str] | Texts, query: Query, *more: Any, **named: Any) -> None:
+        assert observer is not None
+        observer(shown, replace(query, step=before + query.step), *more, **named)
+
+    observe = None if observer is None else observe_second
+    answer, more = build_denoiser(model, unet, second, [second.prompt], guide, observe, calls)
     notes += more
     report, last = watch or (lambda step: None), None
-    for last in run_steps(model, unet, first, guide=guide):
+    for last in run_steps(model, unet, first, guide=guide, observer=observer):
         report(replace(last, total=last.total + len(sigmas) - 1, notes=(*last.notes, *notes)))
     assert last is not None  # there is at least one step
     enlarged = enlarge_to_size(model, last.x, there, method, unet.device, first.tiling)

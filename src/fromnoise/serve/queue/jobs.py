@@ -193,6 +193,14 @@ class Queue:
         with reading(self.engine) as connection:
             return [Job(**row._mapping) for row in connection.execute(query)]
 
+    def find_digest(self, client: str, digest: str) -> Job | None:
+        """The client's job that asks for this and has not ended."""
+        query = select(jobs).where(jobs.c.state.in_((QUEUED, RUNNING)))
+        query = query.where(jobs.c.client == client, jobs.c.digest == digest).limit(1)
+        with reading(self.engine) as connection:
+            row = connection.execute(query).first()
+        return None if row is None else Job(**row._mapping)
+
     def count_ahead(self, job: Job) -> int:
         """How many jobs of the same client wait before this one, or are more urgent."""
         first = or_(

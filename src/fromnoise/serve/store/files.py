@@ -52,13 +52,17 @@ class Files:
 
     def add_picture(self, picture: Image.Image) -> tuple[str, int]:
         """Keeps a picture with its settings as a PNG file; (its hash, its bytes)."""
+        data = self.encode_picture(picture)
+        return self.add(PICTURES, data), len(data)
+
+    def encode_picture(self, picture: Image.Image) -> bytes:
+        """A picture with its settings as a PNG file."""
         part = self.folder / f".{secrets.token_hex(8)}.png"
         try:
             save_picture(picture, part)
-            data = part.read_bytes()
+            return part.read_bytes()
         finally:
             part.unlink(missing_ok=True)
-        return self.add(PICTURES, data), len(data)
 
     def thumbnail(self, digest: str) -> Path:
         """A small WebP picture of a picture that was drawn, made when it is first asked for."""

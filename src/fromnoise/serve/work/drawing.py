@@ -3,14 +3,19 @@ has alone: the exact plan."""
 
 import threading
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from PIL import Image
 
 from fromnoise.pipeline.batching.batcher import Batcher, Cancelled, Run
+from fromnoise.pipeline.conditioning.blocks import Observer
 from fromnoise.pipeline.enlarging.upscale_request import UpscaleRequest
 from fromnoise.pipeline.generate import Step, generate
+from fromnoise.pipeline.images import decode_latents
+from fromnoise.pipeline.inside.recording import Recording, record
 from fromnoise.pipeline.request import GenerationRequest
 from fromnoise.serve.settings import Settings
 from fromnoise.serve.work.engines import Engine, Engines
@@ -18,6 +23,9 @@ from fromnoise.serve.work.kinds import KINDS
 from fromnoise.serve.work.looking import look
 from fromnoise.serve.work.upscalers import enlarge, find_network
 from fromnoise.serve.work.worker import ModelInfo, Progress, Stopped, Task
+
+T = TypeVar("T")
+DECODED = 768 * 768  # pixels that a CPU decodes while somebody waits; more are shown as a likeness
 
 
 class EngineWorker:
@@ -48,15 +56,44 @@ class EngineWorker:
             picture = enlarge(task.inputs["image"], task.request, self.device)
             watch(Progress(0, 1, 0.0))
             return [picture]
+        return self._run(task, watch, partial(draw, task=task))
+
+    def trace(self, task: Task, watch: Callable[[Progress], None], most: int) -> Recording:
+        def trace(engine: Engine, watch: Callable[[Step], None]) -> Recording:
+            assert isinstance(task.request, GenerationRequest)
+            draw_again = partial(draw, engine, task)
+            return record(draw_again, engine.model, task.request, most, watch)
+
+        return self._run(task, watch, trace)
+
+    def decode(self, model: str, latents: np.ndarray, tiling: str) -> tuple[Image.Image, bool]:
+        engine = self.engines.take(model)
+        try:
+            values = torch.from_numpy(latents)
+            side = engine.model.vae.config.factor
+            pixels = values.shape[-2] * values.shape[-1] * side**2
+            if pixels > DECODED and engine.unet.device.type == "cpu":
+                return Image.fromarray(engine.look(values).numpy()), False
+            return decode_latents(engine.model.vae, values[None], tiling)[0], True
+        finally:
+            self.engines.release(engine)
+
+    def _run(
+        self,
+        task: Task,
+        watch: Callable[[Progress], None],
+        work: Callable[..., T],
+    ) -> T:
+        """What `work(engine, watch=…)` gives, beside the other runs."""
         engine = self.engines.take(task.model)
         try:
             if self.batcher is None:
-                return draw(engine, task, lambda step: watch(describe_step(engine, step)))
+                return work(engine, watch=lambda step: watch(describe_step(engine, step)))
 
-            def job(run: Run) -> list[Image.Image]:
+            def job(run: Run) -> T:
                 shared = engine.replace(run.share_model(engine.model), run.share(engine.unet))
                 tell = lambda step: watch(describe_step(engine, step, run.together))  # noqa: E731
-                return draw(shared, task, tell)
+                return work(shared, watch=tell)
 
             return self.batcher.run(job)
         except Cancelled:
@@ -85,15 +122,21 @@ class EngineWorker:
         return found
 
 
-def draw(engine: Engine, task: Task, watch: Callable[[Step], None]) -> list[Image.Image]:
-    """The pictures of a task. Raises as the pipeline does."""
+def draw(
+    engine: Engine,
+    task: Task,
+    watch: Callable[[Step], None],
+    observer: Observer | None = None,
+) -> list[Image.Image]:
+    """The pictures of a task. observer: see conditioning.blocks. Raises as the pipeline does."""
     parts = engine.model, engine.unet
     if task.kind == "edit":
         from fromnoise.pipeline.editing.edit import edit
         from fromnoise.pipeline.editing.request import EditRequest
 
         assert isinstance(task.request, EditRequest)
-        return edit(*parts, task.request, task.inputs["image"], task.inputs.get("mask"), watch)
+        pictures = task.inputs["image"], task.inputs.get("mask")
+        return edit(*parts, task.request, *pictures, watch, observer=observer)
     if task.kind == "hires":
         from fromnoise.pipeline.enlarging.hires import hires
         from fromnoise.pipeline.enlarging.request import HiresRequest
@@ -104,9 +147,9 @@ def draw(engine: Engine, task: Task, watch: Callable[[Step], None]) -> list[Imag
             from fromnoise.checkpoints.formats.upscaler import load
 
             network = load(file)
-        return hires(*parts, task.request, network, watch)
+        return hires(*parts, task.request, network, watch, observer=observer)
     assert isinstance(task.request, GenerationRequest)
-    return generate(*parts, task.request, watch=watch)
+    return generate(*parts, task.request, watch=watch, observer=observer)
 
 
 def describe_step(engine: Engine, step: Step, together: int = 1) -> Progress:

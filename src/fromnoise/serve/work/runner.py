@@ -1,6 +1,7 @@
 """Draws what waits in the queue: threads that claim jobs, and one that keeps their leases."""
 
 import io
+import json
 import logging
 import os
 import re
@@ -12,7 +13,8 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 from sqlalchemy.exc import SQLAlchemyError
@@ -27,11 +29,16 @@ from fromnoise.serve.seeing import Metrics
 from fromnoise.serve.settings import Settings
 from fromnoise.serve.store.files import PICTURES, UPLOADS, Files
 from fromnoise.serve.store.gallery import Gallery, make_row
+from fromnoise.serve.store.traces import Traces
 from fromnoise.serve.store.uploads import Uploads
 from fromnoise.serve.work.events import Hub
 from fromnoise.serve.work.kinds import KINDS
 from fromnoise.serve.work.tasks import read_task
+from fromnoise.serve.work.tracing import TRACE, compare_pictures
 from fromnoise.serve.work.worker import Progress, Stopped, Worker
+
+if TYPE_CHECKING:  # which loads torch
+    from fromnoise.pipeline.inside.recording import Recording
 
 log = logging.getLogger("fromnoise.serve")
 IDLE = 1.0  # seconds between two looks at the queue of other servers
@@ -67,11 +74,13 @@ class Runner:
         worker: Worker,
         hub: Hub,
         metrics: Metrics,
+        traces: Traces,
         content_filter: ContentFilter | None = None,
     ):
         self.settings, self.queue, self.worker = settings, queue, worker
         self.files, self.gallery, self.uploads = files, gallery, uploads
         self.hub, self.metrics, self.content_filter = hub, metrics, content_filter
+        self.traces = traces
         self.owner = f"{socket.gethostname()[:30]}-{os.getpid()}-{secrets.token_hex(6)}"
         self.runs: dict[str, Run] = {}
         self.lock, self.news = threading.Lock(), threading.Condition()
@@ -173,15 +182,15 @@ class Runner:
 
     def _work(self, run: Run) -> str | None:
         """Does a job and ends it; its state, None where it is not ours any more."""
-        if not KINDS[run.job.kind].answers:
+        if run.job.kind == TRACE or not KINDS[run.job.kind].answers:
             return self._end(run, self._run_worker(run))
         if run.reason:
             raise Stopped
         answer = self.worker.look(read_task(run.job, self.files, self.settings.limits.cost))
         return self._persist(lambda: self.queue.finish(run.job, (), run.notes, answer=answer))
 
-    def _run_worker(self, run: Run) -> list[Image.Image]:
-        """The pictures of a job. Raises Stopped, and whatever the worker raises."""
+    def _run_worker(self, run: Run) -> "list[Image.Image] | Recording":
+        """The pictures of a job, or its trace. Raises Stopped, and whatever the worker raises."""
         task = read_task(run.job, self.files, self.settings.limits.cost)
         shown = set[str]()
 
@@ -213,13 +222,37 @@ class Runner:
         if run.reason:
             raise Stopped
         begun = run.since = time.monotonic()
-        pictures = self.worker.draw(task, watch)
+        if run.job.kind == TRACE:
+            drawn = self.worker.trace(task, watch, self.settings.limits.trace_bytes)
+        else:
+            drawn = self.worker.draw(task, watch)
         tell(())
-        return pictures
+        return drawn
 
-    def _end(self, run: Run, pictures: list[Image.Image]) -> str | None:
+    def _end_trace(self, run: Run, recording: "Recording") -> str | None:
+        """Keeps a trace, with what it says of its picture, and ends the job."""
+        job, order = run.job, json.loads(run.job.request)
+        if why := self.content_filter and self.content_filter(None, recording.picture):
+            error = describe("filtered", f"the server's filter keeps this picture back: {why}")
+            return self._fail(run, FAILED, error)
+        picture = self.gallery.get(order["picture"], None, deleted=True)
+        path, data = (
+            self.files.path(PICTURES, picture.hash),
+            self.files.encode_picture(recording.picture),
+        )
+        found = compare_pictures(order, recording.picture, path.read_bytes)
+        found |= {
+            "same_file": None if found["same"] is None else sha256(data).hexdigest() == picture.hash
+        }
+        facts = recording.facts | found | {"order": order, "model": job.model}
+        self.traces.add(order["trace"], facts, recording.tensors, data)
+        return self._persist(lambda: self.queue.finish(job, [], run.notes, run.total))
+
+    def _end(self, run: Run, drawn: "list[Image.Image] | Recording") -> str | None:
         """Keeps the pictures and ends the job; its state, None where it is not ours any more."""
-        job, rows = run.job, []
+        if not isinstance(drawn, list):
+            return self._end_trace(run, drawn)
+        job, rows, pictures = run.job, [], drawn
         task = read_task(job, self.files, self.settings.limits.cost)
         seeds = [read_seed(picture) for picture in pictures]
         if isinstance(task.request, GenerationRequest):
@@ -304,6 +337,7 @@ class Runner:
         self.queue.forget(now - self.settings.keep_jobs_days * 86400)
         self.files.sweep(PICTURES, self.gallery.used)
         self.files.sweep(UPLOADS, self.uploads.used)
+        self.traces.clean()
 
 
 def read_seed(picture: Image.Image) -> int | None:

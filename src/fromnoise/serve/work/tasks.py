@@ -13,6 +13,7 @@ from fromnoise.serve.queue.jobs import Job
 from fromnoise.serve.settings import Limits
 from fromnoise.serve.store.files import UPLOADS, Files
 from fromnoise.serve.work.kinds import find_request, map_uploads
+from fromnoise.serve.work.tracing import TRACE
 from fromnoise.serve.work.upscalers import find_network
 from fromnoise.serve.work.worker import Task, build_task
 
@@ -90,4 +91,7 @@ def read_task(job: Job, files: Files, max_cost: float) -> Task:
             raise BadInput("an upload of this job is gone from the disk", "upload it again")
         return path
 
-    return build_task(job.kind, job.model, json.loads(job.request), find, max_cost)
+    kind, values = job.kind, json.loads(job.request)
+    if kind == TRACE:
+        kind, values = values["of"], values["values"]
+    return build_task(kind, job.model, values, find, max_cost)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from PIL import Image
 from pydantic import BaseModel
@@ -12,6 +12,11 @@ from fromnoise.errors import BadInput
 from fromnoise.pipeline.plain_request import PlainRequest
 from fromnoise.pipeline.request import GenerationRequest
 from fromnoise.serve.work.kinds import KINDS, find_request, map_uploads
+
+if TYPE_CHECKING:  # which load torch
+    import numpy as np
+
+    from fromnoise.pipeline.inside.recording import Recording
 
 
 class Stopped(Exception):
@@ -65,6 +70,16 @@ class Worker(Protocol):
 
     def look(self, task: Task) -> Any:
         """The answer, as JSON has it, to a task of a kind that gives no pictures."""
+        ...
+
+    def trace(self, task: Task, watch: Callable[[Progress], None], most: int) -> "Recording":
+        """The record of a task's one picture, with at most so many bytes of tensors. It draws, and
+        may be ended, as `draw`. Raises BadInput for a kind of task that cannot be traced."""
+        ...
+
+    def decode(self, model: str, latents: "np.ndarray", tiling: str) -> "tuple[Image.Image, bool]":
+        """(the picture of latents (C, h, w), whether the model's own decoder made it; a likeness
+        where that would take too long)."""
         ...
 
     def models(self) -> list[ModelInfo]:

@@ -15,6 +15,7 @@ from fromnoise.diffusion.samplers import SAMPLERS
 from fromnoise.diffusion.spacing import SPACINGS
 from fromnoise.serve.dialects.identity import need
 from fromnoise.serve.dialects.native import feed, shapes
+from fromnoise.serve.dialects.native.inside import add_inside
 from fromnoise.serve.dialects.native.shapes import Identifier
 from fromnoise.serve.queue.jobs import Job
 from fromnoise.serve.refusals import Refusal
@@ -61,6 +62,7 @@ def make_router(server: Server) -> APIRouter:
         add_kind(router, server, kind)
     add_jobs(router, server)
     add_gallery(router, server)
+    add_inside(router, server)
     add_boards(router, server)
     add_uploads(router, server)
     add_models(router, server)
