@@ -8,14 +8,20 @@ from pathlib import Path
 from torch import Tensor
 
 from fromnoise.checkpoints.families import tell_family
-from fromnoise.checkpoints.lora.config import read_alphas
+from fromnoise.checkpoints.lora.config import ADAPTER, CONFIG, read_alphas
 from fromnoise.checkpoints.lora.contents import Lora
-from fromnoise.checkpoints.lora.digest import read_digest
 from fromnoise.checkpoints.lora.keys import EMBEDDED, LISTED, NUMBERED, split_key
 from fromnoise.checkpoints.sources import TensorSource, open_tensors
 from fromnoise.errors import BadCheckpoint
 
 BESIDE = {"text_encoder": ".text_encoder.pt", "embeddings": ".ti.pt"}  # beside a list of 2022
+
+
+def list_files(path: Path) -> list[Path]:
+    """The file of a LoRA, and those beside it that say more of it."""
+    beside = [path.with_suffix(end) for end in BESIDE.values()]
+    beside += [path.parent / CONFIG] if path.stem == ADAPTER else []
+    return [path, *(file for file in beside if file.is_file() and file != path)]
 
 
 def load(path: Path) -> Lora:
@@ -24,7 +30,7 @@ def load(path: Path) -> Lora:
     if all(LISTED.fullmatch(key) for key in source.stored):
         return load_list(path, source)
     tensors = source.read()
-    lora = Lora(path, dict(source.metadata), read_digest(path))
+    lora = Lora(path, dict(source.metadata))
     numbered: dict[str, dict[int, dict[str, Tensor]]] = {}
     unknown = []
     for key, tensor in tensors.items():
@@ -64,7 +70,7 @@ def load(path: Path) -> Lora:
 def load_list(path: Path, source: TensorSource) -> Lora:
     """A list of tensors of 2022: up, down, up, down. Its text encoder and its embeddings lie in
     files beside it."""
-    lora = Lora(path, {}, read_digest(path))
+    lora = Lora(path, {})
     lora.pairs["unet"] = pair_list(path, source)
     beside = {what: path.with_suffix(end) for what, end in BESIDE.items()}
     if (file := beside["text_encoder"]).is_file() and file != path:

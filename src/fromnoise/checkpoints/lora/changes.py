@@ -141,9 +141,9 @@ class Delta:
             scales = self.leaves["weight"].float().flatten()
             along = (1, -1) if self._is_on_input else (-1, 1)
             scales = scales.reshape(*along, *[1] * (weight.ndim - 2))
-            total.addcmul_(weight, scales, value=share)
+            total.addcmul_(weight.float(), scales, value=share)
         elif lengths := self._find_lengths():
-            whole = weight.clone()
+            whole = weight.to(torch.float32, copy=True)
             self._add_plain(whole, 1.0)
             total.add_(self._set_lengths(whole, lengths[0]).sub_(weight), alpha=share)
         else:
@@ -155,8 +155,11 @@ class Delta:
         if "lora_up" in leaves and "lora_mid" not in leaves:
             up = leaves["lora_up"].float().flatten(1)
             up = up if self.rows is None else up[self.rows]
-            down = leaves["lora_down"].float().flatten(1)
-            total.view(len(total), -1).addmm_(up, down, alpha=factor)
+            down, flat = leaves["lora_down"].float(), total
+            if not total.is_contiguous():  # channels last: so is the product, then
+                down, flat = down.reshape(-1, *total.shape[1:]), total.permute(0, 2, 3, 1)
+                down = down.permute(0, 2, 3, 1)
+            flat.view(len(total), -1).addmm_(up, down.flatten(1), alpha=factor)
         else:
             delta = self.multiply()
             delta = delta if self.rows is None else delta[self.rows]

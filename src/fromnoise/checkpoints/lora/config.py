@@ -8,6 +8,7 @@ from typing import Any
 
 from fromnoise.checkpoints.configs import Fields, Rule, parse_json, read_json
 
+ADAPTER, CONFIG = "adapter_model", "adapter_config.json"  # PEFT's files
 IN_HEADER = "lora_adapter_metadata"  # diffusers writes it there
 RANK, ALPHA = Rule("r", int, 1, 1 << 16), Rule("lora_alpha", float, -1e6, 1e6)
 ROOT = Rule("use_rslora")
@@ -30,8 +31,8 @@ def read_alphas(
                 configs[part] = Fields(place, own)
         if "lora_alpha" in values:
             configs[""] = Fields(place, values)
-    elif path.stem == "adapter_model" and (path.parent / "adapter_config.json").is_file():
-        configs[""] = read_json(path.parent / "adapter_config.json")
+    elif path.stem == ADAPTER and (path.parent / CONFIG).is_file():
+        configs[""] = read_json(path.parent / CONFIG)
     found: dict[str, float] = {}
     for stem, rank in ranks.items():
         part, _, inner = stem.partition(".")

@@ -17,7 +17,6 @@ class Lora:
 
     path: Path
     metadata: dict[str, str]
-    digest: str  # A1111's: the start of the SHA-256 of what follows the header, or of the file
     modules: dict[str, dict[str, Tensor]] = field(default_factory=dict)
     alphas: dict[str, float] = field(default_factory=dict)
     pairs: dict[str, list[tuple[Tensor, Tensor]]] = field(default_factory=dict)

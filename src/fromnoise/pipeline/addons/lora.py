@@ -1,17 +1,22 @@
 """LoRA: low-rank changes of weights, put on copies of the networks."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
-from fromnoise.checkpoints.formats.lora import load
+from fromnoise.checkpoints.formats.lora import list_files, load
+from fromnoise.checkpoints.lora.names import list_networks
 from fromnoise.checkpoints.lora.place import Placement, place
 from fromnoise.errors import BadInput, escape
 from fromnoise.latent_diffusion import LatentDiffusion
 from fromnoise.pipeline.addon_fields.lora import Lora
 from fromnoise.pipeline.addons.files import find_file
+from fromnoise.pipeline.addons.patched import Changes, find_patched
 from fromnoise.pipeline.request import GenerationRequest
-from fromnoise.runtime.patches import Patch, patch, patch_network
+from fromnoise.runtime.patches import Patch, patch_network
 from fromnoise.runtime.prepare import Prepared
 
 LISTED = 20  # modules that a warning names
@@ -25,25 +30,49 @@ def put_on(
 
     Warns of a file that has only in part a place in the model. Raises NotFound, BadCheckpoint, and
     BadInput for one that has none at all, and for a wrong number of weights by block."""
-    patches = collect_patches(model, items)
-    if of_unet := patches.pop("unet", None):
-        unet = patch(unet, of_unet)
-        model = replace(model, unet=unet.network)
-    return patch_texts(model, patches), unet, []
+    files = [list_files(find_file("lora", item)) for item in items]
+    networks = {**list_networks(model), "unet": unet.network}
+    loras = [*zip(items, files, strict=True)]
+    patched = find_patched(networks, loras, lambda: collect_changes(model, loras))
+    if "unet" in patched.networks:
+        unet = copy(unet)
+        unet.network = patched.networks["unet"]  # type: ignore[assignment]
+    return exchange(model, patched.networks), unet, []
 
 
 def merge(model: LatentDiffusion, items: Sequence[Lora]) -> LatentDiffusion:
     """The model with these LoRA in its weights, for a file. Warns and raises as `put_on`."""
-    patches = collect_patches(model, items)
-    network = patch_network(model.unet, patches.pop("unet", []))
-    return patch_texts(replace(model, unet=network), patches)
+    files = [list_files(find_file("lora", item)) for item in items]
+    changes, networks = (
+        collect_changes(model, [*zip(items, files, strict=True)]),
+        list_networks(model),
+    )
+    for text in changes.warnings:
+        warnings.warn(text, stacklevel=2)
+    return exchange(
+        model, {part: patch_network(networks[part], of) for part, of in changes.patches.items()}
+    )
 
 
-def collect_patches(model: LatentDiffusion, items: Sequence[Lora]) -> dict[str, list[Patch]]:
-    """What changes in each part."""
+def exchange(model: LatentDiffusion, networks: Mapping[str, Any]) -> LatentDiffusion:
+    """The model with these networks in place of its own."""
+    names = ("text_encoder", "text_encoder_2")
+    encoders = tuple(
+        replace(encoder, network=networks.get(name, encoder.network))
+        for name, encoder in zip(names, model.text_encoders, strict=False)
+    )
+    return replace(model, unet=networks.get("unet", model.unet), text_encoders=encoders)
+
+
+def collect_changes(
+    model: LatentDiffusion, loras: Sequence[tuple[Lora, Sequence[Path]]]
+) -> Changes:
+    """What these LoRA, each with its files, change in each part. Raises as `put_on`."""
     patches: dict[str, list[Patch]] = {}
-    for item in items:
-        placement = read_placement(item, model)
+    told: list[str] = []
+    for item, files in loras:
+        placement, texts = read_placement(files[0], model)
+        told += texts
         for part, deltas in placement.deltas.items():
             share = item.weight
             if part != "unet" and item.text_weight is not None:
@@ -51,22 +80,11 @@ def collect_patches(model: LatentDiffusion, items: Sequence[Lora]) -> dict[str, 
             for parameter, delta in deltas:
                 block = weigh(item, placement, part, parameter)
                 patches.setdefault(part, []).append(Patch(parameter, delta, share * block))
-    return patches
+    return Changes(patches, (), told)
 
 
-def patch_texts(model: LatentDiffusion, patches: dict[str, list[Patch]]) -> LatentDiffusion:
-    """The model with these changes in its text encoders."""
-    encoders = list(model.text_encoders)
-    for i, part in enumerate(("text_encoder", "text_encoder_2")[: len(encoders)]):
-        if of_text := patches.get(part):
-            network = patch_network(encoders[i].network, of_text)
-            encoders[i] = replace(encoders[i], network=network)
-    return replace(model, text_encoders=tuple(encoders))
-
-
-def read_placement(item: Lora, model: LatentDiffusion) -> Placement:
-    """What one LoRA changes. Warns and raises as `put_on`."""
-    path = find_file("lora", item)
+def read_placement(path: Path, model: LatentDiffusion) -> tuple[Placement, list[str]]:
+    """(what one LoRA changes, warnings). Raises as `put_on`."""
     lora = load(path)
     placement = place(lora, model)
     count = len(lora.modules) + sum(map(len, lora.pairs.values()))
@@ -77,22 +95,21 @@ def read_placement(item: Lora, model: LatentDiffusion) -> Placement:
             f"modules has a place there{made}",
             "give a LoRA that was made for such a model",
         )
+    told = []
     if lora.embeddings:
         names = ", ".join(escape(name, 100) for name in [*lora.embeddings][:LISTED])
-        warnings.warn(
+        told.append(
             f"{path} holds embeddings too, which are not used: {names}; save them as files of "
-            "their own",
-            stacklevel=2,
+            "their own"
         )
     if lost := [*placement.unplaced, *lora.unknown]:
         listed = ", ".join(escape(name, 100) for name in lost[:LISTED])
         more = f" and {len(lost) - LISTED:,} more" if len(lost) > LISTED else ""
-        warnings.warn(
+        told.append(
             f"{path} has {len(lost):,} modules or tensors without a place in this model, which are "
-            f"not used: {listed}{more}",
-            stacklevel=2,
+            f"not used: {listed}{more}"
         )
-    return placement
+    return placement, told
 
 
 def weigh(item: Lora, placement: Placement, part: str, parameter: str) -> float:
