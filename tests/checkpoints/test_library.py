@@ -126,3 +126,28 @@ def test_an_addon_is_found_by_its_name_alone(home: Path):
     for path in (str(style), "../Lora/people/Style", "/etc/passwd"):
         with pytest.raises(NotFound):
             library.find_addon("lora", path)
+
+
+def test_folders_are_listed_once_until_one_of_them_changes(home: Path, monkeypatch):
+    monkeypatch.setattr(library, "TICK", 0)
+    file = put(home / ".fromnoise/models/lora/style.safetensors")
+    put(home / ".fromnoise/models/lora/sub/other.safetensors")
+    walks, walk = [], library._walk
+    monkeypatch.setattr(library, "_walk", lambda *given: walks.append(given[0]) or walk(*given))
+    first, roots = library.list_models(), len(library.find_roots()) - 1
+    assert (library.list_models(), len(walks)) == (first, roots)
+    library.list_models().clear()
+    assert len(library.list_models()) == 2
+    put(file.parent / "sub" / "third.safetensors")
+    assert len(library.list_models()) == 3
+    file.unlink()
+    assert {model.path.name for model in library.list_models()} == {
+        "other.safetensors",
+        "third.safetensors",
+    }
+    put(home / "ComfyUI/models/loras/late.safetensors")  # a root that was not there
+    assert len(library.list_models()) == 3
+    monkeypatch.setattr(library, "TICK", 10**12)  # folders that have just changed
+    put(file)
+    library.list_models()
+    assert not library.LISTS.get(tuple(library.find_roots().items()))

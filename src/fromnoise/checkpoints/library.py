@@ -3,6 +3,7 @@
 Files are listed where they lie, nothing is copied, and no torch is imported."""
 
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator
 from difflib import get_close_matches
 from pathlib import Path
@@ -12,6 +13,8 @@ from fromnoise.errors import BadInput, NotFound
 
 ENDINGS = (".safetensors", ".ckpt", ".pt", ".pth", ".bin", ".gguf")
 DEPTH, MOST = 6, 20_000  # folders below a root, files and folders in all
+KEPT, TICK = 4, 2 * 10**9  # lists that are kept; the coarsest clock of a file system, nanoseconds
+LISTS: dict[object, "tuple[list[Model], dict[Path, int | None]]"] = {}
 # the folders in which A1111, ComfyUI and InvokeAI keep a kind of file → that kind
 KINDS = {
     "stable-diffusion": "model",
@@ -85,18 +88,44 @@ def find_roots() -> dict[Path, str]:
 
 
 def list_models(roots: dict[Path, str] | None = None) -> list[Model]:
-    """Every model in the roots, those of this program first, each file once. Raises BadInput for
-    more than MOST files and folders."""
+    """Every model in the roots, those of this program first, each file once. The list is kept until
+    a folder changes; `size` is that of the first look. Raises BadInput for more than MOST files and
+    folders."""
+    roots = find_roots() if roots is None else roots
+    key = tuple(roots.items())
+    models, folders = LISTS.get(key, ([], {}))
+    if not folders or any(_date(folder) != date for folder, date in folders.items()):
+        begun, folders = time.time_ns(), dict.fromkeys(roots)
+        models = [*_list_once(roots, folders)]
+        folders = {folder: _date(folder) for folder in folders}
+        while len(LISTS) >= KEPT:
+            LISTS.pop(next(iter(LISTS)), None)
+        # a folder that changes in the same tick of its clock would look unchanged
+        if max((date or 0 for date in folders.values()), default=0) < begun - TICK:
+            LISTS[key] = models, folders
+        else:
+            LISTS.pop(key, None)
+    return [*models]
+
+
+def _date(folder: Path) -> int | None:
+    try:
+        return folder.stat().st_mtime_ns
+    except OSError:
+        return None
+
+
+def _list_once(roots: dict[Path, str], folders: dict[Path, None]) -> Iterator[Model]:
+    """The models in the roots. Puts every folder that it looks into in `folders`."""
     seen: set[tuple[int, int]] = set()
-    models, budget = [], [MOST]
-    for root, program in (find_roots() if roots is None else roots).items():
+    budget = [MOST]
+    for root, program in roots.items():
         walk = _walk_cache if program == "Hugging Face" else _walk
-        for model in walk(root, program, budget):
+        for model in walk(root, program, budget, folders):
             status = model.path.stat()
             if (status.st_dev, status.st_ino) not in seen:
                 seen.add((status.st_dev, status.st_ino))
-                models.append(model)
-    return models
+                yield model
 
 
 def find_model(name: str, kinds: Iterable[str], roots: dict[Path, str] | None = None) -> Path:
@@ -167,12 +196,15 @@ def _without_ending(name: str) -> str:
     return next((name[: -len(end)] for end in ENDINGS if name.lower().endswith(end)), name)
 
 
-def _walk(root: Path, program: str, budget: list[int]) -> Iterator[Model]:
+def _walk(
+    root: Path, program: str, budget: list[int], looked_into: dict[Path, None]
+) -> Iterator[Model]:
     """The models below a root; a folder with a model_index.json is one model."""
     kinds = {root: KINDS.get(root.name.lower(), "")}
     visited: set[tuple[int, int]] = set()
     for place, folders, files in os.walk(root, followlinks=True):
         folder, status = Path(place), os.stat(place)
+        looked_into[folder] = None
         _spend(budget, len(files) + len(folders))
         kind = kinds.get(folder) or KINDS.get(folder.name.lower()) or kinds.get(folder.parent, "")
         kinds[folder] = kind
@@ -193,12 +225,15 @@ def _walk(root: Path, program: str, budget: list[int]) -> Iterator[Model]:
                 yield Model(relative, kind, path, program, path.stat().st_size)
 
 
-def _walk_cache(root: Path, program: str, budget: list[int]) -> Iterator[Model]:
+def _walk_cache(
+    root: Path, program: str, budget: list[int], looked_into: dict[Path, None]
+) -> Iterator[Model]:
     """The pipelines in the hub's cache: models--owner--name/snapshots/<revision>/."""
     for folder in sorted(root.glob("models--*--*")):
         owner, _, name = folder.name.removeprefix("models--").partition("--")
         snapshots = [s for s in folder.glob("snapshots/*") if (s / "model_index.json").is_file()]
         _spend(budget, 1 + len(snapshots))
+        looked_into |= dict.fromkeys((folder, folder / "snapshots", *snapshots))
         if snapshots:
             newest = max(snapshots, key=lambda snapshot: snapshot.stat().st_mtime)
             yield Model(f"{owner}/{name}", "model", newest, program, measure(newest))

@@ -126,12 +126,14 @@ def replay(
 
         request |= {"addons": check_files(path, info.fields, loras)}
         unused.pop("Lora hashes", None)
-    if control_images or controls or "ControlNet 0" in info.fields:
-        from fromnoise.pipeline.addons.control_record import read_controls
+    if control_images or controls or any(key.startswith("ControlNet") for key in info.fields):
+        from fromnoise.pipeline.addons.control_record import list_unused, read_controls
 
         items = read_controls(path, info.fields, control_images, controls)
         addons = request.get("addons") or Addons()
         request |= {"addons": addons.model_copy(update={"controls": items})}
+        unused = {key: why for key, why in unused.items() if not key.startswith("ControlNet")}
+        unused |= list_unused(info.fields)
     ours = info.fields.get("Version", "").startswith("fromnoise")
     if any(others.values()) or {"TI hashes", "IP-Adapter 0"} & info.fields.keys() or ours:
         from fromnoise.pipeline.addons.described import read_back
@@ -141,7 +143,6 @@ def replay(
         new = {name: getattr(found, name) for name in found.model_fields_set}
         request |= {"addons": addons.model_copy(update=new)}
         unused = {key: why for key, why in unused.items() if key not in keys}
-        unused = {key: why for key, why in unused.items() if not key.startswith("ControlNet ")}
     if check_depths(path, info.fields, depth_map):
         request |= {"depth_map": depth_map}
     upscalers = _find_upscalers(path, info.fields, network)

@@ -2,6 +2,7 @@
 
 import sys
 from copy import copy
+from dataclasses import replace
 from types import ModuleType
 
 import fakes
@@ -14,6 +15,7 @@ from fromnoise.errors import BadInput
 from fromnoise.pipeline import addons
 from fromnoise.pipeline.addon_fields.addons import Addons, find_files
 from fromnoise.pipeline.addon_fields.base import AddOn
+from fromnoise.pipeline.conditioning.cost import estimate_cost
 from fromnoise.pipeline.request import GenerationRequest
 
 
@@ -111,3 +113,23 @@ def test_addons_are_checked_and_told_by_their_fields():
     assert GenerationRequest.of(addons={}).addons == Addons()
     assert list(find_files(Both(tests=(AddOn(name="x", file="/etc/passwd"),)))) != []
     assert list(find_files(Both(tests=(AddOn(name="x"),)))) == []
+
+
+def test_the_prompts_of_a_film_ask_for_the_same_lora(engine):
+    for prompts in (["a <lora:x:1>", "a cat"], ["a <lora:x:1>", "a <lora:x:0.5>"]):
+        with pytest.raises(BadInput, match=r"different LoRA: x:1, and (none|x:0\.5)"):
+            engine.film(prompts, frames=3, steps=2)
+
+
+def test_what_runs_beside_the_network_counts_in_its_cost(engine):
+    """The limit of a request knows of ControlNets, and of the tokens of IP-Adapters."""
+    request = GenerationRequest.of(prompt="a", seed=1).resolve(engine.model)
+    control = {"name": "x", "image": "x.png"}
+    steered = GenerationRequest.of(prompt="a", seed=1, addons={"controls": [control] * 2})
+    plain = estimate_cost(engine.model, request).pictures
+    assert plain * 1.5 < estimate_cost(engine.model, steered.resolve(engine.model)).pictures
+    seen = replace(engine.model, image_tokens=(torch.zeros(1, 4000, 16),) * 2)
+    cost = estimate_cost(seen, request)
+    assert cost.pictures > 1.5 * plain
+    assert cost.tokens == 4016
+    assert cost.memory > estimate_cost(engine.model, request).memory

@@ -1,6 +1,7 @@
 """What a picture says of its ControlNets: A1111's words, read back by a replay, which asks for the
 same pictures and networks; and the command line."""
 
+import re
 import shutil
 
 import control_nets as nets
@@ -13,10 +14,13 @@ from safetensors.torch import load_file, save_file
 
 from fromnoise.api import load
 from fromnoise.checkpoints.formats import diffusers_folder as folders
+from fromnoise.checkpoints.formats.controlnet import hash_as_a1111
 from fromnoise.cli.controls import parse_controls
 from fromnoise.cli.values import parse_options
 from fromnoise.errors import BadInput, NotFound
 from fromnoise.models.config import UNetConfig
+from fromnoise.pipeline.addons.control import hash_network
+from fromnoise.pipeline.addons.control_record import list_unused, read_controls
 from fromnoise.pipeline.provenance.read import read_settings
 from fromnoise.pipeline.replay import replay
 from fromnoise.pipeline.saving import save_picture
@@ -107,6 +111,99 @@ def test_an_edit_with_its_own_picture_is_replayed(place):
     assert result.verdict == "identical", result.reasons
 
 
+def pad(file, seed):
+    """A network's file as long as published ones: A1111 hashes what lies a megabyte from its
+    start."""
+    signs = np.random.default_rng(seed).integers(65, 91, 1_200_000, np.uint8)
+    save_file(load_file(file), file, {"notes": signs.tobytes().decode()})
+    return hash_as_a1111(file)
+
+
+def write_foreign(place, lines, drawn):
+    """The picture with lines of A1111's extension in place of ours."""
+    text = "\n".join(
+        line if not line.startswith("Steps:") else re.sub(r', ControlNet 0: "[^"]*"', lines, line)
+        for line in drawn.info["parameters"].split("\n")
+    )
+    assert "Model hash: " + hash_network(place / "models/controlnet/edges.safetensors") not in text
+    drawn = drawn.copy()
+    drawn.info["parameters"] = text
+    save_picture(drawn, place / "a.png")
+    return place / "a.png"
+
+
+FORGE = (
+    ', ControlNet 0: "Module: canny, Model: {}, Weight: 0.8, Resize Mode: Crop and Resize, '
+    "Processor Res: 512, Threshold A: 50, Threshold B: 90, Guidance Start: 0.0, Guidance End: "
+    '1.0, Pixel Perfect: False, Control Mode: ControlNet is more important, Hr Option: Both", '
+    'ControlNet 1: "Module: none, Model: None, Weight: 1, Control Mode: Balanced"'
+)
+OLD = (
+    ', ControlNet Enabled: True, ControlNet Preprocessor: canny, ControlNet Model: "{}", '
+    "ControlNet Weight: 0.8, ControlNet Starting Step: 0, ControlNet Ending Step: 1, "
+    "ControlNet Threshold A: 50, ControlNet Threshold B: 90, "
+    "ControlNet Control Mode: ControlNet is more important"
+)
+
+
+@pytest.mark.parametrize("lines", [FORGE, OLD], ids=["forge", "old"])
+def test_lines_of_a1111_are_replayed_by_name_and_by_hash(place, lines):
+    folder = place / "models" / "controlnet"
+    legacy = [pad(folder / f"{name}.safetensors", i) for i, name in enumerate(("edges", "other"))]
+    assert legacy[0] != legacy[1]
+    one = {"name": "edges", "image": place / "0.png", "preprocess": "canny", "weight": 0.8}
+    engine, picture = draw(place, one | {"mode": "control", "low": 50, "high": 90})
+    path = write_foreign(place, lines.format(f"edges [{legacy[0]}]"), picture)
+    rest, images = (path, engine.model, engine.unet), [place / "0.png"]
+    result = replay(*rest, control_images=images)
+    assert result.verdict == "identical", result.reasons
+    told = {key: why for key, why in result.unused.items() if key.startswith("ControlNet")}
+    if lines is FORGE:
+        assert {*told} == {
+            "ControlNet 0 Processor Res",
+            "ControlNet 0 Pixel Perfect",
+            "ControlNet 0 Hr Option",
+        }
+    else:
+        assert not told
+    with pytest.raises(BadInput, match="does not hold the picture") as refused:
+        replay(*rest)
+    assert "--control-image" in refused.value.remedy
+    # another name of the same file, and the same name of another file
+    (folder / "edges.safetensors").rename(folder / "renamed.safetensors")
+    assert replay(*rest, control_images=images).verdict == "identical"
+    shutil.copy(folder / "other.safetensors", folder / "edges.safetensors")
+    assert replay(*rest, control_images=images).verdict == "identical"
+    (folder / "renamed.safetensors").rename(place / "away.safetensors")
+    with pytest.raises(NotFound, match=legacy[0]):
+        replay(*rest, control_images=images)
+    given = {"away": place / "away.safetensors"}
+    assert replay(*rest, control_images=images, controls=given).verdict == "identical"
+
+
+def test_lines_of_a1111_that_cannot_be_used_say_what_to_give(place):
+    line = "Module: {}, Model: {}, Weight: 1, Guidance Start: 0, Guidance End: 0.5"
+    seen = [place / "0.png"]
+    pose = {"ControlNet 2": line.format("openpose_full", "edges")}
+    [item] = read_controls(place / "a.png", pose, seen)
+    assert (item.preprocess, item.image, item.end) == ("none", seen[0], 0.5)
+    assert "the map" in list_unused(pose)["ControlNet 2 Module"]
+    with pytest.raises(BadInput) as refused:
+        read_controls(place / "a.png", pose)
+    assert "the map that openpose_full made" in refused.value.remedy
+    look = {"ControlNet 0": line.format("ip-adapter_clip_sd15", "ip-adapter_sd15 [6a3f6166]")}
+    with pytest.raises(BadInput) as refused:
+        read_controls(place / "a.png", look, seen)
+    assert "--ip-adapter ip-adapter_sd15:1@0-0.5" in refused.value.remedy
+    with pytest.raises(BadInput, match="reference_only"):
+        read_controls(place / "a.png", {"ControlNet 0": line.format("reference_only", "None")})
+    enums = {"ControlNet 0": "Module: tile_resample, Model: edges, Threshold A: -1, "}
+    enums["ControlNet 0"] += "Control Mode: ControlMode.PROMPT, Resize Mode: ResizeMode.OUTER_FIT"
+    [item] = read_controls(place / "a.png", enums, seen)
+    assert (item.mode, item.resize, item.low) == ("prompt", "fill", None)
+    assert "Threshold A" in str(list_unused(enums))
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -119,8 +216,6 @@ def test_an_edit_with_its_own_picture_is_replayed(place):
     ],
 )
 def test_what_a_strangers_picture_says_is_checked(place, text):
-    from fromnoise.pipeline.addons.control_record import read_controls
-
     with pytest.raises((BadInput, NotFound)):
         read_controls(place / "0.png", {"ControlNet 0": text})
 

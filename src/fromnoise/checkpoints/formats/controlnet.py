@@ -30,6 +30,7 @@ from fromnoise.runtime.control import Control
 PREFIX = "control_model."
 MOST = 10_000  # tensors: the largest published file holds a whole model beside its ControlNet
 HINT = "input_hint_block."
+HASHED_FROM, HASHED = 0x100000, 0x10000  # the bytes whose hash A1111 writes
 # key of the original layout → ours
 ENDS = {"middle_block_out.0": "controlnet_mid_block"}
 # what a key begins with or is → what such a file is, and what to do
@@ -119,8 +120,8 @@ def find_weights_of(path: Path) -> Path:
 def hash_as_a1111(path: Path) -> str:
     """The hash of 64 kB of a file that A1111's extension puts behind a network's name."""
     with open_file(path) as file:
-        file.seek(0x100000)
-        return hashlib.sha256(file.read(0x10000)).hexdigest()[:8]
+        file.seek(HASHED_FROM)
+        return hashlib.sha256(file.read(HASHED)).hexdigest()[:8]
 
 
 def refuse_others(source: TensorSource) -> None:

@@ -1,5 +1,6 @@
 """What the prompts of a request ask for beside words: A1111's <lora:name:weight> and its kin."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from fromnoise.checkpoints.library import ENDINGS
@@ -91,6 +92,23 @@ def make_lora(network: Network, steps: int) -> Lora:
 
 
 def list_networks(text: str, dialect: str) -> tuple[Network, ...]:
-    """The networks that a prompt names."""
+    """The networks that a prompt names. Raises BadInput for a frame between two prompts that name
+    different ones."""
     ends = (text.start, text.end) if isinstance(text, InterpolatedPrompt) else (text,)
+    check_same(ends, dialect)
     return tuple(dict.fromkeys(n for end in ends for n in parse_prompt(end, dialect).networks))
+
+
+def check_same(prompts: Iterable[str], dialect: str) -> None:
+    """Raises BadInput where the prompts of a film ask for different LoRA: there is no way from one
+    to the other, and the picture would jump."""
+    asked = dict.fromkeys(
+        frozenset(n for n in parse_prompt(text, dialect).networks if n.kind != "embedding")
+        for text in prompts
+    )
+    if len(asked) > 1:
+        named = [" ".join(sorted(f"{n.name}:{n.unet:g}" for n in one)) or "none" for one in asked]
+        raise BadInput(
+            f"the prompts of the film ask for different LoRA: {named[0]}, and {named[1]}",
+            "give all of them the same tags, or name the LoRA apart from them: --lora",
+        )

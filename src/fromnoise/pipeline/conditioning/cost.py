@@ -24,6 +24,7 @@ LIMIT = 1000.0  # default pictures: as many as the greatest `count` of them
 ADAPTIVE = 5  # calls a step of a sampler that takes as many as it needs, about
 LOOKS = 8  # steps at which a prompt that changes is looked at
 FLOAT = 4  # bytes
+CONTROL = 0.5  # of a call of the U-Net: a ControlNet is its way down and its middle
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,10 @@ def estimate_cost(
     distilled = model.unet.config.guidance_dim is not None  # such a model guides itself
     paired = (request.cfg != 1 or entry.uncond) and not distilled
     unlike = max(_list_lengths(model, negative, request.steps or 1)) * block if paired else 0
+    # what an IP-Adapter shows beside the words, and networks that run beside the U-Net
+    seen = 0 if model.image_tokens is None else model.image_tokens[0].shape[1]
+    addons = model.addons or request.addons
+    beside = 1 + CONTROL * (len(addons.controls) if addons else 0)
     work, calls, longest, blocks, contexts = 0.0, 0, unlike, unlike // block, 0
     for text in prompts:
         count = (request.count if len(prompts) == 1 else 1) * times
@@ -96,7 +101,8 @@ def estimate_cost(
         lengths = [[n * block for n in _list_lengths(model, p, request.steps or 1)] for p in parsed]
         parts = max(lengths, key=sum)
         for tokens in (*parts, *([unlike] if paired else [])):
-            work += steps * count * count_unet_work(model.unet.config, high, wide, tokens)
+            each = count_unet_work(model.unet.config, high, wide, tokens + seen)
+            work += steps * count * beside * each
         calls += steps * count * (len(parts) + paired)
         longest, contexts = max(longest, *parts), contexts + sum(parts) + unlike
         versions = 1 if all(map(_is_constant, parsed)) else request.steps or 1
@@ -108,8 +114,9 @@ def estimate_cost(
     unit = 2 * default[0] * count_unet_work(model.unet.config, default[1], default[1], block)
     unit += count_decoder_work(model.vae.config, default[1], default[1])
     unit += 2 * reading
+    contexts += 2 * seen
     memory = _count_memory(model, high, wide, contexts, request.count)
-    return Cost(work / unit, calls, longest, blocks, memory)
+    return Cost(work / unit, calls, longest + seen, blocks, memory)
 
 
 def count_unet_work(config: UNetConfig, high: int, wide: int, tokens: int) -> float:

@@ -81,6 +81,10 @@ class FilmRequest(GenerationRequest):
             "prompts": resolved.prompts * (1 if len(resolved.prompts) > 1 else self.keys),
             "key_seeds": seeds * (1 if len(seeds) > 1 else self.keys),
         }
+        if any("<" in text for text in of_all["prompts"]):
+            from fromnoise.pipeline.addons.tags import check_same
+
+            check_same(of_all["prompts"], self.dialect)
         return resolved.model_copy(
             update=of_all | {"seed": of_all["key_seeds"][0], "prompt": of_all["prompts"][0]}
         )
