@@ -60,6 +60,21 @@ def file(data, name="x.png"):
     return ("POST", "/api/uploads", {"files": {"file": (name, data)}})
 
 
+def image(**values):
+    return ("POST", "/v1/images/generations", {"json": {"prompt": "a cat"} | values})
+
+
+def edit(path="edits", files=(), **values):
+    """A form. files: (name, bytes) of its files."""
+    parts = [(name, ("x.png", data) if data is not None else (None, "1")) for name, data in files]
+    parts += [(name, (None, value)) for name, value in {"prompt": "a cat", **values}.items()]
+    return ("POST", f"/v1/images/{path}", {"files": parts})
+
+
+def link(name):
+    return ("GET", f"/v1/images/files/{name}", {})
+
+
 HOSTILE = {
     # values
     "a negative seed": generate(seed=-1),
@@ -121,6 +136,67 @@ HOSTILE = {
     "a page that is none": get("/api/pictures?before=-1"),
     "a board without a name": ("POST", "/api/boards", {"json": {"name": ""}}),
 }
+# the same in OpenAI's words, whose error object has other fields
+HOSTILE_IMAGES = {
+    "a negative seed, for OpenAI": image(seed=-1),
+    "NaN, for OpenAI": ("POST", "/v1/images/generations", post('{"prompt": "x", "n": NaN}')[2]),
+    "infinity in words": image(guidance_scale="inf"),
+    "too many pictures, for OpenAI": image(n=1000),
+    "too many pixels, for OpenAI": image(size="8192x8192"),
+    "a size of nothing": image(size="0x0"),
+    "a size that is huge": image(size="9" * 5_000 + "x1"),
+    "a prompt of nothing": image(prompt=""),
+    "a prompt that is a list": image(prompt=["a"]),
+    "a prompt that is too long, for OpenAI": image(prompt="x" * 20_001),
+    "a model by its path, for OpenAI": image(model="../../etc/passwd"),
+    "a model by an address, for OpenAI": image(model="http://169.254.169.254/"),
+    "an expander by its address": image(expand="http://169.254.169.254/"),
+    "a user that is a table": image(user={"a": 1}),
+    "a mask by its path, for OpenAI": image(masks={"a": "/etc/passwd"}),
+    "an upload of nobody": image(masks={"a": ID}),
+    "a LoRA by its path, for OpenAI": image(addons={"loras": [{"name": "x", "file": "/etc/x"}]}),
+    "a stream that is none": image(stream="perhaps"),
+    "JSON that is nested, for OpenAI": ("POST", "/v1/images/generations", post("[" * 9_999)[2]),
+    "an edit of an address": edit(image="http://169.254.169.254/x.png"),
+    "an edit as JSON": ("POST", "/v1/images/edits", {"json": {"image": "http://127.0.0.1:1/"}}),
+    "an edit of a path": edit(image="/etc/passwd"),
+    "an edit of data": edit(image="data:image/png;base64,AA"),
+    "an edit of nothing": edit(),
+    "an edit of a bomb": edit(files=[("image", bomb())]),
+    "an edit of text": edit(files=[("image", b"<svg>")]),
+    "a mask that is an address": edit(files=[("image", b"x")], mask="http://127.0.0.1/"),
+    "a prompt that is a file": edit(files=[("image", b"x"), ("prompt", b"x")]),
+    "a field that comes twice": edit(files=[("image", b"x"), ("n", None), ("n", None)]),
+    "too many files": edit(files=[("image[]", b"x")] * 30),
+    "too many fields": edit(**{f"x{i}": "1" for i in range(200)}),
+    "a field that is huge": edit(prompt="x" * 300_000),
+    "a NUL in a form": edit(files=[("image", b"x")], prompt="a\0b"),
+    "add-ons that are nested": edit(files=[("image", b"x")], addons="{" * 5_000),
+    "add-ons by their path": edit(
+        files=[("image", b"x")], addons='{"loras": [{"name": "x", "file": "/etc/x"}]}'
+    ),
+    "a mask's name by its path": edit(files=[("image", b"x")], masks='{"a": "/etc/x"}'),
+    "a form that is cut off": (
+        "POST",
+        "/v1/images/edits",
+        {
+            "content": b"--x\r\nContent",
+            "headers": {"content-type": "multipart/form-data; boundary=x"},
+        },
+    ),
+    "a variation of an address": edit("variations", image="http://127.0.0.1/"),
+    "a link that is none": link("x"),
+    "a link with a way up": link("..%2f..%2fetc%2fpasswd"),
+    "a link that nobody signed": link(f"{ID}.9999999999.100.{ID}.png"),
+    "a link of the past": link(f"{ID}.1.100.{ID}.png"),
+    "a model that is not there": ("GET", "/v1/models/..%2f..%2fetc", {}),
+    "a chat": ("POST", "/v1/chat/completions", {"json": {"messages": []}}),
+    "a method that is not there": ("DELETE", "/v1/models", {}),
+    "a key of OpenAI's that is none": (
+        *image()[:2],
+        image()[2] | {"headers": {"idempotency-key": "a b"}},
+    ),
+}
 
 
 @pytest.fixture(scope="module")
@@ -142,6 +218,21 @@ def test_hostile_requests_are_refused_with_a_reason(shared, name):
     assert error["message"]
     assert len(answer.content) < 10_000
     assert "Traceback" not in answer.text
+    assert shared.get("/healthz").status_code == 200
+
+
+@pytest.mark.parametrize("name", HOSTILE_IMAGES)
+def test_openais_error_object_says_why(shared, name):
+    method, path, more = HOSTILE_IMAGES[name]
+    answer = shared.request(method, path, **more)
+    assert 400 <= answer.status_code < 500, answer.text
+    error = answer.json()["error"]
+    assert error.keys() == {"message", "type", "param", "code"}
+    assert error["message"]
+    assert error["type"] == "invalid_request_error"
+    assert len(answer.content) < 10_000
+    assert "Traceback" not in answer.text
+    assert shared.get("/api/uploads/" + ID).status_code == 404
     assert shared.get("/healthz").status_code == 200
 
 

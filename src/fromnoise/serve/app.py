@@ -25,7 +25,7 @@ from fromnoise.serve.safety.gate import Gate, extra_headers
 from fromnoise.serve.server import Server
 
 log = logging.getLogger("fromnoise.serve")
-MULTIPART = 64 << 10  # bytes around the file of an upload
+MULTIPART = 256 << 10  # bytes around the files of a form
 CODES = {404: "not_found", 405: "wrong_method", 400: "bad_request", 413: "too_large"}
 
 
@@ -67,8 +67,15 @@ def make_app(server: Server) -> FastAPI:
         body_limit=make_body_limit(server),
         render=render,
         pages=pages,
+        is_link=is_link,
     )
     return app
+
+
+def is_link(path: str) -> bool:
+    """Whether a path is signed, and so needs no token."""
+    links = find_dialect(path).links
+    return bool(links) and path.startswith(links)
 
 
 def start(server: Server) -> None:
@@ -110,9 +117,10 @@ def make_body_limit(server: Server) -> Callable[[str], int]:
     """path → the most bytes of a body."""
 
     def limit(path: str) -> int:
-        if path == "/api/uploads":
-            return server.settings.limits.upload_bytes + MULTIPART
-        return find_dialect(path).body_bytes
+        dialect = find_dialect(path)
+        if files := dialect.files.get(path):
+            return files * server.settings.limits.upload_bytes + MULTIPART
+        return dialect.body_bytes
 
     return limit
 
@@ -125,6 +133,8 @@ def render(path: str, refusal: Refusal) -> dict[str, Any]:
 def answer_error(folder: Path, request: Request, error: Exception) -> Response:
     """The answer to any error: its status, what is wrong, what to do. folder: the server's own."""
     refusal = make_refusal(error, folder)
+    if refusal.status == 422:
+        refusal.status = find_dialect(request.url.path).bad_input
     if refusal.status >= 500 and not isinstance(error, Refusal):
         log.error("a request met a fault", exc_info=error)
     body = render(request.url.path, refusal)
@@ -140,7 +150,9 @@ def make_refusal(error: Exception, folder: Path) -> Refusal:
         return error
     if isinstance(error, RequestValidationError | ValidationError):
         faults = [describe_fault(fault) for fault in error.errors()[:9]]
-        return Refusal(422, "bad_input", f"cannot use {'; '.join(faults)}", "see /openapi.json")
+        text = f"cannot use {'; '.join(faults)}"
+        field = name_field(error.errors()[0])
+        return Refusal(422, "bad_input", text, "see /openapi.json", field=field)
     if isinstance(error, FromnoiseError):
         message, remedy = (hide_folders(part, folder) for part in (error.message, error.remedy))
         if isinstance(error, NotFound):
@@ -148,7 +160,7 @@ def make_refusal(error: Exception, folder: Path) -> Refusal:
         known = isinstance(error, BadInput | UnknownName)
         # else a model that cannot be read, as a rule
         code = "bad_input" if known else type(error).__name__.lower()
-        return Refusal(422, code, message, remedy)
+        return Refusal(422, code, message, remedy, field=getattr(error, "field", None))
     if isinstance(error, HTTPException):
         code = CODES.get(error.status_code, "refused")
         return Refusal(error.status_code, code, str(error.detail), "see /openapi.json")
@@ -157,6 +169,11 @@ def make_refusal(error: Exception, folder: Path) -> Refusal:
 
 def describe_fault(fault: Any) -> str:
     """A field that cannot be used, its value, and why."""
-    where = ".".join(str(part) for part in fault["loc"] if part != "body") or "the body"
+    where = name_field(fault) or "the body"
     value = escape(repr(fault.get("input"))[:100])
     return f"{escape(where)} = {value}: {escape(fault['msg'])}"
+
+
+def name_field(fault: Any) -> str:
+    """The field that a fault is about; "" for the body."""
+    return ".".join(str(part) for part in fault["loc"] if part != "body")[:200]

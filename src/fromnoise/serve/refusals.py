@@ -4,7 +4,8 @@ from fromnoise.errors import FromnoiseError
 
 
 class Refusal(FromnoiseError):
-    """A request that is not taken. `code` is a word for programs, `retry_after` in seconds."""
+    """A request that is not taken. `code` is a word for programs, `retry_after` in seconds, `field`
+    the one that cannot be used, where it is known."""
 
     def __init__(
         self,
@@ -13,9 +14,10 @@ class Refusal(FromnoiseError):
         message: str,
         remedy: str = "",
         retry_after: float | None = None,
+        field: str | None = None,
     ):
         super().__init__(message, remedy)
-        self.status, self.code, self.retry_after = status, code, retry_after
+        self.status, self.code, self.retry_after, self.field = status, code, retry_after, field
 
 
 def refuse_missing(kind: str, identifier: str) -> Refusal:

@@ -4,8 +4,8 @@ A dialect translates between HTTP and the methods here; it knows neither databas
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from fromnoise.serve.queue.jobs import CANCELLED, QUEUED, Job, Queue, Ticket
 from fromnoise.serve.refusals import Refusal
 from fromnoise.serve.safety.audit import Audit
 from fromnoise.serve.safety.content import load_filter
+from fromnoise.serve.safety.links import Links
 from fromnoise.serve.safety.tokens import Client, Tokens
 from fromnoise.serve.seeing import Metrics
 from fromnoise.serve.settings import Settings
@@ -53,7 +54,7 @@ class Server:
             settings.folder, settings.limits.traces_bytes, settings.trace_hours * 3600
         )
         self.tokens, self.metrics, self.hub = Tokens(self.database), Metrics(), Hub()
-        self.audit = Audit(settings.folder)
+        self.audit, self.links = Audit(settings.folder), Links(settings.folder)
         self.runner = Runner(
             settings,
             self.queue,
@@ -120,9 +121,12 @@ class Server:
         priority: int = 0,
         seconds: float | None = None,
         key: str | None = None,
+        wish: Any = None,
     ) -> tuple[Job, bool]:
         """(the job, whether it is new) of a kind of KINDS and values of its `derive_fields`. When
-        this returns, the job is on the disk. Raises BadInput, UnknownName, NotFound and Refusal."""
+        this returns, the job is on the disk. wish: what the client asked for, where `values` are
+        more than that; the same key must come with the same. Raises BadInput, UnknownName, NotFound
+        and Refusal."""
         if self.runner.ending.is_set():
             raise Refusal(503, "ending", "the server ends", "try again", 5)
         limits, chosen = self.settings.limits, model or self.settings.model
@@ -141,11 +145,12 @@ class Server:
             size = picture.width, picture.height
         check_limits(kind, asked, limits, size)
         self._filter_words(client, asked)
-        digest = digest_of(kind, chosen, asked, priority)
-        fixed = fix_seeds(kind, asked)
-        kept, hashes = find_inputs(
-            kind, fixed, lambda upload: self.uploads.get(upload, client.owner).hash
+        # with the hashes of uploads: who sends the same file again asks for the same
+        named, hashes = find_inputs(
+            kind, asked, lambda upload: self.uploads.get(upload, client.owner).hash
         )
+        digest = digest_of(kind, chosen, named, priority) if wish is None else digest_of(kind, wish)
+        kept = fix_seeds(kind, named)
         self.worker.check(build_task(kind, chosen, kept, self._upload_path, limits.cost))
         ticket = Ticket(
             client.name, dialect, kind, chosen, kept, hashes, priority, seconds, key, digest
@@ -274,6 +279,24 @@ class Server:
             if isinstance(item, Job):
                 return item
         raise Refusal(503, "ending", "the server ends; the job is kept", f"ask for {job.id}", 5)
+
+    def check_streams(self, client: Client) -> None:
+        """Raises Refusal for a client that has as many open streams as it may."""
+        if self.streams.get(client.name, 0) >= self.settings.limits.streams_per_client:
+            raise Refusal(429, "too_many_streams", "too many open streams", "close some", 5)
+
+    @contextmanager
+    def count_stream(self, client: Client) -> Iterator[None]:
+        """Counts an open stream of a client."""
+        self.streams[client.name] = self.streams.get(client.name, 0) + 1
+        self.metrics.streams.inc()
+        try:
+            yield
+        finally:
+            self.metrics.streams.dec()
+            self.streams[client.name] -= 1
+            if not self.streams[client.name]:
+                del self.streams[client.name]
 
     def pictures_of(self, job: Job) -> list[Picture]:
         """The pictures of a job, in their order."""

@@ -49,6 +49,7 @@ class Settings:
     dtype: str = "fp32"
     model_bytes: int = 8 << 30  # of all models that stay loaded
     slots: int = 1  # jobs that are drawn at once
+    public_url: str = ""  # where others reach it, behind a proxy; "": as a request's Host says
     content_filter: str = ""  # "module:function", see safety/content.py
     lease_seconds: float = 30.0  # until a job of a silent server is drawn by another one
     drain_seconds: float = 30.0  # that running jobs are given when the server ends

@@ -1,6 +1,6 @@
 """DIALECTS: the registry of the words in which HTTP may ask for pictures. One file a dialect."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -12,11 +12,31 @@ class Dialect:
     prefix: str  # of its paths
     module: str
     body_bytes: int  # of a JSON body
+    files: dict[str, int] = field(default_factory=dict)  # path → most files that a form brings
+    bad_input: int = 422  # the status of values that cannot be used
+    links: str = ""  # how paths begin that need no token, since they are signed
 
 
 DIALECTS = {
     dialect.name: dialect
-    for dialect in (Dialect("native", "/api", "fromnoise.serve.dialects.native.routes", 1 << 20),)
+    for dialect in (
+        Dialect(
+            "native",
+            "/api",
+            "fromnoise.serve.dialects.native.routes",
+            1 << 20,
+            {"/api/uploads": 1},
+        ),
+        Dialect(
+            "openai",
+            "/v1",
+            "fromnoise.serve.dialects.openai.routes",
+            1 << 20,
+            {"/v1/images/edits": 3, "/v1/images/variations": 1},
+            bad_input=400,
+            links="/v1/images/files/",
+        ),
+    )
 }
 
 

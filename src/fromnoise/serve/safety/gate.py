@@ -57,7 +57,8 @@ class Gate:
     """The outermost layer of the application. What it refuses reaches no handler.
 
     body_limit: path → the most bytes of a body. render: (path, refusal) → the body of its answer,
-    in the words of the path's dialect. pages: paths of files that everyone may read."""
+    in the words of the path's dialect. is_link: whether a path is signed, so that it needs no
+    token. pages: paths of files that everyone may read."""
 
     def __init__(
         self,
@@ -68,11 +69,13 @@ class Gate:
         audit: Audit,
         body_limit: Callable[[str], int],
         render: Callable[[str, Refusal], dict[str, Any]],
+        is_link: Callable[[str], bool],
         pages: Collection[str] = (),
     ):
         self.app, self.settings, self.tokens = app, settings, tokens
         self.metrics, self.audit, self.rates = metrics, audit, Rates()
-        self.body_limit, self.render, self.open = body_limit, render, {*OPEN, *pages}
+        self.body_limit, self.render, self.is_link = body_limit, render, is_link
+        self.open = {*OPEN, *pages}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -119,7 +122,10 @@ class Gate:
             answer = Response(status_code=204, headers=allow_preflight())
             return await answer(scope, receive, send)
         if scope["path"] not in self.open:
-            client = await self._identify(headers, scope)
+            if self.is_link(scope["path"]):
+                client = Client(f"link {find_peer(scope)}", frozenset())
+            else:
+                client = await self._identify(headers, scope)
             scope["state"]["client"] = client
             limit = client.per_minute or self.settings.limits.requests_per_minute
             if wait := self.rates.take(client.name, limit):
@@ -159,7 +165,7 @@ class Gate:
         secret = read_secret(headers.get("authorization", ""))
         client = await run_in_threadpool(self.tokens.find, secret) if secret else None
         if client is None:
-            peer = (scope.get("client") or ("",))[0]
+            peer = find_peer(scope)
             if wait := self.rates.take(f"unknown {peer}", 60):
                 raise Refusal(429, "too_many_requests", "too many wrong tokens", "wait", wait)
             if secret:
@@ -201,6 +207,11 @@ class Gate:
             "client": client.name if client else "",
         }
         log.info("request", extra={"fields": fields})
+
+
+def find_peer(scope: Scope) -> str:
+    """The address that a request comes from."""
+    return (scope.get("client") or ("",))[0]
 
 
 def extra_headers(refusal: Refusal) -> dict[str, str]:

@@ -76,19 +76,24 @@ class Uploads:
                 429, "too_many_uploads", f"{kept:,} uploads are kept", "delete some, or wait", 600
             )
         png, answer = unpack(data, self.limits)
+        infotext = answer["infotext"].replace("\0", "")
+        return self.keep(client, png, answer["size"], infotext), answer["notes"]
+
+    def keep(self, client: str, png: bytes, size: Sequence[int], infotext: str = "") -> Upload:
+        """An upload of a PNG file that this program wrote."""
         row = {
             "id": secrets.token_hex(16),
             "client": client,
             "hash": self.files.add(UPLOADS, png),
-            "width": answer["size"][0],
-            "height": answer["size"][1],
+            "width": size[0],
+            "height": size[1],
             "bytes": len(png),
-            "infotext": answer["infotext"].replace("\0", ""),
+            "infotext": infotext,
             "created": time.time(),
         }
         with self.engine.begin() as connection:
             connection.execute(insert(uploads).values(row))
-        return Upload(**row), answer["notes"]
+        return Upload(**row)
 
     def get(self, identifier: str, client: str | None) -> Upload:
         """Raises Refusal where there is none, or it is another client's."""

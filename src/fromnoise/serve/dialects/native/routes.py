@@ -165,8 +165,7 @@ def add_jobs(router: APIRouter, server: Server) -> None:
         job = server.queue.get(identifier, client.owner)
         if last_event_id == "end" and job.has_ended:
             return Response(status_code=204)  # which tells a browser not to come again
-        if server.streams.get(client.name, 0) >= server.settings.limits.streams_per_client:
-            raise Refusal(429, "too_many_streams", "too many open streams", "close some", 5)
+        server.check_streams(client)
         events = tell_job(server, job, client, last_event_id or "", previews)
         return EventSourceResponse(events, ping=15, send_timeout=30)
 
@@ -175,9 +174,7 @@ async def tell_job(
     server: Server, job: Job, client: Client, last: str, previews: bool
 ) -> AsyncIterator[JSONServerSentEvent]:
     """What happens to a job, as events of HTTP."""
-    server.streams[client.name] = server.streams.get(client.name, 0) + 1
-    server.metrics.streams.inc()
-    try:
+    with server.count_stream(client):
         if job.state == "queued" and not last:
             yield JSONServerSentEvent({"ahead": server.count_ahead(job)}, event="queued")
         async for item in server.follow(job, last):
@@ -192,11 +189,6 @@ async def tell_job(
                     text = base64.b64encode(picture).decode()
                     data["preview"] = f"data:image/webp;base64,{text}"
             yield JSONServerSentEvent(data, event=item.name, id=item.id or None)
-    finally:
-        server.metrics.streams.dec()
-        server.streams[client.name] -= 1
-        if not server.streams[client.name]:
-            del server.streams[client.name]
 
 
 def add_gallery(router: APIRouter, server: Server) -> None:
