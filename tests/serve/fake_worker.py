@@ -88,6 +88,9 @@ class FakeWorker:
     def models(self):
         return [ModelInfo("fromnoise", 1, True, "bundled"), ModelInfo("other", 2, False, "disk")]
 
+    def peek(self, name):
+        return None
+
     def load(self, name):
         if name not in ("fromnoise", "other"):
             raise NotFound(f"there is no model {name!r}", "name one of the list")

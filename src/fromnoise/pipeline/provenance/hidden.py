@@ -7,6 +7,7 @@ and the text in UTF-8, packed by gzip where the name ends in "comp".
 
 import zlib
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -23,9 +24,9 @@ NAMES = {
 NAME = 15  # bytes of a name; four bytes of length follow
 
 
-def read_hidden_text(path: Path) -> str | None:
+def read_hidden_text(place: Path | BinaryIO) -> str | None:
     """The hidden text; None where there is none. Raises as `decoding.open_picture`."""
-    picture = open_picture(path)
+    picture = open_picture(place)
     if picture.mode not in ("RGBA", "RGB"):
         return None
     pixels = np.asarray(picture)  # (H, W, 3 or 4)

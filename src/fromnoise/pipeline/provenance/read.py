@@ -43,16 +43,26 @@ def find_text(file: BinaryIO) -> str | None:
 def read_settings(path: Path | str) -> Infotext:
     """What a picture says of itself, by whichever program. Raises as `read_text`, and BadInput
     where it says nothing, or nothing that can be read; the message says why."""
-    found = _read_texts(Path(path))
+    return _settle(_read_texts(Path(path)), Path(path), path)
+
+
+def read_open_settings(file: BinaryIO, name: str = "the picture") -> Infotext:
+    """As `read_settings`, of an open file."""
+    found = read_texts(file, name)
+    file.seek(0)
+    return _settle(found, file, name)
+
+
+def _settle(found: FileTexts, place: Path | BinaryIO, name: object) -> Infotext:
     info = _identify(found.texts, found.skipped)
     if info is None and found.kind in ("PNG", "WebP"):
-        info = _read_hidden(Path(path), found)
+        info = _read_hidden(place, found)
     if info is None:
         if not found.skipped:
-            raise BadInput(f"{path} says nothing of how it was made", REMEDY)
-        why = "; ".join(f"{name}: {reason}" for name, reason in list(found.skipped.items())[:9])
-        raise BadInput(f"{path} says nothing of how it was made that can be read ({why})", REMEDY)
-    unread = {name: f"not read ({reason})" for name, reason in found.skipped.items()}
+            raise BadInput(f"{name} says nothing of how it was made", REMEDY)
+        why = "; ".join(f"{key}: {reason}" for key, reason in list(found.skipped.items())[:9])
+        raise BadInput(f"{name} says nothing of how it was made that can be read ({why})", REMEDY)
+    unread = {key: f"not read ({reason})" for key, reason in found.skipped.items()}
     return replace(info, skipped=unread | info.skipped) if unread else info
 
 
@@ -192,7 +202,7 @@ def _read_object(data: dict[str, Any], name: str, skipped: dict[str, str]) -> In
     return None
 
 
-def _read_hidden(path: Path, found: FileTexts) -> Infotext | None:
+def _read_hidden(place: Path | BinaryIO, found: FileTexts) -> Infotext | None:
     """What is hidden in the pixels, where nothing else is said."""
     from fromnoise.pipeline.provenance import hidden  # only here pixels are decoded
 
@@ -200,7 +210,7 @@ def _read_hidden(path: Path, found: FileTexts) -> Infotext | None:
     if not 0 < width * height <= hidden.PIXELS:
         return None
     try:
-        text = hidden.read_hidden_text(path)
+        text = hidden.read_hidden_text(place)
     except BadInput:  # pixels that are broken hide nothing
         return None
     if not text or not text.strip():

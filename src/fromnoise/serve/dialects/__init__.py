@@ -25,7 +25,7 @@ DIALECTS = {
             "/api",
             "fromnoise.serve.dialects.native.routes",
             1 << 20,
-            {"/api/uploads": 1},
+            {"/api/uploads": 1, "/api/settings": 1},
         ),
         Dialect(
             "openai",

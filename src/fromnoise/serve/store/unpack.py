@@ -34,11 +34,14 @@ def main() -> None:
 
     from fromnoise.errors import BadInput, FromnoiseError
     from fromnoise.pipeline.pictures import read_picture
+    from fromnoise.pipeline.provenance import fields, hidden  # noqa: F401  loaded before the limit
     from fromnoise.pipeline.provenance.read import find_text
 
     limit(bounds["memory"], bounds["seconds"])
     data, answer, png = sys.stdin.buffer.read(), {}, BytesIO()
     try:
+        if bounds["what"] == "settings":
+            return send(describe(BytesIO(data)))
         notes: dict[str, None] = {}
         picture = read_picture(BytesIO(data), notes)
         if picture.width * picture.height > bounds["pixels"]:
@@ -57,7 +60,35 @@ def main() -> None:
     except MemoryError:
         answer = {"message": "the picture takes too much memory", "remedy": "give a smaller one"}
         png = BytesIO()
-    sys.stdout.buffer.write(json.dumps(answer).encode() + b"\n" + png.getvalue())
+    send(answer, png.getvalue())
+
+
+def send(answer: dict, png: bytes = b"") -> None:
+    """Writes the answer."""
+    sys.stdout.buffer.write(json.dumps(answer, default=str).encode() + b"\n" + png)
+
+
+def describe(file: BytesIO) -> dict:
+    """The settings that a picture carries, as a request of a kind takes them. Raises BadInput."""
+    from fromnoise.pipeline.provenance.fields import to_edit, to_hires, to_request
+    from fromnoise.pipeline.provenance.infotext import find_maker
+    from fromnoise.pipeline.provenance.read import read_open_settings
+
+    info = read_open_settings(file)
+    settings, unused = to_request(info)
+    more = to_hires(info)
+    if not more and to_edit(info):
+        unused["Denoising strength"] = "it was drawn from another picture, which the file has not"
+    return {
+        "maker": find_maker(info.fields),
+        "kind": "hires" if more else "generate",
+        # a number that JavaScript cannot count goes as text
+        "settings": {
+            name: str(value) if isinstance(value, int) and abs(value) > 2**53 else value
+            for name, value in (settings | more).items()
+        },
+        "unused": unused,
+    }
 
 
 if __name__ == "__main__":

@@ -37,7 +37,18 @@ def unpack(data: bytes, limits: Limits) -> tuple[bytes, dict]:
 
     The picture is read by `pipeline.pictures`, in a process with limits of its own. Raises
     BadInput."""
+    return read_apart(data, limits, "pixels")
+
+
+def read_foreign_settings(data: bytes, limits: Limits) -> dict:
+    """What a foreign picture says of its making: maker, kind, settings, unused. Raises BadInput."""
+    return read_apart(data, limits, "settings")[1]
+
+
+def read_apart(data: bytes, limits: Limits, what: str) -> tuple[bytes, dict]:
+    """What `unpack` answers, from a process of its own. Raises BadInput."""
     bounds = {
+        "what": what,
         "memory": limits.upload_memory,
         "seconds": limits.upload_seconds,
         "pixels": limits.upload_pixels,

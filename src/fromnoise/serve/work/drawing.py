@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from fromnoise.latent_diffusion import LatentDiffusion
 from fromnoise.pipeline.batching.batcher import Batcher, Cancelled, Run
 from fromnoise.pipeline.conditioning.blocks import Observer
 from fromnoise.pipeline.enlarging.upscale_request import UpscaleRequest
@@ -111,6 +112,9 @@ class EngineWorker:
 
     def models(self) -> list[ModelInfo]:
         return self.engines.list()
+
+    def peek(self, name: str) -> LatentDiffusion | None:
+        return self.engines.peek(name)
 
     def load(self, name: str) -> None:
         self.engines.release(self.engines.take(name))

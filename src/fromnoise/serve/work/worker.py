@@ -16,6 +16,7 @@ from fromnoise.serve.work.kinds import KINDS, find_request, map_uploads
 if TYPE_CHECKING:  # which load torch
     import numpy as np
 
+    from fromnoise.latent_diffusion import LatentDiffusion
     from fromnoise.pipeline.inside.recording import Recording
 
 
@@ -84,6 +85,10 @@ class Worker(Protocol):
 
     def models(self) -> list[ModelInfo]:
         """The models that requests may name; the first one is the server's own."""
+        ...
+
+    def peek(self, name: str) -> "LatentDiffusion | None":
+        """The model of that name if it is loaded."""
         ...
 
     def load(self, name: str) -> None:

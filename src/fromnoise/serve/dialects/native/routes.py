@@ -14,7 +14,7 @@ from fromnoise import __version__
 from fromnoise.diffusion.samplers import SAMPLERS
 from fromnoise.diffusion.spacing import SPACINGS
 from fromnoise.serve.dialects.identity import need
-from fromnoise.serve.dialects.native import feed, shapes
+from fromnoise.serve.dialects.native import feed, help, shapes
 from fromnoise.serve.dialects.native.inside import add_inside
 from fromnoise.serve.dialects.native.shapes import Identifier
 from fromnoise.serve.queue.jobs import Job
@@ -67,6 +67,7 @@ def make_router(server: Server) -> APIRouter:
     add_uploads(router, server)
     add_models(router, server)
     feed.add_feed(router, server, show_job)
+    help.add_help(router, server)
     return router
 
 
