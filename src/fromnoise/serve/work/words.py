@@ -8,7 +8,7 @@ from fromnoise.latent_diffusion import LatentDiffusion
 from fromnoise.pipeline.conditioning.blocks import split_blocks
 from fromnoise.prompt import dialects
 from fromnoise.prompt.grammar import parse_prompt
-from fromnoise.prompt.overflow import find_offsets
+from fromnoise.prompt.offsets import find_offsets
 from fromnoise.prompt.tree import Break, Chunk, Prompt, list_leaves
 
 LETTERS = re.compile(r"[^\W\d_]+")
