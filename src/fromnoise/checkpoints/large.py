@@ -11,7 +11,7 @@ from torch import Tensor
 from fromnoise.checkpoints.file_hashes import hash_file, identify
 from fromnoise.checkpoints.tensors import Keys, See, TensorFile
 from fromnoise.errors import BadCheckpoint
-from fromnoise.runtime.memory import find_memory
+from fromnoise.runtime.memory import find_memory, keep_freed_memory
 
 
 def ready_large(
@@ -26,6 +26,7 @@ def ready_large(
             "is here",
             "use a machine with more memory",
         )
+    keep_freed_memory()
     files = [parts[name].source for name in ("unet", "vae")]
     whole = all(isinstance(file, TensorFile) for file in files)
     if digests is None and not whole:
