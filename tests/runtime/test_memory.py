@@ -54,10 +54,9 @@ def test_what_is_freed_is_kept_in_every_thread_and_given_back_when_told():
     here, beside, back = run("keep")
     assert max(here, beside) < 1_000
     assert back > 90e6
-    here, *_ = run()  # without it, the same allocations ask for all pages anew
-    assert here > 10_000
-    here, _, _ = run("keep", MALLOC_TRIM_THRESHOLD_="131072", MALLOC_MMAP_THRESHOLD_="131072")
-    assert here > 10_000  # the user's own word holds
+    usual = {"MALLOC_TRIM_THRESHOLD_": "131072", "MALLOC_MMAP_THRESHOLD_": "131072"}
+    here, beside, _ = run("keep", **usual)  # the user's own word holds
+    assert min(here, beside) > 10_000
 
 
 def test_another_c_library_is_left_alone(monkeypatch):

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from fromnoise.errors import BadInput
+from fromnoise.runtime.memory import keep_freed_memory
 from fromnoise.train.loop.hardware import name_hardware
 from fromnoise.train.loop.interrupt import NAMES, Interrupt, Interrupted
 from fromnoise.train.loop.optimizer import LearningRate, build_optimizer
@@ -52,6 +53,7 @@ class Run:
         self.rate = LearningRate.of(stage)
         # several processes without a GPU find each other only when they are told to use the CPU
         self.cpu = stage.get("device") == "cpu" or not torch.accelerator.is_available()
+        keep_freed_memory()
         self.accelerator = start_accelerator(stage.get("precision", "no"), self.cpu)
         self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
         self.is_main = self.accelerator.is_main_process
