@@ -22,6 +22,8 @@ class FakeWorker:
     def check(self, task):
         if task.model not in ("fromnoise", "other"):
             raise NotFound(f"there is no model {task.model!r}", "name one of the list")
+        if task.vae not in ("", "soft"):
+            raise NotFound(f"no vae {task.vae!r}", "name one of the list")
         if getattr(task.request, "width", None) == 8:
             raise BadInput("width 8 does not fit this model", "use a multiple of 16")
 
@@ -95,5 +97,13 @@ class FakeWorker:
         if name not in ("fromnoise", "other"):
             raise NotFound(f"there is no model {name!r}", "name one of the list")
 
+    def unload(self, name):
+        return name == "fromnoise"
+
     def memory(self):
-        return {"models": 3}
+        return {"models": 3, "budget": 9}
+
+
+def make_slow_worker(settings):
+    """For replicas, which make their own."""
+    return FakeWorker(0.05)

@@ -278,7 +278,7 @@ def test_what_there_is(client):
     assert listed["upscalers"]
     health = client.get("/api/health").json()
     assert health["ready"]
-    assert health["memory"] == {"models": 3}
+    assert health["memory"] == {"models": 3, "budget": 9}
     assert client.get("/healthz").text == "ok\n"
     assert client.get("/readyz").status_code == 200
     wait(client, submit(client, steps=4))

@@ -289,7 +289,7 @@ def test_every_field_that_could_name_a_file_is_judged():
     # of numbers and words, see diffusion.options; by the names of a network's blocks
     tables = {"sampler_options", "spacing_options", "blocks"}
     uploads = {"image", "mask", "masks", "depth_map", "pictures"}
-    listed = {"name", "encoder"}  # of add-ons, see library.find_addon: a path is no name
+    listed = {"name", "encoder", "vae"}  # of add-ons, see library.find_addon: a path is no name
     words = {"mode", "preprocess", "kind", "type", "combine"}  # of add-ons, from a fixed list
     known = texts | checked | tables | uploads | listed | words
     for kind in KINDS:

@@ -23,6 +23,7 @@ def serve(
     model: Annotated[
         str, typer.Option(help="What draws where a request names none.")
     ] = "fromnoise",
+    preload: Annotated[Texts, typer.Option(help="Further model to load at the start.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:0 or mps.")] = "cpu",
     dtype: Annotated[str, typer.Option(help="Precision: fp32, bf16 or fp16.")] = "fp32",
     model_memory: Annotated[float, typer.Option(min=0, help="GB of models kept loaded.")] = 8.0,
@@ -35,6 +36,8 @@ def serve(
         float, typer.Option(min=1, help="Seconds until a dead server's jobs move.")
     ] = 30,
     drain: Annotated[float, typer.Option(min=0, help="Seconds that jobs get at the end.")] = 30,
+    cluster: Annotated[bool, typer.Option(help="Serve on Ray, with PostgreSQL.")] = False,
+    replicas: Annotated[str, typer.Option(help="Of a cluster: 2, or 1-8 by need.")] = "",
     log: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
     scope: Annotated[Texts, typer.Option(help="Of a token: draw, gallery, admin.")] = None,
     per_minute: Annotated[int | None, typer.Option(min=1, help="Of a token: requests.")] = None,
@@ -62,6 +65,7 @@ def serve(
         names=tuple(name or ()),
         origins=tuple(origin or ()),
         model=model,
+        preload=tuple(preload or ()),
         device=device,
         dtype=dtype,
         model_bytes=int(model_memory * 1e9),
@@ -70,4 +74,4 @@ def serve(
         lease_seconds=lease,
         drain_seconds=drain,
     )
-    command.serve(settings, lambda text: print(text, flush=True), log)
+    command.serve(settings, lambda text: print(text, flush=True), log, cluster, replicas)

@@ -30,13 +30,28 @@ def make_settings(depth: int, **values: Any) -> Settings:
     return replace(Settings(**values), limits=limits)
 
 
-def serve(settings: Settings, show: Callable[[str], Any], level: str) -> None:
-    """Serves until a signal. show: prints a text. Raises BadInput and UnknownName."""
+def serve(
+    settings: Settings,
+    show: Callable[[str], Any],
+    level: str,
+    cluster: bool = False,
+    replicas: str = "",
+) -> None:
+    """Serves until a signal. show: prints a text. cluster: on Ray, with so many replicas. Raises
+    BadInput and UnknownName."""
     if level not in LEVELS:
         raise UnknownName("level of the log", level, LEVELS)
     from fromnoise.serve.work.drawing import EngineWorker  # which loads torch
 
-    run(settings, EngineWorker(settings), lambda a: show(EXAMPLE.format(address=a)), level)
+    tell = lambda address: show(EXAMPLE.format(address=address))  # noqa: E731
+    if cluster:
+        from fromnoise.serve.cluster import run_cluster
+
+        run_cluster(settings, EngineWorker, tell, level, replicas)
+        return
+    if replicas:
+        raise BadInput("replicas are part of a cluster", "give --cluster too, or leave them out")
+    run(settings, EngineWorker(settings), tell, level)
 
 
 def make_studio_settings(**values: Any) -> Settings:

@@ -77,11 +77,12 @@ class Server:
         if recovered:
             log.info("took up jobs", extra={"fields": {"jobs": recovered}})
         self.runner.start()
-        try:
-            self.worker.load(self.settings.model)
-            self.loaded = True
-        except FromnoiseError as error:  # requests that name another model can still be drawn
-            log.error("the model cannot be loaded: %s", error)
+        for name in dict.fromkeys((*self.settings.preload, self.settings.model)):
+            try:
+                self.worker.load(name)
+                self.loaded |= name == self.settings.model
+            except FromnoiseError as error:  # requests that name other models can still be drawn
+                log.error("the model cannot be loaded: %s", error)
 
     def stop(self) -> None:
         """Ends within `drain_seconds`: running jobs end, or are handed back."""

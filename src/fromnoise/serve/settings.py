@@ -45,6 +45,7 @@ class Settings:
     names: tuple[str, ...] = ()  # host names, beside loopback's, that a request may ask for
     origins: tuple[str, ...] = ()  # web pages of other origins that may use the server
     model: str = "fromnoise"  # what is drawn with where a request names no model
+    preload: tuple[str, ...] = ()  # further models that are loaded at the start
     device: str = "cpu"
     dtype: str = "fp32"
     model_bytes: int = 8 << 30  # of all models that stay loaded

@@ -34,18 +34,24 @@ class Cancelled(CancelledError):
 
 
 class Run:
-    """One run of a batcher. `job` is given it, and draws with `share(unet)` in place of `unet`."""
+    """One run of a batcher. `job` is given it, and draws with `share(unet)` in place of `unet`.
+    stopped: is asked before each call of the network; True cancels the run."""
 
-    def __init__(self, batcher: "Batcher"):
-        self.batcher = batcher
+    def __init__(self, batcher: "Batcher", stopped: Callable[[], bool] = lambda: False):
+        self.batcher, self.stopped = batcher, stopped
         self.future: Future[Any] = Future()  # of what the job returns
-        self.cancelled = False
+        self.told = False  # to end, by `cancel`
         self.together = 1  # runs that shared the last call of the network
         self.call: Call | None = None  # what it waits for
         self.ticket = 0  # when it asked: the lower, the sooner
         self.answer: Tensor | BaseException | None = None
         # whose turn it is to compute: the run's, or again the batcher's
         self.turn, self.back = threading.Semaphore(0), threading.Semaphore(0)
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the run is to end."""
+        return self.told or self.stopped()
 
     def share(self, network: Prepared) -> Prepared:
         """The same network, whose calls the batcher answers."""
@@ -171,7 +177,7 @@ class Batcher:
     def cancel(self, run: Run) -> None:
         """See Run.cancel."""
         with self.changed:
-            run.cancelled = True
+            run.told = True
             run.future.cancel()  # which only says no where it has begun
             if run in self.entering:
                 self.entering.remove(run)

@@ -3,14 +3,17 @@ has alone: the exact plan."""
 
 import threading
 from collections.abc import Callable
+from copy import copy
 from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 
 from fromnoise.latent_diffusion import LatentDiffusion
+from fromnoise.models.unet import UNet
 from fromnoise.pipeline.batching.batcher import Batcher, Cancelled, Run
 from fromnoise.pipeline.conditioning.blocks import Observer
 from fromnoise.pipeline.enlarging.upscale_request import UpscaleRequest
@@ -18,7 +21,9 @@ from fromnoise.pipeline.generate import Step, generate
 from fromnoise.pipeline.images import decode_latents
 from fromnoise.pipeline.inside.recording import Recording, record
 from fromnoise.pipeline.request import GenerationRequest
+from fromnoise.runtime.prepare import Prepared
 from fromnoise.serve.settings import Settings
+from fromnoise.serve.work.addon_names import check_addons
 from fromnoise.serve.work.engines import Engine, Engines
 from fromnoise.serve.work.kinds import KINDS
 from fromnoise.serve.work.looking import look
@@ -42,10 +47,13 @@ class EngineWorker:
         self.batcher = Batcher(settings.slots).start() if settings.slots > 1 else None
 
     def check(self, task: Task) -> None:
+        self.engines.check(task.model, task.vae)
+        if isinstance(task.request, GenerationRequest):
+            check_addons(task.request)
         model = self.engines.peek(task.model)
         if model is None:
-            self.engines.find(task.model)
-        elif isinstance(task.request, GenerationRequest):
+            return
+        if isinstance(task.request, GenerationRequest):
             task.request.resolve(model)
         elif KINDS[task.kind].answers:
             from fromnoise.pipeline.seeing.clip import build_embedders
@@ -86,17 +94,18 @@ class EngineWorker:
         work: Callable[..., T],
     ) -> T:
         """What `work(engine, watch=…)` gives, beside the other runs."""
-        engine = self.engines.take(task.model)
+        engine = self.engines.take(task.model, task.vae, task.stopped)
         try:
             if self.batcher is None:
-                return work(engine, watch=lambda step: watch(describe_step(engine, step)))
+                alone = engine.replace(engine.model, heed(engine.unet, task.stopped))
+                return work(alone, watch=lambda step: watch(describe_step(engine, step)))
 
             def job(run: Run) -> T:
                 shared = engine.replace(run.share_model(engine.model), run.share(engine.unet))
                 tell = lambda step: watch(describe_step(engine, step, run.together))  # noqa: E731
                 return work(shared, watch=tell)
 
-            return self.batcher.run(job)
+            return self.batcher.run(job, Run(self.batcher, task.stopped))
         except Cancelled:
             raise Stopped from None
         finally:
@@ -119,11 +128,27 @@ class EngineWorker:
     def load(self, name: str) -> None:
         self.engines.release(self.engines.take(name))
 
+    def unload(self, name: str) -> bool:
+        return self.engines.drop(name)
+
     def memory(self) -> dict[str, int]:
-        found = {"models": self.engines.bytes()}
+        found = self.engines.memory()
         if torch.cuda.is_available():
             found["gpu"] = torch.cuda.memory_allocated()
         return found
+
+
+def heed(unet: Prepared, stopped: Callable[[], bool]) -> Prepared:
+    """The same network, which is not called once a run is to end: it raises Stopped then."""
+
+    def ask(network: UNet, *shown: Any) -> Tensor:
+        if stopped():
+            raise Stopped
+        return unet.call(network, *shown)
+
+    other = copy(unet)
+    other.call = ask
+    return other
 
 
 def draw(

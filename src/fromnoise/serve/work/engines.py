@@ -1,22 +1,30 @@
-"""Models that are loaded by name and stay loaded, within a budget of bytes."""
+"""Models, and VAEs in place of their own, that are loaded by name within a budget of bytes."""
 
-import threading
-from collections import OrderedDict
-from dataclasses import dataclass
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
+from fromnoise.checkpoints.download import choose_weights
+from fromnoise.checkpoints.formats.vae import load_fitting
 from fromnoise.checkpoints.hub import BUNDLED, load_parts
-from fromnoise.checkpoints.library import list_models, measure
-from fromnoise.errors import BadInput, NotFound, escape
+from fromnoise.checkpoints.inspection import inspect_file
+from fromnoise.checkpoints.library import find_addon, list_models, measure
+from fromnoise.errors import FromnoiseError, NotFound, escape
 from fromnoise.latent_diffusion import LatentDiffusion
 from fromnoise.pipeline.likeness import Look, choose_look
 from fromnoise.pipeline.seeing.clip import ClipEmbedder
-from fromnoise.runtime.prepare import Prepared, prepare_model
+from fromnoise.runtime.prepare import DTYPES, Prepared, prepare_model
+from fromnoise.serve.work.shelf import Shelf, Wanted
 from fromnoise.serve.work.worker import ModelInfo
 
+log = logging.getLogger("fromnoise.serve")
 BUNDLED_NAME = "fromnoise"
+# folders of a pipeline, and parts of a single file, that stay in memory
+PARTS = ("unet", "vae", "text_encoder", "text_encoder_2", "image_encoder", "image_tower")
 
 
 @dataclass(eq=False)
@@ -26,23 +34,22 @@ class Engine:
     model: LatentDiffusion
     unet: Prepared
     look: Look
-    bytes: int
-    users: int = 0  # runs that draw with it now
+    keys: tuple[tuple[str, ...], ...] = ()  # of what a run with it keeps loaded
     embedder: ClipEmbedder | None = None  # once its CLIP was asked
 
     def replace(self, model: LatentDiffusion, unet: Prepared) -> "Engine":
         """The same with other parts, for one run."""
-        return Engine(model, unet, self.look, self.bytes)
+        return Engine(model, unet, self.look)
 
 
 class Engines:
     """The loaded models. A name is one that `fromnoise models` lists, never a path; `default` is
-    the operator's own choice, which may be a path or a hub id."""
+    the operator's own choice, which may be a path or a hub id, and may be larger than the
+    budget."""
 
     def __init__(self, default: str, device: str, dtype: str, budget: int):
-        self.default, self.device, self.dtype, self.budget = default, device, dtype, budget
-        self.loaded: OrderedDict[str, Engine] = OrderedDict()
-        self.lock, self.loading = threading.Lock(), threading.Lock()
+        self.default, self.device, self.dtype = default, device, dtype
+        self.shelf = Shelf(budget)
 
     def find(self, name: str) -> str | Path | None:
         """What `load_parts` takes for a name. Raises NotFound for one that is not listed."""
@@ -57,77 +64,128 @@ class Engines:
             f"there is no model {escape(name)!r}", "name one that the list of models has"
         )
 
+    def check(self, name: str, vae: str = "") -> None:
+        """Raises NotFound for a name that is not listed, and BadInput for a model that is known to
+        be larger than the budget."""
+        key = (name,)
+        if self.shelf.get(key) is None:
+            self.find(name)
+        if vae:
+            find_addon("vae", vae)
+        self.shelf.refuse_large([Wanted(key, 0, load_nothing, name == self.default)])
+
     def list(self) -> list[ModelInfo]:
         """Every model that a request may name, the server's own first."""
-        with self.lock:
-            loaded = {*self.loaded}
+        loaded = self.shelf.list_entries()
         names = {BUNDLED_NAME: (measure(BUNDLED), "bundled")}
         names |= {m.name: (m.size, m.program) for m in list_models() if m.kind == "model"}
         first = {self.default: names.pop(self.default, (0, "operator"))}
         return [
-            ModelInfo(name, size, name in loaded, program)
+            ModelInfo(
+                name,
+                size,
+                (name,) in loaded,
+                program,
+                sum(entry.bytes for key, entry in loaded.items() if key[0] == name),
+                loaded[name,].users if (name,) in loaded else 0,
+            )
             for name, (size, program) in (first | names).items()
         ]
 
     def peek(self, name: str) -> LatentDiffusion | None:
         """The model of that name if it is loaded."""
-        with self.lock:
-            engine = self.loaded.get(name)
-        return engine and engine.model
+        entry = self.shelf.get((name,))
+        return entry and entry.value.model
 
-    def take(self, name: str) -> Engine:
-        """The engine of that name, loaded where it is not; give it back with `release`. Those that
-        were used the longest ago go where the budget is passed. Raises as `load_parts`."""
-        with self.loading:  # one model after the other
-            with self.lock:
-                if engine := self.loaded.get(name):
-                    self.loaded.move_to_end(name)
-                    engine.users += 1
-                    return engine
-            place = self.find(name)
-            need = measure(BUNDLED if place is None else Path(place)) if name != self.default else 0
-            self._make_room(need)
-            model = load_parts(place)
+    def take(self, name: str, vae: str = "", stopped: Callable[[], bool] = lambda: False) -> Engine:
+        """The engine of that name, loaded where it is not; give it back with `release`. vae: the
+        name of an autoencoder in place of its own. Raises as `Shelf.take` and `load_parts`."""
+
+        def load_model() -> tuple[Engine, int]:
+            model = load_parts(self.find(name))
             unet = prepare_model(model, self.device, self.dtype)
-            engine = Engine(model, unet, choose_look(model), count_bytes(model), users=1)
-            with self.lock:
-                self.loaded[name] = engine
-            self._make_room(0, keep=name)
+            size = count_bytes(list_networks(model))
+            if size > self.shelf.budget and name == self.default:
+                more = {"bytes": size, "budget": self.shelf.budget}
+                log.warning("no model stays beside the server's own one", extra={"fields": more})
+            return Engine(model, unet, choose_look(model), ((name,),)), size
+
+        def load_vae(engine: Engine) -> tuple[tuple[nn.Module, str, str], int]:
+            file = find_addon("vae", vae)
+            network, digest = load_fitting(engine.model, file)
+            return (network, digest, file.name), count_bytes([network])
+
+        known = (name,) in self.shelf.sizes
+        size = 0 if known else estimate(Path(self.find(name) or BUNDLED), self.dtype)
+        wanted = [Wanted((name,), size, load_model, name == self.default)]
+        if vae:
+            wanted.append(Wanted((name, vae), 0, load_vae))
+        held = self.shelf.take(*wanted, stopped=stopped)
+        engine: Engine = held[0].value
+        if not vae:
             return engine
+        network, digest, source = held[1].value
+        more = {"vae_digest": digest, "vae_source": source}
+        changed = engine.replace(replace(engine.model, vae=network, **more), engine.unet)
+        changed.keys = tuple(one.key for one in wanted)
+        return changed
 
     def release(self, engine: Engine) -> None:
         """Says that a run with it has ended."""
-        with self.lock:
-            engine.users -= 1
+        self.shelf.release(engine.keys)
 
-    def bytes(self) -> int:
-        """Of all that is loaded."""
-        with self.lock:
-            return sum(engine.bytes for engine in self.loaded.values())
+    def drop(self, name: str) -> bool:
+        """Lets a model go that nobody uses, with its VAEs; whether it is gone."""
+        gone = self.shelf.drop((name,))
+        for key in self.shelf.list_entries() if gone else ():
+            if key[0] == name:
+                self.shelf.drop(key)
+        return gone
 
-    def _make_room(self, need: int, keep: str = "") -> None:
-        """Lets go of models until `need` bytes more fit the budget."""
-        if need > self.budget:
-            raise BadInput(
-                f"this model takes {need / 1e9:.1f} GB, and the limit is {self.budget / 1e9:.1f}",
-                "start it with a larger --model-memory",
-            )
-        with self.lock:
-            total = sum(engine.bytes for engine in self.loaded.values()) + need
-            for name in [*self.loaded]:
-                if total <= self.budget:
-                    break
-                if not self.loaded[name].users and name != keep:
-                    total -= self.loaded.pop(name).bytes
+    def memory(self) -> dict[str, int]:
+        """Bytes of what is loaded, and of what may be."""
+        return {"models": self.shelf.bytes, "budget": self.shelf.budget}
 
 
-def count_bytes(model: LatentDiffusion) -> int:
-    """Of a model's weights."""
-    parts: list[nn.Module | None] = [model.unet, model.vae, model.vision]
-    parts += [encoder.network for encoder in model.text_encoders]
-    return sum(
-        p.numel() * p.element_size()
-        for part in parts
-        if part is not None
-        for p in part.parameters()
-    )
+def load_nothing() -> tuple[Any, int]:
+    """Of what is only asked about."""
+    raise AssertionError
+
+
+def list_networks(model: LatentDiffusion) -> list[nn.Module]:
+    """The networks of a model."""
+    texts = [encoder.network for encoder in model.text_encoders]
+    return [model.unet, model.vae, *texts, *([model.vision] if model.vision else [])]
+
+
+def count_bytes(networks: Sequence[nn.Module]) -> int:
+    """Of their weights and buffers."""
+    found = {id(t): t for n in networks for t in (*n.parameters(), *n.buffers())}
+    return sum(t.numel() * t.element_size() for t in found.values())
+
+
+def estimate(path: Path, dtype: str) -> int:
+    """The bytes of memory that a model takes, from the headers of its files; 0 where they do not
+    tell: loading it says what is wrong with them."""
+    try:
+        return sum(
+            part.parameters * (DTYPES[dtype].itemsize if name == "unet" else 4)
+            for file, sub in list_files(path)
+            for part in inspect_file(file).parts
+            if (name := sub or part.name) in PARTS
+        )
+    except (FromnoiseError, OSError):
+        return 0
+
+
+def list_files(path: Path) -> Iterator[tuple[Path, str]]:
+    """(a file of weights, the part that it holds) of what is loaded of a pipeline's folder; of a
+    single file, which holds them all, ""."""
+    if not path.is_dir():
+        yield path, ""  # one that is not there, such as a hub id, is met by who reads it
+        return
+    for part in PARTS:
+        if (path / part).is_dir():
+            names = choose_weights([file.name for file in (path / part).iterdir()])
+            files = (path / part / name for name in names if not name.endswith(".json"))
+            yield from ((file, part) for file in files)

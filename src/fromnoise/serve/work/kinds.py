@@ -12,11 +12,14 @@ from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Optional, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, StringConstraints, create_model
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, create_model
 
 from fromnoise.pipeline.plain_request import PlainRequest
 from fromnoise.pipeline.request import GenerationRequest
 
+AddonName = Annotated[
+    str, StringConstraints(min_length=1, max_length=255, pattern=r"^[^<>:\x00-\x1f\x7f]+$")
+]
 UploadId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
 NOT_ASKED = {"max_cost"}  # fields that the server decides
 # fields with paths of pictures, of requests and of what is in them; other paths (the files of
@@ -64,6 +67,9 @@ def derive_fields(kind: str) -> type[BaseModel]:
     of paths, and the pictures that it starts from."""
     more: dict[str, Any] = dict.fromkeys(KINDS[kind].needs, (UploadId, ...))
     more |= dict.fromkeys(KINDS[kind].takes, (Optional[UploadId], None))  # noqa: UP045
+    if issubclass(find_request(kind), GenerationRequest):
+        vae = Field(None, description="The name of an autoencoder in place of the model's own.")
+        more["vae"] = (Optional[AddonName], vae)  # noqa: UP045
     return derive_model(find_request(kind), f"{kind.title()}Settings", **more)
 
 

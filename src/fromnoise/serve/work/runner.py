@@ -12,7 +12,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +59,12 @@ class Run:
     total: int = 0
     notes: dict[str, None] = field(default_factory=dict)
     since: float = field(default_factory=time.monotonic)  # of the last step
+
+    def must_stop(self) -> bool:
+        """Whether it is to end. It is asked before each call of the network."""
+        if not self.reason and self.job.deadline is not None and time.time() >= self.job.deadline:
+            self.reason = EXPIRED
+        return bool(self.reason)
 
 
 class Runner:
@@ -192,6 +198,7 @@ class Runner:
     def _run_worker(self, run: Run) -> "list[Image.Image] | Recording":
         """The pictures of a job, or its trace. Raises Stopped, and whatever the worker raises."""
         task = read_task(run.job, self.files, self.settings.limits.cost)
+        task = replace(task, stopped=run.must_stop)
         shown = set[str]()
 
         def tell(notes: tuple[str, ...]) -> None:
@@ -216,10 +223,10 @@ class Runner:
             }
             preview = encode_preview(progress.preview) if progress.preview else b""
             self.hub.publish(run.job.id, "step", data, preview)
-            if run.reason:
+            if run.must_stop():
                 raise Stopped
 
-        if run.reason:
+        if run.must_stop():
             raise Stopped
         begun = run.since = time.monotonic()
         if run.job.kind == TRACE:

@@ -32,6 +32,8 @@ class Task:
     model: str
     request: GenerationRequest | PlainRequest
     inputs: dict[str, Path] = field(default_factory=dict)
+    vae: str = ""  # the name of one in place of the model's own
+    stopped: Callable[[], bool] = lambda: False  # whether the run is to end: asked before each call
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,8 @@ class ModelInfo:
     size: int  # bytes on the disk
     loaded: bool
     program: str  # whose folder it lies in
+    memory: int = 0  # bytes that it takes now
+    users: int = 0  # jobs that are drawn with it now
 
 
 class Worker(Protocol):
@@ -66,7 +70,8 @@ class Worker(Protocol):
 
     def draw(self, task: Task, watch: Callable[[Progress], None]) -> list[Image.Image]:
         """The pictures of a task, with settings in `info["parameters"]`. `watch` is called after
-        each step; what it raises ends the run before the next call of the network."""
+        each step; what it raises ends the run before the next call of the network. Raises Stopped
+        where `task.stopped` says so."""
         ...
 
     def look(self, task: Task) -> Any:
@@ -95,8 +100,13 @@ class Worker(Protocol):
         """Loads a model, so that the next request need not wait. Raises NotFound and the like."""
         ...
 
+    def unload(self, name: str) -> bool:
+        """Lets a model go that no job uses; whether it was loaded and is gone."""
+        ...
+
     def memory(self) -> dict[str, int]:
-        """Bytes: "models", those of the loaded ones; "gpu", where there is one."""
+        """Bytes: "models", those of the loaded ones; "budget", what these may take; "gpu", where
+        there is one."""
         ...
 
 
@@ -114,6 +124,7 @@ def build_task(
         return path
 
     values = map_uploads(kind, values, find_file)
+    vae = values.pop("vae", None) or ""
     beside = (*KINDS[kind].needs, *KINDS[kind].takes)
     inputs = {name: values.pop(name) for name in beside if values.get(name) is not None}
     values = {name: value for name, value in values.items() if name not in beside}
@@ -125,7 +136,7 @@ def build_task(
         raise BadInput(
             f"a request cannot name a file: {min(foreign)}", "upload it, and give the upload's id"
         )
-    return Task(kind, model, request, inputs)
+    return Task(kind, model, request, inputs, vae)
 
 
 def list_paths(value: Any) -> Iterator[Path]:

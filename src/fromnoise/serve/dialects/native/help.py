@@ -16,7 +16,7 @@ from fromnoise.serve.safety.tokens import Client
 from fromnoise.serve.server import Server
 from fromnoise.serve.store.uploads import read_foreign_settings
 
-ADDONS = ("lora", "embedding", "controlnet", "t2i-adapter", "ip-adapter", "image encoder")
+ADDONS = ("lora", "vae", "embedding", "controlnet", "t2i-adapter", "ip-adapter", "image encoder")
 Drawer = Annotated[Client, Depends(need("draw"))]
 Model = Annotated[str | None, Query(max_length=400, description="As the list of models has it.")]
 
@@ -132,7 +132,7 @@ def add_help(router: APIRouter, server: Server) -> None:
 
     @router.get("/addons", tags=["models"])
     def list_addons(client: Drawer) -> list[AddonOut]:
-        """LoRA, embeddings, ControlNets and IP-Adapters in the folders of models."""
+        """LoRA, VAEs, embeddings, ControlNets and IP-Adapters in the folders of models."""
         return [
             AddonOut(name=m.name, kind=m.kind, bytes=m.size, program=m.program)
             for m in list_models()

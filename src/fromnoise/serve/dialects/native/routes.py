@@ -13,12 +13,13 @@ from sse_starlette import EventSourceResponse, JSONServerSentEvent
 from fromnoise import __version__
 from fromnoise.diffusion.samplers import SAMPLERS
 from fromnoise.diffusion.spacing import SPACINGS
+from fromnoise.errors import escape
 from fromnoise.serve.dialects.identity import need
 from fromnoise.serve.dialects.native import feed, help, shapes
 from fromnoise.serve.dialects.native.inside import add_inside
 from fromnoise.serve.dialects.native.shapes import Identifier
 from fromnoise.serve.queue.jobs import Job
-from fromnoise.serve.refusals import Refusal
+from fromnoise.serve.refusals import Refusal, refuse_missing
 from fromnoise.serve.safety.tokens import Client
 from fromnoise.serve.server import Server
 from fromnoise.serve.store.export import write_zip
@@ -352,8 +353,8 @@ def add_models(router: APIRouter, server: Server) -> None:
 
     def show_models() -> list[shapes.ModelOut]:
         return [
-            shapes.ModelOut(name=m.name, bytes=m.size, loaded=m.loaded, program=m.program)
-            for m in server.worker.models()
+            shapes.ModelOut(**{"bytes": values.pop("size")} | values)
+            for values in map(asdict, server.worker.models())
         ]
 
     @router.get("/models", tags=["models"])
@@ -366,6 +367,17 @@ def add_models(router: APIRouter, server: Server) -> None:
         """Loads a model, so that the next request need not wait for it."""
         server.audit.write("load", client.name, model=model.name)
         server.worker.load(model.name)
+        return show_models()
+
+    @router.post("/models/unload", tags=["models"])
+    def unload_model(model: shapes.ModelName, client: Admin) -> list[shapes.ModelOut]:
+        """Lets a model go that no job uses. The next request that names it loads it again."""
+        server.audit.write("unload", client.name, model=model.name)
+        known = next((m for m in server.worker.models() if m.name == model.name), None)
+        if known is None:
+            raise refuse_missing("model", escape(repr(model.name)))
+        if not server.worker.unload(model.name) and known.loaded:
+            raise Refusal(409, "in_use", "jobs are drawn with this model", "wait for their end", 5)
         return show_models()
 
     @router.get("/samplers", tags=["models"])

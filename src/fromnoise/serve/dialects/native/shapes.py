@@ -147,10 +147,12 @@ class ModelOut(BaseModel):
     bytes: int
     loaded: bool
     program: str
+    memory: int = Field(description="Bytes of memory that it takes now, VAEs beside it included.")
+    users: int = Field(description="Jobs that are drawn with it now.")
 
 
 class ModelName(BaseModel):
-    """A model to load."""
+    """A model to load, or to let go."""
 
     model_config = ConfigDict(extra="forbid")
 
