@@ -36,6 +36,8 @@ check: $(VENV)/.check
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python docs/make_map.py --check
 	$(BIN)/python docs/make_schedulers.py --check
+	$(BIN)/hadolint deploy/Dockerfile
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec deploy/compose.yaml
 
 map: $(VENV)/.base
 	$(BIN)/python docs/make_map.py

@@ -18,6 +18,7 @@ class FakeWorker:
         self.seconds, self.calls, self.held = seconds, [], threading.Event()
         self.held.set()  # clear it to make runs wait before each step
         self.faults = 0  # how many runs are still to fail
+        self.previews = 0  # how many were made
 
     def check(self, task):
         if task.model not in ("fromnoise", "other"):
@@ -46,7 +47,7 @@ class FakeWorker:
             time.sleep(self.seconds)
             self.calls.append(i)
             notes = ("a note",) if "noted" in request.prompt else ()
-            watch(Progress(i, total, float(total - i - 1), notes, lambda: Image.new("RGB", (8, 8))))
+            watch(Progress(i, total, float(total - i - 1), notes, self.look_at_step))
         return [self.paint(request, seed, task) for seed in request.seeds()]
 
     def trace(self, task, watch, most):
@@ -71,6 +72,10 @@ class FakeWorker:
 
     def decode(self, model, latents, tiling):
         return Image.new("RGB", (32, 32), (round(abs(float(latents.mean())) * 99), 0, 0)), True
+
+    def look_at_step(self):
+        self.previews += 1
+        return Image.new("RGB", (8, 8))
 
     def paint(self, request, seed, task):
         inputs = "".join(path.stem for path in task.inputs.values())

@@ -1,11 +1,14 @@
-"""The files for running the server elsewhere name options and places that exist."""
+"""The files for running the server elsewhere name options and places that exist. `make check` has
+linters read the Dockerfile and the compose file."""
 
 import configparser
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import yaml
 from typer.main import get_command
 
@@ -61,6 +64,22 @@ def test_the_unit_of_systemd():
     assert service["DynamicUser"] == "yes"
     assert service["StateDirectory"] in service["ExecStart"]
     assert int(service["TimeoutStopSec"]) > 30
+
+
+def test_systemd_reads_the_unit(tmp_path):
+    verify = shutil.which("systemd-analyze")
+    if verify is None:
+        pytest.skip("systemd is not installed")
+    text = (ROOT / "deploy/fromnoise.service").read_text(encoding="utf-8")
+
+    def read(text):
+        file = tmp_path / "fromnoise.service"  # the program need not be in its place here
+        file.write_text(re.sub(r"ExecStart=\S+", "ExecStart=/bin/true", text), encoding="utf-8")
+        command = [verify, "verify", "--man=no", file]
+        return subprocess.run(command, capture_output=True, text=True).stderr
+
+    assert read(text) == ""
+    assert "Unknown key" in read(text.replace("PrivateTmp", "PrivateTemp"))
 
 
 def test_tokens_on_the_command_line(folder):

@@ -79,6 +79,18 @@ def test_the_same_settings_are_the_same_file(client):
     assert first["pictures"][0]["id"] != second["pictures"][0]["id"]
 
 
+def test_previews_are_made_for_who_looks(client):
+    worker = client.server.worker
+    job = client.post("/api/generate", json={"prompt": "a cat", "steps": 30}).json()
+    limit = time.monotonic() + 10
+    while client.get(f"/api/jobs/{job['id']}").json()["state"] != "done":
+        assert time.monotonic() < limit
+    assert worker.previews == 1  # the last one, so that nothing of the run is kept
+    for _ in range(2):
+        assert client.get(f"/api/jobs/{job['id']}/preview").status_code == 200
+    assert worker.previews == 1
+
+
 def test_events_tell_of_steps_previews_warnings_and_the_end(client):
     worker = client.server.worker
     worker.held.clear()

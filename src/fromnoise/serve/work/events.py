@@ -5,7 +5,7 @@ import secrets
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -41,7 +41,8 @@ class Log:
     attempt: int = 0
     count: int = 0
     events: list[Event] = field(default_factory=list)
-    preview: bytes = b""  # WebP, of the newest step
+    # WebP, of the newest step; or what makes it, once somebody looks
+    preview: bytes | Callable[[], bytes] = b""
     preview_of: str = ""  # that step's event
 
 
@@ -64,7 +65,9 @@ class Hub:
             while len(self.logs) > JOBS:
                 self.logs.popitem(last=False)
 
-    def publish(self, job: str, name: str, data: dict[str, Any], preview: bytes = b"") -> None:
+    def publish(
+        self, job: str, name: str, data: dict[str, Any], preview: Callable[[], bytes] | None = None
+    ) -> None:
         """Adds an event and wakes the streams of the job."""
         with self.lock:
             log = self.logs.setdefault(job, Log())
@@ -121,10 +124,18 @@ class Hub:
         return events[ids.index(last) + 1 :] if last in ids else events
 
     def preview(self, job: str) -> tuple[str, bytes]:
-        """(the event that it belongs to, a small WebP picture); empty where there is none."""
+        """(the event that it belongs to, a small WebP picture); empty where there is none. It is
+        made here, since most steps are looked at by nobody; that takes some milliseconds."""
         with self.lock:
             log = self.logs.get(job)
-            return (log.preview_of, log.preview) if log else ("", b"")
+            of, picture = (log.preview_of, log.preview) if log else ("", b"")
+        if log is None or isinstance(picture, bytes):
+            return of, picture if isinstance(picture, bytes) else b""
+        made = picture()
+        with self.lock:
+            if log.preview is picture:
+                log.preview = made
+        return of, made
 
     @contextmanager
     def listen(self, job: str) -> Iterator[asyncio.Event]:

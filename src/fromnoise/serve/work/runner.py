@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
@@ -184,6 +185,7 @@ class Runner:
             if state is not None:
                 self.metrics.ended.labels(state).inc()
                 self.metrics.job_seconds.observe(time.time() - job.created)
+            self.hub.preview(job.id)  # which lets go of the model
             self.hub.publish(job.id, "state", {"state": state or "queued"})
 
     def _work(self, run: Run) -> str | None:
@@ -221,7 +223,7 @@ class Runner:
                 "sigma": progress.sigma,
                 "seconds_left": round(left, 3),
             }
-            preview = encode_preview(progress.preview) if progress.preview else b""
+            preview = progress.preview and partial(encode_preview, progress.preview)
             self.hub.publish(run.job.id, "step", data, preview)
             if run.must_stop():
                 raise Stopped

@@ -98,7 +98,7 @@ async def tell(
             return JSONServerSentEvent(shown.model_dump(mode="json"), event="job", id=identifier)
     data = event.data | {"job": fed.job}
     if previews and event.name == "step":
-        of, picture = server.hub.preview(fed.job)
+        of, picture = await run_in_threadpool(server.hub.preview, fed.job)
         if of == event.id:  # an older step's is gone
             data["preview"] = f"data:image/webp;base64,{base64.b64encode(picture).decode()}"
     return JSONServerSentEvent(data, event=event.name, id=identifier)

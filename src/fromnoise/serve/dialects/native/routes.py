@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, Header, Query, Response, UploadFile
 from fastapi.responses import FileResponse, StreamingResponse
 from pydantic import BaseModel
 from sse_starlette import EventSourceResponse, JSONServerSentEvent
+from starlette.concurrency import run_in_threadpool
 
 from fromnoise import __version__
 from fromnoise.diffusion.samplers import SAMPLERS
@@ -186,7 +187,7 @@ async def tell_job(
                 return
             data = dict(item.data)
             if previews and item.name == "step":
-                of, picture = server.hub.preview(job.id)
+                of, picture = await run_in_threadpool(server.hub.preview, job.id)
                 if of == item.id:  # an older step's is gone
                     text = base64.b64encode(picture).decode()
                     data["preview"] = f"data:image/webp;base64,{text}"

@@ -105,8 +105,9 @@ async def tell_events(
                     continue
                 step, total = item.data["step"], item.data["total"]
                 due = -(-(sent + 1) * total // (wanted + 1))  # rounded up
-                preview = server.hub.preview(job.id)[1]
-                if preview and due <= step < total:
+                if not due <= step < total:
+                    continue
+                if preview := (await run_in_threadpool(server.hub.preview, job.id))[1]:
                     event = await run_in_threadpool(tell_partial, job, asked, preview, sent)
                     yield make_event(f"{prefix}.partial_image", event)
                     sent += 1
