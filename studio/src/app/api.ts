@@ -7,6 +7,7 @@ export type Schemas = components["schemas"];
 export type Job = Schemas["JobOut"];
 export type Picture = Schemas["PictureOut"];
 export type Settings = Schemas["GenerateBody"];
+type ErrorBody = paths["/api/jobs"]["get"]["responses"][404]["content"]["application/json"];
 
 /** What the server refuses or what does not reach it: a message, and what to do about it. */
 export class Fault extends Error {
@@ -57,7 +58,7 @@ export async function ask<T>(call: Promise<Answer<T>>): Promise<T> {
 }
 
 export function makeFault(response: Response, body: unknown): Fault {
-  const error = (body as Schemas["ErrorOut"] | undefined)?.error;
+  const error = (body as ErrorBody | undefined)?.error;
   return new Fault(
     error?.message ?? `The server answers ${response.status}.`, error?.remedy ?? "", response.status,
     error?.code ?? "", Number(response.headers.get("retry-after") ?? 0),

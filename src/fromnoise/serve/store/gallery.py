@@ -101,9 +101,52 @@ class Gallery:
     ) -> list[Picture]:
         """The newest pictures first. search: words that must all be there, or settings as in
         steps:20. before: a picture's number."""
-        query = self._select(client).order_by(pictures.c.number.desc()).limit(most)
+        query = self._search(select(pictures), client, search, favourite, board, deleted)
+        query = query.limit(most)
+        query = query if job is None else query.where(pictures.c.job == job)
+        query = query if before is None else query.where(pictures.c.number < before)
+        with reading(self.engine) as connection:
+            return [Picture(**row._mapping) for row in connection.execute(query)]
+
+    def list_short(
+        self,
+        client: str | None,
+        search: str = "",
+        favourite: bool | None = None,
+        board: str | None = None,
+        deleted: bool = False,
+        most: int = 20_000,
+    ) -> list[dict[str, Any]]:
+        """As `find`, of each picture what a small tile shows."""
+        names = ("id", "settings", "favourite", "width", "height")
+        columns = [pictures.c[name] for name in names]
+        query = self._search(select(*columns), client, search, favourite, board, deleted)
+        with reading(self.engine) as connection:
+            rows = connection.execute(query.limit(most)).all()
+        return [
+            {
+                "id": row.id,
+                "prompt": str(json.loads(row.settings).get("prompt", ""))[:200],
+                "favourite": row.favourite,
+                "width": row.width,
+                "height": row.height,
+            }
+            for row in rows
+        ]
+
+    def _search(
+        self,
+        query: Select,
+        client: str | None,
+        search: str,
+        favourite: bool | None,
+        board: str | None,
+        deleted: bool,
+    ) -> Select:
+        """A query for the pictures of a search, the newest first."""
+        query = query if client is None else query.where(pictures.c.client == client)
         there = pictures.c.deleted.is_not(None) if deleted else pictures.c.deleted.is_(None)
-        query = query.where(there)
+        query = query.where(there).order_by(pictures.c.number.desc())
         for word in search.lower().split()[:WORDS]:
             word = f" {word} " if SETTING.fullmatch(word) else word
             query = query.where(pictures.c.words.contains(word, autoescape=True))
@@ -112,10 +155,7 @@ class Gallery:
         if board is not None:
             query = query.join(board_pictures, board_pictures.c.picture == pictures.c.id)
             query = query.where(board_pictures.c.board == board)
-        query = query if job is None else query.where(pictures.c.job == job)
-        query = query if before is None else query.where(pictures.c.number < before)
-        with reading(self.engine) as connection:
-            return [Picture(**row._mapping) for row in connection.execute(query)]
+        return query
 
     def of_jobs(self, jobs: Sequence[str]) -> dict[str, list[Picture]]:
         """Job → its pictures that are not deleted, in their order."""

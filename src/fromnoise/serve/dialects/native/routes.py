@@ -1,6 +1,7 @@
 """The native dialect, /api: jobs, events, gallery, boards, uploads, models."""
 
 import base64
+import json
 from collections.abc import AsyncIterator
 from dataclasses import asdict
 from typing import Annotated, Any
@@ -216,6 +217,28 @@ def add_gallery(router: APIRouter, server: Server) -> None:
         return shapes.PicturesOut(
             pictures=[shapes.show_picture(picture, undo) for picture in found], before=more
         )
+
+    @router.get(
+        "/gallery",
+        tags=["gallery"],
+        responses={200: {"model": shapes.GalleryOut}},
+        response_class=Response,
+    )
+    def list_all(
+        client: Viewer,
+        search: Search = "",
+        favourite: bool | None = None,
+        board: Board = None,
+        deleted: bool = False,
+    ) -> Response:
+        """All pictures of a search in short, the newest first; 20,000 at most. For a page that
+        shows them as one long list."""
+        found = server.gallery.list_short(
+            client.owner, search, favourite, board, deleted, most=shapes.LISTED + 1
+        )
+        whole = {"pictures": found[: shapes.LISTED], "more": len(found) > shapes.LISTED}
+        # without pydantic: ten thousand rows take a tenth of a second with it
+        return Response(json.dumps(whole), media_type="application/json")
 
     @router.get("/pictures/{identifier}", tags=["gallery"])
     def get_picture(identifier: Identifier, client: Viewer) -> shapes.PictureOut:

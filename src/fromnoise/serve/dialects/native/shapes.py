@@ -104,6 +104,26 @@ class PicturesOut(BaseModel):
     before: int | None
 
 
+LISTED = 20_000  # pictures of a list in short
+
+
+class ShortPicture(BaseModel):
+    """What a tile of a long list shows of a picture."""
+
+    id: str
+    prompt: str = Field(description="Its first 200 characters.")
+    favourite: bool
+    width: int
+    height: int
+
+
+class GalleryOut(BaseModel):
+    """All pictures of a search in short; `more`: there are older ones."""
+
+    pictures: list[ShortPicture]
+    more: bool
+
+
 class PictureChange(BaseModel):
     """What can be changed about a picture."""
 

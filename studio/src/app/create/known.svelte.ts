@@ -1,0 +1,51 @@
+/** What the server has to choose from: models, samplers, add-ons, and what a model is drawn with. */
+
+import type { paths } from "../../../generated/api.d.ts";
+import { ask, client, hasServer, type Schemas } from "../api.ts";
+import { toasts } from "../toasts.svelte.ts";
+
+export type Model = paths["/api/models"]["get"]["responses"][200]["content"]["application/json"][number];
+interface Named {
+  name: string;
+  label: string;
+}
+
+class Known {
+  models = $state.raw<Model[]>([]);
+  samplers = $state.raw<Named[]>([]);
+  spacings = $state.raw<Named[]>([]);
+  addons = $state.raw<Schemas["AddonOut"][]>([]);
+  defaults = $state.raw<Schemas["DefaultsOut"] | null>(null);
+  #asked = false;
+
+  async read(): Promise<void> {
+    if (this.#asked || !(await hasServer())) return;
+    this.#asked = true;
+    try {
+      const [models, choices, addons] = await Promise.all([
+        ask(client.GET("/api/models")), ask(client.GET("/api/samplers")), ask(client.GET("/api/addons")),
+      ]);
+      const named = (rows: Record<string, unknown>[] = []) =>
+        rows.map(({ name, label }) => ({ name: String(name), label: String(label ?? name) }));
+      this.models = models;
+      this.samplers = named(choices.samplers);
+      this.spacings = named(choices.spacings);
+      this.addons = addons;
+    } catch (error) {
+      this.#asked = false;
+      toasts.fail(error);
+    }
+  }
+
+  async readDefaults(model: string): Promise<void> {
+    if (!(await hasServer())) return;
+    try {
+      const found = await ask(client.GET("/api/defaults", { params: { query: model ? { model } : {} } }));
+      this.defaults = found;
+    } catch {
+      this.defaults = null; // the fields then say "auto"
+    }
+  }
+}
+
+export const known = new Known();
