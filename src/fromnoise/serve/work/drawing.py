@@ -21,6 +21,7 @@ from fromnoise.pipeline.generate import Step, generate
 from fromnoise.pipeline.images import decode_latents
 from fromnoise.pipeline.inside.recording import Recording, record
 from fromnoise.pipeline.request import GenerationRequest
+from fromnoise.runtime.memory import keep_freed_memory
 from fromnoise.runtime.prepare import Prepared
 from fromnoise.serve.settings import Settings
 from fromnoise.serve.work.addon_names import check_addons
@@ -39,6 +40,7 @@ class EngineWorker:
     the network together."""
 
     def __init__(self, settings: Settings):
+        keep_freed_memory()
         self.engines = Engines(
             settings.model, settings.device, settings.dtype, settings.model_bytes
         )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fromnoise.errors import BadInput
+from fromnoise.runtime.memory import release_freed_memory
 from fromnoise.serve.work.worker import Stopped
 
 LOOK = 0.1  # seconds between two looks whether who waits is to stop
@@ -132,12 +133,13 @@ class Shelf:
 
     def _evict(self, keep: set[tuple[str, ...]], need: int = 0) -> None:
         """Lets idle entries go, the oldest first, until `need` more bytes fit."""
+        count = len(self.entries)
         used = sum(entry.bytes for entry in self.entries.values()) + need
-        for key, entry in [*self.entries.items()]:
-            if used <= self.budget:
-                return
-            if key not in keep and not entry.users:
+        for key in [*self.entries]:
+            if used > self.budget and key not in keep and not self.entries[key].users:
                 used -= self.entries.pop(key).bytes
+        if len(self.entries) < count:
+            release_freed_memory()
 
     def _hold(self, wanted: Sequence[Wanted]) -> list[Entry]:
         for one in wanted:
