@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from fromnoise.errors import BadInput, NotFound
+from fromnoise.pipeline.expanding.rules import Vocabulary
 from fromnoise.serve.work.worker import ModelInfo, Progress
 
 
@@ -97,6 +98,10 @@ class FakeWorker:
 
     def peek(self, name):
         return None
+
+    def vocabulary(self, name):
+        self.load(name)
+        return Vocabulary()
 
     def load(self, name):
         if name not in ("fromnoise", "other"):

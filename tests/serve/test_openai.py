@@ -2,11 +2,15 @@
 and meets every kind of error."""
 
 import base64
+import contextlib
 import io
 import json
 import threading
 import time
+import urllib.error
 import urllib.request
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import ClassVar
 
 import openai
 import pytest
@@ -14,11 +18,12 @@ import uvicorn
 from fake_worker import FakeWorker
 from PIL import Image, PngImagePlugin
 
+from fromnoise.errors import BadInput
 from fromnoise.serve.app import make_app
 from fromnoise.serve.dialects.openai import shapes
 from fromnoise.serve.running import Uvicorn
 from fromnoise.serve.safety import links
-from fromnoise.serve.server import Server
+from fromnoise.serve.server import Server, make_expander
 from fromnoise.serve.settings import Limits, Settings
 
 
@@ -218,6 +223,102 @@ def test_it_streams(listen, kind):
     assert events[-1].usage.output_tokens == 64
     assert events[-1].model_extra["warnings"] == ["a note"]
     assert [e.type for e in draw(stream=True, **values)] == [f"{name}.completed"] * 2
+
+
+class LanguageModel(BaseHTTPRequestHandler):
+    """What stands in for llama.cpp and the like; a prompt says how it fails."""
+
+    asked: ClassVar[list] = []
+
+    def do_GET(self):
+        self.answer(b'{"data": [{"id": "local"}]}')
+
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        self.asked.append((self.path, self.headers["authorization"], body))
+        prompt = body["messages"][-1]["content"]
+        text = f'"{prompt} in <lora:evil:9> (soft:9) light\nAND a dog"\n'
+        whole = json.dumps({"choices": [{"message": {"content": text}}]}).encode()
+        if "slow" in prompt:
+            time.sleep(1)
+        if "elsewhere" in prompt:
+            self.send_response(302)
+            self.send_header("location", "http://127.0.0.1:1/")
+            return self.end_headers()
+        self.answer(b"x" * 100_000 if "long" in prompt else b"{}" if "empty" in prompt else whole)
+
+    def answer(self, data):
+        self.send_response(200)
+        self.send_header("content-length", str(len(data)))
+        self.end_headers()
+        with contextlib.suppress(OSError):
+            self.wfile.write(data)
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def language_model():
+    """The address of a language model."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), LanguageModel) as served:
+        threading.Thread(target=served.serve_forever, daemon=True).start()
+        LanguageModel.asked.clear()
+        yield f"http://127.0.0.1:{served.server_port}/v1"
+        served.shutdown()
+
+
+def test_prompts_are_expanded_by_a_language_model(listen, language_model):
+    client, server = listen(expand=language_model, expand_key="secret")
+    answer = client.images.generate(prompt="a cat", response_format="url")
+    revised = answer.data[0].revised_prompt
+    assert revised == "a cat in lora:evil:9 soft:9 light and a dog"  # words alone, no signs
+    assert json.loads(jobs_of(server)[0].request)["prompt"] == revised
+    path, key, body = LanguageModel.asked[0]
+    assert (path, key, body["model"]) == ("/v1/chat/completions", "Bearer secret", "local")
+    plain = client.images.generate(prompt="a cat", extra_body={"expand": False})
+    assert plain.data[0].revised_prompt is None
+    own = client.images.generate(prompt="a (cat:1.2)")
+    assert own.data[0].revised_prompt is None
+    object.__setattr__(server.expander, "seconds", 0.5)
+    for prompt, why in (
+        ("slow", "longer than 0.5 seconds"),
+        ("elsewhere", "status 302"),
+        ("long", "too long"),
+        ("empty", "no text"),
+    ):
+        answer = client.images.generate(prompt=prompt, response_format="url")
+        assert why in answer.model_extra["warnings"][0]
+        assert "rules" in answer.model_extra["warnings"][0]
+        assert answer.data[0].revised_prompt.count(prompt) == 1
+        assert answer.data[0].revised_prompt != prompt
+
+
+def test_prompts_are_expanded_by_rules_where_a_request_says_so(listen):
+    client, server = listen()
+    key = {"Idempotency-Key": "one"}
+    values = {"prompt": "a cat", "extra_headers": key, "extra_body": {"expand": True}}
+    answer = client.images.generate(**values)
+    revised = answer.data[0].revised_prompt
+    assert revised != "a cat"
+    assert "a cat" in revised
+    assert client.images.generate(**values).data[0].revised_prompt == revised
+    assert len(jobs_of(server)) == 1
+    done = list(client.images.generate(prompt="a cat", stream=True, extra_body={"expand": True}))
+    assert done[-1].model_extra["revised_prompt"] == revised
+    base = str(client.base_url).removesuffix("/v1/")
+    body = json.dumps({"prompt": "a cat"}).encode()
+    asked = urllib.request.Request(f"{base}/api/expand", body, {"content-type": "application/json"})
+    with urllib.request.urlopen(asked) as got:
+        assert json.load(got) == {"prompt": revised, "warnings": []}
+    with pytest.raises(openai.NotFoundError):
+        client.images.generate(prompt="a cat", model="none", extra_body={"expand": True})
+
+
+def test_an_address_that_is_none_is_refused_at_the_start(folder):
+    for wrong in ("yes", "ftp://x/v1", "http://", "http://[::1/v1"):
+        with pytest.raises(BadInput, match="cannot expand prompts"):
+            make_expander(Settings(folder, expand=wrong))
 
 
 def test_a_stream_that_fails_says_so(listen):

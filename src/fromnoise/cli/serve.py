@@ -32,6 +32,14 @@ def serve(
     name: Annotated[Texts, typer.Option(help="Host name that requests may use.")] = None,
     origin: Annotated[Texts, typer.Option(help="Web page's origin that may ask.")] = None,
     content_filter: Annotated[str, typer.Option(help="module:function; docs/server.md.")] = "",
+    expand: Annotated[
+        str, typer.Option(help="Prompts of /v1: off, rules, or a language model's http://….")
+    ] = "off",
+    expand_model: Annotated[str, typer.Option(help="Its name there, else the first one.")] = "",
+    expand_key: Annotated[
+        str, typer.Option(envvar="FROMNOISE_EXPAND_KEY", help="The key that it wants.")
+    ] = "",
+    public_url: Annotated[str, typer.Option(help="Its address behind a proxy, for links.")] = "",
     lease: Annotated[
         float, typer.Option(min=1, help="Seconds until a dead server's jobs move.")
     ] = 30,
@@ -71,6 +79,10 @@ def serve(
         model_bytes=int(model_memory * 1e9),
         slots=slots,
         content_filter=content_filter,
+        expand=expand,
+        expand_model=expand_model,
+        expand_key=expand_key,
+        public_url=public_url,
         lease_seconds=lease,
         drain_seconds=drain,
     )

@@ -40,6 +40,12 @@ class Source(Protocol):
         ...
 
     @property
+    def details(self) -> tuple[str, ...]:
+        """The attributes that may be added to a caption whose subject is to stay the same: how and
+        where it is. The first ones matter most."""
+        ...
+
+    @property
     def fingerprint(self) -> str:
         """Changes whenever a sample may change; a key for caches."""
         ...

@@ -15,13 +15,20 @@ from fromnoise.serve.settings import Limits, Settings
 ACTIONS = ("token add NAME", "token list", "token remove NAME")
 LEVELS = ("debug", "info", "warning", "error")
 EXAMPLE = """\
-The server listens on {address} (Ctrl-C ends it). It draws a picture so:
+The server listens on {address} (Ctrl-C ends it). It draws a picture so, and answers with its link:
 
-  curl -s {address}/api/generate -H 'Content-Type: application/json' -d '{{"prompt": "a neon cat"}}'
+  curl -s {address}/v1/images/generations -H 'Content-Type: application/json' \
+-d '{{"prompt": "a neon cat in space", "response_format": "url"}}'
 
-The answer names the job: its events are at {address}/api/jobs/ID/events, and its pictures at
-{address}/api/pictures. Everything there is: {address}/openapi.json\
+or in Python (pip install openai):
+
+  from openai import OpenAI
+  client = OpenAI(base_url="{address}/v1", api_key="none")
+  print(client.images.generate(prompt="a neon cat in space", response_format="url").data[0].url)
+
+Its own API, with jobs, previews and a gallery: docs/server.md, {address}/openapi.json\
 """
+WITH_TOKEN = "\nEach request needs a token: -H 'Authorization: Bearer fn_…', or api_key=\"fn_…\""
 
 
 def make_settings(depth: int, **values: Any) -> Settings:
@@ -43,7 +50,9 @@ def serve(
         raise UnknownName("level of the log", level, LEVELS)
     from fromnoise.serve.work.drawing import EngineWorker  # which loads torch
 
-    tell = lambda address: show(EXAMPLE.format(address=address))  # noqa: E731
+    def tell(address: str) -> None:
+        show(EXAMPLE.format(address=address) + ("" if settings.is_local else WITH_TOKEN))
+
     if cluster:
         from fromnoise.serve.cluster import run_cluster
 

@@ -13,6 +13,9 @@ from sqlalchemy import text
 from starlette.concurrency import run_in_threadpool
 
 from fromnoise.errors import BadInput, FromnoiseError
+from fromnoise.pipeline.expanding import rules
+from fromnoise.pipeline.expanding.remote import ExpanderFailed, RemoteExpander
+from fromnoise.pipeline.expanding.rules import Expansion
 from fromnoise.serve.database.opening import open_database, reading
 from fromnoise.serve.queue.jobs import CANCELLED, QUEUED, Job, Queue, Ticket
 from fromnoise.serve.refusals import Refusal
@@ -43,6 +46,7 @@ class Server:
 
     def __init__(self, settings: Settings, worker: Worker):
         self.settings, self.worker = settings, worker
+        self.expander = make_expander(settings)
         self.content_filter = load_filter(settings.content_filter)
         self.files = Files(settings.folder)
         self.lock = lock_folder(settings.folder) if settings.url.startswith("sqlite") else None
@@ -229,6 +233,20 @@ class Server:
             raise refuse_gone()
         return stored
 
+    def expand(self, prompt: str, model: str | None = None) -> Expansion:
+        """A prompt that says more, by the language model that the operator named, else by rules.
+        Raises NotFound for a model."""
+        vocabulary = self.worker.vocabulary(model or self.settings.model)
+        if self.expander is None or rules.keep_as_it_is(prompt):
+            return rules.expand(prompt, vocabulary)
+        try:
+            return Expansion(self.expander.expand(prompt, vocabulary.words))
+        except ExpanderFailed as error:
+            log.warning("the language model expands nothing: %s", error.message)
+            made = rules.expand(prompt, vocabulary)
+            note = f"the server's language model failed ({error.message}); rules expand the prompt"
+            return Expansion(made.prompt, (note, *made.notes))
+
     def _upload_path(self, digest: str) -> Path:
         return self.files.path("uploads", digest)
 
@@ -306,6 +324,13 @@ class Server:
     def count_ahead(self, job: Job) -> int:
         """How many jobs of its client are before a job that waits."""
         return self.queue.count_ahead(job) if job.state == QUEUED else 0
+
+
+def make_expander(settings: Settings) -> RemoteExpander | None:
+    """What asks the language model that the settings name; None: rules do. Raises BadInput."""
+    if settings.expand in ("off", "rules"):
+        return None
+    return RemoteExpander(settings.expand, settings.expand_model, settings.expand_key)
 
 
 def lock_folder(folder: Path) -> Any:

@@ -50,6 +50,9 @@ class Settings:
     dtype: str = "fp32"
     model_bytes: int = 8 << 30  # of all models that stay loaded
     slots: int = 1  # jobs that are drawn at once
+    expand: str = "off"  # off, rules, or the address of a language model: see pipeline.expanding
+    expand_model: str = ""  # its name there; "": the first one
+    expand_key: str = field(default="", repr=False)  # that it wants
     public_url: str = ""  # where others reach it, behind a proxy; "": as a request's Host says
     content_filter: str = ""  # "module:function", see safety/content.py
     lease_seconds: float = 30.0  # until a job of a silent server is drawn by another one

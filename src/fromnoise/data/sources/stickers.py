@@ -136,6 +136,8 @@ class Stickers:
     medium. But a neon or a silhouette without a stated colour has any colour. `count` counts
     `object`."""
 
+    details = ("background", "style", "colour", "size")
+
     def __init__(self, size: int = 128, font: str | os.PathLike[str] | None = None):
         if type(size) is not int or not 32 <= size <= 512:
             raise BadInput(f"size: stickers of {size!r} pixels", "choose a size from 32 to 512")

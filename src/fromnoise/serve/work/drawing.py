@@ -17,6 +17,7 @@ from fromnoise.models.unet import UNet
 from fromnoise.pipeline.batching.batcher import Batcher, Cancelled, Run
 from fromnoise.pipeline.conditioning.blocks import Observer
 from fromnoise.pipeline.enlarging.upscale_request import UpscaleRequest
+from fromnoise.pipeline.expanding.rules import Vocabulary, find_vocabulary
 from fromnoise.pipeline.generate import Step, generate
 from fromnoise.pipeline.images import decode_latents
 from fromnoise.pipeline.inside.recording import Recording, record
@@ -126,6 +127,13 @@ class EngineWorker:
 
     def peek(self, name: str) -> LatentDiffusion | None:
         return self.engines.peek(name)
+
+    def vocabulary(self, name: str) -> Vocabulary:
+        engine = self.engines.take(name)
+        try:
+            return find_vocabulary(tuple(engine.model.defaults.get("words") or ()))
+        finally:
+            self.engines.release(engine)
 
     def load(self, name: str) -> None:
         self.engines.release(self.engines.take(name))

@@ -9,6 +9,7 @@ from PIL import Image
 from pydantic import BaseModel
 
 from fromnoise.errors import BadInput
+from fromnoise.pipeline.expanding.rules import Vocabulary
 from fromnoise.pipeline.plain_request import PlainRequest
 from fromnoise.pipeline.request import GenerationRequest
 from fromnoise.serve.work.kinds import KINDS, find_request, map_uploads
@@ -94,6 +95,10 @@ class Worker(Protocol):
 
     def peek(self, name: str) -> "LatentDiffusion | None":
         """The model of that name if it is loaded."""
+        ...
+
+    def vocabulary(self, name: str) -> Vocabulary:
+        """What a model was taught, for the rules that expand prompts. Raises as `load`."""
         ...
 
     def load(self, name: str) -> None:

@@ -17,7 +17,7 @@ from fromnoise.diffusion.samplers import SAMPLERS
 from fromnoise.diffusion.spacing import SPACINGS
 from fromnoise.errors import escape
 from fromnoise.serve.dialects.identity import need
-from fromnoise.serve.dialects.native import feed, help, shapes
+from fromnoise.serve.dialects.native import expanding, feed, help, shapes
 from fromnoise.serve.dialects.native.inside import add_inside
 from fromnoise.serve.dialects.native.shapes import Identifier
 from fromnoise.serve.queue.jobs import Job
@@ -69,6 +69,7 @@ def make_router(server: Server) -> APIRouter:
     add_boards(router, server)
     add_uploads(router, server)
     add_models(router, server)
+    expanding.add_expander(router, server)
     feed.add_feed(router, server, show_job)
     help.add_help(router, server)
     return router

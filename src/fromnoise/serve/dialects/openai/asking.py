@@ -122,16 +122,32 @@ def check_looks(body: DrawFields) -> list[str]:
     ]
 
 
-def submit(server: Server, client: Client, asked: Asked, key: str | None, wish: Any = None) -> Job:
-    """The job of a request. Raises Refusal in this dialect's words."""
+def expand(server: Server, asked: Asked) -> None:
+    """Makes the prompt of a request say more. Raises Refusal."""
+    with naming_model(server, asked):
+        expansion = server.expand(asked.values["prompt"], asked.model)
+    asked.values["prompt"] = expansion.prompt
+    asked.warnings.extend(expansion.notes)
+
+
+@contextmanager
+def naming_model(server: Server, asked: Asked) -> Iterator[None]:
+    """Makes a model that is not there a refusal in this dialect's words."""
     try:
-        return server.submit(
-            client, "openai", asked.kind, asked.values, asked.model, key=key, wish=wish
-        )[0]
+        yield
     except NotFound as error:
         if asked.model in (None, *(model.name for model in server.worker.models())):
             raise
         raise refuse_model(asked.model) from error
+
+
+def submit(server: Server, client: Client, asked: Asked, key: str | None, wish: Any = None) -> Job:
+    """The job of a request. Raises Refusal in this dialect's words."""
+    try:
+        with naming_model(server, asked):
+            return server.submit(
+                client, "openai", asked.kind, asked.values, asked.model, key=key, wish=wish
+            )[0]
     except FromnoiseError as error:
         if not isinstance(error, Refusal):
             words = re.findall(r"[a-z_]+", error.message.lower())

@@ -67,8 +67,16 @@ def add_images(router: APIRouter, server: Server) -> None:
         the same pictures."""
         begun = time.perf_counter()
         wanted = asking.read_fields("generate", asked)  # type: ignore[arg-type]
-        job = await run_in_threadpool(asking.submit, server, client, wanted, idempotency_key)
+        chosen: bool | None = asked.expand  # type: ignore[attr-defined]
+        job = await run_in_threadpool(submit, wanted, client, chosen, idempotency_key)
         return await answer(server, request, client, wanted, job, idempotency_key, begun)
+
+    def submit(asked: Asked, client: Client, expand: bool | None, key: str | None) -> Job:
+        wish = None
+        if expand or (expand is None and server.settings.expand != "off"):
+            wish = [dict(asked.values), asked.model]
+            asking.expand(server, asked)
+        return asking.submit(server, client, asked, key, wish)
 
     create_image.__annotations__["asked"] = shapes.generation_body()
     router.post("/images/generations", responses=STREAMED, tags=["openai"])(create_image)

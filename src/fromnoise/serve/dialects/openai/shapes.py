@@ -167,7 +167,11 @@ def add_settings(base: type[BaseModel], name: str, kind: str, text: str) -> type
 @cache
 def generation_body() -> type[DrawFields]:
     """Of /v1/images/generations."""
-    return add_settings(DrawFields, "ImageGeneration", "generate", "What to draw, and how.")  # type: ignore[return-value]
+    more: dict[str, Any] = {
+        "expand": (bool | None, Field(None, description="Enrich the prompt; None: as the server."))
+    }
+    base = create_model("GenerationFields", __base__=DrawFields, **more)
+    return add_settings(base, "ImageGeneration", "generate", "What to draw, and how.")  # type: ignore[return-value]
 
 
 @cache
