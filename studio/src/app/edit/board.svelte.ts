@@ -1,6 +1,6 @@
 /** The mask that is being painted: what components show of it, and how it outlives a reload. */
 
-import { forgetMask, keepMask, recallMask } from "./keeping.ts";
+import { keepMask, recallMask } from "./keeping.ts";
 import { Mask, readMask, type Box, type Dot } from "./mask.ts";
 import { writePng } from "./png.ts";
 import type { Size } from "./view.ts";
@@ -112,12 +112,6 @@ export class Board {
   /** The mask as a PNG file. */
   file(): Promise<Blob> {
     return writePng(this.mask);
-  }
-
-  /** Forgets what was kept: the picture is done with. */
-  async forget(): Promise<void> {
-    await this.saving;
-    await forgetMask(this.key).catch(() => undefined); // the database is closed: nothing was kept
   }
 
   private tell(box: Box | null): void {

@@ -1,0 +1,128 @@
+/** A grid whose cells are drawn as jobs of their own, some at a time. It outlives a reload: what is not
+ * yet asked for is written down with what is. */
+
+import { ask, client, Fault } from "../api.ts";
+import { hasEnded, jobs, type LiveJob } from "../jobs.svelte.ts";
+import { recall, remember } from "../store.ts";
+import type { Body } from "./bodies.ts";
+
+const NAME = "studio.grid";
+const TOGETHER = 6; // cells that wait or are drawn at once: others' jobs come in between
+
+export interface Cell {
+  body: Body;
+  job: string | null;
+  fault: { message: string; remedy: string } | null;
+}
+
+export interface GridPlan {
+  title: string;
+  columns: string[];
+  rows: string[];
+  sheets: string[];
+  cells: Cell[]; // sheet by sheet, row by row
+  ended: boolean; // nothing more is asked for
+}
+
+export class Grid {
+  plan = $state<GridPlan | null>(recall<GridPlan | null>(NAME, null));
+  private pumping = false;
+  private found = $state<Record<string, LiveJob>>({}); // jobs that the list no longer has
+
+  constructor() {
+    void this.find().then(() => this.pump());
+  }
+
+  get count(): number {
+    return this.plan?.cells.length ?? 0;
+  }
+
+  get done(): number {
+    return this.plan?.cells.filter((cell) => cell.fault || this.isEnded(cell)).length ?? 0;
+  }
+
+  get isBusy(): boolean {
+    return this.plan !== null && this.plan.cells.some((cell) => (cell.job ? !this.isEnded(cell) : !cell.fault && !this.plan!.ended));
+  }
+
+  jobOf(cell: Cell): LiveJob | undefined {
+    return cell.job ? (jobs.get(cell.job) ?? this.found[cell.job]) : undefined;
+  }
+
+  private isEnded(cell: Cell): boolean {
+    const job = this.jobOf(cell);
+    return job !== undefined && hasEnded(job);
+  }
+
+  start(plan: GridPlan): void {
+    this.plan = plan;
+    this.save();
+    void this.pump();
+  }
+
+  async stop(): Promise<void> {
+    if (!this.plan) return;
+    this.plan.ended = true;
+    this.save();
+    for (const cell of this.plan.cells) {
+      if (cell.job && !this.isEnded(cell)) await jobs.cancel(cell.job);
+    }
+  }
+
+  private save(): void {
+    remember(NAME, $state.snapshot(this.plan));
+  }
+
+  private async find(): Promise<void> {
+    for (const cell of this.plan?.cells ?? []) {
+      if (!cell.job || jobs.get(cell.job)) continue;
+      try {
+        this.found[cell.job] = await ask(client.GET("/api/jobs/{identifier}", { params: { path: { identifier: cell.job } } }));
+      } catch (error) {
+        if (error instanceof Fault && error.status === 404) cell.fault = { message: "The server no longer knows this cell.", remedy: "Draw the grid again." };
+      }
+    }
+  }
+
+  /** Asks for the cells that were not asked for yet, some at a time. */
+  private async pump(): Promise<void> {
+    const { plan } = this;
+    if (this.pumping || !plan) return;
+    this.pumping = true;
+    const going = new Set<Promise<void>>();
+    const follow = (id: string) => {
+      const ended: Promise<void> = jobs.wait(id).then(() => void going.delete(ended));
+      going.add(ended);
+    };
+    try {
+      for (const cell of plan.cells) if (cell.job && !cell.fault && !this.isEnded(cell)) follow(cell.job);
+      for (const cell of plan.cells) {
+        while (!plan.ended && going.size >= TOGETHER) await Promise.race(going);
+        if (plan.ended) break;
+        if (!cell.job && !cell.fault) await this.ask(cell);
+        if (cell.job && !this.isEnded(cell)) follow(cell.job);
+        this.save();
+      }
+      plan.ended = true;
+      this.save();
+    } finally {
+      this.pumping = false;
+    }
+  }
+
+  private async ask(cell: Cell): Promise<void> {
+    for (;;) {
+      try {
+        cell.job = (await jobs.submit("generate", $state.snapshot(cell.body))).id;
+        return;
+      } catch (error) {
+        const fault = error instanceof Fault ? error : new Fault(String(error));
+        if (fault.status !== 429) {
+          cell.fault = { message: fault.message, remedy: fault.remedy };
+          return;
+        }
+        await new Promise((resolve) => setTimeout(resolve, 1000 * Math.max(fault.retryAfter, 2))); // too many wait
+      }
+    }
+  }
+}

@@ -1,0 +1,65 @@
+/** The picture that an edit starts from: one of the gallery, or a file of the person's own. */
+
+import { ask, client, Fault, fileUrl, upload, type Job, type Picture } from "../api.ts";
+import { keepFile, recallFile } from "./keeping.ts";
+import type { Size } from "./view.ts";
+
+export interface Source extends Size {
+  key: string; // the same for the same pixels: the hash of the file
+  src: string;
+  label: string;
+  picture: Picture | null; // null: a file
+  job: Job | null; // that drew it, if the server still knows
+}
+
+const uploads = new Map<string, string>(); // key → the upload's id
+
+/** A picture of the gallery. Throws a Fault. */
+export async function openPicture(id: string): Promise<Source> {
+  const picture = await ask(client.GET("/api/pictures/{identifier}", { params: { path: { identifier: id } } }));
+  let job: Job | null = null;
+  try {
+    job = await ask(client.GET("/api/jobs/{identifier}", { params: { path: { identifier: picture.job } } }));
+  } catch (error) {
+    if (!(error instanceof Fault && error.status === 404)) throw error; // its record has been tidied away
+  }
+  const words = typeof picture.settings.prompt === "string" && picture.settings.prompt ? picture.settings.prompt : `picture ${picture.number}`;
+  return { key: picture.hash, src: fileUrl(picture), label: words, width: picture.width, height: picture.height, picture, job };
+}
+
+/** A file of the person's own; it outlives a reload under its key. Throws an Error with a remedy. */
+export async function openFile(file: Blob, name: string): Promise<Source> {
+  const image = await createImageBitmap(file).catch(() => {
+    throw new Fault(`${name} is no picture that the browser can read.`, "Give a PNG, JPEG or WebP file.");
+  });
+  const { width, height } = image;
+  image.close();
+  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", await file.arrayBuffer()));
+  const key = Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
+  await keepFile(key, { name, file }).catch(() => undefined); // no database: a reload asks for it again
+  return { key, src: URL.createObjectURL(file), label: name, width, height, picture: null, job: null };
+}
+
+/** A file that was opened before a reload. Throws a Fault where the browser has forgotten it. */
+export async function reopenFile(key: string): Promise<Source> {
+  const kept = await recallFile(key).catch(() => null);
+  if (!kept) throw new Fault("The browser no longer has this file.", "Open it again.");
+  return openFile(kept.file, kept.name);
+}
+
+/** The id of an upload of a source: the file is sent once, and again when the server has forgotten it. */
+export async function uploadSource(source: Source): Promise<string> {
+  const known = uploads.get(source.key);
+  if (known) {
+    try {
+      return (await ask(client.GET("/api/uploads/{identifier}", { params: { path: { identifier: known } } }))).id;
+    } catch (error) {
+      if (!(error instanceof Fault && error.status === 404)) throw error;
+    }
+  }
+  const answer = await fetch(source.src);
+  if (!answer.ok) throw new Fault("The picture’s file is gone from the server.", "Choose another picture.", answer.status);
+  const sent = await upload(await answer.blob(), "picture.png");
+  uploads.set(source.key, sent.id);
+  return sent.id;
+}
