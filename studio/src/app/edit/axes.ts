@@ -37,7 +37,7 @@ const RANGE = new RegExp(String.raw`^${NUMBER}\s*-\s*${NUMBER}\s*(?:\(\s*([+-]\d
 /** The values between commas; one in double quotes may have commas, and "" for a quote. */
 export function splitValues(text: string): string[] {
   const values: string[] = [];
-  const part = /\s*(?:"((?:[^"]|"")*)"|([^,]*))\s*(,|$)/gy;
+  const part = /\s*(?:"((?:[^"]|"")*)"|([^",][^,]*|))\s*(,|$)/gy;
   for (let end = 0; end <= text.length; ) {
     part.lastIndex = end;
     const found = part.exec(text);

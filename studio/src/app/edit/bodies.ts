@@ -95,16 +95,25 @@ export function askRedraw(words: Words, more: Body, image: string, strength: num
   return { kind: "edit", body: { ...writeWords(words, more), image, strength } };
 }
 
-/** Settings that say how a picture was drawn from its seed; all of them, for the same picture again. */
-function repeat(settings: Body, model: string, seed: string): Body {
-  const body: Body = { ...settings, model, seed: writeSeed(seed) };
-  for (const name of ["count", "variation_seed", "variation_strength", "variation_blend"]) delete body[name];
+export interface Drawn {
+  settings: Body;
+  model: string;
+  seed: string;
+  index: number; // among the pictures of its job
+}
+
+/** The settings of the same picture again, alone. */
+function repeat({ settings, model, seed, index }: Drawn): Body {
+  const body: Body = { ...settings, model, seed: writeSeed(seed), count: 1 };
+  if (settings.variation_strength) body.variation_seed = writeSeed(String(BigInt(String(settings.variation_seed)) + BigInt(index)));
   return body;
 }
 
 /** Pictures near to one: their noise lies on the way from its own to another. */
-export function askVariations(kind: string, settings: Body, model: string, seed: string, strength: number, count: number): Asked {
-  return { kind, body: { ...repeat(settings, model, seed), variation_strength: strength, count } };
+export function askVariations(kind: string, drawn: Drawn, strength: number, count: number): Asked {
+  const body = { ...repeat(drawn), variation_strength: strength, count };
+  delete body.variation_seed; // a new one
+  return { kind, body };
 }
 
 export interface TwoPass {
@@ -114,8 +123,8 @@ export interface TwoPass {
 }
 
 /** The same picture, drawn small and then large. */
-export function askTwoPass(settings: Body, model: string, seed: string, two: TwoPass): Asked {
-  const body: Body = { ...repeat(settings, model, seed), hires_scale: two.scale };
+export function askTwoPass(drawn: Drawn, two: TwoPass): Asked {
+  const body: Body = { ...repeat(drawn), hires_scale: two.scale };
   delete body.hires_width;
   delete body.hires_height;
   if (two.strength !== null) body.hires_strength = two.strength;
@@ -129,4 +138,10 @@ export function refuseRepeat(kind: string | null, settings: Body): string {
   if (kind !== "generate" && kind !== "hires") return "This picture was not drawn from a seed alone, but from another picture.";
   if (hasHash(settings)) return "This picture was drawn with other pictures beside it.";
   return "";
+}
+
+/** Why a picture has no variations of its seed; "" where it has. */
+export function refuseVariations(kind: string | null, settings: Body): string {
+  if (settings.variation_strength) return "This picture is a variation already, and a seed varies only once.";
+  return refuseRepeat(kind, settings);
 }
