@@ -34,7 +34,9 @@ def test_the_bundled_model_draws_the_same_as_alone_also_beside_others(make_serve
     bad = client.post("/api/generate", json={"prompt": "x", "width": 100})
     assert bad.status_code == 422
     assert "multiple" in bad.json()["error"]["remedy"]
-    assert client.get("/api/models").json()[0]["loaded"]
+    first = client.get("/api/models").json()[0]
+    assert first["loaded"]
+    assert (first["side"], first["multiple"]) == (128, 16)
     # what CLIP sees of the first picture is what the library sees
     data = io.BytesIO()
     seen = engine.generate(**asked[0])

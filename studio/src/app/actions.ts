@@ -52,6 +52,10 @@ export const ACTIONS: Action[] = [
     id: "reuse", label: "Use its settings", key: "r", main: true,
     run: (picture) => go("create", "", new URLSearchParams({ from: picture.id })),
   },
+  { id: "vary", label: "Vary", key: "v", main: true, run: async (picture) => (await import("./edit/actions.ts")).vary(picture) },
+  { id: "edit", label: "Edit", key: "e", main: true, run: (picture) => go("edit", picture.id) },
+  { id: "enlarge", label: "Enlarge", key: "u", run: (picture) => go("edit", picture.id, new URLSearchParams({ do: "enlarge" })) },
+  { id: "compare", label: "Compare", run: (picture) => go("compare", picture.id) },
   { id: "download", label: "Download", key: "d", run: download },
   { id: "delete", label: "Delete", key: "Delete", run: deletePicture },
 ];

@@ -18,5 +18,9 @@ export interface View {
 export const VIEWS: View[] = [
   { name: "create", title: "Create", key: "c", load: () => import("./create/Create.svelte") },
   { name: "gallery", title: "Gallery", key: "g", server: true, load: () => import("./gallery/Gallery.svelte") },
+  { name: "edit", title: "Edit", key: "e", server: true, load: () => import("./edit/Edit.svelte") },
+  { name: "grid", title: "Grid", key: "x", server: true, load: () => import("./edit/GridPage.svelte") },
+  { name: "film", title: "Film", key: "f", server: true, load: () => import("./edit/FilmPage.svelte") },
+  { name: "compare", title: "Compare", server: true, load: () => import("./edit/ComparePage.svelte") },
   { name: "learn", title: "Learn", key: "l", load: () => import("./learn/Learn.svelte") },
 ];

@@ -80,6 +80,8 @@ class Engines:
         names = {BUNDLED_NAME: (measure(BUNDLED), "bundled")}
         names |= {m.name: (m.size, m.program) for m in list_models() if m.kind == "model"}
         first = {self.default: names.pop(self.default, (0, "operator"))}
+        models = {key[0]: e.value.model for key, e in loaded.items() if len(key) == 1}
+        sides = {name: (model.size, model.multiple) for name, model in models.items()}
         return [
             ModelInfo(
                 name,
@@ -88,6 +90,7 @@ class Engines:
                 program,
                 sum(entry.bytes for key, entry in loaded.items() if key[0] == name),
                 loaded[name,].users if (name,) in loaded else 0,
+                *sides.get(name, (None, None)),
             )
             for name, (size, program) in (first | names).items()
         ]

@@ -59,6 +59,8 @@ class ModelInfo:
     program: str  # whose folder it lies in
     memory: int = 0  # bytes that it takes now
     users: int = 0  # jobs that are drawn with it now
+    side: int | None = None  # pixels a side that it draws by itself; None: it is not loaded
+    multiple: int | None = None  # what its sides are multiples of
 
 
 class Worker(Protocol):

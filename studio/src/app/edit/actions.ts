@@ -1,4 +1,4 @@
-/** What the editor offers for a picture, for the registry of actions. */
+/** Variations of a picture, asked for at once from wherever it is shown. */
 
 import type { Picture } from "../api.ts";
 import { jobs } from "../jobs.svelte.ts";
@@ -27,7 +27,3 @@ export async function vary(picture: Picture): Promise<void> {
     toasts.tell("Four variations are being drawn.", { label: "See them in Create", run: () => go("create") });
   }
 }
-
-export const edit = (picture: Picture): void => go("edit", picture.id);
-export const enlarge = (picture: Picture): void => go("edit", picture.id, new URLSearchParams({ do: "enlarge" }));
-export const compare = (picture: Picture): void => go("compare", picture.id);

@@ -111,7 +111,7 @@ function repeat({ settings, model, seed, index }: Drawn): Body {
 
 /** Pictures near to one: their noise lies on the way from its own to another. */
 export function askVariations(kind: string, drawn: Drawn, strength: number, count: number): Asked {
-  const body = { ...repeat(drawn), variation_strength: strength, count };
+  const body: Body = { ...repeat(drawn), variation_strength: strength, count };
   delete body.variation_seed; // a new one
   return { kind, body };
 }

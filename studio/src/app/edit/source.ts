@@ -9,6 +9,7 @@ export interface Source extends Size {
   src: string;
   label: string;
   picture: Picture | null; // null: a file
+  file: Blob | null; // null: a picture of the gallery
   job: Job | null; // that drew it, if the server still knows
 }
 
@@ -24,7 +25,7 @@ export async function openPicture(id: string): Promise<Source> {
     if (!(error instanceof Fault && error.status === 404)) throw error; // its record has been tidied away
   }
   const words = typeof picture.settings.prompt === "string" && picture.settings.prompt ? picture.settings.prompt : `picture ${picture.number}`;
-  return { key: picture.hash, src: fileUrl(picture), label: words, width: picture.width, height: picture.height, picture, job };
+  return { key: picture.hash, src: fileUrl(picture), label: words, width: picture.width, height: picture.height, picture, job, file: null };
 }
 
 /** A file of the person's own; it outlives a reload under its key. Throws an Error with a remedy. */
@@ -37,7 +38,7 @@ export async function openFile(file: Blob, name: string): Promise<Source> {
   const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", await file.arrayBuffer()));
   const key = Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
   await keepFile(key, { name, file }).catch(() => undefined); // no database: a reload asks for it again
-  return { key, src: URL.createObjectURL(file), label: name, width, height, picture: null, job: null };
+  return { key, src: URL.createObjectURL(file), label: name, width, height, picture: null, job: null, file };
 }
 
 /** A file that was opened before a reload. Throws a Fault where the browser has forgotten it. */
@@ -57,9 +58,14 @@ export async function uploadSource(source: Source): Promise<string> {
       if (!(error instanceof Fault && error.status === 404)) throw error;
     }
   }
-  const answer = await fetch(source.src);
-  if (!answer.ok) throw new Fault("The picture’s file is gone from the server.", "Choose another picture.", answer.status);
-  const sent = await upload(await answer.blob(), "picture.png");
+  const sent = await upload(source.file ?? (await fetchFile(source)), "picture.png");
   uploads.set(source.key, sent.id);
   return sent.id;
+}
+
+async function fetchFile(source: Source): Promise<Blob> {
+  const answer = await client.GET("/api/pictures/{identifier}/file", {
+    params: { path: { identifier: source.picture!.id } }, parseAs: "blob",
+  });
+  return ask(Promise.resolve(answer)) as Promise<unknown> as Promise<Blob>;
 }

@@ -169,6 +169,8 @@ class ModelOut(BaseModel):
     program: str
     memory: int = Field(description="Bytes of memory that it takes now, VAEs beside it included.")
     users: int = Field(description="Jobs that are drawn with it now.")
+    side: int | None = Field(description="Pixels a side that it draws by itself, once loaded.")
+    multiple: int | None = Field(description="What its sides are multiples of, once loaded.")
 
 
 class ModelName(BaseModel):
