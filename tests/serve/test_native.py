@@ -17,7 +17,7 @@ from fromnoise.serve.database.tables import jobs
 
 
 def submit(client, kind="generate", headers=None, **values):
-    words = {} if kind in ("upscale", "describe", "similarity") else {"prompt": "a cat"}
+    words = {} if kind in ("upscale", "describe", "similarity", "film") else {"prompt": "a cat"}
     answer = client.post(f"/api/{kind}", json=words | values, headers=headers)
     assert answer.status_code in (200, 202), answer.text
     return answer.json()
@@ -394,3 +394,12 @@ def test_clip_answers_in_words_and_figures(client):
         ("similarity", {"pictures": ["/etc/passwd", image]}),
     ):
         assert client.post(f"/api/{path}", json=values).status_code == 422
+
+
+def test_a_film_has_a_limit_and_its_words_are_filtered(client):
+    long = client.post("/api/film", json={"prompts": ["a", "b"], "frames": 241})
+    assert long.status_code == 422
+    assert "240" in long.json()["error"]["remedy"]
+    client.server.content_filter = lambda words, picture: "no" if words and "bad" in words else ""
+    refused = client.post("/api/film", json={"prompts": ["good", "bad"], "frames": 2})
+    assert refused.json()["error"]["code"] == "filtered"

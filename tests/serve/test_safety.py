@@ -105,6 +105,7 @@ HOSTILE = {
     "an add-on that nobody knows": generate(addons={"scripts": ["x"]}),
     "an upscaler by its path": ("POST", "/api/hires", {"json": {"hires_upscaler": "/etc/x.pth"}}),
     "an image by an address": ("POST", "/api/edit", {"json": {"image": "http://127.0.0.1:1/"}}),
+    "a blend by a path": ("POST", "/api/blend", {"json": {"first": "/etc/passwd", "second": ID}}),
     "an image by data": ("POST", "/api/edit", {"json": {"image": "data:image/png;base64,AA"}}),
     "a depth map by its path": ("POST", "/api/edit", {"json": {"image": ID, "depth_map": "../x"}}),
     "an id with a way up": ("GET", "/api/pictures/..%2f..%2fetc%2fpasswd/file", {}),
@@ -284,11 +285,12 @@ def test_every_field_that_could_name_a_file_is_judged():
         "phrases",
         "texts",
     }
+    texts |= {"prompts", "easing", "blend"}
     # tasks.check_limits takes listed names alone; sources have a fixed list
     checked = {"hires_upscaler", "upscaler", "source"}
     # of numbers and words, see diffusion.options; by the names of a network's blocks
     tables = {"sampler_options", "spacing_options", "blocks"}
-    uploads = {"image", "mask", "masks", "depth_map", "pictures"}
+    uploads = {"image", "first", "second", "mask", "masks", "depth_map", "pictures"}
     listed = {"name", "encoder", "vae"}  # of add-ons, see library.find_addon: a path is no name
     words = {"mode", "preprocess", "kind", "type", "combine"}  # of add-ons, from a fixed list
     known = texts | checked | tables | uploads | listed | words

@@ -170,8 +170,8 @@ class Server:
 
     def _filter_words(self, client: Client, values: dict[str, Any]) -> None:
         """Raises Refusal for words that the content filter refuses."""
-        for name in ("prompt", "negative_prompt", "hires_prompt"):
-            words = values.get(name)
+        texts = [values.get(name) for name in ("prompt", "negative_prompt", "hires_prompt")]
+        for words in (*texts, *values.get("prompts", ())):
             if words and self.content_filter and (why := self.content_filter(words, None)):
                 self.audit.write("filtered", client.name)
                 raise Refusal(

@@ -13,6 +13,7 @@ class Limits:
     pixels: int = 2048 * 2048  # of one finished picture
     steps: int = 150  # of one pass
     count: int = 16  # pictures of one job
+    frames: int = 240  # of one film
     cost: float = 200.0  # default pictures of the model, as pipeline.conditioning.cost counts
     depth: int = 200  # jobs that wait, of all clients
     depth_per_client: int = 50  # jobs that wait, of one client

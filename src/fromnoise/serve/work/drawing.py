@@ -4,6 +4,7 @@ has alone: the exact plan."""
 import threading
 from collections.abc import Callable
 from copy import copy
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -187,8 +188,37 @@ def draw(
 
             network = load(file)
         return hires(*parts, task.request, network, watch, observer=observer)
+    if task.kind == "blend":
+        from fromnoise.data.sources import open_source
+        from fromnoise.pipeline.seeing.blend import blend
+        from fromnoise.pipeline.seeing.request import BlendRequest
+
+        assert isinstance(task.request, BlendRequest)
+        both = task.inputs["first"], task.inputs["second"]
+        words = () if task.request.prompt else open_source("stickers")
+        return blend(*parts, task.request, *both, words, watch)
+    if task.kind == "film":
+        return draw_film(engine, task, watch)
     assert isinstance(task.request, GenerationRequest)
     return generate(*parts, task.request, watch=watch, observer=observer)
+
+
+def draw_film(engine: Engine, task: Task, watch: Callable[[Step], None]) -> list[Image.Image]:
+    """The frames of a film. `watch` is told of its steps as if they were those of one run."""
+    from fromnoise.pipeline.sequences.film import draw_frame
+    from fromnoise.pipeline.sequences.request import FilmRequest
+
+    assert isinstance(task.request, FilmRequest)
+    film = task.request.resolve(engine.model)
+
+    def tell(step: Step, frame: int) -> None:
+        total = film.frames * step.total
+        watch(replace(step, index=frame * step.total + step.index, total=total))
+
+    return [
+        draw_frame(engine.model, engine.unet, film, frame, partial(tell, frame=frame))
+        for frame in range(film.frames)
+    ]
 
 
 def describe_step(engine: Engine, step: Step, together: int = 1) -> Progress:

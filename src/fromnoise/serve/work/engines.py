@@ -80,7 +80,7 @@ class Engines:
         names = {BUNDLED_NAME: (measure(BUNDLED), "bundled")}
         names |= {m.name: (m.size, m.program) for m in list_models() if m.kind == "model"}
         first = {self.default: names.pop(self.default, (0, "operator"))}
-        models = {key[0]: e.value.model for key, e in loaded.items() if len(key) == 1}
+        models = {key[0]: e.value.model for key, e in loaded.items() if isinstance(e.value, Engine)}
         sides = {name: (model.size, model.multiple) for name, model in models.items()}
         return [
             ModelInfo(

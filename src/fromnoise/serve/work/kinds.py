@@ -49,6 +49,8 @@ KINDS = {
         Kind("hires", "fromnoise.pipeline.enlarging.request", "HiresRequest"),
         Kind("upscale", "fromnoise.pipeline.enlarging.upscale_request", "UpscaleRequest",
              ("image",)),
+        Kind("blend", "fromnoise.pipeline.seeing.request", "BlendRequest", ("first", "second")),
+        Kind("film", "fromnoise.pipeline.sequences.request", "FilmRequest"),
         Kind("describe", "fromnoise.pipeline.seeing.request", "DescribeRequest", ("image",),
              answers=True),
         Kind("similarity", "fromnoise.pipeline.seeing.request", "SimilarityRequest", answers=True),

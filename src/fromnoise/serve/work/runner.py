@@ -264,7 +264,7 @@ class Runner:
         job, rows, pictures = run.job, [], drawn
         task = read_task(job, self.files, self.settings.limits.cost)
         seeds = [read_seed(picture) for picture in pictures]
-        if isinstance(task.request, GenerationRequest):
+        if isinstance(task.request, GenerationRequest) and job.kind != "film":  # of frames: as read
             seeds = task.request.model_copy(update={"count": len(pictures)}).seeds()
         for i, picture in enumerate(pictures):
             why = self.content_filter and self.content_filter(None, picture)

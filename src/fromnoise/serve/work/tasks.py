@@ -59,6 +59,7 @@ def check_limits(kind: str, values: dict[str, Any], limits: Limits, size: tuple[
     for what, value, limit in (
         ("steps", steps, limits.steps),
         ("pictures", values.get("count", 1), limits.count),
+        ("frames", values.get("frames", 0), limits.frames),
         ("pixels in a picture", wide * high, limits.pixels),
     ):
         if value > limit:

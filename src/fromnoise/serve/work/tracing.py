@@ -16,6 +16,7 @@ from fromnoise.serve.store.gallery import Picture
 from fromnoise.serve.work.kinds import find_request
 
 TRACE = "trace"  # the kind of these jobs; it has no schema of its own
+UNTRACED = ("blend", "film")
 CHANGES = ("prompt", "negative_prompt", "steps", "cfg", "sampler", "spacing")
 
 
@@ -32,6 +33,11 @@ def make_order(
         raise BadInput(
             "no run of a model drew this picture, so there is nothing to look into",
             "look into the picture that it was made from",
+        )
+    if kind in UNTRACED:
+        raise BadInput(
+            f"a picture of the kind {kind} cannot be drawn again with its record",
+            "look into a picture of its prompt alone",
         )
     if unknown := {*changes} - {*CHANGES}:
         raise BadInput(f"a trace cannot change {min(unknown)}", f"change {', '.join(CHANGES)}")
@@ -52,6 +58,10 @@ def guess_kind(values: dict[str, Any]) -> str:
     """The kind of a picture whose job is forgotten: by what it was drawn from."""
     if any(name.startswith("hires_") for name in values):
         return "hires"
+    if "prompts" in values:
+        return "film"
+    if "first" in values:
+        return "blend"
     if "image" in values:
         return "upscale" if "seed" not in values else "edit"
     return "generate"
