@@ -1,6 +1,6 @@
 """kill −9 of the server at random moments, under many clients: is every accepted job drawn once?
 
-    python benchmarks/kills.py [--kills 30] [--clients 20] [--jobs 10] [--bundled]
+    python benchmarks/kills.py [--kills 30] [--clients 20] [--jobs 10] [--bundled] [--pause 1.5]
 
 On SQLite, and on a throw-away PostgreSQL where one is installed. Without --bundled a fake worker
 draws, whose pictures follow from seed and prompt. It fails where a job is lost, drawn twice, or has
@@ -41,6 +41,7 @@ def main() -> None:
     for name, default in (("kills", 30), ("clients", 20), ("jobs", 10)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--bundled", action="store_true")
+    parser.add_argument("--pause", type=float, default=1.5, help="seconds until a kill, at most")
     options = parser.parse_args()
     numbers = options.kills, options.clients, options.jobs
     print("| database | kills | jobs accepted | done once | begun 1×, 2×, 3×, … | seconds |")
@@ -56,7 +57,7 @@ def main() -> None:
             trial = kills.Trial(folder, url, "bundled" if options.bundled else "0.01")
             begun = time.perf_counter()
             try:
-                attempts = kills.run_trial(trial, *numbers, expect)
+                attempts = kills.run_trial(trial, *numbers, expect, pause=options.pause)
             finally:
                 if trial.process and trial.process.poll() is None:
                     trial.kill()

@@ -128,9 +128,9 @@ def expect_fake(settings, folder):
     return [Files(folder).add_picture(picture)[0] for picture in drawn]
 
 
-def run_trial(trial, kills, clients, jobs, expect, seed=0):
-    """`clients` threads submit `jobs` each while the server is killed `kills` times. Returns how
-    often jobs were begun."""
+def run_trial(trial, kills, clients, jobs, expect, seed=0, pause=1.5):
+    """`clients` threads submit `jobs` each, and the server is killed `kills` times, at most `pause`
+    seconds after it answers. Returns how often jobs were begun."""
     chance = random.Random(seed)
     trial.start()
     trial.insist("GET", "/api/health")
@@ -148,7 +148,7 @@ def run_trial(trial, kills, clients, jobs, expect, seed=0):
     threads = [threading.Thread(target=submit_all, args=(i,)) for i in range(clients)]
     [thread.start() for thread in threads]
     for _ in range(kills):
-        time.sleep(chance.random() * 1.5)
+        time.sleep(chance.random() * pause)
         trial.kill()
         trial.start()
         trial.insist("GET", "/api/health")

@@ -18,7 +18,12 @@ if __name__ == "__main__":
         slots=2,
         lease_seconds=1.5,
         drain_seconds=5.0,
-        limits=Limits(depth=10_000, depth_per_client=10_000, requests_per_minute=1_000_000),
+        limits=Limits(
+            depth=10_000,
+            depth_per_client=10_000,
+            requests_per_minute=1_000_000,
+            attempts=1000,  # it is killed more often than the server's own limit allows for
+        ),
     )
     if seconds == "bundled":
         from fromnoise.serve.work.drawing import EngineWorker
