@@ -49,11 +49,12 @@ def build(kind: str, module: nn.Module, **options):
 
         named = {"locon": "LoConModule", "loha": "LohaModule", "lokr": "LokrModule"}
         named |= {"ia3": "IA3Module", "norm": "NormModule", "full": "FullModule"}
+        named |= {"glora": "GLoRAModule", "oft": "DiagOFTModule", "boft": "ButterflyOFTModule"}
         built = getattr(modules, named[kind])("x", module, 1.0, **options)
     generator = torch.Generator().manual_seed(3)
     for name, parameter in built.named_parameters():
         noise = draw(tuple(parameter.shape), generator)
-        if "dora_scale" in name:
+        if "dora_scale" in name or "rescale" in name:
             parameter.data = parameter.data * (1 + 0.3 * noise)
         else:
             parameter.data = 0.3 * noise
@@ -74,6 +75,11 @@ CASES = {
         "locon",
         {"lora_dim": 4, "alpha": 2, "weight_decompose": True, "wd_on_out": False},
     ),
+    "glora": ("glora", {"lora_dim": 4, "alpha": 2}),
+    "oft": ("oft", {"lora_dim": 4}),
+    "oft-limited": ("oft", {"lora_dim": 4, "constraint": 0.01, "rescaled": True}),
+    "boft": ("boft", {"lora_dim": 4}),
+    "boft-limited": ("boft", {"lora_dim": 4, "constraint": 0.01, "rescaled": True}),
     "loha-dora": ("loha", {"lora_dim": 4, "alpha": 2, "weight_decompose": True}),
     "lokr-dora": ("lokr", {"lora_dim": 2, "alpha": 1, "factor": 4, "weight_decompose": True}),
 }
@@ -86,7 +92,7 @@ def test_as_lycoris_computes_it(model, tmp_path, case, name):
     theirs = build(kind, model.unet.get_submodule(name), **options)
     ours = merge(model, tmp_path, theirs.state_dict(), name)
     # get_merged_weight of LoHa and LoKr scales twice in LyCORIS 4.1; a training step does not
-    if kind == "locon":
+    if kind in ("locon", "glora", "oft", "boft"):
         merged = theirs.get_merged_weight(1.0)[0]
     else:
         merged = theirs.org_weight + theirs.get_weight(theirs.shape)
@@ -115,6 +121,55 @@ def test_norms_biases_and_whole_differences(model, tmp_path):
     ours = merge(model, tmp_path, leaves, CONV)
     compare(ours.weight, conv.weight + leaves["diff"])
     compare(ours.bias, conv.bias + leaves["diff_b"])
+
+
+def test_the_first_files_of_glora_have_other_sides(model, tmp_path):
+    theirs = build("glora", model.unet.get_submodule(LINEAR), lora_dim=4, alpha=2).state_dict()
+    swapped = {"a1.weight": "a2.weight", "a2.weight": "a1.weight"}
+    swapped |= {"b1.weight": "b2.weight", "b2.weight": "b1.weight"}
+    old = {swapped.get(leaf, leaf): tensor for leaf, tensor in theirs.items()}
+    expected = merge(model, tmp_path, theirs, LINEAR).weight
+    compare(merge(model, tmp_path, old, LINEAR).weight, expected)
+
+
+@pytest.mark.parametrize("name", [LINEAR, CONV])
+@pytest.mark.parametrize("kind", ["oft", "loha", "lokr"])
+def test_peft_says_the_scale_in_its_configuration(model, tmp_path, name, kind):
+    """A whole file as PEFT writes it, with a rank and an alpha of one module's own."""
+    import peft
+
+    last = name.rpartition(".")[2]
+    options = {"target_modules": [last], "r": 3, "alpha": 5, "alpha_pattern": {last: 7}}
+    if kind == "oft":
+        config = peft.OFTConfig(target_modules=[last], oft_block_size=8 if name == LINEAR else 9)
+    else:
+        config = {"loha": peft.LoHaConfig, "lokr": peft.LoKrConfig}[kind](**options)
+    part, module = nn.Module(), model.unet.get_submodule(name)
+    above = part
+    for word in name.split(".")[:-1]:
+        above.add_module(word, nn.Module())
+        above = above.get_submodule(word)
+    copied = nn.Conv2d(module.in_channels, module.out_channels, 3) if name == CONV else None
+    copied = copied or nn.Linear(module.in_features, module.out_features, bias=False)
+    copied.load_state_dict(module.state_dict())
+    above.add_module(last, copied)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        wrapped = peft.get_peft_model(part, config)
+    generator = torch.Generator().manual_seed(3)
+    for key, parameter in wrapped.named_parameters():
+        if "base_layer" not in key and parameter.requires_grad:
+            parameter.data = 0.2 * draw(tuple(parameter.shape), generator)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        wrapped.save_pretrained(tmp_path)
+    placement = place(load(tmp_path / "adapter_model.safetensors"), model)
+    assert placement.unplaced == []
+    [(parameter, delta)] = placement.deltas["unet"]
+    assert parameter == f"{name}.weight"
+    ours = patch_network(model.unet, [Patch(parameter, delta)]).get_submodule(name).weight
+    compare(ours, wrapped.merge_and_unload().get_submodule(name).weight)
+    assert not torch.allclose(ours, module.weight, atol=1e-3)
 
 
 @pytest.mark.parametrize("name", [LINEAR, CONV])
@@ -187,6 +242,13 @@ def test_a_copy_shares_what_does_not_change(model, tmp_path):
         {"lokr_w1": (4, 4)},
         {"lora_up.weight": (16,), "lora_down.weight": (4, 16)},
         {"on_input": (1,)},
+        {"oft_blocks": (4, 4)},
+        {"oft_blocks": (4, 3, 4)},
+        {"oft_blocks": (9, 4, 4, 4)},
+        {"oft_blocks": (4, 4, 4), "rescale": (3, 1)},
+        {"oft_R.weight": (4, 5)},
+        {"a1.weight": (16, 4), "a2.weight": (4, 16), "b1.weight": (16, 4)},
+        {"a1.weight": (16, 4), "a2.weight": (3, 8), "b1.weight": (16, 4), "b2.weight": (4, 16)},
     ],
 )
 def test_tensors_that_do_not_go_together(model, tmp_path, leaves):

@@ -48,16 +48,31 @@ def load(path: Path) -> Embedding:
             raise BadCheckpoint(fault, REMEDY)
     source = open_tensors(path)
     names, token = find_parts(source.stored, path)
-    tensors, parts = source.read(keys=set(names.values())), {}
+    parts = make_parts(source.read(keys=set(names.values())), names, path)
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()[:12]
+    return Embedding(parts, token, digest)
+
+
+def make_parts(
+    tensors: Mapping[str, Tensor], names: Mapping[str, str], path: Path
+) -> dict[str, Tensor]:
+    """The vectors of each part. names: as `find_parts` has them. Raises BadCheckpoint."""
+    parts = {}
     for part, key in names.items():
         vectors = tensors[key].float()
         if not vectors.isfinite().all():
             fault = f"{path}: {key[:200]} holds NaN or infinite numbers"
             raise BadCheckpoint(fault, "fetch the file again")
         parts[part] = vectors.view(-1, vectors.shape[-1])
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()[:12]
-    return Embedding(parts, token, digest)
+    return parts
+
+
+def read_bundled(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """The parts of a textual inversion that lies in the file of something else, from its tensors
+    there. Raises BadCheckpoint."""
+    stored = {k: Stored(t.dtype, tuple(t.shape), 0, t.nbytes) for k, t in tensors.items()}
+    return make_parts(tensors, find_parts(stored, path)[0], path)
 
 
 def find_parts(stored: Mapping[str, Stored], path: Path) -> tuple[dict[str, str], str]:

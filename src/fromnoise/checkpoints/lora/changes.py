@@ -8,7 +8,8 @@ given, ΔW is scaled by alpha / r.
 - LoKr: w1 ⊗ w2, each whole or a product (LyCORIS).
 - DoRA: W + ΔW, with every row or column given a length of its own (Liu et al. 2024, eq. 5).
 - (IA)³: W with every row or column scaled (Liu et al. 2022).
-- a difference, as it is, of a weight or a bias."""
+- a difference, as it is, of a weight or a bias.
+- OFT, BOFT, GLoRA: see products.py."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from math import prod
 import torch
 from torch import Tensor
 
+from fromnoise.checkpoints.lora import products
 from fromnoise.errors import BadCheckpoint
 
 Leaves = Mapping[str, Tensor]
@@ -24,7 +26,10 @@ Leaves = Mapping[str, Tensor]
 KINDS = dict.fromkeys(("lora_up", "lora_down", "embedding_up", "embedding_down"), "LoRA")
 KINDS |= dict.fromkeys([f"hada_w{i}_{side}" for i in "12" for side in "ab"], "LoHa")
 KINDS |= dict.fromkeys(("lokr_w1", "lokr_w2", "lokr_w1_a", "lokr_w2_a", "lokr_w2_b"), "LoKr")
+KINDS |= {"oft_blocks": "OFT", "oft_R": "OFT"} | dict.fromkeys(("a1", "a2", "b1", "b2"), "GLoRA")
+PRODUCTS = ("OFT", "GLoRA")  # with the weight itself
 KINDS |= {"on_input": "(IA)³", "diff": "difference", "w_norm": "difference"}
+WIDEST = 16_384  # sides and ranks where a kernel stands between: the product has many of them
 BIASES = ("diff_b", "b_norm", "lora_up_bias")
 
 
@@ -44,6 +49,7 @@ class Delta:
     alpha: float | None = None
     rows: slice | None = None  # None: all
     bias: bool = False
+    told_rank: int | None = None  # by a configuration, where no tensor has it
 
     def __post_init__(self) -> None:
         if not self.bias:
@@ -52,10 +58,9 @@ class Delta:
     @property
     def rank(self) -> int | None:
         """r, or None where there is none."""
-        for name in ("lora_down", "embedding_down", "hada_w1_b", "lokr_w2_b", "lokr_w1_b"):
-            if name in self.leaves:
-                return self.leaves[name].shape[0]
-        return None
+        if self.kind == "GLoRA":
+            return products.order_factors(self._shapes)[2]
+        return find_rank(self.leaves) or self.told_rank
 
     @property
     def scale(self) -> float:
@@ -63,9 +68,13 @@ class Delta:
         return 1.0 if self.alpha is None or not self.rank else self.alpha / self.rank
 
     @property
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
+        return {name: tuple(leaf.shape) for name, leaf in self.leaves.items()}
+
+    @property
     def shape(self) -> tuple[int, ...]:
         """ΔW's, by the shapes of its tensors alone: nothing is multiplied."""
-        shapes = {name: tuple(leaf.shape) for name, leaf in self.leaves.items()}
+        shapes = self._shapes
 
         def refuse(why: str) -> BadCheckpoint:
             listed = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
@@ -78,6 +87,8 @@ class Delta:
             u, d, m = shapes[up], shapes[down], shapes.get(mid)
             if len(u) < 2 or len(d) < 2:
                 raise refuse("a factor is no matrix")
+            if m is not None and max(*u[:2], *d[:2]) > WIDEST:
+                raise refuse(f"the ranks or sides are beyond {WIDEST:,}")
             if m is None:
                 if u[1] != d[0] or prod(u[2:]) != 1:
                     raise refuse("the factors have different ranks")
@@ -108,9 +119,13 @@ class Delta:
                 return tuple(a * b for a, b in zip(one, two, strict=True))
             case "difference":
                 return shapes.get("diff") or shapes["w_norm"]
+            case "OFT" | "GLoRA":
+                if fault := products.find_fault(shapes):
+                    raise refuse(fault)
+                return ()  # the weight's own
             case _:
-                if "weight" not in shapes:
-                    raise refuse("weight and on_input go together")
+                if "weight" not in shapes or prod(shapes["on_input"]) != 1:
+                    raise refuse("weight goes together with on_input, one flag")
                 return ()  # the weight's own
 
     def check(self, shape: tuple[int, ...]) -> None:
@@ -118,6 +133,14 @@ class Delta:
         1×1 convolution may be a matrix."""
         if self.bias:
             mine = tuple(self._find_bias().shape)
+        elif self.kind in PRODUCTS:
+            if (
+                self.rows is not None
+                or self._find_lengths()
+                or not products.fits(self._shapes, shape)
+            ):
+                raise Misfit
+            return
         elif self.kind == "(IA)³":
             axis = 1 if self._is_on_input else 0
             mine = (self.leaves["weight"].numel(),)
@@ -144,12 +167,12 @@ class Delta:
             total.addcmul_(weight.float(), scales, value=share)
         elif lengths := self._find_lengths():
             whole = weight.to(torch.float32, copy=True)
-            self._add_plain(whole, 1.0)
+            self._add_plain(whole, weight, 1.0)
             total.add_(self._set_lengths(whole, lengths[0]).sub_(weight), alpha=share)
         else:
-            self._add_plain(total, share)
+            self._add_plain(total, weight, share)
 
-    def _add_plain(self, total: Tensor, share: float) -> None:
+    def _add_plain(self, total: Tensor, weight: Tensor, share: float) -> None:
         """Adds ΔW, with as few passes over it as can be."""
         leaves, factor = self.leaves, share * self.scale
         if "lora_up" in leaves and "lora_mid" not in leaves:
@@ -160,6 +183,8 @@ class Delta:
                 down, flat = down.reshape(-1, *total.shape[1:]), total.permute(0, 2, 3, 1)
                 down = down.permute(0, 2, 3, 1)
             flat.view(len(total), -1).addmm_(up, down.flatten(1), alpha=factor)
+        elif self.kind in PRODUCTS:
+            total.add_(products.multiply(leaves, weight.float(), self.alpha), alpha=factor)
         else:
             delta = self.multiply()
             delta = delta if self.rows is None else delta[self.rows]
@@ -211,6 +236,14 @@ class Delta:
         lengths = lengths[self.rows] if of_rows and self.rows else lengths
         factor = lengths / (flat.norm(dim=1) + tiny)
         return whole * factor.reshape(*[1] * axis, -1, *[1] * (whole.ndim - 1 - axis))
+
+
+def find_rank(leaves: Leaves) -> int | None:
+    """r as the tensors have it, if they do."""
+    for name in ("lora_down", "embedding_down", "hada_w1_b", "lokr_w2_b", "lokr_w1_b"):
+        if name in leaves:
+            return leaves[name].shape[0] if leaves[name].ndim else None
+    return None
 
 
 def _find_factor(get: Mapping[str, Tensor], name: str, kernel: str) -> Tensor:

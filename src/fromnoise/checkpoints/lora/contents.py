@@ -11,14 +11,15 @@ BASES = {768: "Stable Diffusion 1", 1024: "Stable Diffusion 2", 2048: "Stable Di
 @dataclass(frozen=True, eq=False)
 class Lora:
     """A LoRA as its file has it. `modules` has the tensors of each module by what they are there,
-    `alphas` its alpha, `pairs` (up, down) without a name in the order of the file, by part.
-    `embeddings` are textual inversions that lie in the file too: name → tensor by its key.
-    `unknown` are keys of no known layout."""
+    `alphas` its alpha, `ranks` its rank where a configuration says it and no tensor has it, `pairs`
+    (up, down) without a name in the order of the file, by part. `embeddings` are textual inversions
+    that lie in the file too: name → tensor by its key. `unknown` are keys of no known layout."""
 
     path: Path
     metadata: dict[str, str]
     modules: dict[str, dict[str, Tensor]] = field(default_factory=dict)
     alphas: dict[str, float] = field(default_factory=dict)
+    ranks: dict[str, int] = field(default_factory=dict)
     pairs: dict[str, list[tuple[Tensor, Tensor]]] = field(default_factory=dict)
     embeddings: dict[str, dict[str, Tensor]] = field(default_factory=dict)
     unknown: tuple[str, ...] = ()

@@ -20,9 +20,14 @@ ENDINGS = (
     (rf"\.lora_magnitude_vector{ADAPTER}(?:\.weight)?", "magnitude"),
     (r"\.(hada_w[12]_[ab]|hada_t[12]|lokr_w[12](?:_[ab])?|lokr_t2)(?:\.weight)?", ""),
     (r"\.(dora_scale|diff_b|diff|w_norm|b_norm|on_input|alpha)", ""),
-    (r"\.(oft_blocks|oft_diag|rescale|(?:a1|a2|b1|b2)\.weight|bm?)", "unread"),
+    (r"\.(oft_blocks|rescale|a1|a2|b1|b2|bm)(?:\.weight)?", ""),
+    (rf"\.oft_R{ADAPTER}(?:\.weight)?", "oft_R"),
+    (rf"\.(oft_diag|boft_R|boft_s|boft_P|ia3_l|vera_lambda_[bd]){ADAPTER}(?:\.weight)?", "unread"),
+    (r"\.(bias_indices|bias_values|bias_size|set_weight|reshape_weight|scalar)", "unread"),
     (r"\.weight", "weight"),  # of (IA)³ alone
 )
+LONGEST = 1000  # signs of a key
+UNREAD = "unread"  # how a leaf begins that is of a kind that is not read
 ANY_ENDING = re.compile("|".join(f"(?P<e{i}>{end})" for i, (end, _) in enumerate(ENDINGS)))
 NUMBERED = re.compile(r"([\w.-]+):(\d{1,5}):(up|down)")  # the layout of 2022
 LISTED = re.compile(r"\d{1,5}")  # and its list
@@ -43,10 +48,14 @@ class Place(NamedTuple):
 
 def split_key(key: str) -> Place | None:
     """The place of a tensor; None for a key of no known layout."""
+    if len(key) > LONGEST:
+        return None
     for start in _find_starts(key):
         if match := ANY_ENDING.fullmatch(key, start):
             number = next(i for i in range(len(ENDINGS)) if match[f"e{i}"] is not None)
             leaf = ENDINGS[number][1] or key[start + 1 :].removesuffix(".weight")
+            if leaf == UNREAD:
+                leaf = f"{UNREAD} {key[start + 1 :]}"
             return Place(key[:start].replace(".processor", ""), leaf)
     return None
 

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from fromnoise.checkpoints.lora.changes import BIASES, KINDS, Delta, Misfit
 from fromnoise.checkpoints.lora.contents import Lora
+from fromnoise.checkpoints.lora.keys import UNREAD
 from fromnoise.checkpoints.lora.names import ModuleNames, list_networks
 from fromnoise.checkpoints.lora.numbered import find_order, order_text, order_unet
 from fromnoise.latent_diffusion import LatentDiffusion
@@ -44,10 +45,17 @@ def place(lora: Lora, model: LatentDiffusion) -> Placement:
         named += name_pairs(model, part, pairs, shapes.get(part, {}))
     for stem, found, leaves in named:
         part, modules = found or ("", ())
-        made = make_deltas(f"{lora.path}: {stem[:200]}", leaves, lora.alphas.get(stem), modules)
+        made = make_deltas(
+            f"{lora.path}: {stem[:200]}",
+            leaves,
+            lora.alphas.get(stem),
+            modules,
+            lora.ranks.get(stem),
+        )
         fitting = [one for one in made if fits(one[1], shapes.get(part, {}).get(one[0]))]
-        if not made or len(fitting) < len(made) or "unread" in leaves:
-            unplaced.append(stem)
+        unread = [leaf for leaf in leaves if leaf.startswith(UNREAD)]
+        if not made or len(fitting) < len(made) or unread:
+            unplaced.append(stem + "".join(f" ({leaf})" for leaf in unread[:3]))
         deltas.setdefault(part, []).extend(fitting)
     return Placement(deltas, unplaced, names)
 
@@ -63,17 +71,23 @@ def fits(delta: Delta, shape: tuple[int, ...] | None) -> bool:
 
 
 def make_deltas(
-    name: str, leaves: Mapping[str, Tensor], alpha: float | None, modules: Sequence[str]
+    name: str,
+    leaves: Mapping[str, Tensor],
+    alpha: float | None,
+    modules: Sequence[str],
+    rank: int | None = None,
 ) -> list[tuple[str, Delta]]:
     """(parameter, change) of one module of a file, or of several here, where the file fuses them.
-    None where nothing in it is known. Raises BadCheckpoint."""
+    None where nothing in it is known. rank: see Delta.told_rank. Raises BadCheckpoint."""
     made: list[tuple[str, Delta]] = []
     kind = next((KINDS[leaf] for leaf in KINDS if leaf in leaves), None)
     if kind is not None:
         count = (Delta(name, kind, leaves, alpha).shape or (0,))[0] // max(len(modules), 1)
         for i, module in enumerate(modules):
             rows = slice(i * count, i * count + count) if len(modules) > 1 else None
-            made.append((f"{module}.weight", Delta(name, kind, leaves, alpha, rows)))
+            made.append(
+                (f"{module}.weight", Delta(name, kind, leaves, alpha, rows, told_rank=rank))
+            )
     if leaves.keys() & {*BIASES} and len(modules) == 1:
         bias = Delta(name, "difference", leaves, alpha, bias=True)
         made.append((f"{modules[0]}.bias", bias))

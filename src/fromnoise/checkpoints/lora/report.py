@@ -18,6 +18,8 @@ KINDS = (  # how a leaf begins → what such a change is called, the most tellin
     ("hada_", "LoHa"),
     ("lokr_", "LoKr"),
     ("on_input", "(IA)³"),
+    ("oft_", "OFT"),
+    ("a1", "GLoRA"),
     ("lora_", "LoRA"),
     ("diff", "differences"),
     ("w_norm", "norms"),
@@ -61,7 +63,7 @@ def describe_lora(header: Header, read: Any) -> LoraReport:
         shape = entry.shape
         if place := split_key(key):
             modules.setdefault(place.stem, set()).add(place.leaf)
-            if place.leaf in ("lora_down", "hada_w1_b", "lokr_w2_b") and shape:
+            if place.leaf in ("lora_down", "hada_w1_b", "lokr_w2_b", "a2") and shape:
                 ranks[shape[0]] += 1
             elif place.leaf == "alpha" and sum(alphas.values()) < ALPHAS:
                 alphas[_read_alpha(read, key)] += 1

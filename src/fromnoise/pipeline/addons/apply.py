@@ -60,7 +60,7 @@ def tell_tokenizer(model: LatentDiffusion, more: tuple[Any, ...]) -> tuple[Any, 
     """The further arguments of build_denoiser, with an observer that knows the words that only this
     model's tokenizer reads."""
     guide, observer, *rest = more
-    if observer is not None and model.addons.embeddings:
+    if observer is not None and (model.addons.embeddings or model.addons.loras):
         observer = partial(observer, tokenizer=model.tokenizer)
     return (guide, observer, *rest)
 

@@ -7,19 +7,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from fromnoise.checkpoints.formats.embedding import read_bundled
 from fromnoise.checkpoints.formats.lora import list_files, load
+from fromnoise.checkpoints.lora import contents as formats
 from fromnoise.checkpoints.lora.names import list_networks
 from fromnoise.checkpoints.lora.place import Placement, place
-from fromnoise.errors import BadInput, escape
+from fromnoise.errors import BadCheckpoint, BadInput, escape
 from fromnoise.latent_diffusion import LatentDiffusion
 from fromnoise.pipeline.addon_fields.lora import Lora
 from fromnoise.pipeline.addons.files import find_file
 from fromnoise.pipeline.addons.patched import Changes, find_patched
+from fromnoise.pipeline.addons.vectors import Named, add_vectors, fit_parts
 from fromnoise.pipeline.request import GenerationRequest
 from fromnoise.runtime.patches import Patch, patch_network
 from fromnoise.runtime.prepare import Prepared
 
 LISTED = 20  # modules that a warning names
+MOST = 99  # embeddings of one file
 
 
 def put_on(
@@ -37,7 +41,10 @@ def put_on(
     if "unet" in patched.networks:
         unet = copy(unet)
         unet.network = patched.networks["unet"]  # type: ignore[assignment]
-    return exchange(model, patched.networks), unet, []
+    model = exchange(model, patched.networks)
+    if patched.embeddings:
+        model = add_vectors(model, patched.embeddings, request.dialect)
+    return model, unet, []
 
 
 def merge(model: LatentDiffusion, items: Sequence[Lora]) -> LatentDiffusion:
@@ -69,10 +76,14 @@ def collect_changes(
 ) -> Changes:
     """What these LoRA, each with its files, change in each part. Raises as `put_on`."""
     patches: dict[str, list[Patch]] = {}
+    embeddings: list[Named] = []
     told: list[str] = []
     for item, files in loras:
-        placement, texts = read_placement(files[0], model)
-        told += texts
+        lora = load(files[0])
+        placement = place(lora, model)
+        named, misfits = read_embeddings(lora, model)
+        embeddings += named
+        told += [*misfits, *check_places(lora, placement, model, len(named))]
         for part, deltas in placement.deltas.items():
             share = item.weight
             if part != "unet" and item.text_weight is not None:
@@ -80,36 +91,47 @@ def collect_changes(
             for parameter, delta in deltas:
                 block = weigh(item, placement, part, parameter)
                 patches.setdefault(part, []).append(Patch(parameter, delta, share * block))
-    return Changes(patches, (), told)
+    return Changes(patches, embeddings, told)
 
 
-def read_placement(path: Path, model: LatentDiffusion) -> tuple[Placement, list[str]]:
-    """(what one LoRA changes, warnings). Raises as `put_on`."""
-    lora = load(path)
-    placement = place(lora, model)
-    count = len(lora.modules) + sum(map(len, lora.pairs.values()))
-    if not placement.counts:
+def read_embeddings(lora: formats.Lora, model: LatentDiffusion) -> tuple[list[Named], list[str]]:
+    """(the textual inversions in the file that fit the model, warnings of the others). Raises
+    BadCheckpoint."""
+    named, told = [], []
+    if len(lora.embeddings) > MOST:
+        fault = f"{lora.path} holds {len(lora.embeddings):,} embeddings"
+        raise BadCheckpoint(fault, f"give a file of at most {MOST}")
+    for name, tensors in lora.embeddings.items():
+        one = Named([name], read_bundled(tensors, lora.path))
+        try:
+            fit_parts(model, one)
+            named.append(one)
+        except BadInput as error:
+            told.append(f"{lora.path}: {error.message}; {escape(name, 100)} is read as words")
+    return named, told
+
+
+def check_places(
+    lora: formats.Lora, placement: Placement, model: LatentDiffusion, embeddings: int
+) -> list[str]:
+    """A warning of what has no place in the model. Raises BadInput where nothing has."""
+    path, count = lora.path, len(lora.modules) + sum(map(len, lora.pairs.values()))
+    lost = [*placement.unplaced, *lora.unknown]
+    listed = ", ".join(escape(name, 100) for name in lost[:LISTED])
+    listed += f" and {len(lost) - LISTED:,} more" if len(lost) > LISTED else ""
+    if not placement.counts and not embeddings:
         made = f"; it was made for {lora.base}" if lora.base else ""
         raise BadInput(
             f"{path} changes nothing in {model.source or 'this model'}: none of its {count:,} "
-            f"modules has a place there{made}",
+            f"modules has a place there{made}; it has {listed}",
             "give a LoRA that was made for such a model",
         )
-    told = []
-    if lora.embeddings:
-        names = ", ".join(escape(name, 100) for name in [*lora.embeddings][:LISTED])
-        told.append(
-            f"{path} holds embeddings too, which are not used: {names}; save them as files of "
-            "their own"
-        )
-    if lost := [*placement.unplaced, *lora.unknown]:
-        listed = ", ".join(escape(name, 100) for name in lost[:LISTED])
-        more = f" and {len(lost) - LISTED:,} more" if len(lost) > LISTED else ""
-        told.append(
-            f"{path} has {len(lost):,} modules or tensors without a place in this model, which are "
-            f"not used: {listed}{more}"
-        )
-    return placement, told
+    if not lost:
+        return []
+    return [
+        f"{path} has {len(lost):,} modules or tensors without a place in this model, which are "
+        f"not used: {listed}"
+    ]
 
 
 def weigh(item: Lora, placement: Placement, part: str, parameter: str) -> float:
