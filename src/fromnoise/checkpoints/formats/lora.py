@@ -15,7 +15,7 @@ from fromnoise.checkpoints.lora.keys import EMBEDDED, LISTED, NUMBERED, Place, s
 from fromnoise.checkpoints.sources import TensorSource, open_tensors
 from fromnoise.errors import BadCheckpoint, escape
 
-MOST, LARGEST = 20_000, 1 << 30  # tensors, and bytes of one
+MOST, LARGEST = 12_000, 1 << 30  # tensors, and bytes of one
 BESIDE = {"text_encoder": ".text_encoder.pt", "embeddings": ".ti.pt"}  # beside a list of 2022
 
 

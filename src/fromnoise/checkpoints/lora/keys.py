@@ -28,6 +28,10 @@ ENDINGS = (
 )
 LONGEST = 1000  # signs of a key
 UNREAD = "unread"  # how a leaf begins that is of a kind that is not read
+# the most frequent of them, which no other one ends with
+USUAL = {".alpha": "alpha"}
+USUAL |= dict.fromkeys((".lora_down.weight", ".lora_A.weight"), "lora_down")
+USUAL |= dict.fromkeys((".lora_up.weight", ".lora_B.weight"), "lora_up")
 ANY_ENDING = re.compile("|".join(f"(?P<e{i}>{end})" for i, (end, _) in enumerate(ENDINGS)))
 NUMBERED = re.compile(r"([\w.-]+):(\d{1,5}):(up|down)")  # the layout of 2022
 LISTED = re.compile(r"\d{1,5}")  # and its list
@@ -50,9 +54,13 @@ def split_key(key: str) -> Place | None:
     """The place of a tensor; None for a key of no known layout."""
     if len(key) > LONGEST:
         return None
+    for end, leaf in USUAL.items():
+        if key.endswith(end):
+            return Place(key[: -len(end)].replace(".processor", ""), leaf)
     for start in _find_starts(key):
         if match := ANY_ENDING.fullmatch(key, start):
-            number = next(i for i in range(len(ENDINGS)) if match[f"e{i}"] is not None)
+            assert match.lastgroup
+            number = int(match.lastgroup[1:])
             leaf = ENDINGS[number][1] or key[start + 1 :].removesuffix(".weight")
             if leaf == UNREAD:
                 leaf = f"{UNREAD} {key[start + 1 :]}"
