@@ -36,6 +36,9 @@ DIALECTS = {
             bad_input=400,
             links="/v1/images/files/",
         ),
+        # bodies hold pictures in base64
+        Dialect("a1111", "/sdapi/v1", "fromnoise.serve.dialects.a1111.routes", 64 << 20),
+        Dialect("controlnet", "/controlnet", "fromnoise.serve.dialects.a1111.controlnet", 1 << 20),
     )
 }
 

@@ -225,14 +225,15 @@ def extra_headers(refusal: Refusal) -> dict[str, str]:
 
 
 def read_secret(authorization: str) -> str:
-    """The secret in an Authorization header: after Bearer, or the password of Basic; "" where there
-    is none."""
+    """The secret in an Authorization header: after Bearer, or the password of Basic, or its user
+    where the password is empty; "" where there is none."""
     kind, _, value = authorization.partition(" ")
     if kind.lower() == "bearer":
         return value.strip()
     if kind.lower() == "basic":
         try:
-            return base64.b64decode(value, validate=True).decode().partition(":")[2]
+            user, _, password = base64.b64decode(value, validate=True).decode().partition(":")
+            return password or user
         except (binascii.Error, UnicodeDecodeError):
             return ""
     return ""
