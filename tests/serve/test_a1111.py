@@ -435,7 +435,7 @@ def test_a_client_sees_and_stops_its_own_alone(make_server):
     answers = {}
 
     def draw(name, auth):
-        values = {"prompt": name, "steps": 3, "n_iter": 2, "seed": 1}
+        values = {"prompt": name, "steps": 100, "n_iter": 2, "seed": 1}
         answers[name] = client.post("/sdapi/v1/txt2img", json=values, auth=auth)
 
     threads = [
