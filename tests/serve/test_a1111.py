@@ -298,7 +298,8 @@ def test_what_is_ignored_is_said(app):
                                    "ControlNet": {"args": [{"enabled": False}]}})  # fmt: skip
     info = json.loads(answer["info"])
     assert info["ignored"].keys() == {
-        "restore_faces", "styles", "refiner_checkpoint", "override_settings.x", "alwayson_scripts.ADetailer",
+        "restore_faces", "styles", "refiner_checkpoint", "override_settings.x",
+        "alwayson_scripts.ADetailer",
     }  # fmt: skip
     assert info["warnings"] == ["a note"]
     assert last(app).vae == "v"
