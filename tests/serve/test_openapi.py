@@ -14,7 +14,9 @@ from fromnoise.serve.settings import Limits, Settings
 
 @pytest.fixture(scope="module")
 def app(tmp_path_factory):
-    limits = Limits(requests_per_minute=10**9, depth=10**6, depth_per_client=10**6)
+    limits = Limits(
+        requests_per_minute=10**9, depth=10**6, depth_per_client=10**6, steps=8, count=2
+    )
     folder = tmp_path_factory.mktemp("serve")
     names = ("testserver",)  # as schemathesis calls it
     server = Server(Settings(folder, names=names, limits=limits, drain_seconds=5.0), FakeWorker())
