@@ -289,7 +289,7 @@ def test_every_field_that_could_name_a_file_is_judged():
     # tasks.check_limits takes listed names alone; sources have a fixed list
     checked = {"hires_upscaler", "upscaler", "source"}
     # of numbers and words, see diffusion.options; by the names of a network's blocks
-    tables = {"sampler_options", "spacing_options", "blocks"}
+    tables = {"sampler_options", "spacing_options", "blocks", "size_conditions"}
     uploads = {"image", "first", "second", "mask", "masks", "depth_map", "pictures"}
     listed = {"name", "encoder", "vae"}  # of add-ons, see library.find_addon: a path is no name
     words = {"mode", "preprocess", "kind", "type", "combine"}  # of add-ons, from a fixed list

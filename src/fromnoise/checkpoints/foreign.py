@@ -17,16 +17,18 @@ class Foreign(NamedTuple):
     reason: str = ""
 
 
+# what goes by ControlNet's name and is another network → how one of its keys begins or what it is
+CONTROLS = {
+    "a ControlNet-LLLite": r"^lllite_",
+    "a Control-LoRA": r"^lora_controlnet$",
+    "a difference model": r"^difference$",
+    "a ControlNet Union": r"^(?:control_model\.)?(?:task_embedding$|control_add_embedding|"
+    r"transformer_layes\.)",
+}
 # how one of the keys begins or what it holds → kind and name; the first line that fits counts
 # (a LoRA may hold embeddings too)
 SIGNS = (
-    (r"^lllite_", "controlnet", "a ControlNet-LLLite"),
-    (r"^lora_controlnet$", "controlnet", "a Control-LoRA"),
-    (
-        r"^(?:control_model\.)?(?:task_embedding$|control_add_embedding)",
-        "controlnet",
-        "a ControlNet Union",
-    ),
+    *((pattern, "controlnet", name) for name, pattern in CONTROLS.items()),
     (
         r"lora_(?:up|down|A|B|mid)\b|lora_(?:unet|te\d?)_|\.lora\.(?:up|down)\.|lora_linear_layer|"
         r"_lora\.(?:up|down)\.|^(?:unet|text_encoder):\d+:(?:up|down)$|^lycoris_",
@@ -49,7 +51,7 @@ SIGNS = (
         "controlnet",
         "a ControlNet",
     ),
-    (r"^controlnet_down_blocks\.|^lora_controlnet$", "controlnet", "a ControlNet"),
+    (r"^controlnet_down_blocks\.", "controlnet", "a ControlNet"),
     (r"^(?:adapter\.)?body\.\d+\.(?:block|resnets)\d?\.", "controlnet", "a T2I-Adapter"),
     (r"motion_modules\.", "motion", "an AnimateDiff motion module"),
     (

@@ -14,10 +14,11 @@ Command = Callable[..., None]
 NAMES = {"negative_prompt": "--negative", "eta_noise_seed_delta": "--ensd", "apg": "--apg"}
 NAMES["discard_penultimate"] = "--discard-penultimate/--keep-penultimate"
 # fields that MORE has in another form
-SPELLED = {"prompt", "width", "height", "sampler_options", "spacing_options", "masks", "addons"}
+SPELLED = {"prompt", "width", "height", "masks", "addons"}  # and those in the plural of MORE
 MORE = {
     "sampler_option": (list[str] | None, "More of the sampler: order=2, solver=heun."),
     "spacing_option": (list[str] | None, "Of the spacing: rho=5, sigma_min=0.1."),
+    "size_condition": (list[str] | None, "What SDXL is told: original_width=512, crop_top=9, …"),
     "lora": (list[str] | None, "NAME:WEIGHT:TEXT WEIGHT@START-END, or a file; repeatable."),
     "mask_file": (list[str] | None, "Where IMASK(left) holds, white in a picture: left=left.png."),
     "embedding": (list[str] | None, "A textual inversion of the prompt: a file, or a name."),
@@ -40,7 +41,7 @@ def add_options(
     own = [parameter for parameter in own if parameter.name not in ("request", "run")]
     of_run, one, parameters = inspect.signature(kind).parameters, own[0], [*own]
     for name, field in schema.model_fields.items():
-        if name not in (*SPELLED, *(parameter.name for parameter in own)):
+        if name[:-1] not in MORE and name not in (*SPELLED, *(p.name for p in own)):
             type_, choices = field.annotation, None
             if get_origin(type_) is Literal:
                 type_, choices = str, "|".join(get_args(type_))

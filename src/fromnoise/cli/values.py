@@ -18,6 +18,7 @@ def parse_options(
     spacing_option: list[str] | None = None,
     mask_file: list[str] | None = None,
     size: str | None = None,
+    size_condition: list[str] | None = None,
     lora: list[str] | None = None,
     embedding: list[str] | None = None,
     ip_adapter: list[str] | None = None,
@@ -40,6 +41,7 @@ def parse_options(
         **({"addons": addons} if addons else {}),
         "sampler_options": parse_named_values(sampler_option),
         "spacing_options": parse_named_values(spacing_option),
+        "size_conditions": parse_pairs(size_condition, "original_width=512"),
         "masks": parse_pairs(mask_file, "left=left.png"),
         **parse_size(size),
     }

@@ -137,6 +137,7 @@ def build_denoiser(
     paired = request.cfg != 1 or always
     texts = [*prompts, request.negative_prompt] if paired else prompts
     special = request.dialect != "a1111" or request.clip_skip > 1 or request.masks
+    special = special or request.size_conditions
     long = any(model.tokenizer.encode(text)[1] for text in texts)
     if special or long or not model.is_plain or any(map(SYNTAX.search, texts)):
         # only for more than words and guidance

@@ -90,6 +90,7 @@ class GenerationRequest(BaseModel):
     count: int = _field(1, "How many pictures.", ge=1, le=1000)
     width: int | None = _field(None, "Width in pixels.", ge=8, le=8192)
     height: int | None = _field(None, "Height in pixels.", ge=8, le=8192)
+    size_conditions: dict[str, float] = _field({}, "SDXL's original_width, …", max_length=14)
     max_cost: float | None = _field(
         None, "Refuse what costs more default pictures than this; 1000 if left out.", gt=0
     )

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from torch import nn
 
 from fromnoise.checkpoints.configs import Fields, Rule, open_file, read_json
+from fromnoise.checkpoints.foreign import CONTROLS
 from fromnoise.checkpoints.formats import t2i_adapter
 from fromnoise.checkpoints.formats.diffusers_configs import DOWN, read_unet
 from fromnoise.checkpoints.formats.vae import open_weights
@@ -33,28 +34,23 @@ HINT = "input_hint_block."
 HASHED_FROM, HASHED = 0x100000, 0x10000  # the bytes whose hash A1111 writes
 # key of the original layout → ours
 ENDS = {"middle_block_out.0": "controlnet_mid_block"}
-# what a key begins with or is → what such a file is, and what to do
-OTHERS = (
-    (r"lllite_", "a ControlNet-LLLite", "give a ControlNet that was trained for the same thing"),
-    (r"lora_controlnet$", "a Control-LoRA", "give the whole ControlNet, not its LoRA"),
-    (
-        r"difference$",
-        "a difference model, which needs the U-Net that it was cut from",
-        "give the ControlNet as its authors published it",
-    ),
-    (
-        r"(?:control_model\.)?(?:task_embedding$|control_add_embedding|transformer_layes\.)",
-        "a ControlNet Union",
-        "give a ControlNet for one kind of picture",
-    ),
-    (r"(?:style_embedding$|ln_post\.)", "a T2I-Adapter for styles", "give another adapter"),
-    (
-        r"(?:controlnet_blocks|controlnet_x_embedder|pos_embed_input|input_blocks_0|"
-        r"controlnet_mode_embedder|double_blocks|transformer_blocks)\.",
-        "a ControlNet of another architecture",
-        "give one that was made for Stable Diffusion 1, 2 or XL",
-    ),
-)
+# what foreign.CONTROLS names → what to do
+REMEDIES = {
+    "a ControlNet-LLLite": "give a ControlNet that was trained for the same thing",
+    "a Control-LoRA": "give the whole ControlNet, not its LoRA",
+    "a difference model": "it needs the U-Net that it was cut from: give the ControlNet as its "
+    "authors published it",
+    "a ControlNet Union": "give a ControlNet for one kind of picture",
+    "a T2I-Adapter for styles": "give another adapter",
+    "a ControlNet of another architecture": "give one that was made for Stable Diffusion 1, 2 or "
+    "XL",
+}
+# what only a file that is meant to be a ControlNet is asked for: many models have such keys
+OTHERS = CONTROLS | {
+    "a T2I-Adapter for styles": r"^(?:style_embedding$|ln_post\.)",
+    "a ControlNet of another architecture": r"^(?:controlnet_blocks|controlnet_x_embedder|"
+    r"pos_embed_input|input_blocks_0|controlnet_mode_embedder|double_blocks|transformer_blocks)\.",
+}
 CLASSES = ("ControlNetModel", "T2IAdapter")
 # our field → its key in config.json and what that may hold
 FIELDS = {
@@ -129,9 +125,10 @@ def refuse_others(source: TensorSource) -> None:
     if len(source.stored) > MOST:
         fault = f"{source.path} has {len(source.stored):,} tensors, {MOST:,} are most"
         raise BadCheckpoint(fault, REMEDY)
-    for pattern, name, remedy in OTHERS:
+    for name, pattern in OTHERS.items():
         if any(re.match(pattern, key) for key in source.stored):
-            raise BadCheckpoint(f"{source.path} is {name}, which cannot be used here", remedy)
+            fault = f"{source.path} is {name}, which cannot be used here"
+            raise BadCheckpoint(fault, REMEDIES[name])
 
 
 def open_folder(fields: Fields, source: TensorSource) -> Opened:

@@ -3,11 +3,11 @@ transformers or of OpenCLIP. Other parts of CLIP in the file are left unread."""
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isqrt
 from pathlib import Path
 
-from fromnoise.checkpoints.configs import read_json
+from fromnoise.checkpoints.configs import Fields, Rule, read_json
 from fromnoise.checkpoints.download import choose_weights
 from fromnoise.checkpoints.formats.contents import Mapped
 from fromnoise.checkpoints.formats.diffusers_towers import read_vision
@@ -18,13 +18,19 @@ from fromnoise.checkpoints.tensors import Unfilled, check_fit, fill
 from fromnoise.errors import BadCheckpoint, BadInput, NotFound
 from fromnoise.models.clip_vision import CLIPVision, CLIPVisionConfig
 
-# dim → heads, and the activation that its training had: OpenAI's towers B and L, OpenCLIP's H and G
+# dim → heads, and the activation of its training: OpenAI's towers B and L, OpenCLIP's H, g and
+# bigG
 PUBLISHED = {
     768: (12, "quick_gelu"),
     1024: (16, "quick_gelu"),
     1280: (16, "gelu"),
+    1408: (16, "gelu"),
     1664: (16, "gelu"),
 }
+# OpenCLIP's own files in a folder: the weights, safetensors first, and their configuration
+OPEN_FILES = "open_clip_model.safetensors", "open_clip_pytorch_model.safetensors"
+OPEN_FILES += ("open_clip_pytorch_model.bin",)
+OPEN_CONFIG = "open_clip_config.json"
 TOWER, STEM = "vision_model.", "vision_model.embeddings."
 PART = "image_encoder"
 REMEDY = "give CLIP's image tower: a folder image_encoder, or a file of ComfyUI's clip_vision"
@@ -49,20 +55,46 @@ class ImageEncoder:
 def open_encoder(path: Path) -> ImageEncoder:
     """The tower of a folder or a file, from its header. Raises NotFound, and BadCheckpoint for what
     is none."""
-    config, file = path / "config.json", path
+    file, config = path, None
     if path.is_dir():
-        names = choose_weights([one.name for one in path.iterdir()])
+        here = [one.name for one in path.iterdir()]
+        names = choose_weights(here) or [name for name in OPEN_FILES if name in here][:1]
         if len(names) != 1:
-            raise NotFound(f"no weights in {path}", "it holds a model.safetensors")
+            raise NotFound(
+                f"no weights in {path}",
+                "it holds a model.safetensors, or OpenCLIP's open_clip_pytorch_model.bin",
+            )
         file = path / names[0]
+        config = path / (OPEN_CONFIG if names[0] in OPEN_FILES else "config.json")
     source = open_tensors(file)
     shapes = {key: entry.shape for key, entry in source.stored.items()}
     rules, measured = measure_tower(shapes, file)
     groups = {group.single: group for group in rules if group.single in shapes}
-    told = os.path.lexists(config) if path.is_dir() else False
-    return ImageEncoder(
-        read_vision(read_json(config)) if told else measured, Mapped(source, groups)
-    )
+    if config is not None and os.path.lexists(config):
+        measured = read_config(config, measured)
+    return ImageEncoder(measured, Mapped(source, groups))
+
+
+def read_config(file: Path, measured: CLIPVisionConfig) -> CLIPVisionConfig:
+    """The configuration that a file tells: of transformers, where it is the tower's own or that of
+    a whole CLIP, or of OpenCLIP, which tells what `measured` lacks. Raises BadCheckpoint."""
+    fields = read_json(file)
+    if file.name == OPEN_CONFIG:
+        whole = fields.values.get("model_cfg")
+        whole = whole if isinstance(whole, dict) else {}
+        tower = whole.get("vision_cfg")
+        tower = Fields(file, tower if isinstance(tower, dict) else {})
+        head = tower.get(Rule("head_width", int, 1, 4096), measured.dim // measured.heads)
+        if measured.dim % head:
+            tower.refuse("head_width", f"a divisor of the width {measured.dim}")
+        quick = Fields(file, whole).get(Rule("quick_gelu"), measured.activation == "quick_gelu")
+        heads, activation = measured.dim // head, "quick_gelu" if quick else "gelu"
+        return replace(measured, heads=heads, activation=activation)
+    inner = fields.values.get("vision_config")
+    if isinstance(inner, dict) and "projection_dim" in fields.values:
+        own = {"projection_dim": fields.values["projection_dim"], "model_type": "clip_vision_model"}
+        fields = Fields(file, inner | own)
+    return read_vision(fields)
 
 
 def measure_tower(shapes: Shapes, file: Path) -> tuple[list[Group], CLIPVisionConfig]:

@@ -191,6 +191,11 @@ def _build_one(
 
         for one, ids in zip(extras, make_time_ids(model, request), strict=True):
             one["time_ids"] = ids
+    elif request.size_conditions:
+        raise BadInput(
+            f"this model is told no sizes: {', '.join(request.size_conditions)}",
+            "leave out size_conditions, which are for Stable Diffusion XL",
+        )
     kept = KEPT + max(len(one.parts) for one in prompts)
 
     def make_equal(*pair: Conditioning) -> list[Conditioning]:

@@ -5,7 +5,7 @@ refiner is told an aesthetic score in place of the last."""
 import torch
 from torch import Tensor
 
-from fromnoise.errors import BadInput
+from fromnoise.errors import BadInput, UnknownName
 from fromnoise.latent_diffusion import LatentDiffusion
 from fromnoise.pipeline.request import GenerationRequest
 
@@ -17,14 +17,17 @@ KINDS = {
 }
 
 SCORES = 6.0, 2.5  # of the prompt and of the negative one
+LARGEST = 2**16  # pixels, to either side
 
 
 def make_time_ids(model: LatentDiffusion, request: GenerationRequest) -> tuple[Tensor, Tensor]:
     """The time ids (1, n) of the prompt and of the negative prompt of a resolved request, in
     diffusers' order. The sizes are the picture's own, the crop is (0, 0), and the scores are
-    those of A1111, ComfyUI and diffusers.
+    those of A1111, ComfyUI and diffusers, where the request's `size_conditions` say nothing else;
+    with "negative_" before a name they are of the negative prompt alone.
 
-    Raises BadInput for a network that takes another number of ids."""
+    Raises BadInput for a network that takes another number of ids, and for a number that is none,
+    UnknownName for a name that the network is not told."""
     config, encoder = model.unet.config, model.text_encoders[-1].network.config
     assert config.added_dim
     assert config.time_id_dim
@@ -39,6 +42,17 @@ def make_time_ids(model: LatentDiffusion, request: GenerationRequest) -> tuple[T
     height, width = float(request.height or model.size), float(request.width or model.size)
     told = {"original_height": height, "original_width": width, "crop_top": 0.0, "crop_left": 0.0}
     told |= {"target_height": height, "target_width": width}
-    both = (told | {"aesthetic_score": score} for score in SCORES)
-    positive, negative = (torch.tensor([[one[name] for name in KINDS[count]]]) for one in both)
+    own, names = request.size_conditions, KINDS[count]
+    for name, value in own.items():
+        if name.removeprefix("negative_") not in names:
+            choices = [*names, *(f"negative_{known}" for known in names)]
+            raise UnknownName("size condition", name, choices)
+        if not abs(value) <= LARGEST:
+            raise BadInput(
+                f"size_conditions: {name} is {value}", f"give a number of at most {LARGEST:,}"
+            )
+    first = told | {"aesthetic_score": SCORES[0]} | own
+    second = told | {"aesthetic_score": SCORES[1]} | own
+    second |= {k.removeprefix("negative_"): v for k, v in own.items() if k.startswith("negative_")}
+    positive, negative = (torch.tensor([[one[n] for n in names]]) for one in (first, second))
     return positive, negative

@@ -260,6 +260,8 @@ class _Translation:
 
     def use_words(self) -> None:
         """The fields whose values are words of their own."""
+        if "Size conditions" in self.fields:
+            self.use("Size conditions", size_conditions=parse_value(self.fields["Size conditions"]))
         if "RNG" in self.fields:
             said = self.fields["RNG"].strip().lower()
             self.use("RNG", rng=RNGS.get(said, said))

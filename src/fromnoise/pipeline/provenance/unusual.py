@@ -38,6 +38,7 @@ def describe(
         "Variation seed": varied and varied[index],
         "Sampler options": dump(request.sampler_options),
         "Schedule options": dump(request.spacing_options),
+        "Size conditions": dump(request.size_conditions),
         "Discard penultimate sigma": True if request.discard_penultimate else None,
         "RNG": None if request.rng == "cpu" else request.rng.upper(),
         "Tiling": {"none": None, "both": "True"}.get(request.tiling, request.tiling),
