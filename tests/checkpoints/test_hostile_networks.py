@@ -11,7 +11,7 @@ from pathlib import Path
 
 import adapters
 import control_nets as nets
-import hostile_addons as hostile
+import hostile_networks as hostile
 import peers
 import pytest
 import torch
@@ -178,7 +178,7 @@ def judge(load, path: Path, canary: Path) -> tuple[str, float, int]:
     return said, seconds, (read_memory()["VmHWM"] - before) >> 10
 
 
-def test_hostile_addons_run_no_code_and_say_why(good, tmp_path):
+def test_hostile_networks_run_no_code_and_say_why(good, tmp_path):
     """Seconds are those of the processor, so that a busy machine fails nothing; what waits for ever
     is ended by the alarm."""
 

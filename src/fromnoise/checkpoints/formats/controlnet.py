@@ -159,8 +159,8 @@ def open_controlnet(source: TensorSource, like: UNetConfig) -> Opened:
         held = min(shapes, default="nothing")[:200]
         raise BadCheckpoint(f"{source.path} is no ControlNet: it has {held}", REMEDY)
     last = f"{prefix}out.2.weight" if original else f"{prefix}conv_out.weight"
-    width, channels, *_ = find(shapes, first, 4)
     try:
+        width, channels, *_ = find(shapes, first, 4)
         # a U-Net has a way up, whose last convolution says its channels
         unet = measure_unet({**shapes, last: (channels, width, 3, 3)}, prefix, original)
         widths = tuple(measure_hint(shapes, prefix, original))

@@ -15,6 +15,7 @@ from fromnoise.checkpoints.tensors import Stored
 from fromnoise.errors import BadCheckpoint, escape
 from fromnoise.prompt.inversions import MOST
 
+LONGEST_NAME = 255  # signs
 WIDEST = 16_384  # numbers of one vector
 # what the two parts of Stable Diffusion XL are called: by most programs, and by diffusers' trainers
 PARTS = {"clip_l": "clip_l", "clip_g": "clip_g"}
@@ -105,4 +106,6 @@ def find_parts(stored: Mapping[str, Stored], path: Path) -> tuple[dict[str, str]
         fault = f"{path}: its parts for the two text encoders differ in their number of vectors"
         raise BadCheckpoint(fault, REMEDY)
     key = names.get("", PLAIN[0])
-    return names, "" if key in PLAIN or key.startswith(A1111) else key
+    named = key not in PLAIN and not key.startswith(A1111)
+    # what no prompt could hold is no name
+    return names, key if named and key.isprintable() and len(key) <= LONGEST_NAME else ""
