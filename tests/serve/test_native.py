@@ -403,3 +403,9 @@ def test_a_film_has_a_limit_and_its_words_are_filtered(client):
     client.server.content_filter = lambda words, picture: "no" if words and "bad" in words else ""
     refused = client.post("/api/film", json={"prompts": ["good", "bad"], "frames": 2})
     assert refused.json()["error"]["code"] == "filtered"
+
+
+def test_a_film_is_drawn(client):
+    job = wait(client, submit(client, "film", prompts=["a", "b"], frames=3, seed=1, steps=2))
+    assert job["state"] == "done", job
+    assert job["pictures"]

@@ -139,7 +139,7 @@ def build_task(
     if issubclass(schema, GenerationRequest):
         values["max_cost"] = max_cost
     request = schema.of(**values)
-    if foreign := {*list_paths(dict(request))} - given:
+    if foreign := {*list_paths(request)} - given:
         raise BadInput(
             f"a request cannot name a file: {min(foreign)}", "upload it, and give the upload's id"
         )
@@ -151,7 +151,7 @@ def list_paths(value: Any) -> Iterator[Path]:
     if isinstance(value, Path):
         yield value
     elif isinstance(value, BaseModel):
-        yield from list_paths(dict(value))
+        yield from list_paths(value.__dict__)  # dict(value) would ask a film for its `keys`
     elif isinstance(value, dict):
         yield from (path for inner in (*value, *value.values()) for path in list_paths(inner))
     elif isinstance(value, list | tuple | set | frozenset):
