@@ -219,6 +219,18 @@ def test_a_job_that_kills_every_server_is_given_up(queue):
     assert "stopped 2 times" in queue.get(job.id).error
 
 
+def test_a_server_that_is_late_does_not_take_its_own_jobs_from_itself(queue):
+    """On a machine with much to do a lease may run out before it is renewed."""
+    job, _ = queue.submit(ticket())
+    queue.lease_seconds = -1.0
+    held = queue.claim("a")
+    assert queue.recover(alive=[job.id]) == 0
+    queue.lease_seconds = 30.0
+    queue.pulse("a", {job.id: (1, 2)})
+    assert queue.recover() == 0
+    assert queue.finish(held, [picture(held)]) == "done"
+
+
 def test_a_server_that_ends_hands_its_jobs_back(queue):
     job, _ = queue.submit(ticket())
     queue.claim("a")

@@ -7,7 +7,7 @@ a second drawing of the same job, after a lease that ran out, changes nothing.""
 import json
 import secrets
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -276,8 +276,9 @@ class Queue:
 
     def pulse(self, owner: str, progress: dict[str, tuple[int, int]]) -> Pulse:
         """Renews the leases of `owner`. progress: the jobs that it draws → (step, total)."""
-        now, pulse = time.time(), Pulse()
+        pulse = Pulse()
         with self.engine.begin() as connection:
+            now = time.time()  # other writers may have been waited for
             for identifier, (step, total) in sorted(progress.items()):
                 mine = (jobs.c.id == identifier) & (jobs.c.owner == owner)
                 mine &= jobs.c.state == RUNNING
@@ -355,11 +356,12 @@ class Queue:
         with self.engine.begin() as connection:
             return connection.execute(update(jobs).where(mine).values(values)).rowcount
 
-    def recover(self, everything: bool = False) -> int:
+    def recover(self, everything: bool = False, alive: Collection[str] = ()) -> int:
         """Puts jobs back whose lease ran out, and ends what is past its deadline or was begun too
-        often. everything: no one else draws, so no lease holds. Returns how many were put back."""
+        often. everything: no one else draws, so no lease holds. alive: jobs that the caller draws
+        itself, however late it renews their leases. Returns how many were put back."""
         now = time.time()
-        dead = jobs.c.state == RUNNING
+        dead = (jobs.c.state == RUNNING) & jobs.c.id.not_in(alive)
         dead = dead if everything else dead & (jobs.c.lease < now)
         gone = NO_OWNER | {"finished": now}
         often = {

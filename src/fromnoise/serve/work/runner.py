@@ -319,7 +319,9 @@ class Runner:
                 self.last_beat = time.monotonic()
                 if self.last_beat - recovered > min(RECOVER, self.settings.lease_seconds):
                     recovered = self.last_beat
-                    if self.queue.recover():
+                    with self.lock:
+                        alive = [*self.runs]
+                    if self.queue.recover(alive=alive):
                         self.wake()
                 if self.last_beat - cleaned > CLEAN:
                     cleaned = self.last_beat
