@@ -55,3 +55,20 @@ def test_the_bundled_model_draws_the_same_as_alone_also_beside_others(make_serve
             assert found["answer"]["kinds"] == ["picture", "words"]
             cosine = engine.similarity(seen, "a neon cat in space")
             assert found["answer"]["cosines"][0][1] == pytest.approx(cosine, abs=1e-6)
+    # films and blends have the library's bits
+    film = {"prompts": ["a red cat", "a blue fish"], "key_seeds": [1, 7], "frames": 3, "steps": 2}
+    mix = {"prompt": "a dog", "weight": 0.25, "seed": 3, "steps": 2}
+    asked_of = {"film": film, "blend": mix | {"first": image, "second": image}}
+    alone_of = {"film": engine.film(**film), "blend": [engine.blend(seen, seen, **mix)]}
+    for kind, values in asked_of.items():
+        job = client.post(f"/api/{kind}", json=values).json()
+        while (found := client.get(f"/api/jobs/{job['id']}").json())["state"] != "done":
+            assert found["state"] in ("queued", "running"), found
+            assert time.monotonic() < limit
+            time.sleep(0.05)
+        for picture, alone in zip(found["pictures"], alone_of[kind], strict=True):
+            with Image.open(io.BytesIO(client.get(picture["file"]).content)) as drawn:
+                assert drawn.tobytes() == alone.tobytes()
+                assert drawn.info["parameters"] == alone.info["parameters"]
+        seeds = [picture["seed"] for picture in found["pictures"]]
+        assert seeds == {"film": ["1", "1", "7"], "blend": ["3"]}[kind]

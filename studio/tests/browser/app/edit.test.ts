@@ -1,6 +1,7 @@
 /** The editor against the real server and the bundled model: by mouse, by touch and pen, by keyboard.
  *
- * SCREENSHOTS=folder also writes every state at three widths, light and dark, to be looked at. */
+ * SCREENSHOTS=folder also writes every state as a picture, to be looked at; with EVERY=1 at three widths,
+ * light and dark. */
 
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
@@ -388,6 +389,40 @@ test("a grid: cells as they are drawn, headers, a reload in between", async () =
   await page.context().close();
 }, 120_000);
 
+test("two pictures blended", async () => {
+  const page = await studio.visit(`#/edit/${first.id}?do=blend`);
+  await page.locator(".picker li button").first().press("Enter");
+  await page.getByText(/^The second:/).waitFor();
+  await setNumber(page.getByRole("spinbutton", { name: "From the first to the second" }), 0.3);
+  expect((await draw(page, "Blend them")).length).toBe(1);
+  expect(await lastJob()).toMatchObject({ kind: "blend", settings: { weight: 0.3, steps: 4 } });
+  await page.getByRole("slider", { name: /Where Before ends/ }).waitFor();
+  await page.context().close();
+}, 120_000);
+
+test("a film: key frames, frames, player by keys; motion does not start where it is not wanted", async () => {
+  const page = await studio.visit(`#/film/${first.id}`);
+  const prompts = page.getByRole("textbox", { name: /Key frame/ });
+  await expect.poll(() => prompts.nth(0).inputValue()).toBe("a red cat in a meadow");
+  await prompts.nth(1).fill("a blue fish");
+  await page.getByRole("button", { name: "Add a key frame" }).click();
+  await page.getByRole("button", { name: "Remove" }).last().click();
+  await setNumber(page.getByRole("spinbutton", { name: "Frames", exact: true }), 4);
+  expect((await draw(page, "Draw the film")).length).toBe(4);
+  const play = page.getByRole("button", { name: "Play" });
+  await expect.poll(() => play.getAttribute("aria-disabled")).toBe(null);
+  const frame = page.getByRole("slider", { name: "Frame", exact: true });
+  expect(await frame.inputValue()).toBe("0");
+  await frame.press("End");
+  expect(await page.getByRole("spinbutton", { name: "Number of the frame" }).inputValue()).toBe("4");
+  await play.press("Enter");
+  await expect.poll(() => frame.inputValue()).toBe("1");
+  await page.getByRole("button", { name: "Pause" }).press("Enter");
+  const [download] = await Promise.all([page.waitForEvent("download"), page.getByRole("button", { name: "Save as a video" }).click()]);
+  expect(download.suggestedFilename()).toMatch(/film\.(webm|mp4)/);
+  await page.context().close();
+}, 120_000);
+
 // --- how it looks, and for whom
 
 const STATES: [string, string, (page: Page) => Promise<unknown>][] = [
@@ -416,7 +451,7 @@ const STATES: [string, string, (page: Page) => Promise<unknown>][] = [
   ["grid", "#/grid/ID", (page) => page.getByRole("button", { name: /Draw \d+ cells/ }).waitFor()],
   ["film", "#/film/ID", (page) => page.getByRole("button", { name: "Draw the film" }).waitFor()],
 ];
-const LOOKS = process.env.SCREENSHOTS
+const LOOKS = process.env.EVERY
   ? (["light", "dark"] as const).flatMap((scheme) => [375, 768, 1440].map((width) => [scheme, width] as const))
   : ([["light", 1440], ["dark", 375]] as const);
 
