@@ -9,14 +9,15 @@ from fromnoise.checkpoints.keymap import Group, TextTower, rule_text, rule_unet
 from fromnoise.latent_diffusion import LatentDiffusion
 
 Names = dict[str, tuple[str, ...]]  # a name with "_" for "." → our module, or those it is cut into
+OWN = "(?:lora_|lycoris_)?"  # what kohya-ss and LyCORIS put before a name
 # how a module's name begins → the parts that it may be of. The first that fits counts.
 PARTS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    (r"(?:lora_)?(?:unet|(?:model_)?diffusion_model)_+", ("unet",)),
-    (r"(?:lora_)?(?:te2|text_encoder_2|(?:text_encoders_)?clip_g)_", ("text_encoder_2",)),
+    (rf"{OWN}(?:unet|(?:model_)?diffusion_model)_+", ("unet",)),
+    (rf"{OWN}(?:te2|text_encoder_2|(?:text_encoders_)?clip_g)_", ("text_encoder_2",)),
     (r"conditioner_embedders_1_", ("text_encoder_2",)),
-    (r"(?:lora_)?(?:te1?|text_encoder(?:_1)?|(?:text_encoders_)?clip_[lh])_", ("text_encoder",)),
+    (rf"{OWN}(?:te1?|text_encoder(?:_1)?|(?:text_encoders_)?clip_[lh])_", ("text_encoder",)),
     (r"(?:cond_stage_model|conditioner_embedders_0)_", ("text_encoder",)),
-    (r"(?:lycoris_|lora_)?", ("unet", "text_encoder", "text_encoder_2")),
+    (OWN, ("unet", "text_encoder", "text_encoder_2")),
 )
 WRAPPERS = re.compile(r"(?:base_model_model_)+")  # of PEFT
 INNER = re.compile(r"(?:(?:transformer|model)_(?!resblocks))+")
