@@ -1,0 +1,148 @@
+/** Create, in Chromium, against a real server with the bundled model. */
+
+import type { Browser } from "playwright-core";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { serve } from "../server.ts";
+import { draw, launch, makePng, sharedStudio, visit, type Studio } from "./real.ts";
+
+let studio: Studio;
+let browser: Browser;
+const LONG = 120_000;
+
+beforeAll(async () => {
+  [studio, browser] = [await sharedStudio(), await launch()];
+}, LONG);
+afterAll(() => browser?.close());
+
+test("a first picture: written, seen coming, drawn, and there again after a reload", async () => {
+  const { page, faults } = await visit(browser, studio.address, "#/create?steps=8&count=2");
+  await page.getByRole("textbox", { name: "Prompt" }).fill("a neon cat in space");
+  await page.getByRole("button", { name: "Draw", exact: true }).click();
+  await page.locator("img.preview").first().waitFor({ timeout: LONG });
+  await page.locator(".tile .open").nth(1).waitFor({ timeout: LONG });
+  await expect.poll(() => page.url()).toContain("prompt=a+neon+cat+in+space");
+  await page.reload();
+  await page.locator(".tile .open").nth(1).waitFor({ timeout: LONG });
+  expect(await page.getByRole("textbox", { name: "Prompt" }).inputValue()).toBe("a neon cat in space");
+  expect(await page.getByLabel("Steps", { exact: true }).inputValue()).toBe("8");
+
+  await page.locator(".tile .open").first().click();
+  const dialog = page.getByRole("dialog", { name: "Picture" });
+  await dialog.getByRole("button", { name: "Use its settings" }).click();
+  await expect.poll(() => page.getByRole("textbox", { name: "Seed", exact: true }).inputValue()).toMatch(/^\d+$/);
+  expect(faults).toEqual([]);
+  await page.context().close();
+}, LONG);
+
+test("the prompt shows how the model reads it", async () => {
+  const { page, faults } = await visit(browser, studio.address, "#/create?prompt=a+(neon:1.3)+zyxxy+cat");
+  await page.getByText("zyxxy: the model was never taught this word").waitFor();
+  await page.getByText("neon × 1.3").waitFor();
+  expect(await page.getByText(/^\d+ of 30 tokens$/).first().innerText()).toBe("8 of 30 tokens");
+  await page.getByRole("textbox", { name: "Prompt" }).fill("cat ".repeat(40));
+  await page.getByText("40 of 60 tokens · 2 blocks").waitFor();
+  expect(await page.locator(".marks .border").count()).toBe(1);
+  expect(faults).toEqual([]);
+  await page.context().close();
+}, LONG);
+
+test("a queue: places are shown, and a job can be taken out", async () => {
+  const { page, faults } = await visit(browser, studio.address, "#/create?prompt=a+fox&count=1&steps=40");
+  const button = page.getByRole("button", { name: "Draw", exact: true });
+  for (let i = 0; i < 4; i++) await button.click();
+  const queue = page.getByRole("region", { name: "Queue" });
+  await queue.getByText(/Waits behind \d|Is next/).first().waitFor();
+  while (await queue.getByRole("button", { name: "Cancel" }).count()) {
+    await queue.getByRole("button", { name: "Cancel" }).last().click({ timeout: 2_000 }).catch(() => {});
+  }
+  await page.locator(".state").getByRole("button", { name: "Cancel" }).click({ timeout: 2_000 }).catch(() => {});
+  await expect.poll(async () => (await (await fetch(`${studio.address}/api/jobs?state=queued&state=running`)).json()).jobs.length, { timeout: 30_000 }).toBe(0);
+  expect(faults).toEqual([]);
+  await page.context().close();
+}, LONG);
+
+test("settings of a foreign picture, with what could not be used; and a picture to start from", async () => {
+  const { page, faults } = await visit(browser, studio.address, "#/create");
+  const text = "a red fox\nNegative prompt: snow\nSteps: 3, Sampler: Euler a, CFG scale: 3, Seed: 7, Size: 128x128, Wonder: 5";
+  const file = { name: "theirs.png", mimeType: "image/png", buffer: makePng("parameters", text) };
+  await page.locator("input[type=file][hidden]").setInputFiles(file);
+  await page.getByText("The form has the settings of theirs.png (a1111).").waitFor({ timeout: LONG });
+  expect(await page.getByRole("textbox", { name: "Prompt" }).inputValue()).toBe("a red fox");
+  expect(await page.getByRole("textbox", { name: "Stay away from" }).inputValue()).toBe("snow");
+  expect(await page.getByRole("textbox", { name: "Seed", exact: true }).inputValue()).toBe("7");
+  await page.getByText("Not used of that picture").waitFor();
+  await page.getByText(/Wonder/).waitFor();
+  await page.getByRole("button", { name: "Start from it" }).click();
+  await page.getByText("The next picture starts from this one.").waitFor({ timeout: LONG });
+  await page.getByRole("button", { name: "Draw", exact: true }).click();
+  await page.getByText("Done").waitFor({ timeout: LONG });
+  const [job] = (await (await fetch(`${studio.address}/api/jobs?limit=1`)).json()).jobs;
+  expect([job.kind, job.state, job.settings.seed]).toEqual(["edit", "done", 7]);
+  expect(faults).toEqual([]);
+  await page.context().close();
+}, LONG);
+
+test("a short prompt is made to say more; it is shown, edited and used", async () => {
+  const { page, faults } = await visit(browser, studio.address, "#/create?prompt=a+cat");
+  await page.getByRole("button", { name: "Say more" }).click();
+  const fuller = page.getByRole("textbox", { name: "A fuller prompt" });
+  await fuller.waitFor({ timeout: LONG });
+  const text = await fuller.inputValue();
+  expect(text.length).toBeGreaterThan("a cat".length);
+  await fuller.fill(`${text}, at night`);
+  await page.getByRole("button", { name: "Use it" }).click();
+  expect(await page.getByRole("textbox", { name: "Prompt", exact: true }).inputValue()).toBe(`${text}, at night`);
+  expect(faults).toEqual([]);
+  await page.context().close();
+}, LONG);
+
+test("a bad value is told with its remedy, and nothing is lost", async () => {
+  const { page } = await visit(browser, studio.address, "#/create?prompt=a+cat&steps=900");
+  await page.getByRole("button", { name: "Draw", exact: true }).click();
+  const message = page.getByRole("alert").filter({ hasText: "900" });
+  await message.waitFor();
+  expect(await message.innerText()).toMatch(/at most/);
+  expect(await page.getByRole("textbox", { name: "Prompt" }).inputValue()).toBe("a cat");
+  await page.context().close();
+}, LONG);
+
+test("keys: the sheet of shortcuts, views and the theme", async () => {
+  const { page, faults } = await visit(browser, studio.address, "#/create", { colorScheme: "light" });
+  await page.getByRole("button", { name: "Draw", exact: true }).waitFor();
+  await page.keyboard.press("?");
+  await page.getByRole("dialog", { name: "Keyboard shortcuts" }).getByText("Light or dark").waitFor();
+  await page.keyboard.press("Escape");
+  await page.keyboard.press("t");
+  expect(await page.evaluate(() => document.documentElement.dataset.theme)).toBe("dark");
+  await page.keyboard.press("g");
+  await page.getByRole("heading", { name: "Gallery" }).waitFor();
+  await page.keyboard.press("c");
+  await page.keyboard.press("p");
+  await page.keyboard.type("gp?");
+  await expect.poll(() => page.getByRole("textbox", { name: "Prompt" }).inputValue()).toMatch(/gp\?$/);
+  expect(faults).toEqual([]);
+  await page.context().close();
+}, LONG);
+
+test("without a server the page draws in the tab", async () => {
+  const site = process.env.SITE ?? new URL("../../../../src/fromnoise/learn/site/", import.meta.url).pathname;
+  const server = await serve({ "": site });
+  const address = server.address.replace(/\/$/, "");
+  const { page, faults } = await visit(browser, address, "#/create?prompt=a+neon+cat&steps=2&count=1&seed=1");
+  await page.getByText("There is no server behind this page").waitFor();
+  await page.getByRole("button", { name: "Draw", exact: true }).click();
+  await page.getByText("a neon cat · seed 1").waitFor({ timeout: LONG });
+  await expect.poll(() => page.locator("figure canvas").first().evaluate((canvas: HTMLCanvasElement) => canvas.width), { timeout: LONG }).toBe(128);
+  expect(faults).toEqual([]);
+  await page.context().close();
+  await server.close();
+}, LONG);
+
+test("two studios side by side: a picture that one draws is seen in the other", async () => {
+  const { page, faults } = await visit(browser, studio.address, "#/create");
+  await page.getByRole("button", { name: "Draw", exact: true }).waitFor();
+  await draw(studio.address, { prompt: "a turtle from elsewhere" });
+  await page.getByRole("button", { name: "Show: a turtle from elsewhere" }).waitFor();
+  expect(faults).toEqual([]);
+  await page.context().close();
+}, LONG);
