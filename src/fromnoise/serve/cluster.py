@@ -105,6 +105,9 @@ def run_cluster(
         # on this machine alone: whoever reaches Ray's ports can run programs
         own = {"include_dashboard": False, "object_store_memory": OBJECTS}
         own |= {"_node_ip_address": "127.0.0.1"}
+        # a machine that also draws may be slow to start Ray's HTTP, and would be given up
+        for check in ("READY", "HEALTH"):
+            os.environ.setdefault(f"RAY_SERVE_PROXY_{check}_CHECK_TIMEOUT_S", "60")
     ray.init(logging_level=logging.WARNING, **own)
     try:
         gpus = int(ray.cluster_resources().get("GPU", 0))
