@@ -35,12 +35,19 @@ function hasHash(value: unknown): boolean {
   return typeof value === "object" && value !== null && Object.values(value).some(hasHash);
 }
 
+/** The words of a film's first key frame: its frames have no prompt of their own. */
+const firstOf = (prompts: unknown) => (Array.isArray(prompts) && typeof prompts[0] === "string" ? prompts[0] : "");
+
+/** What a picture shows, in words; "" where its settings say none. */
+export const tellWords = (settings: Body): string =>
+  typeof settings.prompt === "string" && settings.prompt ? settings.prompt : firstOf(settings.prompts);
+
 /** The settings to go on with, and notes on what cannot be taken over. */
 export function carryOver(settings: Body, model: string): { words: Words; more: Body; notes: string[] } {
   const text = (name: string) => (typeof settings[name] === "string" ? (settings[name] as string) : "");
   const number = (name: string) => (typeof settings[name] === "number" ? (settings[name] as number) : null);
   const words = {
-    prompt: text("prompt"), negative_prompt: text("negative_prompt"), steps: number("steps"), cfg: number("cfg"), seed: "", count: 1,
+    prompt: text("prompt") || firstOf(settings.prompts), negative_prompt: text("negative_prompt"), steps: number("steps"), cfg: number("cfg"), seed: "", count: 1,
   };
   const more: Body = { model };
   const notes: string[] = [];
@@ -135,6 +142,7 @@ export function askTwoPass(drawn: Drawn, two: TwoPass): Asked {
 /** Why a picture cannot be drawn again from its seed; "" where it can. */
 export function refuseRepeat(kind: string | null, settings: Body): string {
   if (kind === null) return "The server no longer knows how this picture was drawn.";
+  if (kind === "film") return "This picture is a frame of a film, drawn between two seeds.";
   if (kind !== "generate" && kind !== "hires") return "This picture was not drawn from a seed alone, but from another picture.";
   if (hasHash(settings)) return "This picture was drawn with other pictures beside it.";
   return "";

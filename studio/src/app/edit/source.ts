@@ -1,6 +1,7 @@
 /** The picture that an edit starts from: one of the gallery, or a file of the person's own. */
 
 import { ask, client, Fault, fileUrl, upload, type Job, type Picture } from "../api.ts";
+import { tellWords } from "./bodies.ts";
 import { keepFile, recallFile } from "./keeping.ts";
 import type { Size } from "./view.ts";
 
@@ -24,7 +25,7 @@ export async function openPicture(id: string): Promise<Source> {
   } catch (error) {
     if (!(error instanceof Fault && error.status === 404)) throw error; // its record has been tidied away
   }
-  const words = typeof picture.settings.prompt === "string" && picture.settings.prompt ? picture.settings.prompt : `picture ${picture.number}`;
+  const words = tellWords(picture.settings) || `picture ${picture.number}`;
   return { key: picture.hash, src: fileUrl(picture), label: words, width: picture.width, height: picture.height, picture, job, file: null };
 }
 

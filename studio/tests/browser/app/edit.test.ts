@@ -201,11 +201,12 @@ describe("painting over", () => {
     expect(await summary.innerText()).toBe(painted);
     await page.getByRole("button", { name: "Fit" }).click();
     await page.getByRole("button", { name: "Clear" }).press("Enter");
-    await page.evaluate(() => scrollTo(0, 0));
-    const fitted = await measure(page, second.width);
+    let fitted = { x, y, scale };
     const pen = (type: string, px: number, force: number) =>
       session.send("Input.dispatchMouseEvent", { type: type as never, x: Math.round(fitted.x + px * fitted.scale), y: Math.round(fitted.y + 64 * fitted.scale), button: "left", buttons: 1, pointerType: "pen", force, clickCount: 1 });
     const rows = async (force: number) => {
+      await page.evaluate(() => scrollTo(0, 0));
+      fitted = await measure(page, second.width);
       await pen("mousePressed", 64, force);
       await pen("mouseReleased", 64, force);
       await expect.poll(() => summary.innerText()).toContain("rows");

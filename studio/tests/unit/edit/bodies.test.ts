@@ -48,6 +48,8 @@ test("variations and two passes begin from the picture's own seed", () => {
 
 test("why a picture cannot be drawn again", () => {
   expect(refuseRepeat("generate", { prompt: "p" })).toBe("");
+  expect(refuseRepeat("film", {})).toMatch("a frame of a film");
+  expect(carryOver({ prompts: ["a", "b"] }, "m").words.prompt).toBe("a");
   expect(refuseRepeat("edit", {})).toMatch("another picture");
   expect(refuseRepeat(null, {})).toMatch("no longer knows");
   expect(refuseRepeat("generate", { addons: { controls: [{ image: HASH }] } })).toMatch("other pictures");
