@@ -56,6 +56,7 @@ export const ACTIONS: Action[] = [
   { id: "edit", label: "Edit", key: "e", main: true, run: (picture) => go("edit", picture.id) },
   { id: "enlarge", label: "Enlarge", key: "u", run: (picture) => go("edit", picture.id, new URLSearchParams({ do: "enlarge" })) },
   { id: "compare", label: "Compare", run: (picture) => go("compare", picture.id) },
+  { id: "inside", label: "Look inside", key: "i", when: ({ seed }) => seed !== "", run: (picture) => go("inside", picture.id) },
   { id: "download", label: "Download", key: "d", run: download },
   { id: "delete", label: "Delete", key: "Delete", run: deletePicture },
 ];

@@ -22,5 +22,6 @@ export const VIEWS: View[] = [
   { name: "grid", title: "Grid", key: "x", server: true, load: () => import("./edit/GridPage.svelte") },
   { name: "film", title: "Film", key: "f", server: true, load: () => import("./edit/FilmPage.svelte") },
   { name: "compare", title: "Compare", server: true, load: () => import("./edit/ComparePage.svelte") },
+  { name: "inside", title: "Look inside", server: true, load: () => import("./inside/Inside.svelte") },
   { name: "learn", title: "Learn", key: "l", load: () => import("./learn/Learn.svelte") },
 ];
