@@ -7,6 +7,7 @@ import "./style/pages.css";
 import { mount, type Component } from "svelte";
 import type { PythonWorker } from "./engine/python.ts";
 import type { Engine } from "./engine/types.ts";
+import { open } from "./explorables/open.ts";
 import type { Place, Texts } from "./explorables/types.ts";
 import { registerServiceWorker } from "./isolation.ts";
 import { followReading } from "./reading.ts";
@@ -38,6 +39,17 @@ const getPlaces = once(async () => {
 
 type Mounted = { part: Component<any>; props: Record<string, unknown> }; // eslint-disable-line
 
+/** What the address asks the mentor, and about what: the studio's "Why?" links here. */
+function readQuestion(): { asked?: string; about?: { title: string; picture: string } } {
+  const query = new URLSearchParams(location.search);
+  const [asked, title, picture] = ["ask", "title", "picture"].map((name) => (query.get(name) ?? "").slice(0, 500));
+  if (!asked) return {};
+  const explorable = query.get("about") ?? "";
+  if (/^[a-z-]{1,40}$/.test(explorable)) open.set({ explorable, title, values: {} });
+  const src = /^[0-9a-f]{32}$/.test(picture) ? `/api/pictures/${picture}/thumbnail` : "";
+  return { asked, about: title ? { title, picture: src } : undefined };
+}
+
 /** Name of an island → its part and what that is given. */
 const ISLANDS: Record<string, (data: DOMStringMap) => Promise<Mounted>> = {
   async explorable({ id, texts }) {
@@ -61,7 +73,7 @@ const ISLANDS: Record<string, (data: DOMStringMap) => Promise<Mounted>> = {
   },
   async mentor() {
     const [page, python] = await Promise.all([import("./pages/Mentor.svelte"), getPython()]);
-    return { part: page.default, props: { form: "page", python } };
+    return { part: page.default, props: { form: "page", python, ...readQuestion() } };
   },
   async "mentor-panel"() {
     const [page, python] = await Promise.all([import("./pages/Mentor.svelte"), getPython()]);

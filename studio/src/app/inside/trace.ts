@@ -1,6 +1,6 @@
 /** Traces of pictures: asked for, waited for, and their panels read. */
 
-import { ask, client, Fault, token, type Schemas } from "../api.ts";
+import { ask, client, Fault, makeFault, token, type Schemas } from "../api.ts";
 import { jobs, type LiveJob } from "../jobs.svelte.ts";
 
 export type Trace = Schemas["InsideOut"];
@@ -73,8 +73,7 @@ export async function fetchFile(url: string): Promise<Blob> {
   const answer = await fetch(url, { headers }).catch(() => null);
   if (!answer) throw new Fault("The server does not answer.", "Start it again with `fromnoise studio`.");
   if (answer.ok) return answer.blob();
-  const body = (await answer.json().catch(() => null)) as Schemas["ErrorOut"] | null;
-  throw new Fault(body?.error?.message ?? `The server answers ${answer.status}.`, body?.error?.remedy, answer.status);
+  throw makeFault(answer, await answer.json().catch(() => null));
 }
 
 export function readPanel(trace: Trace, panel: PanelName, query: PanelQuery = {}): Promise<PanelData> {
@@ -112,7 +111,8 @@ export function shortenLayer(layer: string): string {
 }
 
 export function format(value: number, digits = 4): string {
-  if (value !== 0 && (Math.abs(value) >= 1e5 || Math.abs(value) < 1e-3)) return value.toExponential(2).replace("-", "−");
+  if (Math.abs(value) < 1e-9) return "0"; // a rounding error of a time that is 0
+  if ((Math.abs(value) >= 1e5 || Math.abs(value) < 1e-3)) return value.toExponential(2).replace("-", "−");
   return String(Number(value.toPrecision(digits))).replace("-", "−");
 }
 
