@@ -108,7 +108,7 @@ async def tell_events(
                 if not due <= step < total:
                     continue
                 if preview := (await run_in_threadpool(server.hub.preview, job.id))[1]:
-                    event = await run_in_threadpool(tell_partial, job, asked, preview, sent)
+                    event = await run_in_threadpool(tell_partial, server, job, asked, preview, sent)
                     yield make_event(f"{prefix}.partial_image", event)
                     sent += 1
         raise Refusal(503, "ending", "the server ends; the job is kept", "", 5)
@@ -125,14 +125,22 @@ def make_event(name: str, data: dict[str, Any]) -> JSONServerSentEvent:
     return JSONServerSentEvent({"type": name, **data}, event=name)
 
 
-def tell_partial(job: Job, asked: Asked, preview: bytes, index: int) -> dict[str, Any]:
-    """A likeness of what is being drawn, in the size that is asked for where one is."""
+def find_size(server: Server, job: Job, asked: Asked) -> tuple[int, int] | None:
+    """The size that a job's pictures will have, as far as that is known before."""
+    settings, model = json.loads(job.request), server.worker.peek(job.model)
+    own = (model.size, model.size) if model else None
+    wide, high = settings.get("width"), settings.get("height")
+    return (wide, high) if wide and high else asked.shown or own
+
+
+def tell_partial(
+    server: Server, job: Job, asked: Asked, preview: bytes, index: int
+) -> dict[str, Any]:
+    """A likeness of what is being drawn, in its size as far as that is known."""
     with Image.open(io.BytesIO(preview), formats=["WEBP"]) as picture:
         likeness = picture.convert("RGB")
-    settings = json.loads(job.request)
-    wide, high = settings.get("width"), settings.get("height")
-    if wide and high:
-        likeness = likeness.resize((wide, high), Image.Resampling.BICUBIC)
+    if size := find_size(server, job, asked):
+        likeness = likeness.resize(size, Image.Resampling.BICUBIC)
     data = encode_picture(likeness, asked.format, asked.compression)
     told = describe(asked, data, likeness.size, int(time.time()))
     return told | {"partial_image_index": index}
