@@ -91,6 +91,7 @@ class Runner:
         self.owner = f"{socket.gethostname()[:30]}-{os.getpid()}-{secrets.token_hex(6)}"
         self.runs: dict[str, Run] = {}
         self.lock, self.news = threading.Lock(), threading.Condition()
+        self.arrivals, self.looked = 0, 0.0  # calls of `wake`; when the queue was last found empty
         self.ending, self.ended = threading.Event(), threading.Event()
         self.threads: list[threading.Thread] = []
         self.last_beat = time.monotonic()
@@ -106,6 +107,7 @@ class Runner:
     def wake(self) -> None:
         """Says that a job has come."""
         with self.news:
+            self.arrivals += 1
             self.news.notify()
 
     def stop_job(self, identifier: str, reason: str = CANCELLED) -> None:
@@ -144,6 +146,7 @@ class Runner:
 
     def _draw_all(self) -> None:
         while not self.ending.is_set():
+            arrivals = self.arrivals
             try:
                 job = self.queue.claim(self.owner)
             except SQLAlchemyError:
@@ -151,11 +154,20 @@ class Runner:
                 self.ending.wait(IDLE)
                 continue
             if job is None:
-                with self.news:
-                    if not self.ending.is_set():
-                        self.news.wait(IDLE)
+                self.looked = time.monotonic()
+                self._wait(arrivals)
                 continue
             self._draw(job)
+
+    def _wait(self, arrivals: int) -> None:
+        """Waits until more than so many jobs have come, or no thread has looked for IDLE seconds:
+        a job may come of another server, or wait for its next attempt."""
+        with self.news:
+            while not self.ending.is_set() and self.arrivals == arrivals:
+                self.news.wait(IDLE)
+                if time.monotonic() - self.looked >= IDLE:
+                    self.looked = time.monotonic()
+                    return
 
     def _draw(self, job: Job) -> None:
         """Draws one job and ends it."""
