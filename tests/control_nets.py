@@ -135,3 +135,22 @@ def make_adapters(name: str, seed: int = 5) -> tuple[T2IAdapter, TheirAdapter]:
     ours = T2IAdapter(c).eval()
     ours.load_state_dict(theirs.state_dict(), strict=True)
     return ours, theirs
+
+
+def make_their_union(c: UNetConfig, seed: int = 8, hint: tuple[int, ...] = HINT, kinds: int = 8):
+    """A ControlNet Union of diffusers, with every parameter random."""
+    from diffusers import ControlNetUnionModel
+
+    width, shared = c.block_out_channels[0], describe(c)
+    del shared["mid_block_type"]
+    theirs = ControlNetUnionModel(
+        **shared,
+        conditioning_embedding_out_channels=hint,
+        num_control_type=kinds,
+        num_trans_channel=width,
+        num_proj_channel=width,
+        num_trans_layer=2,
+    )
+    randomize(theirs, seed)
+    randomize(theirs.controlnet_cond_embedding, seed, 1.5)
+    return theirs

@@ -17,13 +17,14 @@ def parse_controls(
     control_mode: list[str] | None = None,
     control_resize: list[str] | None = None,
     control_preprocess: list[str] | None = None,
+    control_kind: list[str] | None = None,
 ) -> list[dict[str, Any]]:
     """The controls that these options stand for. The first picture, mode and so on is of the first
-    network, the second of the second; a picture `-` is none, which shows what is edited. Raises
-    BadInput for more of them than networks."""
+    network, the second of the second; a picture `-` is none, which shows what is edited, and a
+    kind `-` is none. Raises BadInput for more of them than networks."""
     networks = control or []
     more = {"image": control_image, "mode": control_mode, "resize": control_resize}
-    more |= {"preprocess": control_preprocess}
+    more |= {"preprocess": control_preprocess, "kind": control_kind}
     found = [parse_network(text) for text in networks]
     for name, values in more.items():
         if len(values or []) > len(networks):
@@ -35,7 +36,7 @@ def parse_controls(
         for item, value in zip(found, values or [], strict=False):
             if name == "preprocess":
                 item |= parse_preprocess(value)
-            elif name != "image" or value != "-":
+            elif name not in ("image", "kind") or value != "-":
                 item[name] = value
     return found
 

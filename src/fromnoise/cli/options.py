@@ -29,7 +29,7 @@ MORE = {
 }
 CONTROL = {"": "A ControlNet: NAME:WEIGHT@START-END, or a file.", "_image": "Its picture."}
 CONTROL |= {"_mode": "balanced|prompt|control|guess", "_resize": "stretch|crop|fill"}
-CONTROL |= {"_preprocess": "canny:100:200, depth, depth_far, invert, scribble, tile, inpaint."}
+CONTROL |= {"_kind": "Of a Union: canny, …", "_preprocess": "canny:100:200, depth, invert, …"}
 MORE |= {f"control{end}": (list[str] | None, text) for end, text in CONTROL.items()}
 
 

@@ -1,8 +1,8 @@
 """ControlNets and T2I-Adapters, one file or one folder each: ControlNet's own layout
 (`control_model.…`), and that of diffusers.
 
-What goes by the same name and is another network (LLLite, Control-LoRA, difference models, Union)
-is refused by its own name."""
+A Union is read in diffusers' layout. What goes by the same name and is another network (LLLite,
+Control-LoRA, difference models) is refused by its own name."""
 
 import hashlib
 import os
@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import nn
 
@@ -20,15 +20,16 @@ from fromnoise.checkpoints.formats import t2i_adapter
 from fromnoise.checkpoints.formats.diffusers_configs import DOWN, read_unet
 from fromnoise.checkpoints.formats.vae import open_weights
 from fromnoise.checkpoints.keymap import WHOLE, Group, KeyMap, rule_unet
-from fromnoise.checkpoints.measures import find, measure_unet
+from fromnoise.checkpoints.measures import LAYERS, count, find, measure_unet
 from fromnoise.checkpoints.sources import TensorSource, open_tensors
 from fromnoise.checkpoints.tensors import TensorFile, Unfilled, check_fit, fill
-from fromnoise.errors import BadCheckpoint, NotFound
+from fromnoise.errors import BadCheckpoint, BadInput, NotFound
 from fromnoise.models.config import UNetConfig
 from fromnoise.models.controlnet import ControlNet, ControlNetConfig
 from fromnoise.runtime.control import Control
 
 PREFIX = "control_model."
+MOST_KINDS = 64  # of a Union's pictures; the published ones know 6 and 8
 MOST = 10_000  # tensors: the largest published file holds a whole model beside its ControlNet
 HINT = "input_hint_block."
 HASHED_FROM, HASHED = 0x100000, 0x10000  # the bytes whose hash A1111 writes
@@ -40,7 +41,8 @@ REMEDIES = {
     "a Control-LoRA": "give the whole ControlNet, not its LoRA",
     "a difference model": "it needs the U-Net that it was cut from: give the ControlNet as its "
     "authors published it",
-    "a ControlNet Union": "give a ControlNet for one kind of picture",
+    "a ControlNet Union": "give it in the layout of diffusers, or a ControlNet for one kind of "
+    "picture",
     "a T2I-Adapter for styles": "give another adapter",
     "a ControlNet of another architecture": "give one that was made for Stable Diffusion 1, 2 or "
     "XL",
@@ -51,7 +53,7 @@ OTHERS = CONTROLS | {
     "a ControlNet of another architecture": r"^(?:controlnet_blocks|controlnet_x_embedder|"
     r"pos_embed_input|input_blocks_0|controlnet_mode_embedder|double_blocks|transformer_blocks)\.",
 }
-CLASSES = ("ControlNetModel", "T2IAdapter")
+CLASSES = ("ControlNetModel", "T2IAdapter", "ControlNetUnionModel")
 # our field → its key in config.json and what that may hold
 FIELDS = {
     "picture_channels": Rule("conditioning_channels", int, 1, 16),
@@ -59,6 +61,9 @@ FIELDS = {
     "pooled": Rule("global_pool_conditions"),
 }
 ORDER = Rule("controlnet_conditioning_channel_order", str, choices=("rgb", "bgr"))
+HEADS = Rule("num_trans_head", int, 1, 64)
+# what the shapes of a Union's tensors tell too
+TOLD_TWICE = {"num_control_type", "num_trans_channel", "num_trans_layer", "num_proj_channel"}
 REMEDY = "give a ControlNet or a T2I-Adapter for Stable Diffusion 1, 2 or XL"
 
 
@@ -125,7 +130,10 @@ def refuse_others(source: TensorSource) -> None:
     if len(source.stored) > MOST:
         fault = f"{source.path} has {len(source.stored):,} tensors, {MOST:,} are most"
         raise BadCheckpoint(fault, REMEDY)
+    plain = any("controlnet_cond_embedding." in key for key in source.stored)
     for name, pattern in OTHERS.items():
+        if plain and name == "a ControlNet Union":
+            continue  # in diffusers' layout it can be read
         if any(re.match(pattern, key) for key in source.stored):
             fault = f"{source.path} is {name}, which cannot be used here"
             raise BadCheckpoint(fault, REMEDIES[name])
@@ -133,7 +141,7 @@ def refuse_others(source: TensorSource) -> None:
 
 def open_folder(fields: Fields, source: TensorSource) -> Opened:
     """A folder of diffusers. Raises BadCheckpoint."""
-    own = {rule.key for rule in (*FIELDS.values(), ORDER)}
+    own = {rule.key for rule in (*FIELDS.values(), ORDER, HEADS)} | TOLD_TWICE
     values = {key: value for key, value in fields.values.items() if key not in own}
     down = values.get("down_block_types")
     if isinstance(down, list) and all(isinstance(kind, str) for kind in down):
@@ -141,11 +149,14 @@ def open_folder(fields: Fields, source: TensorSource) -> Opened:
         values["up_block_types"] = [DOWN.get(kind, kind) for kind in reversed(down)]
     unet = read_unet(Fields(fields.file, values))
     more = {name: fields.get(rule) for name, rule in FIELDS.items()}
-    config = ControlNetConfig(
-        unet,
-        blue_first=fields.get(ORDER, "rgb") == "bgr",
-        **{name: value for name, value in more.items() if value is not None},
-    )
+    shapes = {key: tuple(entry.shape) for key, entry in source.stored.items()}
+    heads, blue_first = fields.get(HEADS, 8), fields.get(ORDER, "rgb") == "bgr"
+    known = {name: value for name, value in more.items() if value is not None}
+    try:
+        known |= measure_union(shapes, "", heads)
+        config = ControlNetConfig(unet, blue_first=blue_first, **known)
+    except (BadCheckpoint, BadInput) as error:
+        raise BadCheckpoint(f"{source.path}: {error.message}", REMEDY) from None
     return Opened(config, {key: key for key in source.stored})
 
 
@@ -177,7 +188,10 @@ def open_controlnet(source: TensorSource, like: UNetConfig) -> Opened:
     if not FIELDS["picture_channels"].admits(picture):
         fault = f"{source.path} takes a picture of {picture} channels"
         raise BadCheckpoint(fault, "give a network for RGB pictures")
-    config = ControlNetConfig(unet, picture, widths)
+    try:
+        config = ControlNetConfig(unet, picture, widths, **measure_union(shapes, prefix))
+    except (BadCheckpoint, BadInput) as error:
+        raise BadCheckpoint(f"{source.path}: {error.message}", REMEDY) from None
     if not original:
         names = {key.removeprefix(prefix): key for key in shapes if key.startswith(prefix)}
         return Opened(config, names)
@@ -189,6 +203,23 @@ def open_controlnet(source: TensorSource, like: UNetConfig) -> Opened:
         raise BadCheckpoint(fault, REMEDY)
     names = {key: keymap.homes["unet", key].single for key in parts["unet"]}
     return Opened(config, names)
+
+
+def measure_union(
+    shapes: Mapping[str, tuple[int, ...]], prefix: str, heads: int = 8
+) -> dict[str, Any]:
+    """What a Union has beside a ControlNet; nothing of other networks. Raises BadCheckpoint."""
+    if f"{prefix}task_embedding" not in shapes:
+        return {}
+    kinds = find(shapes, f"{prefix}task_embedding", 2)[0]
+    inputs = find(shapes, f"{prefix}control_add_embedding.linear_1.weight", 2)[1]
+    if not 0 < kinds <= MOST_KINDS or inputs % kinds:
+        fault = f"{prefix}task_embedding has {kinds} kinds of pictures, and {inputs} inputs"
+        raise BadCheckpoint(fault, REMEDY)
+    start = f"{prefix}transformer_layes."
+    layers = count(shapes, LAYERS, lambda i: f"{start}{i}.attn.in_proj_weight")
+    sizes = {"kinds": kinds, "kind_layers": layers, "kind_dim": inputs // kinds}
+    return sizes | {"kind_heads": heads}
 
 
 def measure_hint(

@@ -8,6 +8,11 @@ from pydantic import Field, field_validator
 
 from fromnoise.pipeline.addon_fields.base import AddOn
 
+# the kinds of pictures of a ControlNet Union, in the order of its numbers
+Kind = Literal[
+    "openpose", "depth", "softedge", "canny", "normal", "segmentation", "tile", "inpaint"
+]
+
 
 class Control(AddOn):
     """A network that sees a picture and steers the run by it."""
@@ -29,6 +34,10 @@ class Control(AddOn):
     )
     low: float | None = Field(None, ge=0, le=1e6, description="Of the preprocessor: A1111's A.")
     high: float | None = Field(None, ge=0, le=1e6, description="Of the preprocessor: A1111's B.")
+
+    kind: Kind | None = Field(
+        None, description="What a ControlNet Union is shown; None: what the preprocessor makes."
+    )
 
     @field_validator("picture")
     @classmethod

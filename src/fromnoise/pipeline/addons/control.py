@@ -2,9 +2,11 @@
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache, partial
 from importlib import import_module
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import torch
@@ -18,7 +20,7 @@ from fromnoise.latent_diffusion import LatentDiffusion
 from fromnoise.models.config import UNetConfig
 from fromnoise.models.controlnet import ControlNet
 from fromnoise.pipeline import pictures
-from fromnoise.pipeline.addon_fields.control import Control
+from fromnoise.pipeline.addon_fields.control import Control, Kind
 from fromnoise.pipeline.addons.files import find_file
 from fromnoise.pipeline.addons.preprocessors import PREPROCESSORS
 from fromnoise.pipeline.request import GenerationRequest
@@ -27,6 +29,9 @@ from fromnoise.runtime import control as running
 from fromnoise.runtime.prepare import Prepared
 
 KEPT = 3  # networks that stay in memory; those for XL have 5 GB in fp32
+# preprocessor → the kind of picture that it makes, as a Union calls it
+MADE = {"canny": "canny", "depth": "depth", "depth_far": "depth", "scribble": "softedge"}
+MADE |= {"tile": "tile", "inpaint": "inpaint"}
 GREY = np.array([0.299, 0.587, 0.114], np.float32)  # of red, green and blue, as Pillow's "L"
 
 
@@ -38,6 +43,7 @@ def put_on(
     size = request.width or model.size, request.height or model.size
     for item in items:
         control = read_control(item, model.unet.config, unet.device, unet.dtype)
+        control = choose_kind(control, item, unet.batch)
         running.check_made_for(control, model.unet.config, model.vae.config.factor)
         if item.mode == "guess" and not isinstance(control.network, ControlNet):
             raise BadInput(
@@ -51,6 +57,35 @@ def put_on(
     if model.refiner is not None:
         notes["ControlNets and T2I-Adapters do not act where the refiner draws"] = None
     return model, running.steer(unet, steerings), [*notes]
+
+
+def choose_kind(control: running.Control, item: Control, batch: int) -> running.Control:
+    """The control for the kind of picture that it is shown, where it is a Union's. Raises
+    BadInput."""
+    network = control.network
+    count = network.settings.kinds if isinstance(network, ControlNet) else 0
+    if not count:
+        if item.kind:
+            raise BadInput(
+                f"{item.name} is no ControlNet Union: it knows one kind of picture",
+                "leave out the kind",
+            )
+        return control
+    if batch > 1:
+        raise BadInput(
+            f"{item.name} is a ControlNet Union, in which the pictures of one call see each other",
+            "draw one picture a call: leave out the batch",
+        )
+    known = get_args(Kind)[:count]
+    name = item.kind or MADE.get(item.preprocess)
+    if name not in known:
+        told = f"{name!r} is none of its kinds" if name else "the kind of its picture is not told"
+        raise BadInput(
+            f"{item.name} is a ControlNet Union, and {told}",
+            f"give one with --control-kind: {', '.join(known)}",
+        )
+    assert isinstance(network, ControlNet)
+    return replace(control, network=network.choose(known.index(name)))
 
 
 def find_network(item: Control) -> Path:

@@ -44,6 +44,15 @@ RESIZES_READ |= {"ResizeMode.OUTER_FIT": "fill", "Scale to Fit (Inner Fit)": "cr
 RESIZES_READ |= {"Inner Fit (Scale to Fit)": "crop", "Envelope (Outer Fit)": "fill"}
 RESIZES_READ |= {"Outer Fit (Shrink to Fit)": "fill"}
 LABELS = {entry.label: name for name, entry in PREPROCESSORS.items()} | {"invert": "invert"}
+# the kind of a Union's picture → A1111's word
+UNIONS = {"openpose": "OpenPose", "depth": "Depth", "softedge": "Soft Edge", "canny": "Hard Edge"}
+UNIONS |= {"normal": "Normal Map", "segmentation": "Segmentation", "tile": "Tile"}
+UNIONS |= {"inpaint": "Inpaint"}
+UNIONS_READ = {label: kind for kind, label in UNIONS.items()}
+UNIONS_READ |= {
+    f"ControlNetUnionControlType.{label.upper().replace(' ', '_')}": kind
+    for kind, label in UNIONS.items()
+}
 OURS = "Model hash"  # of the lines that this program alone writes
 # our field → A1111's key
 NUMBERS = {
@@ -76,6 +85,8 @@ def describe(item: Control) -> str:
             values["Resize Mode"] = RESIZES[item.resize]
     # what is found in the picture is found at the size of the run
     values |= {"Pixel Perfect": bool(entry.usual), "Control Mode": MODES[item.mode]}
+    if item.kind:
+        values["Union Control Type"] = UNIONS[item.kind]
     values["Model hash"] = hash_network(place)
     if source is not None:
         values["Image hash"] = pictures.hash_pixels(pictures.read_picture(source))
@@ -147,6 +158,8 @@ def list_unused(fields: Mapping[str, str]) -> dict[str, str]:
                 why = "no such mode is here: the usual one is taken"
             elif word == "Pixel Perfect" and value == "True":
                 continue  # as here
+            elif word == "Union Control Type" and value in {*UNIONS_READ, "Unknown"}:
+                continue
             elif word.startswith("Threshold") and not takes(said, word):
                 why = "the preprocessor takes no such number"
             elif word in known:
@@ -285,6 +298,7 @@ def list_modes(said: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     for field, known, word in (
         ("mode", MODES_READ, "Control Mode"),
         ("resize", RESIZES_READ, "Resize Mode"),
+        ("kind", UNIONS_READ, "Union Control Type"),
     ):
         if said.get(word) in known:
             yield field, known[said[word]]
