@@ -125,16 +125,15 @@ export function askVariations(kind: string, drawn: Drawn, strength: number, coun
 
 export interface TwoPass {
   scale: number;
-  strength: number | null;
+  strength: number;
   upscaler: string; // "": as the model prefers
 }
 
 /** The same picture, drawn small and then large. */
 export function askTwoPass(drawn: Drawn, two: TwoPass): Asked {
-  const body: Body = { ...repeat(drawn), hires_scale: two.scale };
+  const body: Body = { ...repeat(drawn), hires_scale: two.scale, hires_strength: two.strength };
   delete body.hires_width;
   delete body.hires_height;
-  if (two.strength !== null) body.hires_strength = two.strength;
   if (two.upscaler) body.hires_upscaler = two.upscaler;
   return { kind: "hires", body };
 }

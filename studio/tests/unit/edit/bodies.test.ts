@@ -40,7 +40,7 @@ test("variations and two passes begin from the picture's own seed", () => {
   const drawn = { settings: { prompt: "p", seed: 3, count: 4 }, model: "m", seed: "6", index: 3 };
   const same = { prompt: "p", model: "m", seed: 6 };
   expect(askVariations("generate", drawn, 0.2, 4)).toEqual({ kind: "generate", body: { ...same, variation_strength: 0.2, count: 4 } });
-  expect(askTwoPass(drawn, { scale: 2, strength: null, upscaler: "" })).toEqual({ kind: "hires", body: { ...same, count: 1, hires_scale: 2 } });
+  expect(askTwoPass(drawn, { scale: 2, strength: 0.5, upscaler: "" })).toEqual({ kind: "hires", body: { ...same, count: 1, hires_scale: 2, hires_strength: 0.5 } });
   const variation = { ...drawn, settings: { ...drawn.settings, variation_strength: 0.5, variation_seed: 9 } };
   expect(askTwoPass(variation, { scale: 2, strength: 0.4, upscaler: "latent" }).body).toMatchObject({ variation_strength: 0.5, variation_seed: 12, hires_strength: 0.4 });
   expect(refuseVariations("generate", variation.settings)).toMatch("already");
