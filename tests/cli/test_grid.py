@@ -6,11 +6,11 @@ import json
 import pytest
 from PIL import Image
 
-from fromnoise.cli.axes import apply_axes, parse_axis, replace_words
 from fromnoise.errors import FromnoiseError
 from fromnoise.pipeline.provenance import fields as infotext_fields
 from fromnoise.pipeline.provenance.read import read_settings
 from fromnoise.pipeline.request import GenerationRequest
+from fromnoise.pipeline.sequences.axes import apply_axes, parse_axis, replace_words
 
 REQUEST = GenerationRequest(
     prompt="a cat, red", negative_prompt="dog", sampler_options={"order": 2}

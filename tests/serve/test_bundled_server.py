@@ -72,3 +72,27 @@ def test_the_bundled_model_draws_the_same_as_alone_also_beside_others(make_serve
                 assert drawn.info["parameters"] == alone.info["parameters"]
         seeds = [picture["seed"] for picture in found["pictures"]]
         assert seeds == {"film": ["1", "1", "7"], "blend": ["3"]}[kind]
+
+
+def test_a_grid_has_a_sheet_and_the_cells_of_the_library(make_server, folder):
+    client = make_server(EngineWorker(Settings(folder)))
+    asked = {
+        "prompt": "a red cat",
+        "seed": 4,
+        "steps": 2,
+        "x": "prompt:cat=cat,fish",
+        "y": "cfg=1,4",
+    }
+    job, limit = client.post("/api/grid", json=asked).json(), time.monotonic() + 120
+    while (found := client.get(f"/api/jobs/{job['id']}").json())["state"] != "done":
+        assert found["state"] in ("queued", "running"), found
+        assert time.monotonic() < limit
+        time.sleep(0.05)
+    sheet, *cells = found["pictures"]
+    assert "Script: X/Y/Z plot" in sheet["infotext"]
+    assert sheet["width"] > 2 * cells[0]["width"]
+    alone = load().generate("a red fish", seed=4, steps=2, cfg=4.0)
+    with Image.open(io.BytesIO(client.get(cells[3]["file"]).content)) as drawn:
+        assert drawn.tobytes() == alone.tobytes()
+    assert [cell["seed"] for cell in cells] == ["4"] * 4
+    assert found["step"] == found["total"] == 8

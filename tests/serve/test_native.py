@@ -409,3 +409,11 @@ def test_a_film_is_drawn(client):
     job = wait(client, submit(client, "film", prompts=["a", "b"], frames=3, seed=1, steps=2))
     assert job["state"] == "done", job
     assert job["pictures"]
+
+
+def test_a_grid_is_checked_and_filtered_cell_by_cell(client):
+    job = wait(client, submit(client, "grid", x="steps=1,2", y="prompt:cat=dog,fox", seed=1))
+    assert job["state"] == "done", job
+    client.server.content_filter = lambda words, picture: "no" if words and "bad" in words else ""
+    refused = client.post("/api/grid", json={"prompt": "a cat", "x": "prompt:cat=dog,bad"})
+    assert refused.json()["error"]["code"] == "filtered"

@@ -105,6 +105,10 @@ HOSTILE = {
     "an add-on that nobody knows": generate(addons={"scripts": ["x"]}),
     "an upscaler by its path": ("POST", "/api/hires", {"json": {"hires_upscaler": "/etc/x.pth"}}),
     "an image by an address": ("POST", "/api/edit", {"json": {"image": "http://127.0.0.1:1/"}}),
+    "an axis of paths": ("POST", "/api/grid", {"json": {"prompt": "x", "x": "masks=/etc/passwd"}}),
+    "an axis of files": ("POST", "/api/grid", {"json": {"prompt": "x", "x": "addons=/etc/passwd"}}),
+    "a grid that is huge": ("POST", "/api/grid", {"json": {"prompt": "x", "x": "seed=1-9999"}}),
+    "steps beyond the limit in an axis": ("POST", "/api/grid", {"json": {"x": "steps=4,999"}}),
     "a blend by a path": ("POST", "/api/blend", {"json": {"first": "/etc/passwd", "second": ID}}),
     "an image by data": ("POST", "/api/edit", {"json": {"image": "data:image/png;base64,AA"}}),
     "a depth map by its path": ("POST", "/api/edit", {"json": {"image": ID, "depth_map": "../x"}}),
@@ -285,7 +289,7 @@ def test_every_field_that_could_name_a_file_is_judged():
         "phrases",
         "texts",
     }
-    texts |= {"prompts", "easing", "blend"}
+    texts |= {"prompts", "easing", "blend", "x", "y", "z"}  # axes are of names and values
     # tasks.check_limits takes listed names alone; sources have a fixed list
     checked = {"hires_upscaler", "upscaler", "source"}
     # of numbers and words, see diffusion.options; by the names of a network's blocks

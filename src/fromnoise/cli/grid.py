@@ -1,19 +1,22 @@
 """`fromnoise grid`: one prompt drawn over axes of settings, on one sheet with labels."""
 
-import csv
-import io
 import secrets
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from fromnoise.cli.axes import Axis, apply_axes, parse_axis
 from fromnoise.cli.options import add_options
 from fromnoise.cli.output_files import find_drawn
 from fromnoise.cli.run import Run, name_picture
-from fromnoise.errors import BadInput
 from fromnoise.pipeline.request import GenerationRequest
+from fromnoise.pipeline.sequences.axes import (
+    Axis,
+    apply_axes,
+    check_axes,
+    describe_axes,
+    parse_axis,
+)
 from fromnoise.rare_files import check_writable
 
 
@@ -103,12 +106,7 @@ def grid(
     whole = requests[0].model_copy(
         update={"prompt": request.prompt, "negative_prompt": request.negative_prompt}
     )
-    more: dict[str, str | None] = {"Script": "X/Y/Z plot"}
-    for name, axis in axes.items():
-        more |= {
-            f"{name.upper()} Type": axis.name,
-            f"{name.upper()} Values": format_values(axis.values),
-        }
+    more = describe_axes(axes)
     picture = sheet.draw(pictures)
     picture.info["parameters"] = write_infotext(parts, whole, 0, unet.plan, more, guide)
     run.facts["axes"] = {
@@ -131,28 +129,6 @@ def grid(
     run.save_pictures([picture], whole, places_of_sheet)
 
 
-def check_axes(axes: dict[str, Axis], request: GenerationRequest, limit: int) -> list[int]:
-    """How many columns, rows and sheets there are. Raises BadInput for axes that make no grid."""
-    if not axes:
-        raise BadInput("a grid needs an axis", "say what varies: --x steps=4,8,20")
-    if request.count != 1:
-        raise BadInput(
-            "a cell of a grid is one picture", "leave out --count, or vary the seed: --x seed=1-4"
-        )
-    names = [axis.name for axis in axes.values()]
-    if len(set(names)) < len(names):
-        raise BadInput(
-            f"two axes are {max(names, key=names.count)}",
-            "leave one out: the second would undo the first",
-        )
-    shape = [len(axes[name].values) if name in axes else 1 for name in "xyz"]
-    if (total := shape[0] * shape[1] * shape[2]) > limit:
-        raise BadInput(
-            f"the grid has {total:,} pictures, and {limit:,} are the most", f"say --limit {total}"
-        )
-    return shape
-
-
 def choose_cell_path(
     folder: Path,
     place: tuple[int, int, int],
@@ -167,11 +143,3 @@ def choose_cell_path(
         if n > 1
     ]
     return folder / "-".join([*spots, name_picture(request, 0, suffix)])
-
-
-def format_values(values: tuple[object, ...]) -> str:
-    """Values as an axis is written: with commas between, in quotes where they have some
-    themselves."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="").writerow(values)
-    return text.getvalue()

@@ -32,7 +32,7 @@ from fromnoise.serve.store.uploads import Upload, Uploads
 from fromnoise.serve.work.events import Event, Hub
 from fromnoise.serve.work.kinds import derive_fields
 from fromnoise.serve.work.runner import Runner
-from fromnoise.serve.work.tasks import check_limits, digest_of, find_inputs, fix_seeds
+from fromnoise.serve.work.tasks import check_limits, digest_of, find_inputs, fix_seeds, list_cells
 from fromnoise.serve.work.tracing import TRACE, list_inputs, make_order
 from fromnoise.serve.work.worker import Worker, build_task
 
@@ -150,6 +150,9 @@ class Server:
             size = picture.width, picture.height
         check_limits(kind, asked, limits, size)
         self._filter_words(client, asked)
+        if kind == "grid":
+            for cell in list_cells(asked, limits.cells):
+                self._filter_words(client, cell.model_dump())
         # with the hashes of uploads: who sends the same file again asks for the same
         named, hashes = find_inputs(
             kind, asked, lambda upload: self.uploads.get(upload, client.owner).hash

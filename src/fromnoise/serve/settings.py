@@ -14,6 +14,7 @@ class Limits:
     steps: int = 150  # of one pass
     count: int = 16  # pictures of one job
     frames: int = 240  # of one film
+    cells: int = 100  # of one grid
     cost: float = 200.0  # default pictures of the model, as pipeline.conditioning.cost counts
     depth: int = 200  # jobs that wait, of all clients
     depth_per_client: int = 50  # jobs that wait, of one client

@@ -199,6 +199,12 @@ def draw(
         return blend(*parts, task.request, *both, words, watch)
     if task.kind == "film":
         return draw_film(engine, task, watch)
+    if task.kind == "grid":
+        from fromnoise.pipeline.sequences.grid_request import GridRequest
+        from fromnoise.serve.work.gridding import draw_grid
+
+        assert isinstance(task.request, GridRequest)
+        return draw_grid(engine, task.request, watch)
     assert isinstance(task.request, GenerationRequest)
     return generate(*parts, task.request, watch=watch, observer=observer)
 

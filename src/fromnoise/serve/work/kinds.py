@@ -51,6 +51,7 @@ KINDS = {
              ("image",)),
         Kind("blend", "fromnoise.pipeline.seeing.request", "BlendRequest", ("first", "second")),
         Kind("film", "fromnoise.pipeline.sequences.request", "FilmRequest"),
+        Kind("grid", "fromnoise.pipeline.sequences.grid_request", "GridRequest"),
         Kind("describe", "fromnoise.pipeline.seeing.request", "DescribeRequest", ("image",),
              answers=True),
         Kind("similarity", "fromnoise.pipeline.seeing.request", "SimilarityRequest", answers=True),

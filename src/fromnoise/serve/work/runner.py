@@ -276,7 +276,8 @@ class Runner:
         job, rows, pictures = run.job, [], drawn
         task = read_task(job, self.files, self.settings.limits.cost)
         seeds = [read_seed(picture) for picture in pictures]
-        if isinstance(task.request, GenerationRequest) and job.kind != "film":  # of frames: as read
+        many = job.kind in ("film", "grid")  # the seeds of their pictures are as read
+        if isinstance(task.request, GenerationRequest) and not many:
             seeds = task.request.model_copy(update={"count": len(pictures)}).seeds()
         for i, picture in enumerate(pictures):
             why = self.content_filter and self.content_filter(None, picture)

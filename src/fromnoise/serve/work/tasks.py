@@ -9,6 +9,7 @@ from typing import Any
 
 from fromnoise.errors import BadInput
 from fromnoise.pipeline.enlarging.upscale_request import UpscaleRequest
+from fromnoise.pipeline.request import GenerationRequest
 from fromnoise.serve.queue.jobs import Job
 from fromnoise.serve.settings import Limits
 from fromnoise.serve.store.files import UPLOADS, Files
@@ -43,6 +44,9 @@ def check_limits(kind: str, values: dict[str, Any], limits: Limits, size: tuple[
         request = UpscaleRequest.of(**{k: v for k, v in values.items() if k != "image"})
         wide, high = request.find_size(size)
         find_network(request.upscaler)
+    if kind == "grid":
+        for cell in list_cells(values, limits.cells):
+            check_limits("generate", cell.model_dump(), limits, size)
     if kind == "hires":
         scale = values.get("hires_scale", 2.0)
         wider, higher = values.get("hires_width"), values.get("hires_height")
@@ -66,6 +70,14 @@ def check_limits(kind: str, values: dict[str, Any], limits: Limits, size: tuple[
             raise BadInput(
                 f"{value:,.0f} {what} are more than this server draws", f"ask for {limit:,} at most"
             )
+
+
+def list_cells(values: dict[str, Any], most: int) -> list[GenerationRequest]:
+    """The cells of a grid's values. Raises BadInput and UnknownName."""
+    from fromnoise.pipeline.sequences.grid_request import GridRequest, plan_grid  # loads torch
+
+    own = {k: v for k, v in values.items() if k in GridRequest.model_fields}
+    return plan_grid(GridRequest.of(**own), most).cells
 
 
 def find_inputs(

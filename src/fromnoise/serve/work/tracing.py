@@ -16,7 +16,7 @@ from fromnoise.serve.store.gallery import Picture
 from fromnoise.serve.work.kinds import find_request
 
 TRACE = "trace"  # the kind of these jobs; it has no schema of its own
-UNTRACED = ("blend", "film")
+UNTRACED = ("blend", "film", "grid")
 CHANGES = ("prompt", "negative_prompt", "steps", "cfg", "sampler", "spacing")
 
 
@@ -62,6 +62,8 @@ def guess_kind(values: dict[str, Any]) -> str:
         return "film"
     if "first" in values:
         return "blend"
+    if values.keys() & {"x", "y", "z"}:
+        return "grid"
     if "image" in values:
         return "upscale" if "seed" not in values else "edit"
     return "generate"

@@ -2,6 +2,7 @@
 request."""
 
 import csv
+import io
 import re
 import typing
 from collections.abc import Sequence
@@ -9,8 +10,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from fromnoise.cli.values import parse_named_values
 from fromnoise.errors import BadInput, UnknownName
+from fromnoise.pipeline.provenance.infotext import parse_value
 from fromnoise.pipeline.request import GenerationRequest
 
 NUMBER = r"([+-]?\d+(?:\.\d+)?)"
@@ -130,7 +131,8 @@ def parse_axis(text: str, request: GenerationRequest) -> Axis:
     for item in items:
         value = item.strip()
         found = RANGE.fullmatch(value) if number else None
-        plain: Any = parse_named_values([f"{part}={value}"])[part] if field in OPTIONS else value
+        word = value.capitalize() if value.lower() in ("true", "false") else value
+        plain: Any = parse_value(word) if field in OPTIONS else value
         if number and re.fullmatch(NUMBER, value):
             plain = (
                 value if number is int and "." in value else number(value)
@@ -164,3 +166,43 @@ def _expand_range(found: re.Match[str], whole: bool) -> list[int] | list[float]:
     if whole and step % 1:
         raise BadInput(f"{found[0]!r} has values that are no whole numbers", "take whole steps")
     return [number(start + step * i) for i in range(int((end - start) / step) + 1)]
+
+
+def check_axes(axes: dict[str, Axis], request: GenerationRequest, limit: int) -> list[int]:
+    """How many columns, rows and sheets there are. Raises BadInput for axes that make no grid."""
+    if not axes:
+        raise BadInput("a grid needs an axis", "say what varies, such as x: steps=4,8,20")
+    if request.count != 1:
+        raise BadInput(
+            "a cell of a grid is one picture", "leave out the count, or vary the seed: seed=1-4"
+        )
+    names = [axis.name for axis in axes.values()]
+    if len(set(names)) < len(names):
+        raise BadInput(
+            f"two axes are {max(names, key=names.count)}",
+            "leave one out: the second would undo the first",
+        )
+    shape = [len(axes[name].values) if name in axes else 1 for name in "xyz"]
+    if (total := shape[0] * shape[1] * shape[2]) > limit:
+        raise BadInput(
+            f"the grid has {total:,} pictures, and {limit:,} are the most",
+            f"raise the limit to {total}",
+        )
+    return shape
+
+
+def describe_axes(axes: dict[str, Axis]) -> dict[str, str | None]:
+    """What the settings of a sheet say of its axes, in A1111's words."""
+    more: dict[str, str | None] = {"Script": "X/Y/Z plot"}
+    for name, axis in axes.items():
+        more[f"{name.upper()} Type"] = axis.name
+        more[f"{name.upper()} Values"] = format_values(axis.values)
+    return more
+
+
+def format_values(values: tuple[object, ...]) -> str:
+    """Values as an axis is written: with commas between, in quotes where they have some
+    themselves."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="").writerow(values)
+    return text.getvalue()
