@@ -293,7 +293,7 @@ def test_settings_mean_what_they_mean_in_a1111(app):
 
 def test_what_is_ignored_is_said(app):
     answer = ask(app, prompt="a noted cat", steps=1, restore_faces=True, styles=["x"],
-                 refiner_checkpoint="r", override_settings={"sd_vae": "v", "x": 1, "y": None},
+                 refiner_checkpoint="r", override_settings={"sd_vae": "soft", "x": 1, "y": None},
                  alwayson_scripts={"ADetailer": {"args": [True, {}]}, "roop": {"args": [False]},
                                    "ControlNet": {"args": [{"enabled": False}]}})  # fmt: skip
     info = json.loads(answer["info"])
@@ -302,7 +302,7 @@ def test_what_is_ignored_is_said(app):
         "alwayson_scripts.ADetailer",
     }  # fmt: skip
     assert info["warnings"] == ["a note"]
-    assert last(app).vae == "v"
+    assert last(app).vae == "soft"
     found = app.get("/api/pictures").json()["pictures"][0]
     assert [found["id"]] == info["pictures"]  # it is in the gallery
 

@@ -168,7 +168,9 @@ def _expand_range(found: re.Match[str], whole: bool) -> list[int] | list[float]:
     return [number(start + step * i) for i in range(int((end - start) / step) + 1)]
 
 
-def check_axes(axes: dict[str, Axis], request: GenerationRequest, limit: int) -> list[int]:
+def check_axes(
+    axes: dict[str, Axis], request: GenerationRequest, limit: int, remedy: str = ""
+) -> list[int]:
     """How many columns, rows and sheets there are. Raises BadInput for axes that make no grid."""
     if not axes:
         raise BadInput("a grid needs an axis", "say what varies, such as x: steps=4,8,20")
@@ -186,7 +188,7 @@ def check_axes(axes: dict[str, Axis], request: GenerationRequest, limit: int) ->
     if (total := shape[0] * shape[1] * shape[2]) > limit:
         raise BadInput(
             f"the grid has {total:,} pictures, and {limit:,} are the most",
-            f"raise the limit to {total}",
+            remedy or f"say --limit {total}",
         )
     return shape
 

@@ -47,7 +47,7 @@ def plan_grid(request: GridRequest, most: int) -> GridPlan:
     """The plan of a request whose seed is decided. most: cells. Raises BadInput and UnknownName."""
     texts = {name: getattr(request, name) for name in "xyz"}
     axes = {name: parse_axis(text, request) for name, text in texts.items() if text}
-    places = list_places(check_axes(axes, request, most))
+    places = list_places(check_axes(axes, request, most, "ask for fewer values"))
     base = {name: getattr(request, name) for name in GenerationRequest.model_fields}
     if request.variation_seed is None:  # one for all cells whose variation has a strength
         base["variation_seed"] = ((request.seed or 0) + 1) % 2**64

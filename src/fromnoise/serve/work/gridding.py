@@ -27,7 +27,9 @@ def draw_grid(
     named = zip(plan.names, cells, strict=True)
     cells = check_each(named, lambda one: check_drawable(*parts, one, None))
     box = max(one.width or 0 for one in cells), max(one.height or 0 for one in cells)
-    sheet, total = lay_out_sheet(box, *plan.labels), sum(one.steps or 1 for one in cells)
+    columns, rows, sheets = plan.labels
+    sheet = lay_out_sheet(box, columns, rows, sheets)
+    total = sum(one.steps or 1 for one in cells)
     pictures: list[Image.Image] = []
 
     def tell(step: Step, before: int, steps: int) -> None:
