@@ -102,10 +102,10 @@ def measure_theirs(folder: Path, file: Path) -> list[tuple[float, float, float]]
         warnings.simplefilter("ignore")
         import diffusers
 
-        pipeline = diffusers.StableDiffusionPipeline.from_pretrained(folder)
+        pipeline = diffusers.DiffusionPipeline.from_pretrained(folder)
 
         def fuse() -> None:
-            pipeline.load_lora_weights(file)
+            pipeline.load_lora_weights(str(file))
             pipeline.fuse_lora()
 
         times = [measure(fuse)]
