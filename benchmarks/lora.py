@@ -102,7 +102,7 @@ def measure_theirs(folder: Path, file: Path) -> list[tuple[float, float, float]]
         warnings.simplefilter("ignore")
         import diffusers
 
-        pipeline = diffusers.DiffusionPipeline.from_pretrained(folder)
+        pipeline = diffusers.DiffusionPipeline.from_pretrained(folder)  # type: ignore[attr-defined]
 
         def fuse() -> None:
             pipeline.load_lora_weights(str(file))
