@@ -18,6 +18,7 @@ import uvicorn
 from fake_worker import FakeWorker
 from PIL import Image, PngImagePlugin
 
+from fromnoise.api import load
 from fromnoise.errors import BadInput
 from fromnoise.serve.app import make_app
 from fromnoise.serve.dialects.openai import shapes
@@ -25,6 +26,7 @@ from fromnoise.serve.running import Uvicorn
 from fromnoise.serve.safety import links
 from fromnoise.serve.server import Server, make_expander
 from fromnoise.serve.settings import Limits, Settings
+from fromnoise.serve.work.drawing import EngineWorker
 
 
 @pytest.fixture
@@ -99,6 +101,16 @@ def test_it_draws(listen):
         "width": 64,
         "height": 32,
     }
+
+
+def test_the_bundled_model_draws_what_it_draws_alone(listen, folder):
+    client, _ = listen(EngineWorker(Settings(folder)))
+    more = {"seed": 1, "steps": 2}
+    *partial, done = client.images.generate(
+        prompt="a neon cat in space", stream=True, partial_images=1, extra_body=more
+    )
+    assert [event.size for event in (*partial, done)] == ["128x128"] * 2
+    assert read(done).tobytes() == load().generate(prompt="a neon cat in space", **more).tobytes()
 
 
 @pytest.mark.parametrize("kind", ["png", "jpeg", "webp"])
