@@ -354,13 +354,11 @@ const started = new Map<string, PythonWorker>();
 
 /** Python for the site whose first folder is `root`, one for all who ask. Nothing loads before it is
  * needed. */
-export function createPython(root: string): PythonWorker {
+/** start: how the worker begins, for a page where no code of a reader's runs. */
+export function createPython(root: string, start = startWorker): PythonWorker {
   let python = started.get(root);
   if (!python) {
-    python = new PythonWorker(
-      startWorker,
-      root,
-    );
+    python = new PythonWorker(start, root);
     started.set(root, python);
   }
   return python;
@@ -374,4 +372,10 @@ function startWorker(): Worker {
   const worker = new Worker(address, { type: "module" });
   setTimeout(() => URL.revokeObjectURL(address), 60_000); // after it was read
   return worker;
+}
+
+/** Starts the worker from its own file, under that file's policy: for the samplers of this program
+ * alone, in a page whose policy admits neither blobs nor WebAssembly. */
+export function startOwnWorker(): Worker {
+  return new Worker(new URL(workerUrl, document.baseURI), { type: "module" });
 }

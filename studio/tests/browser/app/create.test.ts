@@ -75,9 +75,10 @@ test("settings of a foreign picture, with what could not be used; and a picture 
   await page.getByRole("button", { name: "Start from it" }).click();
   await page.getByText("The next picture starts from this one.").waitFor({ timeout: LONG });
   await page.getByRole("button", { name: "Draw", exact: true }).click();
-  await page.getByText("Done").waitFor({ timeout: LONG });
-  const [job] = (await (await fetch(`${studio.address}/api/jobs?limit=1`)).json()).jobs;
-  expect([job.kind, job.state, job.settings.seed]).toEqual(["edit", "done", 7]);
+  const newest = async () => (await (await fetch(`${studio.address}/api/jobs?limit=1`)).json()).jobs[0];
+  await expect.poll(async () => (await newest()).kind, { timeout: LONG }).toBe("edit");
+  await expect.poll(async () => (await newest()).state, { timeout: LONG }).toBe("done");
+  expect((await newest()).settings.seed).toBe(7);
   expect(faults).toEqual([]);
   await page.context().close();
 }, LONG);

@@ -30,7 +30,8 @@ export async function start(data: string, port = 0): Promise<Studio> {
     });
     child.on("exit", (code) => reject(new Error(`the studio ended with ${code}`)));
   });
-  child.stdout!.destroy();
+  child.stdout!.on("error", () => {}).resume();
+  (child.stdout as unknown as { unref(): void }).unref();
   child.unref();
   while (!(await fetch(`${address}/readyz`).catch(() => null))?.ok) await new Promise((resolve) => setTimeout(resolve, 200));
   return { address, pid: child.pid!, data, process: child };
