@@ -165,7 +165,7 @@ describe("a picture's run", { timeout: 300_000 }, () => {
     await words.getByText(/^“cat”, step 2/).waitFor();
     expect(await look(shown)).not.toBe(cat);
     const mean = await look(shown);
-    await words.getByLabel("Layer", { exact: true }).selectOption({ index: 1 });
+    await words.getByRole("combobox", { name: /^Layer/ }).selectOption({ index: 1 });
     await expect.poll(() => look(shown)).not.toBe(mean);
     await words.getByRole("button", { name: "Draw the same seed without “cat”" }).click();
     const without = words.getByRole("img", { name: "The same seed without “cat”: a red neon in space" });
