@@ -12,7 +12,7 @@ from typing import Any
 
 KEPT = 2_000  # events of one job: who comes back late gets those that are left
 ALL = "*"  # in place of a job's id
-JOBS = 1_000  # whose events are kept
+JOBS = 200  # whose events are kept
 FED = 5_000  # events of all jobs together that the feed keeps
 
 
