@@ -295,10 +295,7 @@ def report(load: Load, process: psutil.Process, seen: list, minutes: float) -> N
             faults.append(f"jobs that do not end: {health['jobs']}")
             break
         time.sleep(1)
-    states = Counter(
-        json.loads(load.ask("GET", f"/api/jobs/{identifier}")[1])["state"]
-        for identifier in load.accepted
-    )
+    states = Counter(read_state(load, identifier) for identifier in load.accepted)
     time.sleep(20)  # so that connections, and streams that were left, are noticed
     metrics = fetch_metrics(load.port)
     streams = float(metrics.split("\nfromnoise_streams ")[1].split()[0])
@@ -330,6 +327,13 @@ def report(load: Load, process: psutil.Process, seen: list, minutes: float) -> N
     ):
         if wrong:
             raise SystemExit(text)
+
+
+def read_state(load: Load, identifier: str) -> str:
+    """A job's state; where there were too many requests of late, it waits."""
+    while (answer := load.ask("GET", f"/api/jobs/{identifier}"))[0] == 429:
+        time.sleep(2)
+    return json.loads(answer[1])["state"]
 
 
 def fetch_metrics(port: int) -> str:
