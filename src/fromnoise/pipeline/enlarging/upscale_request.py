@@ -22,8 +22,12 @@ class UpscaleRequest(PlainRequest):
     scale: float | None = Field(
         None, gt=0, le=64, description="How many times larger; 2 if no side is given."
     )
-    width: int | None = Field(None, ge=1, le=SIDE, description="Width in pixels.")
-    height: int | None = Field(None, ge=1, le=SIDE, description="Height in pixels.")
+    width: int | None = Field(
+        None, ge=1, le=SIDE, description="Width of the larger picture, in pixels."
+    )
+    height: int | None = Field(
+        None, ge=1, le=SIDE, description="Height of the larger picture, in pixels."
+    )
     resize: Literal["stretch", "crop"] = Field(
         "stretch", description="How a picture gets another shape: stretched, or cut off."
     )
