@@ -92,7 +92,7 @@ test("a short prompt is made to say more; it is shown, edited and used", async (
   expect(text.length).toBeGreaterThan("a cat".length);
   await fuller.fill(`${text}, at night`);
   await page.getByRole("button", { name: "Use it" }).click();
-  expect(await page.getByRole("textbox", { name: "Prompt", exact: true }).inputValue()).toBe(`${text}, at night`);
+  await expect.poll(() => page.getByRole("textbox", { name: "Prompt", exact: true }).inputValue()).toBe(`${text}, at night`);
   expect(faults).toEqual([]);
   await page.context().close();
 }, LONG);
