@@ -125,7 +125,8 @@ def test_mp4(model, fromnoise, tmp_path):
         (["a", "b", "--seeds", "1,x"], "key_seeds"),
         (["a", "b", "--format", "gif", "--quality", "9"], "--quality is of frames"),
         (["a", "b", "--easing", "x"], "easing"),
-        (["a", "<lora:x:1>", "--out", "o"], "key frame 2: no lora 'x'"),
+        (["a <lora:x:1>", "b <lora:x:1>", "--out", "o"], "no lora 'x'"),
+        (["a", "<lora:x:1>", "--out", "o"], "different LoRA"),
         (["a", "b", "--frames", "0"], "frames"),
     ],
 )

@@ -89,16 +89,24 @@ def listening(tmp_path_factory):
 def test_webuiapi_runs_its_script(listening):
     port, server = listening
     api = webuiapi.WebUIApi(port=port, sampler="Euler a", steps=3)
-    drawn = api.txt2img(prompt="a cat", negative_prompt="a dog", seed=7, batch_size=2, n_iter=2,
-                        width=64, height=32)  # fmt: skip
+    drawn = api.txt2img(
+        prompt="a cat", negative_prompt="a dog", seed=7, batch_size=2, n_iter=2, width=64, height=32
+    )
     assert [image.size for image in drawn.images] == [(64, 32)] * 4
     assert drawn.info["all_seeds"] == [7, 8, 9, 10]
     assert drawn.info["infotexts"][1] == drawn.images[1].info["parameters"]
     assert drawn.parameters["prompt"] == "a cat"
     assert len(server.worker.tasks) == 2  # one job for each of n_iter
     upscaler = webuiapi.HiResUpscaler.Latent
-    hires = api.txt2img(prompt="a cat", enable_hr=True, hr_scale=2, width=64, height=64,
-                        hr_upscaler=upscaler, denoising_strength=0.6)  # fmt: skip
+    hires = api.txt2img(
+        prompt="a cat",
+        enable_hr=True,
+        hr_scale=2,
+        width=64,
+        height=64,
+        hr_upscaler=upscaler,
+        denoising_strength=0.6,
+    )
     assert hires.images
     request = server.worker.tasks[-1].request
     assert (request.hires_upscaler, request.hires_strength) == ("Latent", 0.6)
@@ -106,14 +114,26 @@ def test_webuiapi_runs_its_script(listening):
     api.img2img(images=[start], prompt="a fish", denoising_strength=0.5, width=64, height=64)
     task = server.worker.tasks[-1]
     assert (task.kind, task.request.strength, task.request.resize) == ("edit", 0.5, "stretch")
-    api.img2img(images=[start], mask_image=mask, inpainting_fill=1, width=64, height=64,
-                inpaint_full_res_padding=8)  # fmt: skip
+    api.img2img(
+        images=[start],
+        mask_image=mask,
+        inpainting_fill=1,
+        width=64,
+        height=64,
+        inpaint_full_res_padding=8,
+    )
     task = server.worker.tasks[-1]
     assert task.inputs.keys() == {"image", "mask"}
     request = task.request
     assert (request.content, request.only_masked, request.padding) == ("original", True, 8)
-    unit = webuiapi.ControlNetUnit(image=start, module="canny", model="canny [d14c016b]",
-                                   threshold_a=100, threshold_b=200, control_mode=2)  # fmt: skip
+    unit = webuiapi.ControlNetUnit(
+        image=start,
+        module="canny",
+        model="canny [d14c016b]",
+        threshold_a=100,
+        threshold_b=200,
+        control_mode=2,
+    )
     api.txt2img(prompt="a cat", controlnet_units=[unit])
     [control] = server.worker.tasks[-1].request.addons.controls
     assert (control.name, control.preprocess, control.mode) == ("canny", "canny", "control")
@@ -149,9 +169,13 @@ def test_webuiapi_reads_lists_sets_options_and_interrupts(listening):
     assert {"None", "Lanczos"} <= {row["name"] for row in api.get_upscalers()}
     assert "Latent" in {row["name"] for row in api.get_latent_upscale_modes()}
     for listed in (
-        api.get_sd_vae(), api.get_hypernetworks(), api.get_face_restorers(),
-        api.get_realesrgan_models(), api.get_prompt_styles(), api.get_loras(),
-    ):  # fmt: skip
+        api.get_sd_vae(),
+        api.get_hypernetworks(),
+        api.get_face_restorers(),
+        api.get_realesrgan_models(),
+        api.get_prompt_styles(),
+        api.get_loras(),
+    ):
         assert isinstance(listed, list)
     assert api.get_embeddings().keys() == {"loaded", "skipped"}
     assert api.get_memory()["ram"]["used"] > 0
@@ -193,8 +217,14 @@ def test_open_webui_s_requests_in_their_order(app):
     options["sd_model_checkpoint"] = "other"
     answer = app.post("/sdapi/v1/options", json=options, headers=headers)
     assert answer.status_code == 200
-    data = {"prompt": "a cat", "batch_size": 2, "width": 512, "height": 512, "steps": 2,
-            "negative_prompt": "a dog"}  # fmt: skip
+    data = {
+        "prompt": "a cat",
+        "batch_size": 2,
+        "width": 512,
+        "height": 512,
+        "steps": 2,
+        "negative_prompt": "a dog",
+    }
     # a user's own parameters come as they are
     params = {"cfg_scale": 5, "sampler_name": "DPM++ 2M Karras", "scheduler": None}
     answer = app.post("/sdapi/v1/txt2img", json=data | params, headers=headers)
@@ -226,8 +256,11 @@ def test_sillytavern_s_requests_in_their_order(app):
     samplers = [row["name"] for row in get("samplers")]
     schedulers = [row["name"] for row in get("schedulers")]
     models = [row["title"] for row in get("sd-models")]
-    answer = app.post("/sdapi/v1/options", content=json.dumps({"sd_model_checkpoint": models[0]}),
-                      headers=headers | {"Content-Type": "application/json"})  # fmt: skip
+    answer = app.post(
+        "/sdapi/v1/options",
+        content=json.dumps({"sd_model_checkpoint": models[0]}),
+        headers=headers | {"Content-Type": "application/json"},
+    )
     assert answer.is_success
     progress = get("progress")
     assert progress["progress"] == 0.0
@@ -236,16 +269,35 @@ def test_sillytavern_s_requests_in_their_order(app):
     assert "DDIM" in samplers
     assert "normal" in schedulers or "uniform" in schedulers
     body = {
-        "url": "http://localhost:7860", "auth": "user:", "prompt": "a cat",
-        "negative_prompt": "a dog", "sampler_name": "DDIM", "scheduler": "normal", "steps": 3,
-        "cfg_scale": 7, "width": 512, "height": 512, "restore_faces": False, "enable_hr": False,
-        "hr_upscaler": "Latent", "hr_scale": 1, "denoising_strength": 0.7,
-        "hr_second_pass_steps": 0, "override_settings": {"CLIP_stop_at_last_layers": 2},
-        "override_settings_restore_afterwards": True, "clip_skip": 2, "save_images": True,
-        "send_images": True, "do_not_save_grid": False, "do_not_save_samples": False,
-    }  # fmt: skip
-    answer = app.post("/sdapi/v1/txt2img", content=json.dumps(body),
-                      headers=headers | {"Content-Type": "application/json"})  # fmt: skip
+        "url": "http://localhost:7860",
+        "auth": "user:",
+        "prompt": "a cat",
+        "negative_prompt": "a dog",
+        "sampler_name": "DDIM",
+        "scheduler": "normal",
+        "steps": 3,
+        "cfg_scale": 7,
+        "width": 512,
+        "height": 512,
+        "restore_faces": False,
+        "enable_hr": False,
+        "hr_upscaler": "Latent",
+        "hr_scale": 1,
+        "denoising_strength": 0.7,
+        "hr_second_pass_steps": 0,
+        "override_settings": {"CLIP_stop_at_last_layers": 2},
+        "override_settings_restore_afterwards": True,
+        "clip_skip": 2,
+        "save_images": True,
+        "send_images": True,
+        "do_not_save_grid": False,
+        "do_not_save_samples": False,
+    }
+    answer = app.post(
+        "/sdapi/v1/txt2img",
+        content=json.dumps(body),
+        headers=headers | {"Content-Type": "application/json"},
+    )
     assert answer.is_success, answer.text
     image = answer.json()["images"][0]
     assert base64.b64decode(image)[1:4] == b"PNG"
@@ -258,12 +310,27 @@ def test_sillytavern_s_requests_in_their_order(app):
 
 
 def test_settings_mean_what_they_mean_in_a1111(app):
-    ask(app, prompt="a", steps=1, sampler_name="Euler", s_churn=2.0, s_tmax=0, s_noise=1,
-        eta=1.0, tiling=True, subseed=3, subseed_strength=0.5, seed=9, batch_size=2,
+    ask(
+        app,
+        prompt="a",
+        steps=1,
+        sampler_name="Euler",
+        s_churn=2.0,
+        s_tmax=0,
+        s_noise=1,
+        eta=1.0,
+        tiling=True,
+        subseed=3,
+        subseed_strength=0.5,
+        seed=9,
+        batch_size=2,
         override_settings={
-            "randn_source": "GPU", "sgm_noise_multiplier": False, "eta_noise_seed_delta": 31337,
+            "randn_source": "GPU",
+            "sgm_noise_multiplier": False,
+            "eta_noise_seed_delta": 31337,
             "sd_model_checkpoint": "other",
-        })  # fmt: skip
+        },
+    )
     task, request = last(app), last(app).request
     assert (task.model, request.rng, request.noise_scaling) == ("other", "nv", "sigma_max")
     assert (request.s_churn, request.s_tmax, request.eta) == (2.0, None, None)  # Euler has no eta
@@ -278,9 +345,19 @@ def test_settings_mean_what_they_mean_in_a1111(app):
     request = last(app).request
     assert (request.prompt, request.negative_prompt) == ("b", "a dog")
     assert (request.steps, request.seed, request.sampler) == (2, 5, "euler_a")
-    ask(app, prompt="a", enable_hr=True, firstphase_width=64, firstphase_height=32, width=128,
-        height=64, hr_sampler_name="Use same sampler", hr_scheduler="Karras", hr_cfg=3,
-        steps=1)  # fmt: skip
+    ask(
+        app,
+        prompt="a",
+        enable_hr=True,
+        firstphase_width=64,
+        firstphase_height=32,
+        width=128,
+        height=64,
+        hr_sampler_name="Use same sampler",
+        hr_scheduler="Karras",
+        hr_cfg=3,
+        steps=1,
+    )
     request = last(app).request
     assert (request.width, request.height, request.hires_width) == (64, 32, 128)
     assert (request.hires_sampler, request.hires_spacing) == (None, "karras")
@@ -292,15 +369,28 @@ def test_settings_mean_what_they_mean_in_a1111(app):
 
 
 def test_what_is_ignored_is_said(app):
-    answer = ask(app, prompt="a noted cat", steps=1, restore_faces=True, styles=["x"],
-                 refiner_checkpoint="r", override_settings={"sd_vae": "soft", "x": 1, "y": None},
-                 alwayson_scripts={"ADetailer": {"args": [True, {}]}, "roop": {"args": [False]},
-                                   "ControlNet": {"args": [{"enabled": False}]}})  # fmt: skip
+    answer = ask(
+        app,
+        prompt="a noted cat",
+        steps=1,
+        restore_faces=True,
+        styles=["x"],
+        refiner_checkpoint="r",
+        override_settings={"sd_vae": "soft", "x": 1, "y": None},
+        alwayson_scripts={
+            "ADetailer": {"args": [True, {}]},
+            "roop": {"args": [False]},
+            "ControlNet": {"args": [{"enabled": False}]},
+        },
+    )
     info = json.loads(answer["info"])
     assert info["ignored"].keys() == {
-        "restore_faces", "styles", "refiner_checkpoint", "override_settings.x",
+        "restore_faces",
+        "styles",
+        "refiner_checkpoint",
+        "override_settings.x",
         "alwayson_scripts.ADetailer",
-    }  # fmt: skip
+    }
     assert info["warnings"] == ["a note"]
     assert last(app).vae == "soft"
     found = app.get("/api/pictures").json()["pictures"][0]
@@ -313,9 +403,17 @@ def test_masks_are_fitted_and_turned(app):
     data = io.BytesIO()
     half.save(data, "PNG")
     mask = base64.b64encode(data.getvalue()).decode()
-    ask(app, "img2img", init_images=["data:image/png;base64," + picture()], mask=mask, steps=1,
-        inpainting_mask_invert=1, inpainting_fill=2, inpaint_full_res=False,
-        resize_mode=2)  # fmt: skip
+    ask(
+        app,
+        "img2img",
+        init_images=["data:image/png;base64," + picture()],
+        mask=mask,
+        steps=1,
+        inpainting_mask_invert=1,
+        inpainting_fill=2,
+        inpaint_full_res=False,
+        resize_mode=2,
+    )
     task = last(app)
     assert (task.request.content, task.request.only_masked) == ("noise", False)
     assert task.request.resize == "fill"
@@ -497,13 +595,19 @@ def test_the_bundled_model_draws_what_the_library_draws(make_server, folder):
     from fromnoise.serve.work.drawing import EngineWorker
 
     client = make_server(EngineWorker(Settings(folder)))
-    asked = {"prompt": "a neon cat in space", "seed": 3, "steps": 2, "sampler_name": "Euler a",
-             "cfg_scale": 3}  # fmt: skip
+    asked = {
+        "prompt": "a neon cat in space",
+        "seed": 3,
+        "steps": 2,
+        "sampler_name": "Euler a",
+        "cfg_scale": 3,
+    }
     answer = client.post("/sdapi/v1/txt2img", json=asked)
     assert answer.status_code == 200, answer.text
     engine = load()
-    alone = engine.generate("a neon cat in space", seed=3, steps=2, sampler="euler_a", cfg=3,
-                            spacing="automatic")  # fmt: skip
+    alone = engine.generate(
+        "a neon cat in space", seed=3, steps=2, sampler="euler_a", cfg=3, spacing="automatic"
+    )
     drawn = Image.open(io.BytesIO(base64.b64decode(answer.json()["images"][0])))
     assert drawn.tobytes() == alone.tobytes()
     info = json.loads(answer.json()["info"])
@@ -512,8 +616,9 @@ def test_the_bundled_model_draws_what_the_library_draws(make_server, folder):
     image = answer.json()["images"][0]
     seen = client.post("/sdapi/v1/interrogate", json={"image": image}).json()["caption"]
     assert seen == engine.describe(alone, top=1)[0].caption
-    larger = client.post("/sdapi/v1/extra-single-image",
-                         json={"image": image, "upscaler_1": "Lanczos"}).json()  # fmt: skip
+    larger = client.post(
+        "/sdapi/v1/extra-single-image", json={"image": image, "upscaler_1": "Lanczos"}
+    ).json()
     twice = Image.open(io.BytesIO(base64.b64decode(larger["image"])))
     assert twice.size == (2 * alone.width, 2 * alone.height)
     assert twice.info["parameters"].startswith(alone.info["parameters"])

@@ -373,8 +373,12 @@ def test_a_picture_is_enlarged_and_keeps_its_settings(client):
     assert picture["infotext"].startswith(text + ", Postprocess upscale by: 3")
     cut = wait(client, submit(client, "upscale", image=image, width=20, height=20, resize="crop"))
     assert (cut["pictures"][0]["width"], cut["pictures"][0]["height"]) == (20, 20)
-    for values in ({"scale": 2, "width": 8}, {"width": 9000}, {"upscaler": "/etc/passwd"},
-                   {"scale": 64, "upscaler": "nearest", "image": image}):  # fmt: skip
+    for values in (
+        {"scale": 2, "width": 8},
+        {"width": 9000},
+        {"upscaler": "/etc/passwd"},
+        {"scale": 64, "upscaler": "nearest", "image": image},
+    ):
         bad = client.post("/api/upscale", json={"image": image} | values)
         limit = values.get("scale") == 64  # 1024 x 512 is fine
         assert bad.status_code == (202 if limit else 422), bad.text

@@ -244,8 +244,12 @@ def test_the_gallery_in_short_is_the_gallery(make_server):
     short = client.get("/api/gallery").json()
     assert [one["id"] for one in short["pictures"]] == [one["id"] for one in whole]
     assert short["pictures"][0] == {
-        "id": whole[0]["id"], "prompt": "cat 2", "favourite": False, "width": 32, "height": 32
-    }  # fmt: skip
+        "id": whole[0]["id"],
+        "prompt": "cat 2",
+        "favourite": False,
+        "width": 32,
+        "height": 32,
+    }
     assert short["more"] is False
     client.patch(f"/api/pictures/{whole[1]['id']}", json={"favourite": True})
     for query in ("search=steps:2", "favourite=true"):

@@ -6,7 +6,6 @@ from typing import Annotated, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from fromnoise.data.sources import SOURCES
 from fromnoise.pipeline.plain_request import PlainRequest
 from fromnoise.pipeline.request import GenerationRequest
 
@@ -42,6 +41,8 @@ class DescribeRequest(PlainRequest):
     @field_validator("source")
     @classmethod
     def _check_source(cls, value: str) -> str:
+        from fromnoise.data.sources import SOURCES  # which loads NumPy
+
         if value not in SOURCES:
             raise ValueError(f"there is no such source: take one of {', '.join(SOURCES)}")
         return value

@@ -47,16 +47,22 @@ KINDS = {
         Kind("generate", "fromnoise.pipeline.request", "GenerationRequest"),
         Kind("edit", "fromnoise.pipeline.editing.request", "EditRequest", ("image",), ("mask",)),
         Kind("hires", "fromnoise.pipeline.enlarging.request", "HiresRequest"),
-        Kind("upscale", "fromnoise.pipeline.enlarging.upscale_request", "UpscaleRequest",
-             ("image",)),
+        Kind(
+            "upscale", "fromnoise.pipeline.enlarging.upscale_request", "UpscaleRequest", ("image",)
+        ),
         Kind("blend", "fromnoise.pipeline.seeing.request", "BlendRequest", ("first", "second")),
         Kind("film", "fromnoise.pipeline.sequences.request", "FilmRequest"),
         Kind("grid", "fromnoise.pipeline.sequences.grid_request", "GridRequest"),
-        Kind("describe", "fromnoise.pipeline.seeing.request", "DescribeRequest", ("image",),
-             answers=True),
+        Kind(
+            "describe",
+            "fromnoise.pipeline.seeing.request",
+            "DescribeRequest",
+            ("image",),
+            answers=True,
+        ),
         Kind("similarity", "fromnoise.pipeline.seeing.request", "SimilarityRequest", answers=True),
     )
-}  # fmt: skip
+}
 
 
 def find_request(kind: str) -> type[GenerationRequest] | type[PlainRequest]:

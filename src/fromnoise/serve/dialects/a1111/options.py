@@ -47,10 +47,21 @@ SPACED = {
     "beta_dist_beta": "beta",
 }
 READ = {
-    "CLIP_stop_at_last_layers", "eta_noise_seed_delta", "randn_source", "sgm_noise_multiplier",
-    "always_discard_next_to_last_sigma", "s_min_uncond", "eta_ancestral", "eta_ddim", "sd_vae",
-    "samples_format", "jpeg_quality", "sd_model_checkpoint", *UNIPC, *SPACED,
-}  # fmt: skip
+    "CLIP_stop_at_last_layers",
+    "eta_noise_seed_delta",
+    "randn_source",
+    "sgm_noise_multiplier",
+    "always_discard_next_to_last_sigma",
+    "s_min_uncond",
+    "eta_ancestral",
+    "eta_ddim",
+    "sd_vae",
+    "samples_format",
+    "jpeg_quality",
+    "sd_model_checkpoint",
+    *UNIPC,
+    *SPACED,
+}
 
 
 def find_checkpoint(server: Server, name: Any) -> str:
