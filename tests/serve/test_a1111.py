@@ -86,9 +86,23 @@ def listening(tmp_path_factory):
     thread.join(10)
 
 
-def test_webuiapi_runs_its_script(listening):
+@pytest.fixture
+def make_api():
+    """webuiapi's clients, whose connections are closed at the end."""
+    made = []
+
+    def make(**settings):
+        made.append(webuiapi.WebUIApi(**settings))
+        return made[-1]
+
+    yield make
+    for api in made:
+        api.session.close()
+
+
+def test_webuiapi_runs_its_script(listening, make_api):
     port, server = listening
-    api = webuiapi.WebUIApi(port=port, sampler="Euler a", steps=3)
+    api = make_api(port=port, sampler="Euler a", steps=3)
     drawn = api.txt2img(
         prompt="a cat", negative_prompt="a dog", seed=7, batch_size=2, n_iter=2, width=64, height=32
     )
@@ -153,9 +167,9 @@ def test_webuiapi_runs_its_script(listening):
     assert (told.parameters["Prompt"], told.parameters["Negative prompt"]) == ("a cat", "a dog")
 
 
-def test_webuiapi_reads_lists_sets_options_and_interrupts(listening):
+def test_webuiapi_reads_lists_sets_options_and_interrupts(listening, make_api):
     port, server = listening
-    api = webuiapi.WebUIApi(port=port)
+    api = make_api(port=port)
     assert not api.has_adetailer
     assert api.util_get_current_model() == "fromnoise"
     assert "Euler a" in api.util_get_sampler_names()
@@ -191,7 +205,7 @@ def test_webuiapi_reads_lists_sets_options_and_interrupts(listening):
         draw = lambda: results.append(api.txt2img(prompt="a cat", steps=50, n_iter=2))  # noqa: E731
         thread = threading.Thread(target=draw)
         thread.start()
-        other = webuiapi.WebUIApi(port=port)
+        other = make_api(port=port)
         while (told := other.get_progress())["state"]["job_count"] != 2:
             time.sleep(0.01)
         assert told["progress"] > 0

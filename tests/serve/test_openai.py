@@ -133,6 +133,7 @@ def test_formats_and_links(listen, kind):
         with pytest.raises(urllib.error.HTTPError) as error:
             urllib.request.urlopen(wrong)
         assert error.value.code in (401, 404)
+        error.value.close()
     only = mine.images.generate(prompt="a cat", response_format="url").data[0]
     assert only.url
     assert only.b64_json is None
