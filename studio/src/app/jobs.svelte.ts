@@ -63,9 +63,11 @@ class Jobs {
     }, QUIET);
   }
 
-  /** Asks for a picture; the job once the server has it. Throws a Fault where it is refused. */
-  async submit(kind: Kind, body: unknown): Promise<LiveJob> {
-    const letter = { key: crypto.randomUUID(), kind, body: $state.snapshot(body), sent: Date.now() };
+  /** Asks for a picture; the job once the server has it. With a key that was sent before: the job of
+   * then. Throws a Fault where it is refused. */
+  async submit(kind: Kind, body: unknown, key: string = crypto.randomUUID()): Promise<LiveJob> {
+    const letter = { key, kind, body: $state.snapshot(body), sent: Date.now() };
+    this.#drop(letter);
     remember(OUTBOX, [...recall<Letter[]>(OUTBOX, []), letter]);
     return this.#post(letter);
   }

@@ -12,6 +12,7 @@ const TOGETHER = 6; // cells that wait or are drawn at once: others' jobs come i
 export interface Cell {
   body: Body;
   job: string | null;
+  key?: string; // of its request: asked for again after a reload, it is the same job
   fault: { message: string; remedy: string } | null;
 }
 
@@ -111,9 +112,11 @@ export class Grid {
   }
 
   private async ask(cell: Cell): Promise<void> {
+    cell.key ??= crypto.randomUUID();
+    this.save(); // before it is sent
     for (;;) {
       try {
-        cell.job = (await jobs.submit("generate", $state.snapshot(cell.body))).id;
+        cell.job = (await jobs.submit("generate", $state.snapshot(cell.body), cell.key)).id;
         return;
       } catch (error) {
         const fault = error instanceof Fault ? error : new Fault(String(error));
