@@ -91,7 +91,7 @@ test("a short prompt is made to say more; it is shown, edited and used", async (
   const text = await fuller.inputValue();
   expect(text.length).toBeGreaterThan("a cat".length);
   await fuller.fill(`${text}, at night`);
-  await page.getByRole("button", { name: "Use it" }).click();
+  await page.getByRole("button", { name: "Use it", exact: true }).click();
   await expect.poll(() => page.getByRole("textbox", { name: "Prompt", exact: true }).inputValue()).toBe(`${text}, at night`);
   expect(faults).toEqual([]);
   await page.context().close();
@@ -118,6 +118,7 @@ test("keys: the sheet of shortcuts, views and the theme", async () => {
   await page.keyboard.press("g");
   await page.getByRole("heading", { name: "Gallery" }).waitFor();
   await page.keyboard.press("c");
+  await page.getByRole("button", { name: "Draw", exact: true }).waitFor();
   await page.keyboard.press("p");
   await page.keyboard.type("gp?");
   await expect.poll(() => page.getByRole("textbox", { name: "Prompt" }).inputValue()).toMatch(/gp\?$/);
