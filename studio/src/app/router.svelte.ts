@@ -38,8 +38,11 @@ export function go(name: string, id = "", query?: URLSearchParams): void {
   location.hash = href(name, id, query);
 }
 
-/** Changes the address without a step in the history: for what is being typed. */
-export function replaceQuery(query: URLSearchParams): void {
+/** Changes the address of a view without a step in the history: for what is being typed. Does nothing
+ * where the address leads to another view already. */
+export function replaceQuery(name: string, query: URLSearchParams): void {
+  const now = readPlace(location.hash);
+  if (now.name !== name || now.id !== place.id) return;
   const next = href(place.name, place.id, query);
   if (next === location.hash) return;
   history.replaceState(history.state, "", next);
