@@ -1,11 +1,33 @@
-"""Who asks, for the handlers of every dialect."""
+"""What the handlers of every dialect have in common: who asks, and the refusals they may answer."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from fastapi import Request
+from pydantic import BaseModel
 
 from fromnoise.serve.refusals import Refusal
 from fromnoise.serve.safety.tokens import Client
+
+REASONS = {
+    400: "What was sent cannot be used.",
+    401: "A token is needed.",
+    403: "The token may not do that, or the page is of another origin.",
+    404: "It is not there.",
+    413: "It is too large.",
+    422: "A value cannot be used.",
+    429: "Too many: Retry-After says when to come back.",
+    503: "The server ends.",
+}
+
+
+def describe_refusals(
+    error: type[BaseModel], more: Mapping[int, str] | None = None
+) -> dict[int | str, dict[str, Any]]:
+    """What OpenAPI says of a dialect's refusals: error is the shape of their bodies; more: statuses
+    of its own, or other reasons."""
+    reasons = REASONS | dict(more or {})
+    return {status: {"model": error, "description": text} for status, text in reasons.items()}
 
 
 def need(scope: str) -> Callable[[Request], Client]:

@@ -1,29 +1,16 @@
 """The A1111 dialect, /sdapi/v1: what clients of AUTOMATIC1111's web UI send works here."""
 
-from typing import Any
-
 from fastapi import APIRouter
 
 from fromnoise.serve.dialects.a1111 import shapes
 from fromnoise.serve.dialects.a1111.drawing import add_drawing, add_pictures
 from fromnoise.serve.dialects.a1111.listing import add_lists, add_memory, add_options
 from fromnoise.serve.dialects.a1111.orders import Orders
+from fromnoise.serve.dialects.identity import describe_refusals
 from fromnoise.serve.server import Server
 
 render = shapes.render
-REASONS = {
-    400: "What was sent cannot be used.",
-    401: "A token is needed.",
-    403: "The token may not do that, or the page is of another origin.",
-    404: "It is not there.",
-    413: "It is too large.",
-    422: "A value cannot be used.",
-    429: "Too many: Retry-After says when to come back.",
-    503: "The server ends.",
-}
-ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {"model": shapes.ErrorOut, "description": text} for status, text in REASONS.items()
-}
+ERRORS = describe_refusals(shapes.ErrorOut)
 
 
 def make_router(server: Server) -> APIRouter:

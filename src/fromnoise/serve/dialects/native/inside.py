@@ -23,9 +23,8 @@ from fromnoise.serve.work.tracing import CHANGES
 Drawer = Annotated[Client, Depends(need("draw"))]
 Viewer = Annotated[Client, Depends(need("gallery"))]
 PanelName = Literal["sigmas", "norms", "guidance", "latents", "frame", "words", "map", "difference"]
-Of = Literal["x", "cond", "uncond", "guided", "eps"]
-Number = Annotated[int | None, Query(ge=0, lt=100_000)]
-OtherId = Annotated[str | None, Query(pattern=r"^[0-9a-f]{32}$")]
+Number = Annotated[int, Field(ge=0, lt=100_000)]
+OtherId = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 TraceId = Annotated[str, PathParameter(pattern=r"^[0-9a-f]{32}$")]
 KEPT = {"cache-control": "private, max-age=3600, immutable"}  # a trace's content never changes
 
@@ -67,6 +66,24 @@ class TraceOut(BaseModel):
     ready: bool
     job: shapes.JobOut | None
     path: str = Field(description="Where it is, once it is ready.")
+
+
+class PanelQuery(BaseModel):
+    """Which part of a panel. call: a number of the trace's calls; of: which latents; word, layer:
+    their numbers. `difference` compares with the trace `other` of `other_picture`."""
+
+    call: Number | None = None
+    of: Literal["x", "cond", "uncond", "guided", "eps"] = "guided"
+    word: Number = 0
+    layer: Number | None = None
+    other_picture: OtherId | None = None
+    other: OtherId | None = None
+
+    def make_ask(self) -> Any:
+        """The same for `PANELS`."""
+        from fromnoise.pipeline.inside.panels import Ask
+
+        return Ask(self.call, self.of, self.word, self.layer)
 
 
 class PlaceOut(BaseModel):
@@ -214,20 +231,11 @@ def add_inside(router: APIRouter, server: Server) -> None:
         panel: PanelName,
         response: Response,
         client: Viewer,
-        call: Number = None,
-        of: Of = "guided",
-        word: Number = 0,
-        layer: Number = None,
-        other_picture: OtherId = None,
-        other: OtherId = None,
+        asked: Annotated[PanelQuery, Query()],
     ) -> PanelOut:
-        """A panel's data. call: a number of the trace's calls; of: which latents; word, layer:
-        their numbers. `difference` compares with the trace `other` of `other_picture`."""
-        from fromnoise.pipeline.inside.panels import Ask
-
-        ask = Ask(call, of, word or 0, layer)
+        """A panel's data."""
         stored = server.open_trace(client, identifier, trace)
-        shown = make_panel(server, client, stored, panel, ask, other_picture, other)
+        shown = make_panel(server, client, stored, panel, asked)
         values = np.zeros((0, 0, 0)) if shown.values is None else shown.values
         response.headers.update(KEPT)
         return PanelOut(
@@ -253,25 +261,19 @@ def add_inside(router: APIRouter, server: Server) -> None:
         trace: TraceId,
         panel: PanelName,
         client: Viewer,
-        call: Number = None,
-        of: Of = "guided",
-        word: Number = 0,
-        layer: Number = None,
-        other_picture: OtherId = None,
-        other: OtherId = None,
+        asked: Annotated[PanelQuery, Query()],
     ) -> Response:
         """A panel as a PNG file. Of `frame` it is the decoded picture of a call; the header
         X-Decoded-By says whether the model's decoder made it (`vae`) or it is a `likeness`."""
         from fromnoise.pipeline.inside.figures import draw_panel
-        from fromnoise.pipeline.inside.panels import Ask
 
-        ask = Ask(call, of, word or 0, layer)
+        ask = asked.make_ask()
         stored = server.open_trace(client, identifier, trace)
         if panel == "frame":
             data, by = decode_frame(server, stored, ask)
             headers = KEPT | {"x-decoded-by": by}
             return Response(data, media_type="image/png", headers=headers)
-        shown = make_panel(server, client, stored, panel, ask, other_picture, other)
+        shown = make_panel(server, client, stored, panel, asked)
         drawn = encode_png(draw_panel(panel, shown, ask, stored.picture()))
         return Response(drawn, media_type="image/png", headers=KEPT)
 
@@ -281,19 +283,18 @@ def make_panel(
     client: Client,
     stored: StoredTrace,
     panel: str,
-    ask: Any,
-    other_picture: str | None,
-    other: str | None,
+    asked: PanelQuery,
 ) -> Any:
     """A panel of a trace. Raises BadInput and Refusal."""
     from fromnoise.pipeline.inside.panels import PANELS, compare
 
+    ask = asked.make_ask()
     if panel != "difference":
         return PANELS[panel](stored, ask)
-    if other is None:
+    if asked.other is None:
         raise BadInput("a difference needs a second trace", "give other=… and other_picture=…")
     own = stored.facts["order"]["picture"]
-    second = server.open_trace(client, other_picture or own, other)
+    second = server.open_trace(client, asked.other_picture or own, asked.other)
     pictures = stored.picture(), second.picture()
     if ask.call is not None:
         from fromnoise.pipeline.inside.panels import find_nearest, need_tensor

@@ -16,7 +16,7 @@ from fromnoise import __version__
 from fromnoise.diffusion.samplers import SAMPLERS
 from fromnoise.diffusion.spacing import SPACINGS
 from fromnoise.errors import escape
-from fromnoise.serve.dialects.identity import need
+from fromnoise.serve.dialects.identity import describe_refusals, need
 from fromnoise.serve.dialects.native import expanding, feed, help, shapes
 from fromnoise.serve.dialects.native.inside import add_inside
 from fromnoise.serve.dialects.native.shapes import Identifier
@@ -33,20 +33,9 @@ EXPORTED = 2_000  # pictures of one zip file
 FOREVER = {
     "cache-control": "private, max-age=31536000, immutable"
 }  # a hash's content never changes
-REASONS = {
-    400: "What was sent cannot be used.",
-    401: "A token is needed.",
-    403: "The token may not do that, or the page is of another origin.",
-    404: "It is not there.",
-    409: "The key or the name was used for something else.",
-    413: "It is too large.",
-    422: "A value cannot be used.",
-    429: "Too many: Retry-After says when to come back.",
-    503: "The server ends.",
-}
-ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {"model": shapes.ErrorOut, "description": text} for status, text in REASONS.items()
-}
+ERRORS = describe_refusals(
+    shapes.ErrorOut, {409: "The key or the name was used for something else."}
+)
 Drawer = Annotated[Client, Depends(need("draw"))]
 Viewer = Annotated[Client, Depends(need("gallery"))]
 Admin = Annotated[Client, Depends(need("admin"))]

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from sse_starlette import EventSourceResponse
 from starlette.concurrency import run_in_threadpool
 
-from fromnoise.serve.dialects.identity import need
+from fromnoise.serve.dialects.identity import describe_refusals, need
 from fromnoise.serve.dialects.openai import asking, shapes, telling
 from fromnoise.serve.dialects.openai.asking import Asked
 from fromnoise.serve.queue.jobs import Job
@@ -17,21 +17,15 @@ from fromnoise.serve.safety.tokens import Client
 from fromnoise.serve.server import Server
 
 render = shapes.render
-REASONS = {
-    400: "What was sent cannot be used.",
-    401: "A token is needed.",
-    403: "The token may not do that, the page is of another origin, or a link works no more.",
-    404: "It is not there.",
-    409: "The key was used for something else, or the job was cancelled.",
-    413: "It is too large.",
-    415: "The body is packed.",
-    429: "Too many: Retry-After says when to come back.",
-    500: "The program met a fault of its own.",
-    503: "The server ends.",
-}
-ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {"model": shapes.ErrorOut, "description": text} for status, text in REASONS.items()
-}
+ERRORS = describe_refusals(
+    shapes.ErrorOut,
+    {
+        403: "The token may not do that, the page is of another origin, or a link works no more.",
+        409: "The key was used for something else, or the job was cancelled.",
+        415: "The body is packed.",
+        500: "The program met a fault of its own.",
+    },
+)
 STREAMED: dict[int | str, dict[str, Any]] = {
     200: {
         "model": shapes.ImagesOut,
