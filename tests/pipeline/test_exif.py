@@ -44,6 +44,9 @@ long = st.builds(lambda text, n: (text * n)[:20_000], some | odd, st.sampled_fro
 @example("🦊" * 20_000, "日" * 20_000, "webp")
 @example("䄀" * 20_000, "", "jpg")
 @example("\ufeffa", "", "jpg")
+@example("{", "}", "png")  # a brace does not make a text JSON
+@example('{"a": 1}', '{"b": 2}', "webp")
+@example("{{a fox}}, {red|blue}", "", "jpg")
 def test_prompts_there_and_back(tmp_path, model, prompt, negative, kind):
     request = GenerationRequest(prompt=prompt, negative_prompt=negative)
     path = tmp_path / f"a.{kind}"

@@ -69,7 +69,7 @@ def _settle(found: FileTexts, place: Path | BinaryIO, name: object) -> Infotext:
 def parse_settings(text: str) -> Infotext:
     """A text by itself: the web UI's format, or JSON that a program writes. Raises BadInput for
     JSON that is not known, and for a text that is too long."""
-    if not text.lstrip().startswith("{"):
+    if _is_infotext(text):
         return parse(text)
     skipped: dict[str, str] = {}
     info = _identify({"parameters": text, "prompt": text}, skipped)
@@ -94,13 +94,24 @@ def _find_infotexts(texts: dict[str, str]) -> Iterator[str]:
     """The texts in the web UI's format: what its own keyword holds, and comments that have
     settings. A comment of a camera or an editor has none."""
     own = texts.get("parameters", "")
-    if own.strip() and not own.lstrip().startswith("{") and len(own) <= LONGEST:
+    if own.strip() and len(own) <= LONGEST and _is_infotext(own):
         yield own
     loose = (texts.get(name, "") for name in ("exif:UserComment", "exif:ImageDescription"))
     for text in (*loose, texts.get("comment", ""), *_read_xmp(texts.get("xmp", ""))):
-        is_text = text.strip() and not text.lstrip().startswith("{") and len(text) <= LONGEST
-        if is_text and _has_settings(parse(text).fields):
+        if not text.strip() or len(text) > LONGEST or not _is_infotext(text):
+            continue
+        if _has_settings(parse(text).fields):
             yield text
+
+
+def _is_infotext(text: str) -> bool:
+    """Whether a text is the web UI's and no JSON. A prompt may begin with a brace as JSON does
+    (`{red|blue} fox`, `{{masterpiece}}`): then the line of settings below it decides."""
+    if not text.lstrip().startswith("{"):
+        return True
+    if len(text) > LONGEST or isinstance(parse_value(text), dict):
+        return False
+    return _has_settings(parse(text).fields)
 
 
 def _has_settings(fields: dict[str, str]) -> bool:
@@ -149,7 +160,7 @@ def _identify(texts: dict[str, str], skipped: dict[str, str]) -> Infotext | None
 def _read_keywords(texts: dict[str, str], skipped: dict[str, str]) -> Infotext | None:
     """The settings under a keyword that programs have for them."""
     own = texts.get("parameters", "")
-    if own.lstrip().startswith("{"):
+    if not _is_infotext(own):
         data = _load_object(own, "parameters", skipped)
         if data and (info := _read_object(data, "parameters", skipped)):
             return info
@@ -215,8 +226,10 @@ def _read_hidden(place: Path | BinaryIO, found: FileTexts) -> Infotext | None:
         return None
     if not text or not text.strip():
         return None
+    if _is_infotext(text):
+        return parse(text)
     data = _load_object(text, "hidden text", found.skipped)
     if data is None:
-        return None if text.lstrip().startswith("{") else parse(text)
+        return None
     inner = {str(k).lower(): v for k, v in data.items() if isinstance(v, str)}
     return _identify(inner, found.skipped) or _read_object(data, "hidden text", found.skipped)
