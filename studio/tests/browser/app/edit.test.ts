@@ -39,6 +39,19 @@ async function measure(page: Page, width: number): Promise<{ x: number; y: numbe
   return { x: exact.left, y: exact.top, scale: exact.width / width };
 }
 
+/** As `measure`, once two looks in a row see the same. */
+async function measureAtRest(page: Page, width: number): Promise<{ x: number; y: number; scale: number }> {
+  let last = await measure(page, width);
+  await expect
+    .poll(async () => {
+      const [before, now] = [last, await measure(page, width)];
+      last = now;
+      return before.x === now.x && before.y === now.y && before.scale === now.scale;
+    })
+    .toBe(true);
+  return last;
+}
+
 /** Does something that asks for a picture with a mask; the mask as the server keeps it. */
 async function catchMask(page: Page, act: () => Promise<unknown>): Promise<{ width: number; height: number; pixels: number[] }> {
   const asked = page.waitForResponse((answer) => answer.url().endsWith("/api/edit"));
@@ -126,14 +139,14 @@ describe("painting over", () => {
     const page = await studio.visit(`#/edit/${first.id}`);
     await room(page).waitFor();
     await setNumber(page.getByRole("spinbutton", { name: "Brush size" }), 5);
-    const before = await measure(page, first.width);
+    const before = await measureAtRest(page, first.width);
     await page.mouse.move(before.x + 100, before.y + 120);
     await page.mouse.wheel(0, -400);
     await expect.poll(async () => (await measure(page, first.width)).scale).toBeGreaterThan(before.scale * 1.3);
     await page.mouse.down({ button: "middle" });
     await page.mouse.move(before.x + 60, before.y + 90, { steps: 4 });
     await page.mouse.up({ button: "middle" });
-    const { x, y, scale } = await measure(page, first.width);
+    const { x, y, scale } = await measureAtRest(page, first.width);
     const box = (await room(page).boundingBox())!;
     const at: [number, number] = [Math.round(box.x + box.width / 2), Math.round(box.y + box.height / 2)];
     await page.mouse.click(...at);
