@@ -174,7 +174,7 @@ test("the colours follow the system, and the switch is remembered", async () => 
   const light = await background();
   expect(light).not.toBe(dark);
   await page.reload();
-  expect(await background()).toBe(light);
+  await expect.poll(background).toBe(light);
   await page.close();
 });
 
