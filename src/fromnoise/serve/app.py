@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from importlib import import_module
@@ -57,7 +57,7 @@ def make_app(server: Server) -> FastAPI:
 
         pages = add_page(app)
     for kind in (FromnoiseError, RequestValidationError, ValidationError, HTTPException, Exception):
-        app.add_exception_handler(kind, partial(answer_error, server.settings.folder))
+        app.add_exception_handler(kind, partial(answer_error, server.settings.folders))
     app.add_middleware(
         Gate,
         settings=server.settings,
@@ -130,9 +130,9 @@ def render(path: str, refusal: Refusal) -> dict[str, Any]:
     return import_module(find_dialect(path).module).render(refusal)
 
 
-def answer_error(folder: Path, request: Request, error: Exception) -> Response:
-    """The answer to any error: its status, what is wrong, what to do. folder: the server's own."""
-    refusal = make_refusal(error, folder)
+def answer_error(folders: Sequence[Path], request: Request, error: Exception) -> Response:
+    """The answer to any error: its status, what is wrong, what to do. folders: see make_refusal."""
+    refusal = make_refusal(error, folders)
     if refusal.status == 422:
         refusal.status = find_dialect(request.url.path).bad_input
     if refusal.status >= 500 and not isinstance(error, Refusal):
@@ -144,8 +144,9 @@ def answer_error(folder: Path, request: Request, error: Exception) -> Response:
     return JSONResponse(body, refusal.status, headers)
 
 
-def make_refusal(error: Exception, folder: Path) -> Refusal:
-    """Any error as a refusal with a status, which names no folder of this machine."""
+def make_refusal(error: Exception, folders: Sequence[Path]) -> Refusal:
+    """Any error as a refusal with a status, which names no folder of this machine. folders: of the
+    server itself."""
     if isinstance(error, Refusal):
         return error
     if isinstance(error, RequestValidationError | ValidationError):
@@ -154,7 +155,7 @@ def make_refusal(error: Exception, folder: Path) -> Refusal:
         field = name_field(error.errors()[0])
         return Refusal(422, "bad_input", text, "see /openapi.json", field=field)
     if isinstance(error, FromnoiseError):
-        message, remedy = (hide_folders(part, folder) for part in (error.message, error.remedy))
+        message, remedy = (hide_folders(part, *folders) for part in (error.message, error.remedy))
         if isinstance(error, NotFound):
             return Refusal(404, "not_found", message, remedy)
         known = isinstance(error, BadInput | UnknownName)

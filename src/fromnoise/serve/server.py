@@ -81,10 +81,10 @@ class Server:
         if recovered:
             log.info("took up jobs", extra={"fields": {"jobs": recovered}})
         self.runner.start()
-        for name in dict.fromkeys((*self.settings.preload, self.settings.model)):
+        for name in dict.fromkeys((*self.settings.preload, self.settings.model_name)):
             try:
                 self.worker.load(name)
-                self.loaded |= name == self.settings.model
+                self.loaded |= name == self.settings.model_name
             except FromnoiseError as error:  # requests that name other models can still be drawn
                 log.error("the model cannot be loaded: %s", error)
 
@@ -134,7 +134,7 @@ class Server:
         and Refusal."""
         if self.runner.ending.is_set():
             raise Refusal(503, "ending", "the server ends", "try again", 5)
-        limits, chosen = self.settings.limits, model or self.settings.model
+        limits, chosen = self.settings.limits, model or self.settings.model_name
         # checked again, so that no dialect can hand over what the schema refuses
         body = derive_fields(kind)(**values)
         asked = body.model_dump(mode="json", exclude_unset=True)
@@ -239,7 +239,7 @@ class Server:
     def expand(self, prompt: str, model: str | None = None) -> Expansion:
         """A prompt that says more, by the language model that the operator named, else by rules.
         Raises NotFound for a model."""
-        vocabulary = self.worker.vocabulary(model or self.settings.model)
+        vocabulary = self.worker.vocabulary(model or self.settings.model_name)
         if self.expander is None or rules.keep_as_it_is(prompt):
             return rules.expand(prompt, vocabulary)
         try:

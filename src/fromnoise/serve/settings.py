@@ -1,8 +1,10 @@
 """Settings of a server: where it listens, where it keeps things, and every limit."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
+BUNDLED_NAME = "fromnoise"
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -46,7 +48,7 @@ class Settings:
     port: int = 8188
     names: tuple[str, ...] = ()  # host names, beside loopback's, that a request may ask for
     origins: tuple[str, ...] = ()  # web pages of other origins that may use the server
-    model: str = "fromnoise"  # what is drawn with where a request names no model
+    model: str = BUNDLED_NAME  # what is drawn with where a request names none: as --model has it
     preload: tuple[str, ...] = ()  # further models that are loaded at the start
     device: str = "cpu"
     dtype: str = "fp32"
@@ -65,6 +67,27 @@ class Settings:
     trace_hours: float = 24.0  # that a trace is kept after the last look at it
     keep_jobs_days: float = 30.0  # that a job's record is kept after its end
     limits: Limits = field(default_factory=Limits)
+
+    @cached_property
+    def model_file(self) -> Path | None:
+        """Where the server's own model lies; None where the operator gave a name or a hub id."""
+        path = Path(self.model).expanduser()
+        named = self.model == BUNDLED_NAME or not (path.is_absolute() or path.exists())
+        return None if named else path.absolute()
+
+    @property
+    def model_name(self) -> str:
+        """What HTTP calls the server's own model: never a path, which would tell of the disk."""
+        if self.model_file is None:
+            return self.model
+        name = self.model_file.name
+        return name if name != BUNDLED_NAME else f"{name} (own)"
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """Those that an answer must not name, though they may have spaces in their names."""
+        file = self.model_file
+        return (self.folder, *((file.parent, file.resolve().parent) if file else ()))
 
     @property
     def url(self) -> str:

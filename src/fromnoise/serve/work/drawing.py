@@ -43,9 +43,7 @@ class EngineWorker:
 
     def __init__(self, settings: Settings):
         keep_freed_memory()
-        self.engines = Engines(
-            settings.model, settings.device, settings.dtype, settings.model_bytes
-        )
+        self.engines = Engines(settings)
         self.seeing = threading.Lock()  # CLIP looks at one picture after the other
         self.device = settings.device
         self.batcher = Batcher(settings.slots).start() if settings.slots > 1 else None

@@ -18,11 +18,11 @@ from fromnoise.latent_diffusion import LatentDiffusion
 from fromnoise.pipeline.likeness import Look, choose_look
 from fromnoise.pipeline.seeing.clip import ClipEmbedder
 from fromnoise.runtime.prepare import DTYPES, Prepared, prepare_model
+from fromnoise.serve.settings import BUNDLED_NAME, Settings
 from fromnoise.serve.work.shelf import Shelf, Wanted
 from fromnoise.serve.work.worker import ModelInfo
 
 log = logging.getLogger("fromnoise.serve")
-BUNDLED_NAME = "fromnoise"
 # folders of a pipeline, and parts of a single file, that stay in memory
 PARTS = ("unet", "vae", "text_encoder", "text_encoder_2", "image_encoder", "image_tower")
 
@@ -44,17 +44,18 @@ class Engine:
 
 class Engines:
     """The loaded models. A name is one that `fromnoise models` lists, never a path; `default` is
-    the operator's own choice, which may be a path or a hub id, and may be larger than the
-    budget."""
+    that of the operator's own choice, which may lie anywhere, and may be larger than the budget."""
 
-    def __init__(self, default: str, device: str, dtype: str, budget: int):
-        self.default, self.device, self.dtype = default, device, dtype
-        self.shelf = Shelf(budget)
+    def __init__(self, settings: Settings):
+        self.default = settings.model_name
+        self.own: str | Path = settings.model_file or settings.model
+        self.device, self.dtype = settings.device, settings.dtype
+        self.shelf = Shelf(settings.model_bytes)
 
     def find(self, name: str) -> str | Path | None:
         """What `load_parts` takes for a name. Raises NotFound for one that is not listed."""
         if name == self.default:
-            return None if name == BUNDLED_NAME else name
+            return None if self.own == BUNDLED_NAME else self.own
         if name == BUNDLED_NAME:
             return None
         for model in list_models():
@@ -80,6 +81,9 @@ class Engines:
         names = {BUNDLED_NAME: (measure(BUNDLED), "bundled")}
         names |= {m.name: (m.size, m.program) for m in list_models() if m.kind == "model"}
         first = {self.default: names.pop(self.default, (0, "operator"))}
+        if isinstance(self.own, Path) and self.own.exists():
+            size = measure(self.own) if self.own.is_dir() else self.own.stat().st_size
+            first = {self.default: (size, "operator")}
         models = {key[0]: e.value.model for key, e in loaded.items() if isinstance(e.value, Engine)}
         sides = {name: (model.size, model.multiple) for name, model in models.items()}
         return [

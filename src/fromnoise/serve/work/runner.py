@@ -174,7 +174,7 @@ class Runner:
         run = Run(job)
         with self.lock:
             self.runs[job.id] = run
-        current.notes = run.notes
+        current.notes, current.hide = run.notes, self._hide
         self.hub.begin(job.id, job.attempts)
         self.hub.publish(job.id, "started", {"attempt": job.attempts})
         state: str | None = None
@@ -308,7 +308,7 @@ class Runner:
 
     def _hide(self, text: str) -> str:
         """What a client may read of a text that names files."""
-        return hide_folders(text, self.settings.folder)
+        return hide_folders(text, *self.settings.folders)
 
     def _persist(self, write: Callable[[], Any]) -> Any:
         """Writes to the database; one that is away is waited for."""
@@ -391,7 +391,7 @@ def catch_warnings() -> Iterator[None]:
         if notes is None:
             log.warning(str(message))
         else:
-            notes[hide_folders(str(message))] = None
+            notes[current.hide(str(message))] = None
 
     with warnings.catch_warnings():
         warnings.simplefilter("always", UserWarning)

@@ -202,7 +202,9 @@ def add_memory(router: APIRouter, server: Server) -> None:
     @router.post("/reload-checkpoint")
     def reload_checkpoint(client: Admin) -> shapes.Nothing:
         """Loads the client's model, so that its next request need not wait."""
-        chosen = load_options(server, client).get("sd_model_checkpoint") or server.settings.model
+        chosen = (
+            load_options(server, client).get("sd_model_checkpoint") or server.settings.model_name
+        )
         server.audit.write("load", client.name, model=chosen)
         server.worker.load(chosen)
         return shapes.Nothing()

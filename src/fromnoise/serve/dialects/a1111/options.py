@@ -86,7 +86,7 @@ def load_options(server: Server, client: Client) -> dict[str, Any]:
 def show_options(server: Server, client: Client) -> dict[str, Any]:
     """All options of a client, those that it never set too."""
     kept = load_options(server, client)
-    model = kept.get("sd_model_checkpoint") or server.settings.model
+    model = kept.get("sd_model_checkpoint") or server.settings.model_name
     more = {"sd_model_checkpoint": model, "sd_checkpoint_hash": ""}
     return USUAL | kept | more
 

@@ -91,7 +91,7 @@ def add_help(router: APIRouter, server: Server) -> None:
     """The routes."""
 
     def find_model(name: str | None) -> Any:
-        chosen = name or server.settings.model
+        chosen = name or server.settings.model_name
         if chosen not in [model.name for model in server.worker.models()]:
             raise NotFound("there is no such model", "name one that the list of models has")
         return server.worker.peek(chosen)
