@@ -277,7 +277,9 @@ class Server:
             shown = (job.step, job.total)
             while True:
                 news.clear()
-                # the job first: when it has ended, all of its events are there
+                # in this order: when the runner has ended the job is as it left it, and when the
+                # job has ended all of its events are there
+                is_last = self.runner.ended.is_set()
                 job = await run_in_threadpool(self.queue.get, job.id)
                 for event in self.hub.after(job.id, last):
                     last = event.id
@@ -287,7 +289,7 @@ class Server:
                 if job.has_ended:
                     yield job
                     return
-                if self.runner.ended.is_set():
+                if is_last:
                     return
                 if job.owner not in (None, self.runner.owner) and shown != (job.step, job.total):
                     shown = (job.step, job.total)  # drawn by another server
