@@ -132,6 +132,10 @@ class Load:
                 values["vae"] = "soft"
         if chance.random() < 0.1:
             values["deadline_seconds"] = chance.choice([0.01, 5.0])
+        return self.post(kind, values)
+
+    def post(self, kind: str, values: dict | bytes) -> str | None:
+        """The id of the job if it is accepted."""
         status, data = self.ask("POST", f"/api/{kind}", values)
         if status not in (200, 202):
             return None
@@ -158,7 +162,7 @@ class Load:
             case 6:
                 self.edit(chance)
             case 7:
-                self.ask("POST", "/api/generate", chance.choice(BAD))
+                self.post("generate", chance.choice(BAD))  # a width is checked when the model loads
             case 8:
                 self.upload_half(chance)
             case 9:

@@ -2,6 +2,7 @@
 has alone: the exact plan."""
 
 import threading
+import time
 from collections.abc import Callable
 from copy import copy
 from dataclasses import replace
@@ -23,7 +24,7 @@ from fromnoise.pipeline.generate import Step, generate
 from fromnoise.pipeline.images import decode_latents
 from fromnoise.pipeline.inside.recording import Recording, record
 from fromnoise.pipeline.request import GenerationRequest
-from fromnoise.runtime.memory import keep_freed_memory
+from fromnoise.runtime.memory import keep_freed_memory, release_freed_memory
 from fromnoise.runtime.prepare import Prepared
 from fromnoise.serve.settings import Settings
 from fromnoise.serve.work.addon_names import check_addons
@@ -35,6 +36,7 @@ from fromnoise.serve.work.worker import ModelInfo, Progress, Stopped, Task
 
 T = TypeVar("T")
 DECODED = 768 * 768  # pixels that a CPU decodes while somebody waits; more are shown as a likeness
+TIDY = 60.0  # seconds between two times that memory goes back to the system
 
 
 class EngineWorker:
@@ -43,6 +45,7 @@ class EngineWorker:
 
     def __init__(self, settings: Settings):
         keep_freed_memory()
+        self.tidied = time.monotonic()
         self.engines = Engines(settings)
         self.seeing = threading.Lock()  # CLIP looks at one picture after the other
         self.device = settings.device
@@ -112,6 +115,14 @@ class EngineWorker:
             raise Stopped from None
         finally:
             self.engines.release(engine)
+            self._tidy()
+
+    def _tidy(self) -> None:
+        """Gives what is kept of freed memory back, now and then. A step uses again what the step
+        before it has left, but over thousands of jobs of many sizes the pieces between add up."""
+        if time.monotonic() - self.tidied > TIDY:
+            self.tidied = time.monotonic()
+            release_freed_memory()
 
     def look(self, task: Task) -> Any:
         engine = self.engines.take(task.model)
