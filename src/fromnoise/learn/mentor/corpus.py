@@ -20,6 +20,7 @@ DOCS += (
     "checkpoints",
     "addons",
     "server",
+    "studio",
     "schedulers",
     "log",
     "adding-a-sampler",

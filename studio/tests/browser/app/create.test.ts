@@ -83,6 +83,21 @@ test("settings of a foreign picture, with what could not be used; and a picture 
   await page.context().close();
 }, LONG);
 
+test("from Create to describing a picture, by keyboard, and back with its words", async () => {
+  await draw(studio.address, { prompt: "a whale" });
+  const { page, faults } = await visit(browser, studio.address, "#/create");
+  await page.getByRole("link", { name: "describe one" }).press("Enter");
+  await page.getByRole("heading", { name: "Describe a picture", level: 1 }).waitFor();
+  await page.locator(".picker li button").first().press("Enter");
+  await page.getByRole("button", { name: "Describe it" }).press("Enter");
+  const words = await page.locator("tbody td").first().innerText({ timeout: LONG });
+  await page.getByRole("button", { name: "Use as the prompt" }).first().press("Enter");
+  await page.getByRole("button", { name: "Open them in Create" }).press("Enter");
+  await expect.poll(() => page.getByRole("textbox", { name: "Prompt" }).inputValue()).toBe(words);
+  expect(faults).toEqual([]);
+  await page.context().close();
+}, LONG);
+
 test("a short prompt is made to say more; it is shown, edited and used", async () => {
   const { page, faults } = await visit(browser, studio.address, "#/create?prompt=a+cat");
   await page.getByRole("button", { name: "Say more" }).click();
