@@ -35,6 +35,7 @@ export const hasEnded = (job: Job): boolean => !["queued", "running"].includes(j
 
 class Jobs {
   connection = $state<"closed" | "connecting" | "open" | "lost">("closed");
+  asked = $state(""); // the id of the job that this page asked for last
   readonly #jobs = new SvelteMap<string, LiveJob>();
   readonly #waiting = new Map<string, ((job: LiveJob) => void)[]>();
   #stream: EventSource | null = null;
@@ -83,6 +84,7 @@ class Jobs {
         );
         this.#drop(letter);
         this.#put(job);
+        this.asked = job.id;
         return this.#jobs.get(job.id)!;
       } catch (error) {
         const lost = error instanceof Fault && (error.status === 0 || error.status === 503);

@@ -34,6 +34,39 @@ test("a first picture: written, seen coming, drawn, and there again after a relo
   await page.context().close();
 }, LONG);
 
+test("an empty studio offers prompts that its model was taught; one is drawn by a click", async () => {
+  const { page } = await visit(browser, studio.address, "#/learn");
+  await page.route("**/api/jobs?*", (route) => route.fulfill({ json: { jobs: [], next: null } }));
+  await page.route("**/api/events*", (route) => route.abort());
+  await page.goto(`${studio.address}/studio.html#/create?steps=2&count=1`);
+  await page.reload();
+  const examples = page.locator(".examples button");
+  await examples.first().waitFor();
+  for (const text of await examples.allInnerTexts()) {
+    const body = JSON.stringify({ text, negative: false, model: null, dialect: "a1111" });
+    const answer = await fetch(`${studio.address}/api/words`, { method: "POST", headers: { "content-type": "application/json" }, body });
+    expect((await answer.json()).unknown, text).toEqual([]);
+  }
+  const text = await examples.first().innerText();
+  await examples.first().click();
+  await page.locator(".tile").first().waitFor();
+  expect(await page.getByRole("textbox", { name: "Prompt" }).inputValue()).toBe(text);
+  await page.context().close();
+}, LONG);
+
+test("what was asked for last is on the stage, also variations of what is there", async () => {
+  const { page, faults } = await visit(browser, studio.address, "#/create?prompt=a+cat&steps=3&count=1&seed=11");
+  await page.getByRole("button", { name: "Draw", exact: true }).click();
+  const tiles = page.locator(".tile");
+  await expect.poll(() => tiles.count(), { timeout: LONG }).toBe(1);
+  await tiles.locator(".open").waitFor({ timeout: LONG });
+  await tiles.getByRole("button", { name: "Vary" }).click();
+  await expect.poll(() => tiles.count(), { timeout: LONG }).toBe(4);
+  await tiles.locator(".open").nth(3).waitFor({ timeout: LONG });
+  expect(faults).toEqual([]);
+  await page.context().close();
+}, LONG);
+
 test("the prompt shows how the model reads it", async () => {
   const { page, faults } = await visit(browser, studio.address, "#/create?prompt=a+(neon:1.3)+zyxxy+cat");
   await page.getByText("zyxxy: the model was never taught this word").waitFor();
@@ -95,6 +128,18 @@ test("from Create to describing a picture, by keyboard, and back with its words"
   await page.getByRole("button", { name: "Open them in Create" }).press("Enter");
   await expect.poll(() => page.getByRole("textbox", { name: "Prompt" }).inputValue()).toBe(words);
   expect(faults).toEqual([]);
+  await page.context().close();
+}, LONG);
+
+test("a file that is no picture is refused, and no start is offered", async () => {
+  const { page } = await visit(browser, studio.address, "#/create");
+  await page.locator("input[type=file][hidden]").setInputFiles({ name: "notes.txt", mimeType: "text/plain", buffer: Buffer.from("hello") });
+  await page.getByRole("alert").getByText(/^The picture is no picture/).waitFor();
+  await page.waitForTimeout(300);
+  expect(await page.getByRole("button", { name: "Start from it" }).count()).toBe(0);
+  const plain = { name: "plain.png", mimeType: "image/png", buffer: makePng("Software", "a camera") };
+  await page.locator("input[type=file][hidden]").setInputFiles(plain);
+  await page.getByRole("button", { name: "Start from it" }).waitFor({ timeout: LONG });
   await page.context().close();
 }, LONG);
 
