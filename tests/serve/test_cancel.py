@@ -2,6 +2,7 @@
 
 import threading
 import time
+from pathlib import Path
 
 import fakes
 import pytest
@@ -58,7 +59,7 @@ def test_no_call_comes_after_the_one_that_runs_and_the_next_job_begins(
 ):
     """Heun calls twice a step: the second call of the step is not made either."""
     worker = EngineWorker(Settings(folder, model=model, slots=slots))
-    worker.load(model)
+    worker.load(Path(model).name)  # which is what clients call it
     client = make_server(worker, model=model, slots=slots, folder=folder / "data")
     gate = Gate(worker, hold=3)
     first = ask(client)
@@ -80,7 +81,7 @@ def test_no_call_comes_after_the_one_that_runs_and_the_next_job_begins(
 
 def test_one_of_many_that_share_calls_leaves_and_the_others_go_on(make_server, folder, model):
     worker = EngineWorker(Settings(folder, model=model, slots=4))
-    worker.load(model)
+    worker.load(Path(model).name)  # which is what clients call it
     client = make_server(worker, model=model, slots=4, folder=folder / "data")
     alone = [wait(client, ask(client, steps=8, seed=seed)) for seed in (2, 3)]
     gate = Gate(worker, hold=12)
