@@ -9,6 +9,7 @@ import weakref
 from pathlib import Path
 
 import fakes
+import loras
 import psutil
 import pytest
 from safetensors.torch import load_file, save_file
@@ -302,3 +303,76 @@ def test_a_load_that_fails_leaves_nothing():
     assert [*shelf.list_entries()] == [("a",)]
     assert small.users == 1
     assert not shelf.drop(("a",))  # it is in use
+
+
+KOHYA = {"unet": "lora_unet_", "text_encoder": "lora_te_"}
+
+
+@pytest.fixture
+def tagged(library):
+    """Three LoRA that fit the small models."""
+    model = load(library / "diffusers/one").model
+    for i in range(3):
+        pairs = loras.make_pairs(model, loras.list_modules(model)[::5], seed=i)
+        named = loras.write_kohya(pairs, lambda part, name: KOHYA[part] + name.replace(".", "_"))
+        loras.save(library / "lora" / f"l{i}.safetensors", named)
+    yield [f"a cat <lora:l{i}:0.5>" for i in range(3)]
+    for i in range(3):
+        (library / "lora" / f"l{i}.safetensors").unlink()
+
+
+def test_copies_with_lora_are_in_the_budget_and_go_before_models(make_server, folder, tagged):
+    worker = make_worker(folder)
+    first = draw(worker, "one", prompt=tagged[0]).tobytes()
+    copy = worker.memory()["copies"]
+    assert copy > 0
+    draw(worker, "two")
+    models = worker.memory()["models"]
+    shelf = worker.engines.shelf
+    shelf.budget = models + copy + copy // 2
+    # room for one copy: a second one takes the place of the first, and no model goes
+    draw(worker, "one", prompt=tagged[1])
+    assert worker.memory() == {"models": models, "copies": copy, "budget": shelf.budget}
+    # one of another model takes the place of it too
+    draw(worker, "two", prompt=tagged[0])
+    rows = {model.name: model for model in worker.models()}
+    assert rows["diffusers/one"].copies == 0
+    assert rows["diffusers/two"].copies == copy
+    assert worker.memory()["models"] == models
+    # a model that is wanted comes before copies, as long as these suffice
+    shelf.budget = models + copy
+    draw(worker, "one", prompt=tagged[2])
+    seeing = measure(make_worker(folder, "seeing"), "seeing")
+    shelf.budget = models + seeing
+    draw(worker, "seeing")
+    assert worker.memory()["copies"] == 0
+    assert {m.name for m in worker.models() if m.loaded} >= {f"diffusers/{kind}" for kind in KINDS}
+    # where the copies do not suffice, an idle model goes as well
+    shelf.budget = seeing + models // 2 + copy
+    draw(worker, "seeing")
+    draw(worker, "one", prompt=tagged[0])
+    assert worker.memory()["models"] + worker.memory()["copies"] <= shelf.budget
+    assert not {m.name: m.loaded for m in worker.models()}["diffusers/two"]
+    assert draw(worker, "one", prompt=tagged[0]).tobytes() == first  # the bits are the same
+    client = make_server(worker, model="diffusers/one")
+    shown = {model["name"]: model["copies"] for model in client.get("/api/models").json()}
+    assert shown["diffusers/one"] == copy
+    assert client.get("/api/health").json()["memory"]["copies"] == copy
+    assert client.get("/sdapi/v1/memory").json()["ram"]["copies"] == copy
+    assert f'fromnoise_memory_bytes{{what="copies"}} {float(copy)}' in client.get("/metrics").text
+
+
+def test_a_copy_in_use_counts_until_its_end(folder, tagged, caplog):
+    """It may pass the budget by that: the log says so, and nothing stays of it."""
+    caplog.set_level("WARNING")
+    worker = make_worker(folder)
+    models = measure(worker, "one")
+    worker.engines.shelf.budget = models + 1000
+    counted = []
+    task = make_task("one", prompt=tagged[0])
+    worker.draw(task, lambda progress: counted.append(worker.memory()["copies"]))
+    assert min(counted) > 1000
+    assert "a copy with LoRA passes the budget" in caplog.text
+    gc.collect()
+    assert worker.memory()["copies"] == 0
+    assert worker.memory()["models"] == models

@@ -1,6 +1,7 @@
 """Networks with LoRA on them, kept while they are likely to be asked for again: by the next frame,
 the second pass, the next picture of a grid, and requests that run at the same time."""
 
+import gc
 import threading
 import warnings
 from collections import OrderedDict
@@ -39,11 +40,35 @@ class Patched:
 
 
 class PatchedNetworks:
-    """The copies of one model's networks, the last used ones last."""
+    """The copies of one model's networks, the last used ones last. make_room: is called with the
+    bytes that a new copy is to take."""
 
-    def __init__(self) -> None:
+    def __init__(self, make_room: Callable[[int], object] | None = None) -> None:
         self.kept: OrderedDict[Hashable, Patched] = OrderedDict()
-        self.memory, self.lock = Memory(), threading.RLock()
+        self.alive: list[tuple[list[ref], int]] = []  # networks of copies, with their bytes
+        self.make_room, self.memory = make_room, Memory()
+        # who holds `lock`, which guards the lists, waits for nothing else
+        self.making, self.lock = threading.RLock(), threading.RLock()
+
+    @property
+    def bytes(self) -> int:
+        """Of the copies: those that are kept, and those that somebody draws with yet."""
+        with self.lock:
+            self.alive = [one for one in self.alive if any(a() is not None for a in one[0])]
+            return sum(size for _, size in self.alive)
+
+    def let_go(self, size: int) -> None:
+        """Forgets copies, those that were used the longest ago first, until so many bytes are free
+        or none is left. What somebody draws with is free at the end of that."""
+        with self.lock:
+            limit = self.bytes - size
+            while self.kept and self.bytes > limit:
+                self.kept.popitem(last=False)
+                if self.bytes > limit:
+                    gc.collect()  # runs that have ended may hold it in a circle
+        if self.making.acquire(blocking=False):  # else who makes a copy trims at its end
+            self.memory.trim()
+            self.making.release()
 
     def find(
         self,
@@ -56,16 +81,22 @@ class PatchedNetworks:
         Those that were used the longest ago go first, before others take their memory. Raises as
         `read`."""
         key = tuple(map(identify_item, items)), tuple(map(identify, networks.values()))
-        with self.lock:
-            known = self.kept.get(key)
-            if known and all(a() is b for a, b in zip(known.bases, networks.values(), strict=True)):
-                self.kept.move_to_end(key)
-                return known
-            self.kept.pop(key, None)
+        with self.making:
+            with self.lock:
+                known = self.kept.get(key)
+                bases = zip(known.bases if known else (), networks.values(), strict=False)
+                if known and all(base() is network for base, network in bases):
+                    self.kept.move_to_end(key)
+                    return known
+                self.kept.pop(key, None)
+                del known
             changes = read()
             size = sum(count_bytes(networks[part], of) for part, of in changes.patches.items())
-            while self.kept and size + sum(one.bytes for one in self.kept.values()) > BUDGET:
-                self.kept.popitem(last=False)
+            with self.lock:
+                while self.kept and size + sum(one.bytes for one in self.kept.values()) > BUDGET:
+                    self.kept.popitem(last=False)
+            if self.make_room:
+                self.make_room(size)
             new = {
                 part: patch_network(networks[part], of, self.memory)
                 for part, of in changes.patches.items()
@@ -73,12 +104,21 @@ class PatchedNetworks:
             self.memory.trim()
             bases = [*map(ref, networks.values())]
             made = Patched(new, changes.embeddings, changes.warnings, bases, size)
-            self.kept[key] = made
+            with self.lock:
+                self.alive.append(([*map(ref, new.values())], size))
+                self.kept[key] = made
             return made
 
 
 ALL: WeakKeyDictionary[nn.Module, PatchedNetworks] = WeakKeyDictionary()  # by the model's U-Net
 LOCK = threading.Lock()
+
+
+def open_copies(network: nn.Module, make_room: Callable[[int], object]) -> PatchedNetworks:
+    """What keeps the copies of the model with that U-Net, from now on within somebody's room."""
+    with LOCK:
+        copies = ALL[network] = PatchedNetworks(make_room)
+    return copies
 
 
 def find_patched(

@@ -15,6 +15,7 @@ from fromnoise.checkpoints.inspection import inspect_file
 from fromnoise.checkpoints.library import find_addon, list_models, measure
 from fromnoise.errors import FromnoiseError, NotFound, escape
 from fromnoise.latent_diffusion import LatentDiffusion
+from fromnoise.pipeline.addons.patched import PatchedNetworks, open_copies
 from fromnoise.pipeline.likeness import Look, choose_look
 from fromnoise.pipeline.seeing.clip import ClipEmbedder
 from fromnoise.runtime.prepare import DTYPES, Prepared, prepare_model
@@ -95,6 +96,7 @@ class Engines:
                 sum(entry.bytes for key, entry in loaded.items() if key[0] == name),
                 loaded[name,].users if (name,) in loaded else 0,
                 *sides.get(name, (None, None)),
+                loaded[name,].copied if (name,) in loaded else 0,
             )
             for name, (size, program) in (first | names).items()
         ]
@@ -108,14 +110,15 @@ class Engines:
         """The engine of that name, loaded where it is not; give it back with `release`. vae: the
         name of an autoencoder in place of its own. Raises as `Shelf.take` and `load_parts`."""
 
-        def load_model() -> tuple[Engine, int]:
+        def load_model() -> tuple[Engine, int, PatchedNetworks]:
             model = load_parts(self.find(name))
             unet = prepare_model(model, self.device, self.dtype)
             size = count_bytes(list_networks(model))
             if size > self.shelf.budget and name == self.default:
                 more = {"bytes": size, "budget": self.shelf.budget}
                 log.warning("no model stays beside the server's own one", extra={"fields": more})
-            return Engine(model, unet, choose_look(model), ((name,),)), size
+            copies = open_copies(unet.network, self.shelf.make_room)
+            return Engine(model, unet, choose_look(model), ((name,),)), size, copies
 
         def load_vae(engine: Engine) -> tuple[tuple[nn.Module, str, str], int]:
             file = find_addon("vae", vae)
@@ -150,8 +153,9 @@ class Engines:
         return gone
 
     def memory(self) -> dict[str, int]:
-        """Bytes of what is loaded, and of what may be."""
-        return {"models": self.shelf.bytes, "budget": self.shelf.budget}
+        """Bytes of what is loaded, of copies of that with LoRA, and of what both may take."""
+        shelf = self.shelf
+        return {"models": shelf.bytes, "copies": shelf.copied, "budget": shelf.budget}
 
 
 def load_nothing() -> tuple[Any, int]:

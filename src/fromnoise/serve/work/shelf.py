@@ -1,26 +1,40 @@
 """What is loaded by name and stays loaded, within a budget of bytes."""
 
+import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from fromnoise.errors import BadInput
 from fromnoise.runtime.memory import release_freed_memory
 from fromnoise.serve.work.worker import Stopped
 
+log = logging.getLogger("fromnoise.serve")
 LOOK = 0.1  # seconds between two looks whether who waits is to stop
+
+
+class Copies(Protocol):
+    """What comes beside an entry, and can be made again."""
+
+    @property
+    def bytes(self) -> int: ...
+
+    def let_go(self, size: int) -> None:
+        """Lets so many bytes of it go, where that can be."""
+        ...
 
 
 @dataclass(frozen=True)
 class Wanted:
     """Something to have: its key, the bytes that it will take about, and how to load it. `load` is
-    given the values of what is wanted before it, and returns (value, bytes)."""
+    given the values of what is wanted before it, and returns (value, bytes), or (value, bytes, its
+    Copies)."""
 
     key: tuple[str, ...]
     bytes: int
-    load: Callable[..., tuple[Any, int]]
+    load: Callable[..., tuple[Any, int] | tuple[Any, int, Copies]]
     always: bool = False  # even where it alone is larger than the budget
 
 
@@ -30,12 +44,18 @@ class Entry:
 
     value: Any
     bytes: int
+    copies: Copies | None = None
     users: int = 0
+
+    @property
+    def copied(self) -> int:
+        """Bytes of its copies."""
+        return self.copies.bytes if self.copies else 0
 
 
 class Shelf:
-    """Loaded things, the one that was used the longest ago first. Where the budget is used up, that
-    one goes; where all of them are in use, a newcomer waits."""
+    """Loaded things, the one that was used the longest ago first. Where the budget is used up,
+    copies go first, then that one; where all of them are in use, a newcomer waits."""
 
     def __init__(self, budget: int):
         self.budget = budget
@@ -72,7 +92,18 @@ class Shelf:
         with self.changed:
             for key in keys:
                 self.entries[key].users -= 1
+            self._let_copies_go()
             self.changed.notify_all()
+
+    def make_room(self, size: int) -> None:
+        """For a copy of so many bytes: others go, then idle entries. What is in use stays, even
+        where the budget is passed by that until the end of a use."""
+        with self.changed:
+            self._evict(set(), size)
+            over = self._measure_all() + size - self.budget
+        if over > 0:
+            more = {"bytes": size, "over": over}
+            log.warning("a copy with LoRA passes the budget of memory", extra={"fields": more})
 
     def drop(self, key: tuple[str, ...]) -> bool:
         """Lets something go that nobody uses; whether it did."""
@@ -95,9 +126,15 @@ class Shelf:
 
     @property
     def bytes(self) -> int:
-        """Of all that is loaded."""
+        """Of all that is loaded, without copies."""
         with self.changed:
             return sum(entry.bytes for entry in self.entries.values())
+
+    @property
+    def copied(self) -> int:
+        """Bytes of all copies."""
+        with self.changed:
+            return sum(entry.copied for entry in self.entries.values())
 
     def refuse_large(self, wanted: Sequence[Wanted]) -> None:
         """Raises BadInput for what can never fit."""
@@ -121,8 +158,9 @@ class Shelf:
             while True:
                 others = [entry for key, entry in self.entries.items() if key not in keys]
                 self._evict(keys, need)
-                used = sum(entry.bytes for entry in self.entries.values())
-                if used + need <= self.budget or not any(entry.users for entry in others):
+                if self._measure_all() + need <= self.budget or not any(
+                    entry.users for entry in others
+                ):
                     return
                 self.waiting = True
                 self.changed.wait(LOOK)
@@ -134,12 +172,23 @@ class Shelf:
     def _evict(self, keep: set[tuple[str, ...]], need: int = 0) -> None:
         """Lets idle entries go, the oldest first, until `need` more bytes fit."""
         count = len(self.entries)
-        used = sum(entry.bytes for entry in self.entries.values()) + need
+        self._let_copies_go(need)
         for key in [*self.entries]:
-            if used > self.budget and key not in keep and not self.entries[key].users:
-                used -= self.entries.pop(key).bytes
+            full = self._measure_all() + need > self.budget
+            if full and key not in keep and not self.entries[key].users:
+                del self.entries[key]
         if len(self.entries) < count:
             release_freed_memory()
+
+    def _let_copies_go(self, need: int = 0) -> None:
+        """Lets copies go until `need` more bytes fit, the oldest entry's first."""
+        for entry in self.entries.values():
+            over = self._measure_all() + need - self.budget
+            if over > 0 and entry.copies:
+                entry.copies.let_go(over)
+
+    def _measure_all(self) -> int:
+        return sum(entry.bytes + entry.copied for entry in self.entries.values())
 
     def _hold(self, wanted: Sequence[Wanted]) -> list[Entry]:
         for one in wanted:

@@ -61,6 +61,7 @@ class ModelInfo:
     users: int = 0  # jobs that are drawn with it now
     side: int | None = None  # pixels a side that it draws by itself; None: it is not loaded
     multiple: int | None = None  # what its sides are multiples of
+    copies: int = 0  # bytes of its networks with LoRA, beside `memory`
 
 
 class Worker(Protocol):
@@ -112,8 +113,8 @@ class Worker(Protocol):
         ...
 
     def memory(self) -> dict[str, int]:
-        """Bytes: "models", those of the loaded ones; "budget", what these may take; "gpu", where
-        there is one."""
+        """Bytes: "models", those of the loaded ones; "copies", those of their networks with LoRA;
+        "budget", what both may take; "gpu", where there is one."""
         ...
 
 

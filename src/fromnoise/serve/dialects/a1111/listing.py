@@ -176,7 +176,10 @@ def add_memory(router: APIRouter, server: Server) -> None:
         """Memory in use, and the machine's."""
         taken = server.worker.memory()
         cuda = {"allocated": {"current": taken["gpu"]}} if "gpu" in taken else {"error": "none"}
-        return shapes.MemoryOut(ram=measure_memory() | {"models": taken["models"]}, cuda=cuda)
+        return shapes.MemoryOut(
+            ram=measure_memory() | {"models": taken["models"], "copies": taken.get("copies", 0)},
+            cuda=cuda,
+        )
 
     @router.post("/refresh-checkpoints")
     def refresh_checkpoints(client: Drawer) -> None:

@@ -171,6 +171,7 @@ class ModelOut(BaseModel):
     users: int = Field(description="Jobs that are drawn with it now.")
     side: int | None = Field(description="Pixels a side that it draws by itself, once loaded.")
     multiple: int | None = Field(description="What its sides are multiples of, once loaded.")
+    copies: int = Field(description="Bytes of memory of its networks with LoRA.")
 
 
 class ModelName(BaseModel):
