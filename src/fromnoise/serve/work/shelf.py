@@ -202,7 +202,9 @@ class Shelf:
         new: dict[tuple[str, ...], Entry] = {}
         for one in wanted:
             if (entry := self.get(one.key)) is None:
-                entry = new[one.key] = Entry(*one.load(*values))
+                made = one.load(*values)
+                copies = made[2] if len(made) == 3 else None
+                entry = new[one.key] = Entry(made[0], made[1], copies)
                 self.sizes[one.key] = entry.bytes
             values.append(entry.value)
         with self.changed:
