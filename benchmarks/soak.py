@@ -38,7 +38,7 @@ from kills import find_port
 from loras import list_modules, make_pairs, save, write_kohya
 from PIL import Image
 
-from fromnoise.checkpoints.formats import diffusers_folder
+from fromnoise.checkpoints.formats import diffusers_folder_save
 
 GROWTH = 1.05
 SETTLE = 600.0  # seconds that the last jobs may take
@@ -64,7 +64,7 @@ def write_models(folder: Path) -> None:
     """Two small models in a folder of models, with LoRA and a VAE for them."""
     for i, name in enumerate(("small", "other")):
         made = fakes.model(folder / "words" / name, vision=bool(i), steps=3, cfg=2.0)
-        diffusers_folder.save(made, folder / "models" / "diffusers" / name)
+        diffusers_folder_save.save(made, folder / "models" / "diffusers" / name)
     for place in ("lora", "vae"):
         (folder / "models" / place).mkdir()
     stems = {"unet": "lora_unet_", "text_encoder": "lora_te_"}

@@ -3,10 +3,26 @@
 import json
 import pickle
 import struct
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 HUGE = 10**4000
 SECONDS, MIB = 1.0, 200  # of the processor and of memory, for any one of them
+
+
+def take_least(seconds: float, act: Callable[[], object]) -> float:
+    """The seconds of the processor that `act` took; where they are above the bar, the least of
+    three. A busy machine counts more for the same work."""
+    for _ in range(2):
+        if seconds <= SECONDS:
+            break
+        start = time.process_time()
+        with suppress(Exception):
+            act()
+        seconds = min(seconds, time.process_time() - start)
+    return seconds
 
 
 def header(entries, data: bytes = b"") -> bytes:

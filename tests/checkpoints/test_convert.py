@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from fromnoise.checkpoints.convert import convert
-from fromnoise.checkpoints.formats import diffusers_folder, single_file
+from fromnoise.checkpoints.formats import diffusers_folder, diffusers_folder_save, single_file
 from fromnoise.errors import BadCheckpoint, BadInput, NotFound, UnknownName
 
 
@@ -143,7 +143,9 @@ def test_diffusers_opens_our_single_file(folders, tmp_path, kind):
 
 
 def test_a_model_of_ours_keeps_its_towers_and_its_vocabulary(tmp_path):
-    diffusers_folder.save(fakes.model(tmp_path / "w", steps=20, spacing="trailing"), tmp_path / "a")
+    diffusers_folder_save.save(
+        fakes.model(tmp_path / "w", steps=20, spacing="trailing"), tmp_path / "a"
+    )
     convert(tmp_path / "a", tmp_path / "b.safetensors", "single-file")
     convert(tmp_path / "b.safetensors", tmp_path / "c", "folder")
     same_folders(tmp_path / "a", tmp_path / "c")

@@ -33,7 +33,7 @@ from fromnoise.pipeline.request import GenerationRequest
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
     folder = tmp_path_factory.mktemp("model")
-    folders.save(fakes.model(folder / "words", steps=20, spacing="trailing"), folder / "m")
+    writing.save(fakes.model(folder / "words", steps=20, spacing="trailing"), folder / "m")
     return folder / "m"
 
 
@@ -45,7 +45,7 @@ def copied(saved, tmp_path):
 
 
 def test_save_of_load_is_the_identity_on_every_byte(saved, tmp_path):
-    folders.save(folders.load(saved), tmp_path)
+    writing.save(folders.load(saved), tmp_path)
     names = sorted(p.relative_to(saved) for p in saved.rglob("*") if p.is_file())
     assert names == sorted(p.relative_to(tmp_path) for p in tmp_path.rglob("*") if p.is_file())
     for name in names:
@@ -55,7 +55,7 @@ def test_save_of_load_is_the_identity_on_every_byte(saved, tmp_path):
 def test_a_residual_image_tower_lies_beside_diffusers_own_parts(tmp_path):
     model = fakes.model(tmp_path / "w")
     model.vision = CLIPResNet(CLIPResNetConfig(32, 4, (4, 8), (1, 1), 12)).eval()
-    folders.save(model, tmp_path / "a")
+    writing.save(model, tmp_path / "a")
     index = json.loads((tmp_path / "a" / "model_index.json").read_text())
     assert index["image_encoder"] == [None, None]  # diffusers knows no such tower and need not
     assert "image_tower" not in index
@@ -63,7 +63,7 @@ def test_a_residual_image_tower_lies_beside_diffusers_own_parts(tmp_path):
     assert isinstance(again.vision, CLIPResNet)
     assert again.vision.config == model.vision.config
     assert again.vision(torch.zeros(1, 3, 32, 32)).embeds.shape == (1, 12)
-    folders.save(again, tmp_path / "b")
+    writing.save(again, tmp_path / "b")
     for part in ("config.json", "model.safetensors"):
         one, two = ((tmp_path / side / "image_tower" / part).read_bytes() for side in "ab")
         assert one == two
@@ -78,7 +78,7 @@ def test_without_the_encoder_pictures_come_out_the_same_and_none_go_in(saved, tm
     with pytest.raises(BadInput, match="has no encoder"):
         half.vae.to_latents(torch.zeros(1, 3, 32, 32))
     with pytest.raises(BadInput, match="without its autoencoder's encoder"):
-        folders.save(half, tmp_path / "half")
+        writing.save(half, tmp_path / "half")
 
 
 def test_weights_are_loaded_as_fp32_and_nothing_is_left_on_meta(saved):
@@ -125,7 +125,7 @@ def test_diffusers_opens_the_folder_and_draws_the_same_picture(
     from diffusers import StableDiffusionPipeline
 
     logging.disable(logging.WARNING)
-    folders.save(fakes.model(tmp_path / "w", prediction, schedule, spacing=spacing), tmp_path / "m")
+    writing.save(fakes.model(tmp_path / "w", prediction, schedule, spacing=spacing), tmp_path / "m")
     (tmp_path / "m" / "fromnoise.json").unlink()  # so that the scheduler decides here too
     if ends_at_first:
         rewrite(tmp_path / "m" / "scheduler" / "scheduler_config.json", set_alpha_to_one=False)
@@ -155,7 +155,7 @@ def test_diffusers_draws_the_same_with_a_latent_consistency_model(tmp_path):
     """One step, so that no noise is added that would be another generator's."""
     from diffusers import LatentConsistencyModelPipeline
 
-    folders.save(fakes.model(tmp_path / "w", "eps", vision=False, guidance_dim=12), tmp_path / "m")
+    writing.save(fakes.model(tmp_path / "w", "eps", vision=False, guidance_dim=12), tmp_path / "m")
     rewrite(tmp_path / "m" / "scheduler" / "scheduler_config.json", _class_name="LCMScheduler")
     index = tmp_path / "m" / "model_index.json"
     rewrite(
@@ -197,12 +197,12 @@ def test_a_saved_folder_keeps_its_scheduler_here_and_in_diffusers(tmp_path, name
     from diffusers import StableDiffusionPipeline
 
     logging.disable(logging.WARNING)
-    folders.save(fakes.model(tmp_path / "w", "eps", vision=False), tmp_path / "a")
+    writing.save(fakes.model(tmp_path / "w", "eps", vision=False), tmp_path / "a")
     config = tmp_path / "a" / "scheduler" / "scheduler_config.json"
     kept = {k: v for k, v in json.loads(config.read_text()).items() if k != "timestep_spacing"}
     config.write_text(json.dumps(kept | {"_class_name": name} | SCHEDULERS[name]))
     rewrite(tmp_path / "a" / "model_index.json", scheduler=["diffusers", name])
-    folders.save(folders.load(tmp_path / "a"), tmp_path / "b", torch.float32)
+    writing.save(folders.load(tmp_path / "a"), tmp_path / "b", torch.float32)
     assert not (tmp_path / "b" / "fromnoise.json").exists()  # the scheduler says it still
     latents = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(1))
     settings = {"guidance_scale": 5.0, "num_inference_steps": 8, "width": 32, "height": 32}
@@ -215,13 +215,13 @@ def test_a_saved_folder_keeps_its_scheduler_here_and_in_diffusers(tmp_path, name
 
 
 def test_another_schedule_is_written_into_the_folders_own_scheduler(tmp_path):
-    folders.save(fakes.model(tmp_path / "w", "eps", vision=False), tmp_path / "a")
+    writing.save(fakes.model(tmp_path / "w", "eps", vision=False), tmp_path / "a")
     config = {"_class_name": "EulerDiscreteScheduler", "use_karras_sigmas": True}
     (tmp_path / "a" / "scheduler" / "scheduler_config.json").write_text(json.dumps(config))
     rewrite(tmp_path / "a" / "model_index.json", scheduler=["diffusers", config["_class_name"]])
     model = folders.load(tmp_path / "a")
     model.prediction = "v"  # as a user says who knows better
-    folders.save(model, tmp_path / "b")
+    writing.save(model, tmp_path / "b")
     again = folders.load(tmp_path / "b")
     request = GenerationRequest.of(prompt="a cat").resolve(again)
     assert (again.prediction, request.sampler, request.spacing) == ("v", "euler", "karras")
@@ -334,7 +334,7 @@ def test_old_files_mean_the_highest_id_by_eos_2(copied):
 def test_what_a_pipeline_folder_cannot_hold_is_refused(tmp_path):
     ramp = NoiseSchedule(make_flow().alpha_bar ** 2, "flow")  # no shift makes it
     with pytest.raises(BadInput, match="FlowMatchEulerDiscreteScheduler"):
-        folders.save(fakes.model(tmp_path / "w", "flow", ramp), tmp_path / "m")
+        writing.save(fakes.model(tmp_path / "w", "flow", ramp), tmp_path / "m")
 
 
 def test_stable_diffusion_1_configurations_are_understood():

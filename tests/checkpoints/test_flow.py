@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from fromnoise.checkpoints.convert import convert
-from fromnoise.checkpoints.formats import diffusers_folder
+from fromnoise.checkpoints.formats import diffusers_folder_save
 from fromnoise.checkpoints.hub import load_parts
 from fromnoise.checkpoints.inspection import inspect
 from fromnoise.diffusion.samplers import load as load_sampler
@@ -34,7 +34,7 @@ def folder(tmp_path_factory):
     schedule = make_flow(shift=3.0)
     own = {"sampler": "euler", "spacing": "simple"}
     model = fakes.model(home / "words", "flow", schedule, vision=False, **own)
-    diffusers_folder.save(model, home / "model", torch.float32)
+    diffusers_folder_save.save(model, home / "model", torch.float32)
     return home / "model"
 
 
@@ -100,7 +100,7 @@ def test_a_flow_model_predicts_nothing_else(foreign, prediction):
 
 def test_a_model_can_be_told_to_be_one(tmp_path):
     model = fakes.model(tmp_path / "words", "eps", vision=False)
-    diffusers_folder.save(model, tmp_path / "m", torch.float32)
+    diffusers_folder_save.save(model, tmp_path / "m", torch.float32)
     told = load_parts(str(tmp_path / "m"), prediction="flow")
     assert (told.prediction, told.schedule.kind) == ("flow", "flow")
     with pytest.raises(BadCheckpoint, match="flow models"):

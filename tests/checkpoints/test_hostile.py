@@ -18,7 +18,7 @@ from pathlib import Path
 import fakes
 import pytest
 import torch
-from hostile_files import BROKEN, HUGE, MIB, SECONDS, entry, header, read_memory
+from hostile_files import BROKEN, HUGE, MIB, SECONDS, entry, header, read_memory, take_least
 from safetensors.torch import load_file, save_file
 
 from fromnoise.checkpoints import hub, tensors
@@ -26,6 +26,7 @@ from fromnoise.checkpoints.configs import Rule
 from fromnoise.checkpoints.formats import (
     diffusers_configs,
     diffusers_folder,
+    diffusers_folder_save,
     diffusers_towers,
     upscaler,
 )
@@ -313,7 +314,7 @@ def cases(canary: Path):
 def good(tmp_path_factory):
     folder = tmp_path_factory.mktemp("good")
     model = fakes.model(folder / "words", steps=20, spacing="trailing")
-    diffusers_folder.save(model, folder / "m")
+    diffusers_folder_save.save(model, folder / "m")
     return folder / "m"
 
 
@@ -338,6 +339,7 @@ def load_all(good: Path, folder: Path, canary: Path):
         except BaseException as error:
             faults.append(f"{what}: {type(error).__name__} {str(error)[:200]}")
         seconds, mib = time.process_time() - start, (read_memory()["VmHWM"] - before) >> 10
+        seconds = take_least(seconds, lambda: hub.load_parts(folder))
         slowest, largest = max(slowest, (seconds, what)), max(largest, (mib, what))
         if message is not None:
             if lacks := [word for word in words if word not in message]:
@@ -377,7 +379,7 @@ def test_hostile_folders_are_refused_by_file_and_field(good, tmp_path):
         "together",
         "far too large",
     }
-    assert slowest[0] <= 3 * SECONDS, slowest  # a busy machine counts more for the same work
+    assert slowest[0] <= SECONDS, slowest
     assert largest[0] <= MIB, largest
     hub.load_parts(good)  # and the good one still loads
 
@@ -438,15 +440,10 @@ def test_names_in_an_upscaler_ask_for_nothing(tmp_path, keys, prefix):
     base = {"conv_first.weight": (8, 3, 3, 3), "body.0.rdb1.conv1.weight": (4, 8, 3, 3)}
     path = tmp_path / "4x.safetensors"
     save_file({prefix + k: torch.zeros(size) for k, size in (base | keys).items()}, path)
-    times = []
-    for _ in range(3):  # the least: a busy machine only adds
-        start = time.process_time()
-        with pytest.raises(BadCheckpoint, match="4x"):
-            upscaler.load(path)
-        times.append(time.process_time() - start)
-        if times[-1] < SECONDS:
-            break
-    assert min(times) < SECONDS
+    start = time.process_time()
+    with pytest.raises(BadCheckpoint, match="4x"):
+        upscaler.load(path)
+    assert take_least(time.process_time() - start, lambda: upscaler.load(path)) <= SECONDS
 
 
 @pytest.mark.parametrize(("size", "side"), [([8, 8], 8), ([8, 32], 16), ([24, 8], 8), (8, 8)])
@@ -463,7 +460,7 @@ def test_a_size_may_be_two_numbers(good, tmp_path, size, side):
 def test_a_file_that_changes_later_changes_no_weight(good, tmp_path):
     """fp32 weights are copied: neither other bytes in the file nor a shorter file are seen."""
     folder = tmp_path / "m"
-    diffusers_folder.save(hub.load_parts(good), folder, torch.float32)
+    diffusers_folder_save.save(hub.load_parts(good), folder, torch.float32)
     model = hub.load_parts(folder)
     path = folder / "unet" / "diffusion_pytorch_model.safetensors"
     assert model.digest == hashlib.sha256(path.read_bytes()).hexdigest()[:10]

@@ -7,12 +7,13 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import fakes
 import pytest
 import torch
-from hostile_files import BROKEN, MIB, SECONDS, entry, header, read_memory
+from hostile_files import BROKEN, MIB, SECONDS, entry, header, read_memory, take_least
 from hostile_tensors import archive, call_by, old, sparse, state, tensor, tensors_that_lie, value
 from safetensors.torch import save as write_tensors
 
@@ -275,6 +276,7 @@ def test_hostile_addons_run_no_code_and_say_why(tmp_path, use):
             faults.append(f"{kind}, {what}: {type(error).__name__} {str(error)[:200]}")
         seconds = time.process_time() - start
         mib = (read_memory()["VmHWM"] - before) >> 10
+        seconds = take_least(seconds, partial(use, kind, path))
         slowest, largest = max(slowest, (seconds, what)), max(largest, (mib, what))
         if len(said) > 9000 or "\x1b" in said:
             faults.append(f"{kind}, {what}: raw or endless: {len(said)}")
@@ -286,5 +288,5 @@ def test_hostile_addons_run_no_code_and_say_why(tmp_path, use):
     assert not faults, "\n".join(faults[:40])
     assert sum(counts.values()) >= 120
     assert min(counts.values()) >= 8
-    assert slowest[0] <= 3 * SECONDS, slowest
+    assert slowest[0] <= SECONDS, slowest
     assert largest[0] <= MIB, largest

@@ -15,7 +15,7 @@ import hostile_networks as hostile
 import peers
 import pytest
 import torch
-from hostile_files import HUGE, MIB, SECONDS, read_memory
+from hostile_files import HUGE, MIB, SECONDS, read_memory, take_least
 from safetensors.torch import save_file
 
 from fromnoise.checkpoints.formats import controlnet, embedding, image_encoder, ip_adapter
@@ -169,7 +169,7 @@ def judge(load, path: Path, canary: Path) -> tuple[str, float, int]:
             said = f"FAULT: says no reason: {said[:300]}"
     except BaseException as error:
         said = f"FAULT: {type(error).__name__} {str(error)[:200]}"
-    seconds = time.process_time() - begun
+    seconds = take_least(time.process_time() - begun, partial(load, path))
     if canary.exists():
         canary.unlink()
         said = "FAULT: RAN CODE"
@@ -234,5 +234,5 @@ def test_hostile_networks_run_no_code_and_say_why(good, tmp_path):
     assert not faults, f"{len(faults)}\n" + "\n".join(faults[:60])
     assert sum(counts.values()) >= 400
     assert min(by_kind.values()) >= 60
-    assert slowest[0] <= 3 * SECONDS, slowest
+    assert slowest[0] <= SECONDS, slowest
     assert largest[0] <= MIB, largest

@@ -14,7 +14,7 @@ import torch
 
 from fromnoise.checkpoints import hub
 from fromnoise.checkpoints.exports import load_exporter
-from fromnoise.checkpoints.formats import diffusers_folder
+from fromnoise.checkpoints.formats import diffusers_folder_save
 from fromnoise.checkpoints.onnx import export as exporting
 from fromnoise.checkpoints.onnx.export import export, measure_error, write_files, write_part
 from fromnoise.checkpoints.onnx.parts import Part, make_part
@@ -208,7 +208,7 @@ def test_the_command_line_writes_a_folder(tiny, tmp_path, monkeypatch, capsys):
     from fromnoise.cli import main as command
 
     model, _ = tiny
-    diffusers_folder.save(model, tmp_path / "tiny")
+    diffusers_folder_save.save(model, tmp_path / "tiny")
     monkeypatch.chdir(tmp_path)
 
     def call(*args):

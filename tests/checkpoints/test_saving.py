@@ -14,14 +14,14 @@ import torch
 
 from fromnoise import folders
 from fromnoise.checkpoints import hub
-from fromnoise.checkpoints.formats import diffusers_folder, diffusers_folder_save
+from fromnoise.checkpoints.formats import diffusers_folder_save
 from fromnoise.errors import BadInput
 
 SAVE = """
 import sys
 from pathlib import Path
 from fromnoise.checkpoints.hub import load_parts
-from fromnoise.checkpoints.formats.diffusers_folder import save
+from fromnoise.checkpoints.formats.diffusers_folder_save import save
 first, second, target = (Path(p) for p in sys.argv[1:4])
 models = load_parts(first), load_parts(second)
 print("ready", flush=True)
@@ -40,7 +40,7 @@ def two(tmp_path_factory):
             for part in (model.unet, model.vae, model.text_encoder):
                 for weight in part.parameters():
                     weight.fill_(1.0 if vision else 2.0)
-        diffusers_folder.save(model, home / name)
+        diffusers_folder_save.save(model, home / name)
     return home / "a", home / "b"
 
 
@@ -50,7 +50,7 @@ def content(folder: Path) -> dict[str, bytes]:
 
 def test_a_kill_at_any_moment_leaves_the_old_folder_or_the_new_one(two, tmp_path):
     target = tmp_path / "m"
-    diffusers_folder.save(hub.load_parts(two[0]), target)
+    diffusers_folder_save.save(hub.load_parts(two[0]), target)
     whole = [content(folder) for folder in two]
     waits = random.Random(0)
     for _ in range(6):
@@ -66,7 +66,7 @@ def test_a_kill_at_any_moment_leaves_the_old_folder_or_the_new_one(two, tmp_path
         assert content(target) in whole
         hub.load_parts(target)
     # the next save goes on, and clears away what the killed ones left
-    diffusers_folder.save(hub.load_parts(two[1]), target)
+    diffusers_folder_save.save(hub.load_parts(two[1]), target)
     assert content(target) == whole[1]
     assert [path.name for path in tmp_path.iterdir()] == ["m"]
 
@@ -74,7 +74,7 @@ def test_a_kill_at_any_moment_leaves_the_old_folder_or_the_new_one(two, tmp_path
 @pytest.mark.parametrize("writes", [1, 3, 6, 9])
 def test_a_full_disk_leaves_the_old_folder(two, tmp_path, monkeypatch, writes):
     target = tmp_path / "m"
-    diffusers_folder.save(hub.load_parts(two[0]), target)
+    diffusers_folder_save.save(hub.load_parts(two[0]), target)
     before, count = content(target), 0
     write_file = diffusers_folder_save.write_file
 
@@ -92,7 +92,7 @@ def test_a_full_disk_leaves_the_old_folder(two, tmp_path, monkeypatch, writes):
     monkeypatch.setattr("fromnoise.checkpoints.training_state.write_file", full)
     monkeypatch.setattr("fromnoise.prompt.tokenizer_files.write_file", full)
     with pytest.raises(BadInput, match="No space left"):
-        diffusers_folder.save(hub.load_parts(two[1]), target)
+        diffusers_folder_save.save(hub.load_parts(two[1]), target)
     assert count == writes
     assert content(target) == before
     assert [path.name for path in tmp_path.iterdir()] == ["m"]
@@ -101,7 +101,7 @@ def test_a_full_disk_leaves_the_old_folder(two, tmp_path, monkeypatch, writes):
 def test_a_file_that_outgrows_its_limit_leaves_the_old_folder(two, tmp_path):
     """The system's own error, in a process that may write no file above 20 kB."""
     target = tmp_path / "m"
-    diffusers_folder.save(hub.load_parts(two[0]), target)
+    diffusers_folder_save.save(hub.load_parts(two[0]), target)
     before = content(target)
     limit = (
         "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
@@ -120,11 +120,11 @@ def test_a_replaced_folder_keeps_what_is_not_the_models(two, tmp_path, monkeypat
     if not exchange:
         monkeypatch.setattr(folders, "_exchange", lambda *_: False)
     target = tmp_path / "m"
-    diffusers_folder.save(hub.load_parts(two[0]), target)
+    diffusers_folder_save.save(hub.load_parts(two[0]), target)
     (target / "notes.txt").write_text("mine")
     (target / "judge").mkdir()
     (target / "judge" / "config.json").write_text("{}")
-    diffusers_folder.save(hub.load_parts(two[1]), target)
+    diffusers_folder_save.save(hub.load_parts(two[1]), target)
     kept = {"notes.txt": b"mine", "judge/config.json": b"{}"}
     assert content(target) == content(two[1]) | kept
     assert [path.name for path in tmp_path.iterdir()] == ["m"]
@@ -138,7 +138,7 @@ def test_a_replaced_folder_keeps_what_is_not_the_models(two, tmp_path, monkeypat
 def test_a_replacement_that_stopped_between_two_renames_is_repaired(two, tmp_path):
     """Where names cannot be swapped at once, a crash may leave the old folder renamed."""
     target = tmp_path / "m"
-    diffusers_folder.save(hub.load_parts(two[0]), target)
+    diffusers_folder_save.save(hub.load_parts(two[0]), target)
     before = content(target)
     target.rename(tmp_path / ".m.old")
     hub.load_parts(target)

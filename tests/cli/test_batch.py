@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fromnoise.checkpoints.formats import diffusers_folder
+from fromnoise.checkpoints.formats import diffusers_folder_save
 from fromnoise.cli import batch
 from fromnoise.cli.batch import parse_line_options
 from fromnoise.errors import BadInput
@@ -192,7 +192,7 @@ def test_another_guide_is_another_picture(model, fromnoise, tmp_path):
     other = fakes.model(tmp_path / "words", steps=3, cfg=3.0)
     with torch.no_grad():
         other.unet.conv_out.weight += 0.5
-    diffusers_folder.save(other, tmp_path / "guide")
+    diffusers_folder_save.save(other, tmp_path / "guide")
     (tmp_path / "a.txt").write_text("a cat\n")
     args = ["--prompts", tmp_path / "a.txt", "--model", model, "--seed", "5", "--out"]
     args += [tmp_path / "o"]

@@ -10,7 +10,7 @@ import fakes
 import pytest
 from PIL import Image
 
-from fromnoise.checkpoints.formats import diffusers_folder
+from fromnoise.checkpoints.formats import diffusers_folder_save
 from fromnoise.cli import main as command
 from fromnoise.pipeline.provenance.read import read_text
 
@@ -34,7 +34,7 @@ print("PROBE", code, *names, "|", *own, sep="\\n", file=sys.stderr)
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cli")
-    diffusers_folder.save(fakes.model(folder / "w", steps=3, cfg=3.0), folder / "tiny")
+    diffusers_folder_save.save(fakes.model(folder / "w", steps=3, cfg=3.0), folder / "tiny")
     return str(folder / "tiny")
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from fromnoise.api import Engine
-from fromnoise.checkpoints.formats import diffusers_folder
+from fromnoise.checkpoints.formats import diffusers_folder_save
 from fromnoise.cli import main as command
 from fromnoise.pipeline.saving import save_picture
 
@@ -24,7 +24,7 @@ from fromnoise.pipeline.saving import save_picture
 def place(tmp_path_factory):
     folder = tmp_path_factory.mktemp("fuzz")
     parts = fakes.model(folder / "w", steps=2, cfg=3.0)
-    diffusers_folder.save(parts, folder / "tiny", torch.float32)
+    diffusers_folder_save.save(parts, folder / "tiny", torch.float32)
     Image.new("RGB", (32, 32), "red").save(folder / "in.png")
     Image.new("L", (32, 32), 255).save(folder / "white.png")
     Image.new("L", (16, 16), 255).save(folder / "small.png")

@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from fromnoise.checkpoints.formats import diffusers_folder
+from fromnoise.checkpoints.formats import diffusers_folder_save
 from fromnoise.cli import main as command
 
 SCRIPT = "import sys; from fromnoise.cli.main import main\ntry:\n    main()\nfinally:\n"
@@ -156,7 +156,7 @@ def test_a_pickle_says_what_it_names(tmp_path, monkeypatch, capsys):
 
 
 def test_a_folder_is_told_by_its_parts(tmp_path, monkeypatch, capsys):
-    diffusers_folder.save(fakes.model(tmp_path / "w"), tmp_path / "m")
+    diffusers_folder_save.save(fakes.model(tmp_path / "w"), tmp_path / "m")
     (tmp_path / "m" / "vae" / "broken.ckpt").write_bytes(b"PK\3\4")
     found = read_json(monkeypatch, capsys, tmp_path / "m", "--hash")
     assert found["kind"] == "folder"

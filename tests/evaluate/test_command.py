@@ -6,7 +6,7 @@ import sys
 import fakes
 import pytest
 
-from fromnoise.checkpoints.formats import diffusers_folder
+from fromnoise.checkpoints.formats import diffusers_folder_save
 from fromnoise.evaluate.judge import Judge, JudgeConfig
 
 
@@ -23,7 +23,9 @@ def evaluate(monkeypatch, capsys, *words: str) -> tuple[int, str, str]:
 @pytest.fixture
 def folder(tmp_path, source, monkeypatch):
     monkeypatch.setattr("fromnoise.data.sources.open_source", lambda name, **options: source)
-    diffusers_folder.save(fakes.model(tmp_path / "parts", steps=2, cfg=2.0), tmp_path / "model")
+    diffusers_folder_save.save(
+        fakes.model(tmp_path / "parts", steps=2, cfg=2.0), tmp_path / "model"
+    )
     return tmp_path / "model"
 
 

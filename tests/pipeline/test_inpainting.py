@@ -13,6 +13,7 @@ from PIL import Image
 
 from fromnoise.api import load
 from fromnoise.checkpoints.formats import diffusers_folder as folders
+from fromnoise.checkpoints.formats import diffusers_folder_save as writing
 from fromnoise.errors import BadCheckpoint
 from fromnoise.pipeline.replay import replay
 from fromnoise.pipeline.saving import save_picture
@@ -43,7 +44,7 @@ def folder(tmp_path_factory):
     with torch.no_grad():
         model.vae.quant_conv.weight[4:] = 0
         model.vae.quant_conv.bias[4:] = -30
-    folders.save(model, where / "m", torch.float32)
+    writing.save(model, where / "m", torch.float32)
     return where / "m"
 
 
@@ -149,7 +150,7 @@ def test_it_works_with_all_the_rest(engine, tmp_path):
 
 
 def test_its_folder_says_what_it_is(folder, tmp_path):
-    folders.save(folders.load(folder), tmp_path, torch.float32)
+    writing.save(folders.load(folder), tmp_path, torch.float32)
     for name in ("model_index.json", "unet/config.json"):
         assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
     assert "StableDiffusionInpaintPipeline" in (tmp_path / "model_index.json").read_text()

@@ -412,7 +412,7 @@ def test_a_size_is_told_to_the_network(xl):
 
 
 def test_what_only_one_encoder_can_do_is_refused(xl, tmp_path):
-    from fromnoise.checkpoints.formats.diffusers_folder import save
+    from fromnoise.checkpoints.formats.diffusers_folder_save import save
     from fromnoise.checkpoints.onnx.export import export
 
     with pytest.raises(BadInput, match="2 text encoders"):

@@ -10,7 +10,7 @@ from PIL import Image
 
 from fromnoise import load
 from fromnoise.api import Engine
-from fromnoise.checkpoints.formats import diffusers_folder
+from fromnoise.checkpoints.formats import diffusers_folder_save
 from fromnoise.diffusion.samplers import SAMPLERS
 from fromnoise.diffusion.spacing import SPACINGS
 from fromnoise.errors import BadInput
@@ -117,7 +117,7 @@ def test_another_vae_is_told_from_another_network(tmp_path):
         model = fakes.model(tmp_path / "w", steps=2)
         model.vae.decoder.conv_out.bias.data += name == "b"
         model.unet.conv_out.bias.data += name == "c"
-        diffusers_folder.save(model, tmp_path / name, torch.float32)
+        diffusers_folder_save.save(model, tmp_path / name, torch.float32)
     first, vae, unet = (load(tmp_path / name) for name in "abc")
     path = drawn(first, tmp_path / "a.png")
     for other, key in ((vae, "VAE hash"), (unet, "Model hash")):

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch.nn import functional as F
 
 from fromnoise.api import Engine
-from fromnoise.checkpoints.formats import diffusers_folder
+from fromnoise.checkpoints.formats import diffusers_folder_save
 from fromnoise.cli import main as command
 from fromnoise.diffusion.parameterization import compute_coefficients
 from fromnoise.errors import BadInput, UnknownName
@@ -194,7 +194,7 @@ def test_files_to_look_at(engine, tmp_path, monkeypatch):
 
 
 def test_command_line_draws_the_same_with_a_trace(engine, tmp_path, monkeypatch, capsys):
-    diffusers_folder.save(engine.model, tmp_path / "m", torch.float32)
+    diffusers_folder_save.save(engine.model, tmp_path / "m", torch.float32)
 
     def run(*args):
         command_line = [

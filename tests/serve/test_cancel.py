@@ -8,7 +8,7 @@ import fakes
 import pytest
 from PIL import Image
 
-from fromnoise.checkpoints.formats import diffusers_folder
+from fromnoise.checkpoints.formats import diffusers_folder_save
 from fromnoise.serve.settings import Settings
 from fromnoise.serve.work.drawing import EngineWorker
 
@@ -18,7 +18,7 @@ STEPS = 40
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cancel")
-    diffusers_folder.save(fakes.model(folder / "w", vision=False), folder / "tiny")
+    diffusers_folder_save.save(fakes.model(folder / "w", vision=False), folder / "tiny")
     return str(folder / "tiny")
 
 

@@ -12,7 +12,7 @@ import fakes
 import pytest
 from PIL import Image
 
-from fromnoise.checkpoints.formats import diffusers_folder
+from fromnoise.checkpoints.formats import diffusers_folder_save
 from fromnoise.serve.settings import Settings
 from fromnoise.serve.work.drawing import EngineWorker
 
@@ -26,7 +26,7 @@ def written(tmp_path_factory):
     """The folders of a model and of a torn one, where names have spaces."""
     place = tmp_path_factory.mktemp("secret") / PLACE
     made = fakes.model(place / "words", steps=1, cfg=3.0)
-    diffusers_folder.save(made, place / "my model")
+    diffusers_folder_save.save(made, place / "my model")
     shutil.copytree(place / "my model", place / "torn one")
     (place / "torn one" / "unet" / "config.json").write_text("{")
     return place

@@ -15,7 +15,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from fromnoise.api import load
-from fromnoise.checkpoints.formats import diffusers_folder
+from fromnoise.checkpoints.formats import diffusers_folder_save
 from fromnoise.checkpoints.formats.vae import replace_vae
 from fromnoise.errors import BadInput
 from fromnoise.pipeline.addon_fields.addons import Addons
@@ -36,7 +36,7 @@ def written(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
     for kind in KINDS:
         made = fakes.model(folder / kind, vision=kind == "seeing", steps=2, cfg=3.0)
-        diffusers_folder.save(made, folder / "models" / "diffusers" / kind)
+        diffusers_folder_save.save(made, folder / "models" / "diffusers" / kind)
     vaes = folder / "models" / "vae"
     vaes.mkdir()
     own = load_file(folder / "models/diffusers/one/vae/diffusion_pytorch_model.safetensors")

@@ -554,7 +554,7 @@ def test_errors_of_drawing_name_no_folder(folder, make_server, monkeypatch):
     import torch
     from safetensors.torch import save_file
 
-    from fromnoise.checkpoints.formats import diffusers_folder
+    from fromnoise.checkpoints.formats import diffusers_folder_save
     from fromnoise.serve.work.drawing import EngineWorker
 
     models = folder / "a secret place"
@@ -572,7 +572,7 @@ def test_errors_of_drawing_name_no_folder(folder, make_server, monkeypatch):
             save_file(other, models / place / twice / "twice.safetensors")
     (models / "checkpoints").mkdir()
     (models / "checkpoints" / "hurt.ckpt").write_bytes(b"\x80\x02.")
-    diffusers_folder.save(fakes.model(folder / "w"), models / "own", torch.float32)
+    diffusers_folder_save.save(fakes.model(folder / "w"), models / "own", torch.float32)
     monkeypatch.setenv("FROMNOISE_MODELS", str(models))
     monkeypatch.setenv("HOME", str(folder))
     settings = Settings(folder / "worker", model=str(models / "own"))

@@ -18,6 +18,7 @@ from fromnoise.prompt.tokenizer import BOS, EOS, Tokenizer
 
 JSON_BYTES = 1 << 20  # of a configuration: published ones have a few kilobytes
 TABLE_BYTES = 4 << 20  # of vocab.json and of merges.txt: CLIP's have 1 MB and 0.5 MB
+CLIP_BYTES = 1_059_962  # of CLIP's own vocab.json
 HEADER_BYTES = 4 << 20  # of a tensor file: the 686 tensors of Stable Diffusion's U-Net take 77 kB
 NODES = 100_000  # lists and objects in one text: Python makes a million of them in a second
 WORDS = 1 << 17  # entries of a vocabulary: CLIP's has 49,408
@@ -147,6 +148,12 @@ def read_tokenizer(
     else:
         tables = ("vocab.json", "merges.txt")
         files = {name: read_bytes(folder / name, TABLE_BYTES) for name in tables}
+    longest = max_length or min(int(longest), 77)
+    if len(files["vocab.json"]) == CLIP_BYTES:
+        from fromnoise.prompt.clip_vocabulary import find_tables
+
+        if (own := find_tables(files)) and pad in own[0]:
+            return Tokenizer(*own, longest, own[0][pad], files)
     words = parse_json(files["vocab.json"], folder / "vocab.json")
     merges: list[tuple[str, str]] = []
     if right_words := (
@@ -166,4 +173,4 @@ def read_tokenizer(
         from fromnoise.checkpoints.refusals import refuse_tokenizer
 
         refuse_tokenizer(folder, words, (BOS, EOS, pad), merges, WORDS)
-    return Tokenizer(words, merges, max_length or min(int(longest), 77), words[pad], files)
+    return Tokenizer(words, merges, longest, words[pad], files)

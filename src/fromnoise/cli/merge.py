@@ -4,7 +4,7 @@ import tempfile
 from pathlib import Path
 
 from fromnoise.checkpoints.convert import TYPES, Report, convert
-from fromnoise.checkpoints.formats import diffusers_folder
+from fromnoise.checkpoints.formats import diffusers_folder_save
 from fromnoise.checkpoints.hub import load_parts
 from fromnoise.cli.values import parse_lora
 from fromnoise.errors import BadInput, UnknownName
@@ -30,7 +30,7 @@ def write_merged(
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as folder:
         whole = Path(folder) / "model"
-        diffusers_folder.save(model, whole, chosen)
+        diffusers_folder_save.save(model, whole, chosen)
         report = convert(whole, out, to, "keep", prediction)
     names = ", ".join(f"{lora.name} ({lora.weight:g})" for lora in addons.loras)
     report.notes.append(f"merged in: {names}")

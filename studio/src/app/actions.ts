@@ -47,6 +47,8 @@ export function download(picture: Picture): void {
   link.click();
 }
 
+const openEditor = (task: string) => (picture: Picture) => go("edit", picture.id, new URLSearchParams({ do: task }));
+
 export const ACTIONS: Action[] = [
   {
     id: "reuse", label: "Use its settings", key: "r", main: true,
@@ -54,10 +56,10 @@ export const ACTIONS: Action[] = [
   },
   { id: "vary", label: "Vary", key: "v", main: true, run: async (picture) => (await import("./edit/actions.ts")).vary(picture) },
   { id: "edit", label: "Edit", key: "e", main: true, run: (picture) => go("edit", picture.id) },
-  { id: "enlarge", label: "Enlarge", key: "u", main: true, run: (picture) => go("edit", picture.id, new URLSearchParams({ do: "enlarge" })) },
+  { id: "enlarge", label: "Enlarge", key: "u", main: true, run: openEditor("enlarge") },
   { id: "compare", label: "Compare", run: (picture) => go("compare", picture.id) },
-  { id: "blend", label: "Blend", run: (picture) => go("edit", picture.id, new URLSearchParams({ do: "blend" })) },
-  { id: "describe", label: "Describe", run: (picture) => go("edit", picture.id, new URLSearchParams({ do: "describe" })) },
+  { id: "blend", label: "Blend", run: openEditor("blend") },
+  { id: "describe", label: "Describe", run: openEditor("describe") },
   { id: "inside", label: "Look inside", key: "i", when: ({ seed }) => seed !== "", run: (picture) => go("inside", picture.id) },
   { id: "download", label: "Download", key: "d", run: download },
   { id: "delete", label: "Delete", key: "Delete", run: deletePicture },

@@ -13,7 +13,7 @@ from diffusers import T2IAdapter as TheirAdapter
 from PIL import Image, ImageChops
 
 from fromnoise.api import Engine, load
-from fromnoise.checkpoints.formats import diffusers_folder as folders
+from fromnoise.checkpoints.formats import diffusers_folder_save as folders
 from fromnoise.errors import BadInput, NotFound, UnknownName
 from fromnoise.models.config import UNetConfig
 from fromnoise.pipeline.addons import control as steering

@@ -13,7 +13,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from fromnoise.api import load
-from fromnoise.checkpoints.formats import diffusers_folder as folders
+from fromnoise.checkpoints.formats import diffusers_folder_save as folders
 from fromnoise.checkpoints.formats.controlnet import hash_as_a1111
 from fromnoise.cli.controls import parse_controls
 from fromnoise.cli.values import parse_options

@@ -29,8 +29,7 @@ if TYPE_CHECKING:
     from fromnoise.checkpoints.sources import TensorSource
 
 # part → (the reader of its configuration, its network)
-READERS: dict[str, tuple[Any, Any]] = {"unet": (reading.read_unet, UNet)}
-READERS |= {"vae": (reading.read_vae, VAE)}
+READERS: dict[str, Any] = {"unet": (reading.read_unet, UNet), "vae": (reading.read_vae, VAE)}
 READERS |= dict.fromkeys(reading.TEXTS, (reading.read_text, CLIPText))
 # names of older files, and of transformers 5, which leaves out the text tower's prefix
 OLD = re.compile(
@@ -101,13 +100,6 @@ def load(
         defaults=defaults,
         source=folder.name,
     )
-
-
-def save(model: LatentDiffusion, folder: Path, dtype: torch.dtype = torch.float16) -> None:
-    """Writes the folder, weights in `dtype`, see diffusers_folder_save.save."""
-    from fromnoise.checkpoints.formats import diffusers_folder_save
-
-    diffusers_folder_save.save(model, folder, dtype)
 
 
 def read_configs(folder: Path, image_tower: bool) -> dict[str, Fields]:
@@ -183,9 +175,7 @@ def read_defaults(config: Fields, channels: int) -> dict[str, Any]:
         and all(number.admits(value) for row in rows for value in row)
     ):
         config.refuse("latent_rgb", f"{channels + 1} rows of 3 numbers")
-    words = config.values.get("words")  # of the captions that the model learnt from
-    if words is not None and not (
-        isinstance(words, list) and all(map(Rule("", str).admits, words))
-    ):
+    words, text = config.values.get("words"), Rule("", str)  # of the captions that it learnt from
+    if words is not None and not (isinstance(words, list) and all(map(text.admits, words))):
         config.refuse("words", "a list of words")
     return {key: value for key, value in config.values.items() if value is not None}

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from fromnoise.checkpoints import training_state
-from fromnoise.checkpoints.formats import diffusers_folder
+from fromnoise.checkpoints.formats import diffusers_folder_save
 from fromnoise.checkpoints.hub import BUNDLED, load_parts
 from fromnoise.checkpoints.refusals import refuse_encoders
 from fromnoise.data.loader import load_batches
@@ -149,7 +149,7 @@ def run(stage: Stage, recipe: Recipe) -> dict[str, Any]:
             facts[name] = facts.get(name, {}) | read_figures(other)
 
     def write(part: Path) -> None:
-        diffusers_folder.save(model, part)
+        diffusers_folder_save.save(model, part)
         if "classifier" in recipe.stages and recipe.stage("classifier").done:
             (part / "judge").mkdir()
             for name in ("config.json", "model.safetensors"):

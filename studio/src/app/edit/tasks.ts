@@ -18,3 +18,6 @@ export const TASKS: readonly Task[] = [
   { id: "blend", label: "Blend", first: "Blend two pictures", words: true, help: "New pictures of what two pictures share." },
   { id: "describe", label: "Describe", first: "Describe a picture", words: false, help: "Words that fit the picture, as the model’s CLIP sees it." },
 ];
+
+/** The task of an address, or the first one. */
+export const findTask = (id: string | null): Task => TASKS.find((task) => task.id === id) ?? TASKS[0];
