@@ -27,7 +27,7 @@ class Assembly:
         monkeypatch.setattr(assemble, "fit_latent_rgb", lambda model, recipe: [])
         monkeypatch.setattr(assemble, "list_caption_words", lambda source: [])
         monkeypatch.setattr("fromnoise.data.sources.open_source", lambda name: None)
-        monkeypatch.setattr(assemble.diffusers_folder, "save", self.save)
+        monkeypatch.setattr(assemble.diffusers_folder_save, "save", self.save)
         monkeypatch.setattr(assemble.card, "write_card", lambda *args: None)
 
     def save(self, model, folder: Path) -> None:
