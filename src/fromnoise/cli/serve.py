@@ -31,6 +31,7 @@ def serve(
     depth: Annotated[int, typer.Option(min=1, help="Jobs that may wait; then 429.")] = 200,
     name: Annotated[Texts, typer.Option(help="Host name that requests may use.")] = None,
     origin: Annotated[Texts, typer.Option(help="Web page's origin that may ask.")] = None,
+    page: Annotated[bool, typer.Option("--page", help="Serve the studio's page too.")] = False,
     content_filter: Annotated[str, typer.Option(help="module:function; docs/server.md.")] = "",
     expand: Annotated[
         str, typer.Option(help="Prompts of /v1: off, rules, or a language model's http://….")
@@ -78,6 +79,7 @@ def serve(
         dtype=dtype,
         model_bytes=int(model_memory * 1e9),
         slots=slots,
+        page=page,
         content_filter=content_filter,
         expand=expand,
         expand_model=expand_model,

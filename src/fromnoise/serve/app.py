@@ -61,9 +61,8 @@ def make_app(server: Server) -> FastAPI:
     app.add_middleware(
         Gate,
         settings=server.settings,
-        tokens=server.tokens,
+        clients=server.clients,
         metrics=server.metrics,
-        audit=server.audit,
         body_limit=make_body_limit(server),
         render=render,
         pages=pages,

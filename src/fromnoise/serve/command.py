@@ -13,6 +13,7 @@ from fromnoise.serve.safety.tokens import SCOPES, Tokens
 from fromnoise.serve.settings import Limits, Settings
 
 ACTIONS = ("token add NAME", "token list", "token remove NAME")
+PAGE_RATE = 6_000  # requests a minute of one client: a gallery asks for each of its tiles
 LEVELS = ("debug", "info", "warning", "error")
 EXAMPLE = """\
 The server listens on {address} (Ctrl-C ends it). It draws a picture so, and answers with its link:
@@ -33,8 +34,10 @@ WITH_TOKEN = "\nEach request needs a token: -H 'Authorization: Bearer fn_…', o
 
 def make_settings(depth: int, **values: Any) -> Settings:
     """The settings of these options. depth: jobs that may wait."""
-    limits = Limits(depth=depth, depth_per_client=max(depth // 4, 1))
-    return replace(Settings(**values), limits=limits)
+    settings = Settings(**values)
+    rate = PAGE_RATE if settings.page else Limits.requests_per_minute
+    limits = Limits(depth=depth, depth_per_client=max(depth // 4, 1), requests_per_minute=rate)
+    return replace(settings, limits=limits)
 
 
 def serve(

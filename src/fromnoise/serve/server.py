@@ -20,6 +20,7 @@ from fromnoise.serve.database.opening import open_database, reading
 from fromnoise.serve.queue.jobs import CANCELLED, QUEUED, Job, Queue, Ticket
 from fromnoise.serve.refusals import Refusal
 from fromnoise.serve.safety.audit import Audit
+from fromnoise.serve.safety.clients import Clients
 from fromnoise.serve.safety.content import load_filter
 from fromnoise.serve.safety.links import Links
 from fromnoise.serve.safety.tokens import Client, Tokens
@@ -59,6 +60,7 @@ class Server:
         )
         self.tokens, self.metrics, self.hub = Tokens(self.database), Metrics(), Hub()
         self.audit, self.links = Audit(settings.folder), Links(settings.folder)
+        self.clients = Clients(settings, self.tokens, self.audit)
         self.runner = Runner(
             settings,
             self.queue,

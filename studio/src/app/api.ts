@@ -2,6 +2,7 @@
 
 import createClient from "openapi-fetch";
 import type { components, paths } from "../../generated/api.d.ts";
+import { session } from "./session.svelte.ts";
 
 export type Schemas = components["schemas"];
 export type Job = Schemas["JobOut"];
@@ -16,27 +17,7 @@ export class Fault extends Error {
   }
 }
 
-const TOKEN = "fromnoise.token"; // of a server that wants one; only for this tab
-export const token = {
-  get value(): string {
-    try {
-      return sessionStorage.getItem(TOKEN) ?? "";
-    } catch {
-      return "";
-    }
-  },
-  set value(text: string) {
-    sessionStorage.setItem(TOKEN, text);
-  },
-};
-
-export const client = createClient<paths>({ baseUrl: location.origin });
-client.use({
-  onRequest({ request }) {
-    if (token.value) request.headers.set("Authorization", `Bearer ${token.value}`);
-    return request;
-  },
-});
+export const client = createClient<paths>({ baseUrl: location.origin, fetch: (request) => session.send(request) });
 
 interface Answer<T> {
   data?: T;

@@ -5,8 +5,9 @@
  * server no longer knows what came after, the list of jobs says how things are. */
 
 import { SvelteMap } from "svelte/reactivity";
-import { ask, client, Fault, token, type Job } from "./api.ts";
-import { recall, remember } from "./store.ts";
+import { ask, client, Fault, type Job } from "./api.ts";
+import { session } from "./session.svelte.ts";
+import { makeKey, recall, remember } from "./store.ts";
 import { toasts } from "./toasts.svelte.ts";
 
 export interface LiveJob extends Job {
@@ -39,7 +40,6 @@ class Jobs {
   readonly #jobs = new SvelteMap<string, LiveJob>();
   readonly #waiting = new Map<string, ((job: LiveJob) => void)[]>();
   #stream: EventSource | null = null;
-  #last = "";
   #heard = 0;
 
   /** Newest first. */
@@ -66,7 +66,7 @@ class Jobs {
 
   /** Asks for a picture; the job once the server has it. With a key that was sent before: the job of
    * then. Throws a Fault where it is refused. */
-  async submit(kind: Kind, body: unknown, key: string = crypto.randomUUID()): Promise<LiveJob> {
+  async submit(kind: Kind, body: unknown, key: string = makeKey()): Promise<LiveJob> {
     const letter = { key, kind, body: $state.snapshot(body), sent: Date.now() };
     this.#drop(letter);
     remember(OUTBOX, [...recall<Letter[]>(OUTBOX, []), letter]);
@@ -126,9 +126,8 @@ class Jobs {
         this.#put(await ask(client.GET("/api/jobs/{identifier}", { params: { path: { identifier: job.id } } })));
       }
       this.#heard = Date.now();
-    } catch (error) {
-      if (error instanceof Fault && error.status === 401) toasts.fail(error);
-      // else the server is away: the stream says so, and asks again
+    } catch {
+      // the server is away: the stream says so, and asks again
     }
   }
 
@@ -163,62 +162,33 @@ class Jobs {
 
   #connect(): void {
     this.connection = this.connection === "closed" ? "connecting" : this.connection;
-    const url = new URL("/api/events", location.origin);
-    const stream = token.value ? null : new EventSource(url);
-    if (!stream) return void this.#read(url);
+    const stream = new EventSource("/api/events");
     this.#stream = stream;
-    stream.onopen = () => this.#opened();
+    stream.onopen = () => (this.connection = "open");
     stream.onerror = () => {
-      this.connection = "lost";
-      if (stream.readyState !== EventSource.CLOSED || this.#stream !== stream) return; // it tries again by itself
-      setTimeout(() => this.#connect(), RETRY);
+      if (stream.readyState === EventSource.CLOSED && this.#stream === stream) return void this.#reconnect();
+      this.connection = "lost"; // it tries again by itself
     };
     for (const name of ["reset", "job", "step", "warning"]) {
-      stream.addEventListener(name, (event) => this.#hear(name, event.data, event.lastEventId));
+      stream.addEventListener(name, (event) => this.#hear(name, event.data));
     }
   }
 
-  #opened(): void {
-    this.connection = "open";
-  }
-
-  /** The same stream by fetch: EventSource cannot send a token. */
-  async #read(url: URL): Promise<void> {
-    try {
-      const headers: Record<string, string> = { Authorization: `Bearer ${token.value}` };
-      if (this.#last) headers["Last-Event-ID"] = this.#last;
-      const answer = await fetch(url, { headers });
-      if (!answer.ok || !answer.body) throw new Error();
-      this.#opened();
-      const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
-      let text = "";
-      for (let part = await reader.read(); !part.done; part = await reader.read()) {
-        text = (text + part.value).replaceAll("\r\n", "\n");
-        const blocks = text.split("\n\n");
-        text = blocks.pop()!;
-        for (const block of blocks) {
-          const field = (name: string) =>
-            block.split("\n").filter((line) => line.startsWith(`${name}: `)).map((line) => line.slice(name.length + 2)).join("\n");
-          if (field("event")) this.#hear(field("event"), field("data"), field("id"));
-        }
-      }
-    } catch {
-      // the server is away, or refuses: asked again below
+  /** After an answer that was no stream: the server ends, or wants a token. */
+  async #reconnect(): Promise<void> {
+    if (await session.look()) await session.wait();
+    else {
+      this.connection = "lost";
+      await new Promise((resolve) => setTimeout(resolve, RETRY));
     }
-    this.connection = "lost";
-    setTimeout(() => this.#connect(), RETRY);
+    this.#connect();
   }
 
-  #hear(name: string, text: string, id: string): void {
+  #hear(name: string, text: string): void {
     this.#heard = Date.now();
-    if (id) this.#last = id;
     const data = JSON.parse(text);
     if (name === "reset") return void this.refresh();
-    if (name === "job") {
-      this.#put(data as Job);
-      // the others that wait move up
-      return;
-    }
+    if (name === "job") return void this.#put(data as Job);
     const job = this.#jobs.get(data.job);
     if (!job || hasEnded(job)) return;
     if (name === "step") {

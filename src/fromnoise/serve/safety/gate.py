@@ -1,7 +1,5 @@
 """The gate before the application: every request passes host, origin, token, rate and size."""
 
-import base64
-import binascii
 import logging
 import re
 import secrets
@@ -11,12 +9,13 @@ from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
+from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fromnoise.serve.refusals import Refusal
-from fromnoise.serve.safety.audit import Audit
 from fromnoise.serve.safety.bodies import Body, check_json, refuse_size
+from fromnoise.serve.safety.clients import Clients, find_peer
 from fromnoise.serve.safety.origins import (
     SECURITY,
     allow_origin,
@@ -24,33 +23,15 @@ from fromnoise.serve.safety.origins import (
     check_host,
     check_origin,
 )
-from fromnoise.serve.safety.tokens import LOCAL, Client, Tokens
+from fromnoise.serve.safety.tokens import Client
 from fromnoise.serve.seeing import Metrics, request_id
 from fromnoise.serve.settings import Settings
 
 log = logging.getLogger("fromnoise.serve")
 OPEN = ("/healthz", "/readyz")  # what needs no token
+SESSION = "/api/session"  # where a page gives its token
 REQUEST_ID = re.compile(r"[\w.-]{1,64}", re.ASCII)
 ONCE = ("host", "content-length", "content-type", "authorization", "origin", "idempotency-key")
-CLIENTS = 10_000  # whose rates are remembered
-
-
-class Rates:
-    """How many requests each client may still send: a bucket that fills up again in a minute."""
-
-    def __init__(self) -> None:
-        self.buckets: dict[str, tuple[float, float]] = {}  # name → (when, what was left)
-
-    def take(self, name: str, per_minute: int) -> float:
-        """0 where a request may pass, else the seconds until one may."""
-        now = time.monotonic()
-        when, left = self.buckets.pop(name, (now, float(per_minute)))
-        left = min(left + (now - when) * per_minute / 60, per_minute)
-        wait = 0.0 if left >= 1 else (1 - left) * 60 / per_minute
-        self.buckets[name] = now, left if wait else left - 1
-        if len(self.buckets) > CLIENTS:
-            del self.buckets[next(iter(self.buckets))]
-        return wait
 
 
 class Gate:
@@ -64,16 +45,14 @@ class Gate:
         self,
         app: ASGIApp,
         settings: Settings,
-        tokens: Tokens,
+        clients: Clients,
         metrics: Metrics,
-        audit: Audit,
         body_limit: Callable[[str], int],
         render: Callable[[str, Refusal], dict[str, Any]],
         is_link: Callable[[str], bool],
         pages: Collection[str] = (),
     ):
-        self.app, self.settings, self.tokens = app, settings, tokens
-        self.metrics, self.audit, self.rates = metrics, audit, Rates()
+        self.app, self.settings, self.clients, self.metrics = app, settings, clients, metrics
         self.body_limit, self.render, self.is_link = body_limit, render, is_link
         self.open = {*OPEN, *pages}
 
@@ -124,11 +103,13 @@ class Gate:
         if scope["path"] not in self.open:
             if self.is_link(scope["path"]):
                 client = Client(f"link {find_peer(scope)}", frozenset())
+            elif scope["path"] == SESSION:
+                client = Client(f"visitor {find_peer(scope)}", frozenset())
             else:
-                client = await self._identify(headers, scope)
+                client = await self.clients.identify(HTTPConnection(scope))
             scope["state"]["client"] = client
             limit = client.per_minute or self.settings.limits.requests_per_minute
-            if wait := self.rates.take(client.name, limit):
+            if wait := self.clients.rates.take(client.name, limit):
                 raise Refusal(
                     429,
                     "too_many_requests",
@@ -156,27 +137,6 @@ class Gate:
             return whole.pop() if whole else await receive()
 
         await self.app(scope, replay, send)
-
-    async def _identify(self, headers: Headers, scope: Scope) -> Client:
-        """Who asks. Raises Refusal where a token is needed and none, or a wrong one, is given."""
-        needed = not self.settings.is_local or await run_in_threadpool(self.tokens.any)
-        if not needed:
-            return LOCAL
-        secret = read_secret(headers.get("authorization", ""))
-        client = await run_in_threadpool(self.tokens.find, secret) if secret else None
-        if client is None:
-            peer = find_peer(scope)
-            if wait := self.rates.take(f"unknown {peer}", 60):
-                raise Refusal(429, "too_many_requests", "too many wrong tokens", "wait", wait)
-            if secret:
-                self.audit.write("denied", "", address=peer, path=scope["path"][:200])
-            raise Refusal(
-                401,
-                "no_token",
-                "this server needs a token that it knows",
-                "send `Authorization: Bearer` and a token of `fromnoise serve token add`",
-            )
-        return client
 
     async def _refuse(self, scope: Scope, refusal: Refusal, receive: Receive, send: Send) -> None:
         self.metrics.refused.labels(refusal.code).inc()
@@ -209,11 +169,6 @@ class Gate:
         log.info("request", extra={"fields": fields})
 
 
-def find_peer(scope: Scope) -> str:
-    """The address that a request comes from."""
-    return (scope.get("client") or ("",))[0]
-
-
 def extra_headers(refusal: Refusal) -> dict[str, str]:
     """The headers of a refusal's answer beside the usual ones."""
     headers = {}
@@ -222,18 +177,3 @@ def extra_headers(refusal: Refusal) -> dict[str, str]:
     if refusal.status == 401:
         headers["www-authenticate"] = "Bearer"
     return headers
-
-
-def read_secret(authorization: str) -> str:
-    """The secret in an Authorization header: after Bearer, or the password of Basic, or its user
-    where the password is empty; "" where there is none."""
-    kind, _, value = authorization.partition(" ")
-    if kind.lower() == "bearer":
-        return value.strip()
-    if kind.lower() == "basic":
-        try:
-            user, _, password = base64.b64decode(value, validate=True).decode().partition(":")
-            return password or user
-        except (binascii.Error, UnicodeDecodeError):
-            return ""
-    return ""

@@ -3,6 +3,8 @@
 import ipaddress
 from urllib.parse import urlsplit
 
+from starlette.requests import HTTPConnection
+
 from fromnoise.serve.refusals import Refusal
 from fromnoise.serve.settings import LOOPBACK, Settings
 
@@ -34,13 +36,35 @@ def check_host(host: str, settings: Settings) -> None:
 
 def check_origin(origin: str, host: str, scheme: str, settings: Settings) -> None:
     """Raises Refusal for a web page of another origin that is not listed."""
-    if origin != f"{scheme}://{host}" and origin not in settings.origins:
+    if not is_own_origin(origin, host, scheme) and origin not in settings.origins:
         raise Refusal(
             403,
             "foreign_origin",
             "web pages of another origin may not use this server",
             "start it with --origin and that origin",
         )
+
+
+def is_own_origin(origin: str, host: str, scheme: str) -> bool:
+    """Whether a page comes from this server; where a proxy adds TLS, the server sees http."""
+    return origin in (f"{scheme}://{host}", f"https://{host}")
+
+
+def is_foreign(request: HTTPConnection) -> bool:
+    """Whether a browser sends a request for a page of another origin, also a listed one."""
+    headers = request.headers
+    if headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
+        return True
+    origin = headers.get("origin")
+    scheme = request.scope["scheme"]
+    return origin is not None and not is_own_origin(origin, headers.get("host", ""), scheme)
+
+
+def is_own_page(request: HTTPConnection) -> bool:
+    """Whether a browser sends a request for a page of this server. Browsers name the page with all
+    but GET and HEAD, which change nothing."""
+    safe = request.scope["method"] in ("GET", "HEAD")
+    return not is_foreign(request) and (safe or "origin" in request.headers)
 
 
 def allow_origin(origin: str, settings: Settings) -> dict[str, str]:

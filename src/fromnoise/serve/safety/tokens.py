@@ -6,7 +6,7 @@ import secrets
 import time
 from dataclasses import dataclass
 
-from sqlalchemy import Engine, delete, insert, select
+from sqlalchemy import Column, Engine, delete, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from fromnoise.errors import BadInput, NotFound, UnknownName, escape
@@ -44,7 +44,8 @@ class Tokens:
 
     def __init__(self, engine: Engine):
         self.engine = engine
-        self.known: dict[str, tuple[float, Client | None]] = {}  # digest → (when, who)
+        # (column, its value) → (when, what `_look_up` found)
+        self.known: dict[tuple[str, str], tuple[float, tuple[str, Client] | None]] = {}
         self.counted = (0.0, False)
 
     def add(self, name: str, scopes: list[str], per_minute: int | None = None) -> str:
@@ -60,7 +61,7 @@ class Tokens:
         secret = f"fn_{secrets.token_urlsafe(32)}"
         row = {
             "name": name,
-            "digest": _digest(secret),
+            "digest": hash_secret(secret),
             "scopes": " ".join(scopes),
             "per_minute": per_minute,
             "created": time.time(),
@@ -99,21 +100,28 @@ class Tokens:
 
     def find(self, secret: str) -> Client | None:
         """Who has that secret. A token that was removed is known for FRESH seconds at most."""
-        digest, now = _digest(secret), time.monotonic()
-        when, client = self.known.get(digest, (-FRESH, None))
+        found = self._look_up(tokens.c.digest, hash_secret(secret))
+        return found[1] if found else None
+
+    def find_name(self, name: str) -> tuple[str, Client] | None:
+        """(the hash of the token of that name, who has it); see `find`."""
+        return self._look_up(tokens.c.name, name)
+
+    def _look_up(self, column: Column[str], value: str) -> tuple[str, Client] | None:
+        key, now = (column.name, value), time.monotonic()
+        when, found = self.known.get(key, (-FRESH, None))
         if now - when < FRESH:
-            return client
-        query = select(tokens).where(tokens.c.digest == digest)
+            return found
         with reading(self.engine) as connection:
-            row = connection.execute(query).first()
-        if row is not None:
-            client = Client(row.name, frozenset(row.scopes.split()), row.per_minute)
-            self.known[digest] = now, client
-            return client
-        self.known.pop(digest, None)
-        return None
+            row = connection.execute(select(tokens).where(column == value)).first()
+        if row is None:
+            self.known.pop(key, None)
+            return None
+        found = row.digest, Client(row.name, frozenset(row.scopes.split()), row.per_minute)
+        self.known[key] = now, found
+        return found
 
 
-def _digest(secret: str) -> str:
+def hash_secret(secret: str) -> str:
     """A secret has 256 random bits: one round of SHA-256 is enough."""
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()

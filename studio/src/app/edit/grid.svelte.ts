@@ -3,7 +3,7 @@
 
 import { ask, client, Fault } from "../api.ts";
 import { hasEnded, jobs, type LiveJob } from "../jobs.svelte.ts";
-import { recall, remember } from "../store.ts";
+import { makeKey, recall, remember } from "../store.ts";
 import type { Body } from "./bodies.ts";
 
 const NAME = "studio.grid";
@@ -112,7 +112,7 @@ export class Grid {
   }
 
   private async ask(cell: Cell): Promise<void> {
-    cell.key ??= crypto.randomUUID();
+    cell.key ??= makeKey();
     this.save(); // before it is sent
     for (;;) {
       try {

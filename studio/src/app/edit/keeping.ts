@@ -24,8 +24,10 @@ function finish<T>(request: IDBRequest<T>): Promise<T> {
   });
 }
 
+const NAME = "fromnoise.edit";
+
 function open(): Promise<IDBDatabase> {
-  const request = indexedDB.open("fromnoise.edit", 1);
+  const request = indexedDB.open(NAME, 1);
   request.onupgradeneeded = () => {
     for (const name of Object.keys(MOST)) request.result.createObjectStore(name, { keyPath: "key" }).createIndex("when", "when");
   };
@@ -59,3 +61,6 @@ export const recallMask = (key: string): Promise<Kept | null> => recall("masks",
 export const keepMask = (key: string, mask: Kept): Promise<void> => keep("masks", key, mask);
 export const recallFile = (key: string): Promise<KeptFile | null> => recall("files", key);
 export const keepFile = (key: string, file: KeptFile): Promise<void> => keep("files", key, file);
+
+/** Takes all of it out of the browser. */
+export const forgetFiles = (): Promise<unknown> => finish(indexedDB.deleteDatabase(NAME)).catch(() => undefined);

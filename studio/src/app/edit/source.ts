@@ -2,6 +2,7 @@
 
 import { ask, client, Fault, fileUrl, upload, type Job, type Picture } from "../api.ts";
 import { tellWords } from "./bodies.ts";
+import { makeKey, spell } from "../store.ts";
 import { keepFile, recallFile } from "./keeping.ts";
 import type { Size } from "./view.ts";
 
@@ -36,8 +37,8 @@ export async function openFile(file: Blob, name: string): Promise<Source> {
   });
   const { width, height } = image;
   image.close();
-  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", await file.arrayBuffer()));
-  const key = Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
+  // crypto.subtle is missing where the page comes without TLS from another machine: then each opening is new
+  const key = crypto.subtle ? spell(await crypto.subtle.digest("SHA-256", await file.arrayBuffer())) : makeKey();
   await keepFile(key, { name, file }).catch(() => undefined); // no database: a reload asks for it again
   return { key, src: URL.createObjectURL(file), label: name, width, height, picture: null, job: null, file };
 }

@@ -1,7 +1,8 @@
 /** Traces of pictures: asked for, waited for, and their panels read. */
 
-import { ask, client, Fault, makeFault, token, type Schemas } from "../api.ts";
+import { ask, client, Fault, makeFault, type Schemas } from "../api.ts";
 import { jobs, type LiveJob } from "../jobs.svelte.ts";
+import { session } from "../session.svelte.ts";
 
 export type Trace = Schemas["InsideOut"];
 export type Call = Schemas["InsideCall"];
@@ -67,10 +68,9 @@ export function panelUrl(trace: Trace, panel: PanelName, query: PanelQuery = {},
   return `/api/pictures/${trace.picture}/inside/${trace.trace}/${panel}${kind === "png" ? "/png" : ""}${text ? `?${text}` : ""}`;
 }
 
-/** A file of the server, also where it wants a token. Throws a Fault. */
+/** A file of the server. Throws a Fault. */
 export async function fetchFile(url: string): Promise<Blob> {
-  const headers: HeadersInit = token.value ? { Authorization: `Bearer ${token.value}` } : {};
-  const answer = await fetch(url, { headers }).catch(() => null);
+  const answer = await session.send(new Request(url)).catch(() => null);
   if (!answer) throw new Fault("The server does not answer.", "Start it again with `fromnoise studio`.");
   if (answer.ok) return answer.blob();
   throw makeFault(answer, await answer.json().catch(() => null));
