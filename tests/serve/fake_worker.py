@@ -3,6 +3,7 @@
 import hashlib
 import threading
 import time
+from functools import partial
 
 import numpy as np
 from PIL import Image
@@ -43,12 +44,13 @@ class FakeWorker:
             self.faults -= 1
             raise RuntimeError("a fault of the program")
         total = request.steps or 4
+        look = partial(self.look_at_step, request.count)
         for i in range(total):
             self.held.wait(10)
             time.sleep(self.seconds)
             self.calls.append(i)
             notes = ("a note",) if "noted" in request.prompt else ()
-            watch(Progress(i, total, float(total - i - 1), notes, self.look_at_step))
+            watch(Progress(i, total, float(total - i - 1), notes, look))
         return [self.paint(request, seed, task) for seed in request.seeds()]
 
     def trace(self, task, watch, most):
@@ -74,9 +76,9 @@ class FakeWorker:
     def decode(self, model, latents, tiling):
         return Image.new("RGB", (32, 32), (round(abs(float(latents.mean())) * 99), 0, 0)), True
 
-    def look_at_step(self):
+    def look_at_step(self, count):
         self.previews += 1
-        return Image.new("RGB", (8, 8))
+        return [Image.new("RGB", (8, 8), (40 * i, 0, 0)) for i in range(count)]
 
     def paint(self, request, seed, task):
         inputs = "".join(path.stem for path in task.inputs.values())

@@ -91,10 +91,31 @@ def test_previews_are_made_for_who_looks(client):
     assert worker.previews == 1
 
 
+def test_each_picture_has_its_preview_once_it_has_begun():
+    import torch
+
+    from fromnoise.pipeline.generate import Step
+    from fromnoise.pipeline.likeness import preview_pixels
+    from fromnoise.serve.work.drawing import describe_step
+    from fromnoise.serve.work.engines import Engine
+
+    engine = Engine(None, None, preview_pixels)  # type: ignore[arg-type]
+    x0 = torch.linspace(-1, 1, 4 * 3 * 2 * 2).reshape(4, 3, 2, 2)
+    together = describe_step(engine, Step(0, 4, 1.0, x0, x0)).previews
+    assert together
+    assert len({picture.tobytes() for picture in together()}) == 4
+    # samplers that draw one after the other give those that wait the first one's latents
+    alone = describe_step(engine, Step(0, 4, 1.0, x0, x0[[0, 1, 0, 0]])).previews
+    assert alone
+    assert [picture.tobytes() for picture in alone()] == [
+        picture.tobytes() for picture in together()[:2]
+    ]
+
+
 def test_events_tell_of_steps_previews_warnings_and_the_end(client):
     worker = client.server.worker
     worker.held.clear()
-    job = submit(client, prompt="a noted cat", steps=3)
+    job = submit(client, prompt="a noted cat", steps=3, count=3)
     threading.Timer(0.1, worker.held.set).start()
     answer = client.get(job["events"])
     assert answer.headers["content-type"].startswith("text/event-stream")
@@ -106,10 +127,15 @@ def test_events_tell_of_steps_previews_warnings_and_the_end(client):
     steps = [data for _, name, data in events if name == "step"]
     assert [s["step"] for s in steps] == [1, 2, 3]
     assert steps[-1]["seconds_left"] == 0
-    assert steps[-1]["preview"].startswith("data:image/webp;base64,")
-    base64.b64decode(steps[-1]["preview"].partition(",")[2], validate=True)
-    assert events[-1][2]["pictures"]
-    assert client.get(f"/api/jobs/{job['id']}/preview").headers["content-type"] == "image/webp"
+    heads, bodies = zip(*(url.split(",") for url in steps[-1]["previews"]), strict=True)
+    assert heads == ("data:image/webp;base64",) * 3  # each picture has its own
+    assert len(set(bodies)) == 3
+    assert len(events[-1][2]["pictures"]) == 3
+    for i, body in enumerate(bodies):
+        answer = client.get(f"/api/jobs/{job['id']}/preview?picture={i}")
+        assert answer.headers["content-type"] == "image/webp"
+        assert base64.b64encode(answer.content).decode() == body
+    assert client.get(f"/api/jobs/{job['id']}/preview?picture=3").status_code == 404
     # where a stream broke, it goes on
     at = next(i for i, (_, name, data) in enumerate(events) if data.get("step") == 2)
     again = client.get(job["events"], headers={"Last-Event-ID": events[at][0]})
@@ -117,7 +143,7 @@ def test_events_tell_of_steps_previews_warnings_and_the_end(client):
     over = client.get(job["events"], headers={"Last-Event-ID": "end"})
     assert over.status_code == 204
     plain = read_events(client.get(f"{job['events']}?previews=false"))
-    assert not any("preview" in data for _, _, data in plain)
+    assert not any("previews" in data for _, _, data in plain)
 
 
 def test_cancelling_ends_a_run_before_its_next_step(client):

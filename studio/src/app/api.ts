@@ -46,6 +46,19 @@ export function makeFault(response: Response, body: unknown): Fault {
   );
 }
 
+const PICTURE = /^[0-9a-f]{32}$/; // an id
+
+/** A picture of the gallery. Throws a Fault, also for an address that names none. */
+export async function readPicture(id: string): Promise<Picture> {
+  const none = new Fault("There is no picture with this address.", "Choose one in the gallery.", 404, "no_picture");
+  if (!PICTURE.test(id)) throw none;
+  try {
+    return await ask(client.GET("/api/pictures/{identifier}", { params: { path: { identifier: id } } }));
+  } catch (error) {
+    throw error instanceof Fault && error.status === 404 ? none : error;
+  }
+}
+
 /** Sends a file; the upload's id goes where a request takes a picture. */
 export async function upload(file: Blob, name = "picture.png"): Promise<Schemas["UploadOut"]> {
   const body = new FormData();

@@ -11,7 +11,7 @@ import { makeKey, recall, remember } from "./store.ts";
 import { toasts } from "./toasts.svelte.ts";
 
 export interface LiveJob extends Job {
-  preview?: string; // an address of a small picture, of the newest step
+  previews?: string[]; // addresses of small pictures, of the newest step; of those that have begun
   secondsLeft?: number;
   sigma?: number;
 }
@@ -145,7 +145,7 @@ class Jobs {
     if (before && hasEnded(before) && !hasEnded(job)) return; // an older answer that came late
     const live: LiveJob = hasEnded(job)
       ? job
-      : { ...job, preview: before?.preview, secondsLeft: before?.secondsLeft, step: Math.max(job.step, job.attempts === before?.attempts ? before.step : 0), total: job.total || (before?.total ?? 0) };
+      : { ...job, previews: before?.previews, secondsLeft: before?.secondsLeft, step: Math.max(job.step, job.attempts === before?.attempts ? before.step : 0), total: job.total || (before?.total ?? 0) };
     this.#jobs.set(job.id, live);
     if (!hasEnded(job)) return;
     if (before && !hasEnded(before)) this.#tell(live);
@@ -194,7 +194,7 @@ class Jobs {
     if (name === "step") {
       this.#jobs.set(job.id, {
         ...job, state: "running", ahead: 0, step: data.step, total: data.total, sigma: data.sigma,
-        secondsLeft: data.seconds_left, preview: data.preview ?? job.preview,
+        secondsLeft: data.seconds_left, previews: data.previews ?? job.previews,
       });
     }
   }

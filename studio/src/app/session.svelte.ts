@@ -13,9 +13,16 @@ class Session {
   asks = $state(false); // whether requests wait for a person to sign in
   name = $state(""); // of the token of who is signed in
   #waiting: (() => void)[] = [];
+  #begun?: Promise<void>;
 
-  /** Sends a request; again, once somebody has signed in, where the server wants a token. */
+  /** Waits until it is known whether the server wants a token, and for the token where it does. */
+  begin(): Promise<void> {
+    return (this.#begun ??= this.look().then((lacks) => (lacks ? this.wait() : undefined)));
+  }
+
+  /** Sends a request; again, once somebody has signed in, where the server no longer knows who asks. */
   async send(request: Request): Promise<Response> {
+    await this.begin();
     for (;;) {
       const answer = await fetch(request.clone());
       if (answer.status !== 401) return answer;

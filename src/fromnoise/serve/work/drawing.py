@@ -239,7 +239,10 @@ def draw_film(engine: Engine, task: Task, watch: Callable[[Step], None]) -> list
 def describe_step(engine: Engine, step: Step, together: int = 1) -> Progress:
     """A step as the server tells of it."""
 
-    def preview() -> Image.Image:
-        return Image.fromarray(engine.look(step.x0[0]).numpy())
+    def preview() -> list[Image.Image]:
+        first, *others = step.x0
+        # where a sampler draws one after the other, those that wait are shown as the first
+        begun = [first, *(x0 for x0 in others if not torch.equal(x0, first))]
+        return [Image.fromarray(engine.look(x0).numpy()) for x0 in begun]
 
     return Progress(step.index, step.total, step.sigma, step.notes, preview, together)

@@ -41,9 +41,9 @@ class Log:
     attempt: int = 0
     count: int = 0
     events: list[Event] = field(default_factory=list)
-    # WebP, of the newest step; or what makes it, once somebody looks
-    preview: bytes | Callable[[], bytes] = b""
-    preview_of: str = ""  # that step's event
+    # WebP, a file for each picture of the newest step; or what makes them, once somebody looks
+    previews: list[bytes] | Callable[[], list[bytes]] = field(default_factory=list)
+    previews_of: str = ""  # that step's event
 
 
 class Hub:
@@ -66,7 +66,11 @@ class Hub:
                 self.logs.popitem(last=False)
 
     def publish(
-        self, job: str, name: str, data: dict[str, Any], preview: Callable[[], bytes] | None = None
+        self,
+        job: str,
+        name: str,
+        data: dict[str, Any],
+        previews: Callable[[], list[bytes]] | None = None,
     ) -> None:
         """Adds an event and wakes the streams of the job."""
         with self.lock:
@@ -75,8 +79,8 @@ class Hub:
             event = Event(f"{log.attempt}-{log.count}", name, data | {"time": time.time()})
             log.events.append(event)
             del log.events[:-KEPT]
-            if preview:
-                log.preview, log.preview_of = preview, event.id
+            if previews:
+                log.previews, log.previews_of = previews, event.id
             self._feed(job, event)
         self.wake(job)
 
@@ -123,19 +127,23 @@ class Hub:
         ids = [event.id for event in events]
         return events[ids.index(last) + 1 :] if last in ids else events
 
-    def preview(self, job: str) -> tuple[str, bytes]:
-        """(the event that it belongs to, a small WebP picture); empty where there is none. It is
-        made here, since most steps are looked at by nobody; that takes some milliseconds."""
+    def previews(self, job: str) -> tuple[str, list[bytes]]:
+        """(the event that they belong to, small WebP pictures); empty where there are none. They
+        are made here, since most steps are looked at by nobody; that takes some milliseconds."""
         with self.lock:
             log = self.logs.get(job)
-            of, picture = (log.preview_of, log.preview) if log else ("", b"")
-        if log is None or isinstance(picture, bytes):
-            return of, picture if isinstance(picture, bytes) else b""
-        made = picture()
+            of, pictures = (log.previews_of, log.previews) if log else ("", [])
+        if log is None or isinstance(pictures, list):
+            return of, pictures if isinstance(pictures, list) else []
+        made = pictures()
         with self.lock:
-            if log.preview is picture:
-                log.preview = made
+            if log.previews is pictures:
+                log.previews = made
         return of, made
+
+    def preview(self, job: str) -> bytes:
+        """That of the first picture; empty where there is none."""
+        return next(iter(self.previews(job)[1]), b"")
 
     @contextmanager
     def listen(self, job: str) -> Iterator[asyncio.Event]:

@@ -197,7 +197,7 @@ class Runner:
             if state is not None:
                 self.metrics.ended.labels(state).inc()
                 self.metrics.job_seconds.observe(time.time() - job.created)
-            self.hub.preview(job.id)  # which lets go of the model
+            self.hub.previews(job.id)  # which lets go of the model
             self.hub.publish(job.id, "state", {"state": state or "queued"})
 
     def _work(self, run: Run) -> str | None:
@@ -235,8 +235,8 @@ class Runner:
                 "sigma": progress.sigma,
                 "seconds_left": round(left, 3),
             }
-            preview = progress.preview and partial(encode_preview, progress.preview)
-            self.hub.publish(run.job.id, "step", data, preview)
+            previews = progress.previews and partial(encode_previews, progress.previews)
+            self.hub.publish(run.job.id, "step", data, previews)
             if run.must_stop():
                 raise Stopped
 
@@ -375,11 +375,14 @@ def describe(kind: str, message: str, remedy: str = "") -> dict[str, str]:
     return {"type": kind, "message": message, "remedy": remedy}
 
 
-def encode_preview(make: Callable[[], Image.Image]) -> bytes:
-    """A preview as a small WebP file."""
-    data = io.BytesIO()
-    make().save(data, "WEBP", quality=80, method=0)
-    return data.getvalue()
+def encode_previews(make: Callable[[], list[Image.Image]]) -> list[bytes]:
+    """Previews as small WebP files."""
+    files = []
+    for picture in make():
+        data = io.BytesIO()
+        picture.save(data, "WEBP", quality=80, method=0)
+        files.append(data.getvalue())
+    return files
 
 
 @contextmanager

@@ -45,7 +45,8 @@ class Progress:
     total: int
     sigma: float
     notes: tuple[str, ...] = ()
-    preview: Callable[[], Image.Image] | None = None  # a cheap likeness, made where it is wanted
+    # cheap likenesses of the pictures that are drawn together, made where they are wanted
+    previews: Callable[[], list[Image.Image]] | None = None
     batch: int = 1  # requests that shared the call of the network
 
 

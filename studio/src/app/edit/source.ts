@@ -1,6 +1,6 @@
 /** The picture that an edit starts from: one of the gallery, or a file of the person's own. */
 
-import { ask, client, Fault, fileUrl, upload, type Job, type Picture } from "../api.ts";
+import { ask, client, Fault, fileUrl, readPicture, upload, type Job, type Picture } from "../api.ts";
 import { tellWords } from "./bodies.ts";
 import { makeKey, spell } from "../store.ts";
 import { keepFile, recallFile } from "./keeping.ts";
@@ -19,7 +19,7 @@ const uploads = new Map<string, string>(); // key → the upload's id
 
 /** A picture of the gallery. Throws a Fault. */
 export async function openPicture(id: string): Promise<Source> {
-  const picture = await ask(client.GET("/api/pictures/{identifier}", { params: { path: { identifier: id } } }));
+  const picture = await readPicture(id);
   let job: Job | null = null;
   try {
     job = await ask(client.GET("/api/jobs/{identifier}", { params: { path: { identifier: picture.job } } }));

@@ -1,7 +1,7 @@
 /** What the gallery shows: all pictures of a search in short, and details of those that are opened. */
 
 import { SvelteMap, SvelteSet } from "svelte/reactivity";
-import { ask, client, type Picture, type Schemas } from "../api.ts";
+import { ask, client, readPicture, type Picture, type Schemas } from "../api.ts";
 import { toasts } from "../toasts.svelte.ts";
 
 export type Short = Schemas["ShortPicture"];
@@ -54,7 +54,7 @@ class GalleryStore {
     const wanted = this.list.slice(Math.max(0, at - 1), at + 2).filter((one) => !this.details.has(one.id));
     try {
       for (const one of wanted) {
-        this.details.set(one.id, await ask(client.GET("/api/pictures/{identifier}", { params: { path: { identifier: one.id } } })));
+        this.details.set(one.id, await readPicture(one.id));
       }
     } catch (error) {
       toasts.fail(error);

@@ -54,6 +54,19 @@ test("an empty studio offers prompts that its model was taught; one is drawn by 
   await page.context().close();
 }, LONG);
 
+test("four pictures are seen coming, each in its own tile", async () => {
+  const { page, faults } = await visit(browser, studio.address, "#/create?prompt=two+stars&steps=12&count=4");
+  await page.getByRole("button", { name: "Draw", exact: true }).click();
+  await page.getByRole("img", { name: "Preview 4" }).waitFor({ timeout: LONG });
+  const sources = await page.evaluate(() => Array.from(document.querySelectorAll(".tile img.preview"), (one) => (one as HTMLImageElement).src));
+  expect(new Set(sources).size).toBe(4);
+  if (process.env.SCREENSHOTS) await page.screenshot({ path: `${process.env.SCREENSHOTS}/four.png` });
+  await page.locator(".tile .open").nth(3).waitFor({ timeout: LONG });
+  expect(await page.locator("img.preview").count()).toBe(0);
+  expect(faults).toEqual([]);
+  await page.context().close();
+}, LONG);
+
 test("what was asked for last is on the stage, also variations of what is there", async () => {
   const { page, faults } = await visit(browser, studio.address, "#/create?prompt=a+cat&steps=3&count=1&seed=11");
   await page.getByRole("button", { name: "Draw", exact: true }).click();

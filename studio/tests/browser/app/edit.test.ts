@@ -342,6 +342,16 @@ test("a file of one’s own is edited, and a reload still has it", async () => {
   await page.context().close();
 }, 60_000);
 
+test("an address that names no picture says so, and leads to the gallery", async () => {
+  for (const id of ["0".repeat(32), "nonsense"]) {
+    const page = await studio.visit(`#/edit/${id}`);
+    const said = page.getByRole("alert").filter({ hasText: "There is no picture with this address." });
+    await said.getByRole("link", { name: "Open the gallery" }).click();
+    await page.waitForURL(/#\/gallery/);
+    await page.context().close();
+  }
+}, 60_000);
+
 test("tiling preview and describing", async () => {
   const page = await studio.visit(`#/edit/${first.id}?do=tile`);
   await room(page).waitFor();

@@ -271,9 +271,14 @@ describe("a picture's run", { timeout: 300_000 }, () => {
 
   test("a picture that is not there says so", async () => {
     const page = await openPage();
-    await page.goto(`${address}/studio.html#/inside/${"0".repeat(32)}`);
-    await page.getByRole("alert").getByText(/there is no picture/).waitFor();
-    expect(await findViolations(page)).toEqual([]);
+    for (const id of ["0".repeat(32), "nonsense", "..%2f..", ""]) {
+      await page.goto(`${address}/studio.html#/inside/${id}`);
+      await page.reload();
+      await page.getByRole("alert").getByText("There is no picture with this address.").waitFor();
+      expect(await findViolations(page)).toEqual([]);
+    }
+    await page.getByRole("alert").getByRole("link", { name: "Open the gallery" }).click();
+    await page.waitForURL(/#\/gallery/);
     await page.close();
   });
 

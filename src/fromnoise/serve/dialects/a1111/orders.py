@@ -148,7 +148,7 @@ class Orders:
         return job.step, job.total
 
     def _find_preview(self, job: Job) -> str | None:
-        data = self.server.hub.preview(job.id)[1]
+        data = self.server.hub.preview(job.id)
         if not data:
             return None
         png = BytesIO()

@@ -16,7 +16,7 @@ from fromnoise.serve.queue.jobs import Job
 from fromnoise.serve.refusals import Refusal
 from fromnoise.serve.safety.tokens import Client
 from fromnoise.serve.server import Server
-from fromnoise.serve.work.events import ALL, Fed
+from fromnoise.serve.work.events import ALL, Event, Fed
 
 Show = Callable[[Server, Job], shapes.JobOut]
 PATIENCE = 1.0  # seconds until it looks again whether the server ends
@@ -33,7 +33,7 @@ def add_feed(router: APIRouter, server: Server, show: Show) -> None:
     )
     def stream_jobs(
         client: Annotated[Client, Depends(need("draw"))],
-        previews: Annotated[bool, Query(description="Whether steps have a preview.")] = True,
+        previews: Annotated[bool, Query(description="Whether steps have previews.")] = True,
         last_event_id: Annotated[str | None, Header(max_length=64)] = None,
     ) -> Response:
         """What happens to all jobs of the client: `job` (the job as it is now), `step` (with `job`,
@@ -43,6 +43,16 @@ def add_feed(router: APIRouter, server: Server, show: Show) -> None:
             raise Refusal(429, "too_many_streams", "too many open streams", "close some", 5)
         events = tell_all(server, client, last_event_id or "", previews, show)
         return EventSourceResponse(events, ping=15, send_timeout=30)
+
+
+async def show_previews(server: Server, job: str, event: Event) -> dict[str, list[str]]:
+    """The previews of a step, a data URL for each picture; empty where the step is not the newest:
+    an older one's are gone."""
+    of, pictures = await run_in_threadpool(server.hub.previews, job)
+    if of != event.id:
+        return {}
+    texts = (base64.b64encode(picture).decode() for picture in pictures)
+    return {"previews": [f"data:image/webp;base64,{text}" for text in texts]}
 
 
 async def tell_all(
@@ -98,7 +108,5 @@ async def tell(
             return JSONServerSentEvent(shown.model_dump(mode="json"), event="job", id=identifier)
     data = event.data | {"job": fed.job}
     if previews and event.name == "step":
-        of, picture = await run_in_threadpool(server.hub.preview, fed.job)
-        if of == event.id:  # an older step's is gone
-            data["preview"] = f"data:image/webp;base64,{base64.b64encode(picture).decode()}"
+        data |= await show_previews(server, fed.job, event)
     return JSONServerSentEvent(data, event=event.name, id=identifier)

@@ -1,6 +1,5 @@
 """The native dialect, /api: jobs, events, gallery, boards, uploads, models."""
 
-import base64
 import json
 from collections.abc import AsyncIterator
 from dataclasses import asdict
@@ -10,7 +9,6 @@ from fastapi import APIRouter, Depends, Header, Query, Response, UploadFile
 from fastapi.responses import FileResponse, StreamingResponse
 from pydantic import BaseModel
 from sse_starlette import EventSourceResponse, JSONServerSentEvent
-from starlette.concurrency import run_in_threadpool
 
 from fromnoise import __version__
 from fromnoise.diffusion.samplers import SAMPLERS
@@ -130,15 +128,19 @@ def add_jobs(router: APIRouter, server: Server) -> None:
         response_class=Response,
         responses={200: {"content": {"image/webp": {}}}},
     )
-    def get_preview(identifier: Identifier, client: Drawer) -> Response:
-        """A small likeness of what is being drawn."""
+    def get_preview(
+        identifier: Identifier,
+        client: Drawer,
+        picture: Annotated[int, Query(ge=0, lt=1000, description="0 for the first.")] = 0,
+    ) -> Response:
+        """A small likeness of a picture that is being drawn."""
         server.queue.get(identifier, client.owner)
-        data = server.hub.preview(identifier)[1]
-        if not data:
+        files = server.hub.previews(identifier)[1]
+        if picture >= len(files):
             raise Refusal(
-                404, "not_found", "this job has no preview yet", "wait for its first step"
+                404, "not_found", "this picture has no preview yet", "wait for its first step"
             )
-        return Response(data, media_type="image/webp")
+        return Response(files[picture], media_type="image/webp")
 
     @router.get(
         "/jobs/{identifier}/events",
@@ -152,11 +154,11 @@ def add_jobs(router: APIRouter, server: Server) -> None:
     def stream_job(
         identifier: Identifier,
         client: Drawer,
-        previews: Annotated[bool, Query(description="Whether steps have a preview.")] = True,
+        previews: Annotated[bool, Query(description="Whether steps have previews.")] = True,
         last_event_id: Annotated[str | None, Header(max_length=64)] = None,
     ) -> Response:
-        """The job's events: queued, started, step (with seconds_left and a preview as a data URL),
-        warning; the last one is done, failed, cancelled or expired, with the job."""
+        """The job's events: queued, started, step (with seconds_left, and previews as data URLs, a
+        picture each), warning; the last one is done, failed, cancelled or expired, with the job."""
         job = server.queue.get(identifier, client.owner)
         if last_event_id == "end" and job.has_ended:
             return Response(status_code=204)  # which tells a browser not to come again
@@ -179,10 +181,7 @@ async def tell_job(
                 return
             data = dict(item.data)
             if previews and item.name == "step":
-                of, picture = await run_in_threadpool(server.hub.preview, job.id)
-                if of == item.id:  # an older step's is gone
-                    text = base64.b64encode(picture).decode()
-                    data["preview"] = f"data:image/webp;base64,{text}"
+                data |= await feed.show_previews(server, job.id, item)
             yield JSONServerSentEvent(data, event=item.name, id=item.id or None)
 
 

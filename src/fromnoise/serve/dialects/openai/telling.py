@@ -107,7 +107,7 @@ async def tell_events(
                 due = -(-(sent + 1) * total // (wanted + 1))  # rounded up
                 if not due <= step < total:
                     continue
-                if preview := (await run_in_threadpool(server.hub.preview, job.id))[1]:
+                if preview := await run_in_threadpool(server.hub.preview, job.id):
                     event = await run_in_threadpool(tell_partial, server, job, asked, preview, sent)
                     yield make_event(f"{prefix}.partial_image", event)
                     sent += 1
