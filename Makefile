@@ -36,6 +36,7 @@ check: $(VENV)/.check
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python docs/make_map.py --check
 	$(BIN)/python docs/make_schedulers.py --check
+	$(BIN)/python docs/make_endpoints.py --check
 	$(BIN)/hadolint deploy/Dockerfile
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec deploy/compose.yaml
 

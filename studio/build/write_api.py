@@ -6,27 +6,12 @@ anew, so the page's types cannot drift from the server."""
 import json
 import os
 import subprocess
-import tempfile
 from pathlib import Path
 
-from fromnoise.serve.app import make_app
-from fromnoise.serve.server import Server
-from fromnoise.serve.settings import Settings
+from fromnoise.serve.document import make_document
 
 STUDIO = Path(__file__).parent.parent
 GENERATED = STUDIO / "generated"
-
-
-def make_document() -> dict:
-    """The OpenAPI document. No job is drawn for it."""
-    with tempfile.TemporaryDirectory() as folder:
-        server = Server(Settings(Path(folder)), worker=None)  # type: ignore[arg-type]
-        try:
-            return make_app(server).openapi()
-        finally:
-            server.database.dispose()
-            if server.lock is not None:
-                server.lock.close()
 
 
 def main() -> None:

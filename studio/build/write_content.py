@@ -28,7 +28,7 @@ from fromnoise.learn.quiz import load_questions
 from fromnoise.learn.sources import PACKAGE, PREFIX, find_place
 
 FOLDER = Path(__file__).parents[1] / "generated/content"
-DOCUMENTS = (*DOCS, "map")
+DOCUMENTS = (*DOCS, "endpoints", "map")
 PICTURES = ("samplers.png", "latent_vs_pixel.png")
 
 

@@ -10,7 +10,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from fromnoise.pipeline.request import GenerationRequest
 from fromnoise.serve import page
-from fromnoise.serve.command import make_studio_settings
+from fromnoise.serve.command import make_settings, make_studio_settings
 from fromnoise.serve.work.events import FED, Hub
 from fromnoise.serve.work.words import read_words
 
@@ -57,6 +57,13 @@ def test_the_page_is_sent_with_its_policy_and_nothing_else_is(site, make_server)
 
 def test_without_the_page_there_are_no_files(make_server):
     assert make_server().get("/studio.html").status_code == 404
+
+
+def test_serve_with_its_page_has_room_for_a_gallery():
+    plain, paged = (make_settings(8, folder=Path("x"), page=page) for page in (False, True))
+    assert not plain.page
+    assert paged.page
+    assert paged.limits.requests_per_minute == 10 * plain.limits.requests_per_minute
 
 
 def test_the_page_can_be_read_without_a_token_and_the_api_cannot(site, make_server):

@@ -34,6 +34,7 @@ class Kind:
     """A kind of job: its request's module and class, and the pictures that it starts from."""
 
     name: str
+    purpose: str  # a sentence
     module: str
     request: str
     needs: tuple[str, ...] = ()  # uploads beside the request's own fields
@@ -44,23 +45,67 @@ class Kind:
 KINDS = {
     kind.name: kind
     for kind in (
-        Kind("generate", "fromnoise.pipeline.request", "GenerationRequest"),
-        Kind("edit", "fromnoise.pipeline.editing.request", "EditRequest", ("image",), ("mask",)),
-        Kind("hires", "fromnoise.pipeline.enlarging.request", "HiresRequest"),
         Kind(
-            "upscale", "fromnoise.pipeline.enlarging.upscale_request", "UpscaleRequest", ("image",)
+            "generate",
+            "Draws pictures from words.",
+            "fromnoise.pipeline.request",
+            "GenerationRequest",
         ),
-        Kind("blend", "fromnoise.pipeline.seeing.request", "BlendRequest", ("first", "second")),
-        Kind("film", "fromnoise.pipeline.sequences.request", "FilmRequest"),
-        Kind("grid", "fromnoise.pipeline.sequences.grid_request", "GridRequest"),
+        Kind(
+            "edit",
+            "Changes a picture, or what is white in a mask.",
+            "fromnoise.pipeline.editing.request",
+            "EditRequest",
+            needs=("image",),
+            takes=("mask",),
+        ),
+        Kind(
+            "hires",
+            "Draws in two passes, the second one larger.",
+            "fromnoise.pipeline.enlarging.request",
+            "HiresRequest",
+        ),
+        Kind(
+            "upscale",
+            "Enlarges a picture.",
+            "fromnoise.pipeline.enlarging.upscale_request",
+            "UpscaleRequest",
+            needs=("image",),
+        ),
+        Kind(
+            "blend",
+            "Draws what two pictures share.",
+            "fromnoise.pipeline.seeing.request",
+            "BlendRequest",
+            needs=("first", "second"),
+        ),
+        Kind(
+            "film",
+            "Draws the frames of a film from prompt to prompt.",
+            "fromnoise.pipeline.sequences.request",
+            "FilmRequest",
+        ),
+        Kind(
+            "grid",
+            "Draws one prompt over axes of settings: a sheet, then its cells.",
+            "fromnoise.pipeline.sequences.grid_request",
+            "GridRequest",
+        ),
         Kind(
             "describe",
+            "Says what CLIP sees in a picture.",
             "fromnoise.pipeline.seeing.request",
             "DescribeRequest",
-            ("image",),
+            needs=("image",),
             answers=True,
         ),
-        Kind("similarity", "fromnoise.pipeline.seeing.request", "SimilarityRequest", answers=True),
+        Kind(
+            "similarity",
+            "Says how similar CLIP finds pictures and texts.",
+            "fromnoise.pipeline.seeing.request",
+            "SimilarityRequest",
+            answers=True,
+        ),
     )
 }
 

@@ -1,5 +1,6 @@
 """The native dialect, /api: jobs, events, gallery, boards, uploads, models."""
 
+import inspect
 import json
 from collections.abc import AsyncIterator
 from dataclasses import asdict
@@ -87,9 +88,9 @@ def add_kind(router: APIRouter, server: Server, kind: str) -> None:
 
     submit.__annotations__["asked"] = body
     already = {200: {"model": shapes.JobOut, "description": "The job of that key."}}
-    router.post(f"/{kind}", status_code=202, name=kind, responses={**already}, tags=["jobs"])(
-        submit
-    )
+    about = f"{KINDS[kind].purpose} {inspect.getdoc(submit)}"
+    more = {"responses": {**already}, "tags": ["jobs"], "description": about}
+    router.post(f"/{kind}", status_code=202, name=kind, **more)(submit)
 
 
 def add_jobs(router: APIRouter, server: Server) -> None:

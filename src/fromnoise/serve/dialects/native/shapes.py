@@ -198,7 +198,7 @@ def body_of(kind: str) -> type[BaseModel]:
     return create_model(
         f"{kind.title()}Body",
         __base__=derive_fields(kind),
-        __doc__=f"What to {KINDS[kind].name}, and how.",
+        __doc__=KINDS[kind].purpose,
         model=(
             str | None,
             Field(None, max_length=400, description="As the list of models has it."),
