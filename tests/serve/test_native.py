@@ -447,3 +447,23 @@ def test_a_grid_is_checked_and_filtered_cell_by_cell(client):
     client.server.content_filter = lambda words, picture: "no" if words and "bad" in words else ""
     refused = client.post("/api/grid", json={"prompt": "a cat", "x": "prompt:cat=dog,bad"})
     assert refused.json()["error"]["code"] == "filtered"
+
+
+def test_a_wrong_method_is_told_all_right_ones(client):
+    told = {
+        ("PUT", "/api/session"): "DELETE, GET, POST",
+        ("OPTIONS", "/api/boards"): "GET, POST",
+        ("POST", f"/api/jobs/{'0' * 32}"): "DELETE, GET",
+        ("GET", "/api/generate"): "POST",
+        ("PUT", "/openapi.json"): "GET, HEAD",
+    }
+    for (method, path), allowed in told.items():
+        answer = client.request(method, path)
+        assert answer.status_code == 405
+        assert sorted(answer.headers["allow"].split(", ")) == allowed.split(", "), path
+
+
+def test_numbers_are_no_answers_to_yes_or_no(client):
+    assert client.post("/api/words", json={"text": "x", "negative": 0}).status_code == 422
+    path = f"/api/pictures/{'0' * 32}"
+    assert client.patch(path, json={"favourite": 1}).status_code == 422

@@ -14,6 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
+from starlette.routing import compile_path
 
 from fromnoise import __version__
 from fromnoise.errors import BadInput, FromnoiseError, NotFound, UnknownName, escape
@@ -139,8 +140,17 @@ def answer_error(folders: Sequence[Path], request: Request, error: Exception) ->
     body = render(request.url.path, refusal)
     headers = extra_headers(refusal)
     if isinstance(error, HTTPException) and error.headers:
-        headers |= dict(error.headers)  # of 405: Allow
+        headers |= {name.lower(): value for name, value in error.headers.items()}
+    if refusal.status == 405 and (methods := list_methods(request)):  # of one path's many routes
+        headers["allow"] = ", ".join(methods)
     return JSONResponse(body, refusal.status, headers)
+
+
+def list_methods(request: Request) -> list[str]:
+    """The methods that the path of a request takes, as the document has them."""
+    paths = request.app.openapi()["paths"].items()
+    matching = (one for path, one in paths if compile_path(path)[0].match(request.url.path))
+    return sorted({method.upper() for operations in matching for method in operations})
 
 
 def make_refusal(error: Exception, folders: Sequence[Path]) -> Refusal:

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, UploadFile
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 from fromnoise.checkpoints.library import list_models
 from fromnoise.errors import NotFound
@@ -27,7 +27,7 @@ class WordsIn(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     text: str = Field(max_length=20_000, pattern="")
-    negative: bool = False
+    negative: StrictBool = False
     dialect: str = Field("a1111", pattern="^(a1111|comfy|compel)$")
     model: str | None = Field(default=None, max_length=400)
 

@@ -5,7 +5,7 @@ from functools import cache
 from typing import Annotated, Any, Literal
 
 from fastapi import Path as PathParameter
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, create_model
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StringConstraints, create_model
 
 from fromnoise.serve.queue.jobs import STATES, Job
 from fromnoise.serve.refusals import Refusal
@@ -129,7 +129,7 @@ class PictureChange(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    favourite: bool
+    favourite: StrictBool
 
 
 class BoardIn(BaseModel):
