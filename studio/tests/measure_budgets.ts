@@ -30,7 +30,8 @@ const { values: given } = parseArgs({
 });
 const [PICTURES, DRAWN] = [Number(given.pictures), Number(given.drawn)];
 
-const median = (numbers: number[]): number => numbers.toSorted((a, b) => a - b)[Math.floor(numbers.length / 2)];
+const rank = (numbers: number[], part: number): number => [...numbers].sort((a, b) => a - b)[Math.floor(numbers.length * part)];
+const median = (numbers: number[]): number => rank(numbers, 0.5);
 const wait = (milliseconds: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
 /** One line of the table. */
@@ -229,7 +230,7 @@ async function measureFrames(page: Page, scroll: () => Promise<void>): Promise<F
   const deltas: number[] = times.slice(1).map((time: number, i: number) => time - times[i]);
   return {
     rate: (1000 * deltas.length) / deltas.reduce((sum, delta) => sum + delta, 0), longest: Math.max(...deltas),
-    late: deltas.toSorted((a, b) => a - b)[Math.floor(deltas.length * 0.95)], way, settled: (Date.now() - stopped) / 1000,
+    late: rank(deltas, 0.95), way, settled: (Date.now() - stopped) / 1000,
   };
 }
 

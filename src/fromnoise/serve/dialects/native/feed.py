@@ -1,7 +1,6 @@
 """One stream of events for all jobs of a client: what a page with a list of jobs follows."""
 
 import asyncio
-import base64
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from typing import Annotated
@@ -100,5 +99,5 @@ async def tell(
     if previews and event.name == "step":
         of, picture = await run_in_threadpool(server.hub.preview, fed.job)
         if of == event.id:  # an older step's is gone
-            data["preview"] = f"data:image/webp;base64,{base64.b64encode(picture).decode()}"
+            data["preview"] = shapes.embed(picture)
     return JSONServerSentEvent(data, event=event.name, id=identifier)
