@@ -2,11 +2,12 @@
  * other is sent, so pictures that are scrolled past meanwhile are never asked for. */
 
 import { SvelteMap } from "svelte/reactivity";
-import { ask, client } from "../api.ts";
+import { ask, client, Fault } from "../api.ts";
 import { toasts } from "../toasts.svelte.ts";
 
 const TOGETHER = 60; // pictures of one request; the server takes 100
 const KEPT = 1_500;
+const RETRY = 1_000; // milliseconds until a server that is away or busy is asked again
 
 class Thumbnails {
   readonly #known = new SvelteMap<string, string | null>(); // id → data URL; null: its file is gone
@@ -37,7 +38,9 @@ class Thumbnails {
         this.#forget();
       }
     } catch (error) {
-      toasts.fail(error);
+      const isAway = error instanceof Fault && [0, 429, 503].includes(error.status);
+      if (isAway) setTimeout(() => void this.#ask(), RETRY);
+      else toasts.fail(error);
     } finally {
       this.#asking = false;
     }

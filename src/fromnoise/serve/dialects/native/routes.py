@@ -292,7 +292,7 @@ def add_gallery(router: APIRouter, server: Server) -> None:
             try:
                 path = server.files.thumbnail(hashes[identifier])
                 shown[identifier] = shapes.embed(path.read_bytes())
-            except (KeyError, FileNotFoundError):
+            except (KeyError, OSError):
                 shown[identifier] = None
         return shapes.ThumbnailsOut(thumbnails=shown)
 

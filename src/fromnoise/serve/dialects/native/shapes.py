@@ -129,7 +129,7 @@ class ThumbnailsOut(BaseModel):
     """Pictures in small. One that is missing is still to be made: ask for it again."""
 
     thumbnails: dict[str, str | None] = Field(
-        description="Id → data URL of a WebP picture; null where there is no such picture."
+        description="Id → data URL of a WebP picture; null where there is no such picture to read."
     )
 
 
