@@ -140,7 +140,7 @@ async function measureDrawing(page: Page): Promise<{ preview: number; picture: n
       addEventListener("click", () => (begun = performance.now()), { once: true, capture: true });
       const look = () => {
         const drawn = document.querySelector<HTMLImageElement>(".tile .open img");
-        if (!preview && isThere(document.querySelector("img.preview"))) preview = performance.now();
+        if (begun && !preview && isThere(document.querySelector("img.preview"))) preview = performance.now();
         if (!begun || !isThere(drawn) || drawn!.src === old) return void requestAnimationFrame(look);
         const now = performance.now();
         resolve({ preview: ((preview || now) - begun) / 1000, picture: (now - begun) / 1000 });
