@@ -177,7 +177,7 @@ class Gallery:
         query = select(pictures.c.id, pictures.c.hash).where(pictures.c.id.in_(identifiers))
         query = query if client is None else query.where(pictures.c.client == client)
         with reading(self.engine) as connection:
-            return {identifier: digest for identifier, digest in connection.execute(query)}
+            return {row.id: row.hash for row in connection.execute(query)}
 
     def mark(self, identifier: str, client: str | None, favourite: bool) -> Picture:
         """Makes a picture a favourite, or not. Raises Refusal."""
