@@ -277,6 +277,30 @@ def test_the_gallery(client):
     assert find(board=board["id"]) == []
 
 
+def test_many_thumbnails_with_one_request(client, monkeypatch):
+    job = wait(client, submit(client, prompt="a cat", count=3))
+    cats = [p["id"] for p in job["pictures"]]
+
+    def ask(*identifiers):
+        answer = client.get("/api/thumbnails", params={"of": ",".join(identifiers)})
+        assert answer.status_code == 200, answer.text
+        return answer.json()["thumbnails"]
+
+    monkeypatch.setattr("fromnoise.serve.dialects.native.routes.MAKING", -1.0)
+    assert [*ask(*cats)] == cats[:1]  # the others are not made yet
+    monkeypatch.undo()
+    client.delete(f"/api/pictures/{cats[1]}")  # it can be brought back, and is shown until then
+    client.server.files.remove("pictures", job["pictures"][2]["hash"])
+    shown = ask(*cats, "0" * 32)
+    assert [*shown] == [*cats, "0" * 32]
+    assert [value is None for value in shown.values()] == [False, False, True, True]
+    head, data = shown[cats[0]].split(",")
+    assert head == "data:image/webp;base64"
+    assert base64.b64decode(data) == client.get(job["pictures"][0]["thumbnail"]).content
+    for bad in ("", "x", f"{cats[0]},", ",".join(["0" * 32] * 101)):
+        assert client.get("/api/thumbnails", params={"of": bad}).status_code == 422
+
+
 def test_what_was_deleted_goes_for_good_and_shared_files_stay(client):
     one, two = (wait(client, submit(client, seed=7))["pictures"][0] for _ in range(2))
     path = client.server.files.path("pictures", one["hash"])

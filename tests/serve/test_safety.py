@@ -350,6 +350,9 @@ def test_tokens_say_who_may_do_what(make_server):
     picture = ask(ann, "GET", f"/api/jobs/{job['id']}").json()["pictures"][0]
     assert ask(bob, "GET", picture["file"]).status_code == 404  # another client's
     assert ask(bob, "DELETE", f"/api/pictures/{picture['id']}").status_code == 404
+    small = f"/api/thumbnails?of={picture['id']}"
+    assert ask(bob, "GET", small).json() == {"thumbnails": {picture["id"]: None}}
+    assert ask(ann, "GET", small).json()["thumbnails"][picture["id"]]
     assert ask(root, "GET", picture["file"]).status_code == 200
     assert ask(ann, "GET", "/metrics").status_code == 403
     assert ask(root, "GET", "/metrics").status_code == 200

@@ -28,6 +28,7 @@ interface Letter {
 
 const OUTBOX = "studio.outbox";
 const LISTED = 60; // jobs that are read at the start
+const KEPT = 100; // jobs that have ended, beside those that somebody holds
 const RETRY = 1_000; // milliseconds until the stream is opened again
 const QUIET = 5_000; // after which unfinished jobs are looked at again
 const HOPELESS = 24 * 3600_000; // a letter of another day is not sent any more
@@ -38,6 +39,7 @@ class Jobs {
   connection = $state<"closed" | "connecting" | "open" | "lost">("closed");
   asked = $state(""); // the id of the job that this page asked for last
   readonly #jobs = new SvelteMap<string, LiveJob>();
+  readonly #holders = new Set<(id: string) => boolean>();
   readonly #waiting = new Map<string, ((job: LiveJob) => void)[]>();
   #stream: EventSource | null = null;
   #heard = 0;
@@ -53,6 +55,24 @@ class Jobs {
 
   get(id: string): LiveJob | undefined {
     return this.#jobs.get(id);
+  }
+
+  /** Keeps the jobs that `wants` names, however many end after them. Returns the way to let them go. */
+  hold(wants: (id: string) => boolean): () => void {
+    this.#holders.add(wants);
+    return () => {
+      this.#holders.delete(wants);
+      this.#forget();
+    };
+  }
+
+  /** Forgets the jobs that ended first. Those that are not drawn yet all stay. */
+  #forget(): void {
+    if (this.#jobs.size <= KEPT) return;
+    const isHeld = ({ id }: LiveJob) => [...this.#holders].some((wants) => wants(id));
+    const ended = [...this.#jobs.values()].filter((job) => hasEnded(job) && !isHeld(job));
+    ended.sort((a, b) => (b.finished ?? b.created) - (a.finished ?? a.created));
+    for (const { id } of ended.slice(KEPT)) this.#jobs.delete(id);
   }
 
   open(): void {
@@ -109,7 +129,13 @@ class Jobs {
   wait(id: string): Promise<LiveJob> {
     const job = this.#jobs.get(id);
     if (job && hasEnded(job)) return Promise.resolve(job);
+    if (!job) void this.read(id).catch((error) => toasts.fail(error)); // it may have ended long ago
     return new Promise((resolve) => this.#waiting.set(id, [...(this.#waiting.get(id) ?? []), resolve]));
+  }
+
+  /** Reads a job that is not known here. Only one that is held stays. Throws a Fault. */
+  async read(id: string): Promise<void> {
+    this.#put(await ask(client.GET("/api/jobs/{identifier}", { params: { path: { identifier: id } } })));
   }
 
   /** Reads the list of jobs: the newest, and those that wait. */
@@ -122,9 +148,7 @@ class Jobs {
       for (const job of [...newest.jobs, ...open.jobs]) this.#put(job);
       // what is thought unfinished, and is in neither list, has ended long ago
       const known = new Set([...newest.jobs, ...open.jobs].map(({ id }) => id));
-      for (const job of this.unfinished.filter(({ id }) => !known.has(id))) {
-        this.#put(await ask(client.GET("/api/jobs/{identifier}", { params: { path: { identifier: job.id } } })));
-      }
+      for (const job of this.unfinished.filter(({ id }) => !known.has(id))) await this.read(job.id);
       this.#heard = Date.now();
     } catch {
       // the server is away: the stream says so, and asks again
@@ -151,6 +175,7 @@ class Jobs {
     if (before && !hasEnded(before)) this.#tell(live);
     for (const resolve of this.#waiting.get(job.id) ?? []) resolve(live);
     this.#waiting.delete(job.id);
+    this.#forget();
   }
 
   #tell(job: LiveJob): void {

@@ -125,13 +125,14 @@ class Gallery:
             rows = connection.execute(query.limit(most)).all()
         return [
             {
-                "id": row.id,
-                "prompt": str(json.loads(row.settings).get("prompt", ""))[:200],
-                "favourite": row.favourite,
-                "width": row.width,
-                "height": row.height,
+                "id": identifier,
+                "prompt": str(json.loads(settings).get("prompt", ""))[:200],
+                "favourite": favourite,
+                "width": width,
+                "height": height,
             }
-            for row in rows
+            # taken apart: reading fields of a row by name takes ten times as long
+            for identifier, settings, favourite, width, height in rows
         ]
 
     def _search(
@@ -170,6 +171,13 @@ class Gallery:
         """A picture; one that was deleted only where that is asked for. Raises Refusal."""
         with reading(self.engine) as connection:
             return self._get(connection, identifier, client, deleted)
+
+    def find_hashes(self, identifiers: Sequence[str], client: str | None) -> dict[str, str]:
+        """Id → hash of those of the pictures that are there, deleted ones too."""
+        query = select(pictures.c.id, pictures.c.hash).where(pictures.c.id.in_(identifiers))
+        query = query if client is None else query.where(pictures.c.client == client)
+        with reading(self.engine) as connection:
+            return {row.id: row.hash for row in connection.execute(query)}
 
     def mark(self, identifier: str, client: str | None, favourite: bool) -> Picture:
         """Makes a picture a favourite, or not. Raises Refusal."""

@@ -1,7 +1,7 @@
 /** A grid whose cells are drawn as jobs of their own, some at a time. It outlives a reload: what is not
  * yet asked for is written down with what is. */
 
-import { ask, client, Fault } from "../api.ts";
+import { Fault } from "../api.ts";
 import { hasEnded, jobs, type LiveJob } from "../jobs.svelte.ts";
 import { makeKey, recall, remember } from "../store.ts";
 import type { Body } from "./bodies.ts";
@@ -28,9 +28,12 @@ export interface GridPlan {
 export class Grid {
   plan = $state<GridPlan | null>(recall<GridPlan | null>(NAME, null));
   private pumping = false;
-  private found = $state<Record<string, LiveJob>>({}); // jobs that the list no longer has
+  private readonly ids = $derived(new Set(this.plan?.cells.map(({ job }) => job)));
 
+  /** Of a component: its cells' jobs are held until that goes. */
   constructor() {
+    const release = jobs.hold((id) => this.ids.has(id));
+    $effect(() => release);
     void this.find().then(() => this.pump());
   }
 
@@ -47,7 +50,7 @@ export class Grid {
   }
 
   jobOf(cell: Cell): LiveJob | undefined {
-    return cell.job ? (jobs.get(cell.job) ?? this.found[cell.job]) : undefined;
+    return cell.job ? jobs.get(cell.job) : undefined;
   }
 
   private isEnded(cell: Cell): boolean {
@@ -78,7 +81,7 @@ export class Grid {
     for (const cell of this.plan?.cells ?? []) {
       if (!cell.job || jobs.get(cell.job)) continue;
       try {
-        this.found[cell.job] = await ask(client.GET("/api/jobs/{identifier}", { params: { path: { identifier: cell.job } } }));
+        await jobs.read(cell.job);
       } catch (error) {
         if (error instanceof Fault && error.status === 404) cell.fault = { message: "The server no longer knows this cell.", remedy: "Draw the grid again." };
       }

@@ -13,8 +13,10 @@ export class Run {
   fault = $state.raw<Fault | null>(null);
   private id = $state<string | null>(null);
 
-  /** key: of what the panel shows, so that a reload finds its last job again. */
+  /** Of a component. key: of what its panel shows, so that a reload finds the last job again. */
   constructor(private readonly key: string) {
+    const release = jobs.hold((id) => id === this.id);
+    $effect(() => release);
     this.id = recall<Record<string, string>>(NAME, {})[key] ?? null;
   }
 

@@ -75,6 +75,21 @@ test("by keyboard: through the pictures, into one, and on to the next", async ()
   await page.context().close();
 }, LONG);
 
+test("small pictures come when the server is back, and only those in view are asked for", async () => {
+  const { page } = await visit(browser, studio.address, "#/learn");
+  const asked: number[] = [];
+  await page.route("**/api/thumbnails*", (route) => {
+    asked.push(new URL(route.request().url()).searchParams.get("of")!.split(",").length);
+    return asked.length === 1 ? route.abort() : route.continue();
+  });
+  await page.goto(`${studio.address}/studio.html#/gallery?search=quux`);
+  const images = page.locator(".grid button img");
+  await expect.poll(() => images.count()).toBe(3);
+  expect(await images.evaluateAll((all) => all.every((one) => (one as HTMLImageElement).src.startsWith("data:image/webp")))).toBe(true);
+  expect(asked).toEqual([3, 3]);
+  await page.context().close();
+}, LONG);
+
 test("ten thousand pictures open and scroll", async () => {
   runPython(
     `import sqlite3, sys, secrets
@@ -112,6 +127,8 @@ db.commit()`, studio.data,
   console.log(`10,000 pictures: open in ${opened} ms (bar 1,000), scroll at ${rate.toFixed(1)} frames/s (bar 50)`);
   expect(await page.locator(".grid button").count()).toBeLessThan(300);
   expect(rate).toBeGreaterThan(8); // a sixth of the bar: the machine may be busy
+  await page.keyboard.press("s"); // what can be done with selected pictures stays in view
+  expect((await page.getByText("0 selected").boundingBox())!.y).toBeGreaterThan(0);
   await page.keyboard.press("/");
   expect(faults).toEqual([]);
   await page.context().close();

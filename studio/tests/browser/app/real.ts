@@ -1,41 +1,14 @@
 /** A real studio for tests: `fromnoise studio` with the bundled model, and pages of it in Chromium. */
 
-import { spawn, spawnSync, type ChildProcess } from "node:child_process";
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { crc32, deflateSync } from "node:zlib";
 import { findViolations } from "./axe.ts";
-import { chromium, type Browser, type BrowserContextOptions, type Page } from "playwright-core";
+import type { Browser, BrowserContextOptions, Page } from "playwright-core";
 import { expect } from "vitest";
+import { start, type Studio } from "./process.ts";
 
-const ROOT = new URL("../../../../", import.meta.url).pathname;
-export const PYTHON = process.env.PYTHON ?? join(ROOT, ".venv/bin/python");
-const ENV = { ...process.env, PYTHONPATH: join(ROOT, "src"), OMP_NUM_THREADS: "1" };
-
-export interface Studio {
-  address: string;
-  pid: number;
-  data: string;
-  process?: ChildProcess;
-}
-
-/** Starts a studio; it has answered when this returns. */
-export async function start(data: string, port = 0): Promise<Studio> {
-  const command = ["-c", "from fromnoise.cli.main import main; main()", "studio", "--no-browser", "--port", String(port), "--data", data, "--slots", "2"];
-  const child = spawn(PYTHON, command, { env: ENV, stdio: ["ignore", "pipe", "inherit"], detached: true });
-  const address = await new Promise<string>((resolve, reject) => {
-    child.stdout!.on("data", (text) => {
-      const found = /http:\/\/\S+/.exec(String(text));
-      if (found) resolve(found[0]);
-    });
-    child.on("exit", (code) => reject(new Error(`the studio ended with ${code}`)));
-  });
-  child.stdout!.on("error", () => {}).resume();
-  (child.stdout as unknown as { unref(): void }).unref();
-  child.unref();
-  while (!(await fetch(`${address}/readyz`).catch(() => null))?.ok) await new Promise((resolve) => setTimeout(resolve, 200));
-  return { address, pid: child.pid!, data, process: child };
-}
+export { launch, runPython, start, type Studio } from "./process.ts";
 
 /** The studio that all files share. */
 export async function sharedStudio(): Promise<Studio> {
@@ -47,8 +20,6 @@ export async function sharedStudio(): Promise<Studio> {
   writeFileSync(file, JSON.stringify({ address, pid, data }));
   return { address, pid, data };
 }
-
-export const launch = (): Promise<Browser> => chromium.launch({ executablePath: "/usr/bin/chromium", args: ["--no-sandbox"] });
 
 /** A page of the studio, and what went wrong in it: errors, violations of the policy, failed answers, and
  * requests that leave this machine. */
@@ -90,12 +61,6 @@ export async function draw(address: string, body: Record<string, unknown>): Prom
 export async function checkAccess(page: Page): Promise<void> {
   const violations = await findViolations(page);
   expect(violations, page.url()).toEqual([]);
-}
-
-export function runPython(code: string, ...values: string[]): string {
-  const done = spawnSync(PYTHON, ["-c", code, ...values], { env: ENV, encoding: "utf8" });
-  if (done.status) throw new Error(done.stderr);
-  return done.stdout;
 }
 
 /** A grey PNG of 64 × 64 with a text chunk. */

@@ -1,7 +1,6 @@
 """One stream of events for all jobs of a client: what a page with a list of jobs follows."""
 
 import asyncio
-import base64
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from typing import Annotated
@@ -51,8 +50,7 @@ async def show_previews(server: Server, job: str, event: Event) -> dict[str, lis
     of, pictures = await run_in_threadpool(server.hub.previews, job)
     if of != event.id:
         return {}
-    texts = (base64.b64encode(picture).decode() for picture in pictures)
-    return {"previews": [f"data:image/webp;base64,{text}" for text in texts]}
+    return {"previews": [shapes.embed(picture) for picture in pictures]}
 
 
 async def tell_all(

@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import time
 from collections.abc import AsyncIterator
 from dataclasses import asdict
 from typing import Annotated, Any
@@ -28,6 +29,7 @@ from fromnoise.serve.store.files import PICTURES
 from fromnoise.serve.work.kinds import KINDS
 
 render = shapes.render
+MAKING = 0.25  # seconds for which one request makes thumbnails that are not there yet
 EXPORTED = 2_000  # pictures of one zip file
 FOREVER = {
     "cache-control": "private, max-age=31536000, immutable"
@@ -42,6 +44,13 @@ Before = Annotated[int | None, Query(ge=0, lt=2**63, description="Only what has 
 Most = Annotated[int, Query(ge=1, le=200)]
 Search = Annotated[
     str, Query(max_length=500, pattern="^[^\0]*$", description="Words, or settings: steps:20")
+]
+Several = Annotated[
+    str,
+    Query(
+        pattern=r"^[0-9a-f]{32}(,[0-9a-f]{32}){0,99}$",
+        description="Ids of up to 100 pictures, with commas between them.",
+    ),
 ]
 Board = Annotated[str | None, Query(pattern=r"^[0-9a-f]{32}$")]
 
@@ -272,6 +281,23 @@ def add_gallery(router: APIRouter, server: Server) -> None:
             text = "the picture's file is gone from the disk"
             raise Refusal(404, "not_found", text, "") from None
         return FileResponse(path, media_type="image/webp", headers=FOREVER)
+
+    @router.get("/thumbnails", tags=["gallery"])
+    def list_thumbnails(of: Several, client: Viewer) -> shapes.ThumbnailsOut:
+        """Many pictures in small with one request."""
+        identifiers = of.split(",")
+        hashes = server.gallery.find_hashes(identifiers, client.owner)
+        shown: dict[str, str | None] = {}
+        until = time.monotonic() + MAKING
+        for identifier in identifiers:
+            if shown and time.monotonic() > until:
+                break
+            try:
+                path = server.files.thumbnail(hashes[identifier])
+                shown[identifier] = shapes.embed(path.read_bytes())
+            except (KeyError, OSError):
+                shown[identifier] = None
+        return shapes.ThumbnailsOut(thumbnails=shown)
 
     @router.patch("/pictures/{identifier}", tags=["gallery"])
     def change_picture(

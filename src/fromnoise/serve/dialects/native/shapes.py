@@ -1,5 +1,6 @@
 """The shapes of what the native dialect takes and gives, as OpenAPI shows them."""
 
+import base64
 import json
 from functools import cache
 from typing import Annotated, Any, Literal
@@ -124,6 +125,14 @@ class GalleryOut(BaseModel):
     more: bool
 
 
+class ThumbnailsOut(BaseModel):
+    """Pictures in small. One that is missing is still to be made: ask for it again."""
+
+    thumbnails: dict[str, str | None] = Field(
+        description="Id → data URL of a WebP picture; null where there is no such picture to read."
+    )
+
+
 class PictureChange(BaseModel):
     """What can be changed about a picture."""
 
@@ -209,6 +218,11 @@ def body_of(kind: str) -> type[BaseModel]:
             Field(None, gt=0, le=86400, description="The job expires where it is not done then."),
         ),
     )
+
+
+def embed(data: bytes) -> str:
+    """A WebP picture as a data URL."""
+    return f"data:image/webp;base64,{base64.b64encode(data).decode()}"
 
 
 def show_picture(picture: Picture, undo_seconds: float) -> PictureOut:
