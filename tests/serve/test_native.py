@@ -426,15 +426,15 @@ def test_a_grid_is_checked_and_filtered_cell_by_cell(client):
 def test_pictures_of_the_gallery_become_one_sheet(client):
     job = wait(client, submit(client, seed=7, count=4, steps=2))
     ids = [picture["id"] for picture in job["pictures"]]
-    x = {"name": "steps", "labels": ["steps 4", "steps 8"]}
-    y = {"name": "prompt:cat", "labels": ["a cat, red", "dog"]}
+    x = {"name": "steps", "values": "4,8", "labels": ["steps 4", "steps 8"]}
+    y = {"name": "prompt:cat", "values": '"a cat, red",dog', "labels": ["a cat, red", "dog"]}
     answer = client.post("/api/sheet", json={"x": x, "y": y, "pictures": [*ids[:3], None]})
     assert answer.headers["content-type"] == "image/png"
     with Image.open(io.BytesIO(answer.content)) as sheet:
         text, size, pixels = sheet.info["parameters"], sheet.size, sheet.convert("RGB")
     assert text.startswith(job["pictures"][0]["infotext"])
     assert text.endswith(
-        'Script: X/Y/Z plot, X Type: steps, X Values: "steps 4,steps 8", Y Type: "prompt:cat", '
+        'Script: X/Y/Z plot, X Type: steps, X Values: "4,8", Y Type: "prompt:cat", '
         'Y Values: "\\"a cat, red\\",dog"'
     )
     assert size[0] > 64
@@ -456,7 +456,8 @@ def test_what_makes_no_sheet_is_refused_with_a_reason(client):
         ({"pictures": ["../etc"]}, 422, "pictures"),
         ({"pictures": []}, 422, "pictures"),
         ({"pictures": [picture], "more": 1}, 422, "more"),
-        ({"x": {"labels": ["x" * 401]}, "pictures": [picture]}, 422, "labels"),
+        ({"x": {"labels": ["x" * 2001]}, "pictures": [picture]}, 422, "labels"),
+        ({"x": {"labels": ["x" * 2000] * 11}, "pictures": [picture] * 11}, 422, "labels"),
         ({"x": {"labels": []}, "pictures": []}, 422, "labels"),
     ):
         answer = client.post("/api/sheet", json=values)

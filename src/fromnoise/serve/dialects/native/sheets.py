@@ -16,7 +16,8 @@ from fromnoise.serve.store.files import PICTURES
 from fromnoise.serve.store.gallery import Picture
 
 MOST = 400  # cells
-Text = Annotated[str, StringConstraints(max_length=400)]
+LONGEST = 20_000  # characters of all labels of an axis
+Label = Annotated[str, StringConstraints(max_length=2_000)]
 Id = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
 drawing = threading.Lock()  # one sheet at a time: each may take half a gigabyte of memory
 
@@ -26,8 +27,9 @@ class AxisIn(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    name: Text = Field(default="", description='As an axis of a grid: "steps", "prompt:cat".')
-    labels: list[Text] = Field(default=[""], min_length=1, max_length=MOST)
+    name: str = Field(default="", max_length=400, description='As a grid has it: "prompt:cat".')
+    values: str = Field(default="", max_length=2_000, description='As a grid has them: "dog,fox".')
+    labels: list[Label] = Field(default=[""], min_length=1, max_length=MOST)
 
 
 class SheetIn(BaseModel):
@@ -64,7 +66,6 @@ def add_sheets(router: APIRouter, server: Server) -> None:
         """One PNG file of many pictures with the labels of their axes. It carries the settings of
         the first picture and the axes, in A1111's words. Nothing is drawn by a model."""
         from fromnoise.pipeline.provenance.write import format_pairs  # which load torch
-        from fromnoise.pipeline.sequences.axes import format_values
         from fromnoise.pipeline.sequences.grid import lay_out_sheet
 
         axes = {"X": asked.x, "Y": asked.y, "Z": asked.z}
@@ -72,6 +73,8 @@ def add_sheets(router: APIRouter, server: Server) -> None:
         if count != len(asked.pictures):
             fault = f"the axes have {count:,} cells, and there are {len(asked.pictures):,} pictures"
             raise BadInput(fault, "give a picture, or null, for every cell")
+        if max(sum(map(len, axis.labels)) for axis in axes.values()) > LONGEST:
+            raise BadInput(f"an axis has labels of more than {LONGEST:,} signs", "shorten them")
         rows = [server.gallery.get(one, client.owner) if one else None for one in asked.pictures]
         known = [row for row in rows if row]
         if not known:
@@ -82,7 +85,7 @@ def add_sheets(router: APIRouter, server: Server) -> None:
         for letter, axis in axes.items():
             if axis.name:
                 more[f"{letter} Type"] = axis.name
-                more[f"{letter} Values"] = format_values(tuple(axis.labels))
+                more[f"{letter} Values"] = axis.values
         with drawing:
             try:
                 whole = sheet.draw(map(read, rows))
