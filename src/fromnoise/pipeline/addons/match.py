@@ -105,11 +105,10 @@ def match_lora(path: Path, model: LatentDiffusion, found: Match) -> Match:
     lost = [*placement.unplaced, *lora.unknown, *misfits]
     found.total, found.matched = lora.count, lora.count - len(placement.unplaced)
     found.lost, found.lost_count = [escape(name, 100) for name in lost[:LISTED]], len(lost)
-    count, total = f"{found.matched:,} of {found.total:,} parts have a place", f"{found.total:,}"
+    count = f"{found.matched:,} of {found.total:,} parts have a place"
     if not placement.counts and not named:
         made = f" It was made for {found.made_for}." if found.made_for else ""
-        none = f"It does not fit this model: none of its {total} parts has a place there."
-        found.fits, found.summary = "none", none + made
+        found.fits, found.summary = "none", f"It does not fit this model: {count}.{made}"
     elif lost:
         found.fits, found.summary = "part", f"It fits in part: {count}. The rest is not used."
     else:
