@@ -14,7 +14,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from fromnoise.api import load
-from fromnoise.checkpoints.formats import diffusers_folder
+from fromnoise.checkpoints.formats import diffusers_folder_save
 from fromnoise.models.config import UNetConfig
 from fromnoise.serve.settings import Limits, Settings
 from fromnoise.serve.store import addon_pictures
@@ -242,7 +242,7 @@ def written(tmp_path_factory):
     place = tmp_path_factory.mktemp("models") / PLACE / "models"
     made = fakes.model(place.parent / "words", vision=False, steps=1, cfg=3.0)
     for name in ("one", "two"):
-        diffusers_folder.save(made, place / "diffusers" / name)
+        diffusers_folder_save.save(made, place / "diffusers" / name)
     model = load(place / "diffusers" / "one").model
     pairs = loras.make_pairs(model, loras.list_modules(model))
     kohya = loras.write_kohya(pairs, lambda part, name: KOHYA[part] + name.replace(".", "_"))
