@@ -101,6 +101,9 @@ class FakeWorker:
     def peek(self, name):
         return None
 
+    def family(self, name):
+        return "Stable Diffusion 1"
+
     def vocabulary(self, name):
         self.load(name)
         return Vocabulary()

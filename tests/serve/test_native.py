@@ -491,3 +491,55 @@ def test_numbers_are_no_answers_to_yes_or_no(client):
     assert client.post("/api/words", json={"text": "x", "negative": 0}).status_code == 422
     path = f"/api/pictures/{'0' * 32}"
     assert client.patch(path, json={"favourite": 1}).status_code == 422
+
+
+def test_pictures_of_the_gallery_become_one_sheet(client):
+    job = wait(client, submit(client, seed=7, count=4, steps=2))
+    ids = [picture["id"] for picture in job["pictures"]]
+    x = {"name": "steps", "values": "4,8", "labels": ["steps 4", "steps 8"]}
+    y = {"name": "prompt:cat", "values": '"a cat, red",dog', "labels": ["a cat, red", "dog"]}
+    answer = client.post("/api/sheet", json={"x": x, "y": y, "pictures": [*ids[:3], None]})
+    assert answer.headers["content-type"] == "image/png"
+    with Image.open(io.BytesIO(answer.content)) as sheet:
+        text, size, pixels = sheet.info["parameters"], sheet.size, sheet.convert("RGB")
+    assert text.startswith(job["pictures"][0]["infotext"])
+    assert text.endswith(
+        'Script: X/Y/Z plot, X Type: steps, X Values: "4,8", Y Type: "prompt:cat", '
+        'Y Values: "\\"a cat, red\\",dog"'
+    )
+    assert size[0] > 64
+    colours = {pixels.getpixel((x, y)) for x in range(size[0]) for y in range(size[1])}
+    for picture in job["pictures"][:3]:
+        data = client.get(picture["file"]).content
+        assert Image.open(io.BytesIO(data)).convert("RGB").getpixel((0, 0)) in colours
+    left_out = client.get(job["pictures"][3]["file"]).content
+    assert Image.open(io.BytesIO(left_out)).convert("RGB").getpixel((0, 0)) not in colours
+
+
+def test_what_makes_no_sheet_is_refused_with_a_reason(client):
+    picture = wait(client, submit(client, steps=1))["pictures"][0]["id"]
+    row = {"labels": ["a", "b"]}
+    for values, status, word in (
+        ({"x": row, "pictures": [picture]}, 422, "2 cells"),
+        ({"x": row, "pictures": [None, None]}, 422, "no picture"),
+        ({"pictures": ["0" * 32]}, 404, "no picture"),
+        ({"pictures": ["../etc"]}, 422, "pictures"),
+        ({"pictures": []}, 422, "pictures"),
+        ({"pictures": [picture], "more": 1}, 422, "more"),
+        ({"x": {"labels": ["x" * 2001]}, "pictures": [picture]}, 422, "labels"),
+        ({"x": {"labels": ["x" * 2000] * 11}, "pictures": [picture] * 11}, 422, "labels"),
+        ({"x": {"labels": []}, "pictures": []}, 422, "labels"),
+    ):
+        answer = client.post("/api/sheet", json=values)
+        assert answer.status_code == status, answer.text
+        assert word in answer.json()["error"]["message"]
+
+
+def test_a_sheet_beyond_the_limit_is_refused_before_it_is_drawn(client):
+    large = wait(client, submit(client, steps=1, width=2048, height=2048))["pictures"][0]["id"]
+    asked = {"x": {"labels": ["a"] * 8}, "y": {"labels": ["b"] * 5}, "pictures": [large] * 40}
+    answer = client.post("/api/sheet", json=asked)
+    assert answer.status_code == 422
+    error = answer.json()["error"]
+    assert "pixels, more than it may" in error["message"]
+    assert error["remedy"] == "ask for fewer or smaller cells, or shorter labels"

@@ -237,9 +237,8 @@ def test_add_ons_are_listed_by_kind(tmp_path, make_server, monkeypatch):
     (tmp_path / "loras/glow.safetensors").write_bytes(b"x" * 9)
     monkeypatch.setenv("FROMNOISE_MODELS", str(tmp_path))
     found = [one for one in make_server().get("/api/addons").json() if "glow" in one["name"]]
-    assert found == [
-        {"name": "loras/glow.safetensors", "kind": "lora", "bytes": 9, "program": "fromnoise"}
-    ]
+    about = {"name": "loras/glow.safetensors", "kind": "lora", "bytes": 9, "program": "fromnoise"}
+    assert found == [about | {"thumbnail": None}]
 
 
 def test_the_gallery_in_short_is_the_gallery(make_server):

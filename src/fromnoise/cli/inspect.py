@@ -104,20 +104,8 @@ def print_report(report: "Report") -> None:
 
 def print_lora(report: "LoraReport") -> None:
     """Prints what a LoRA changes, and what its training says of it."""
+    from fromnoise.checkpoints.lora.report import list_facts
     from fromnoise.cli.terminal import print_line
-    from fromnoise.errors import escape
 
-    lines = {
-        "modules": [f"{count:,} of {part}" for part, count in report.modules.items()],
-        "kinds": [f"{kind} ({count:,})" for kind, count in report.kinds.items()],
-        "rank": [f"{rank} ({count:,})" for rank, count in [*report.ranks.items()][:8]],
-        "alpha": [*report.alphas][:8],
-        "embeddings": [escape(name, 80) for name in report.embeddings[:8]],
-        "made for": [report.base] if report.base else [],
-        "tags": [f"{escape(tag, 80)} ({count:,})" for tag, count in report.tags.items()],
-    }
-    lines |= {name: [escape(value, 160)] for name, value in report.facts.items()}
-    lines["unknown"] = [f"{report.unknown:,} tensors"] if report.unknown else []
-    for name, values in lines.items():
-        if values:
-            print_line(f"{name:11} {', '.join(values)}")
+    for name, words in list_facts(report).items():
+        print_line(f"{name:11} {words}")

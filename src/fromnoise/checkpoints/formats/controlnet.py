@@ -12,8 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from torch import nn
-
 from fromnoise.checkpoints.configs import Fields, Rule, open_file, read_json
 from fromnoise.checkpoints.foreign import CONTROLS
 from fromnoise.checkpoints.formats import t2i_adapter
@@ -65,6 +63,7 @@ HEADS = Rule("num_trans_head", int, 1, 64)
 # what the shapes of a Union's tensors tell too
 TOLD_TWICE = {"num_control_type", "num_trans_channel", "num_trans_layer", "num_proj_channel"}
 REMEDY = "give a ControlNet or a T2I-Adapter for Stable Diffusion 1, 2 or XL"
+Network = ControlNet | t2i_adapter.T2IAdapter
 
 
 class Opened(NamedTuple):
@@ -74,12 +73,9 @@ class Opened(NamedTuple):
     names: dict[str, str]
 
 
-def load(path: Path, like: UNetConfig) -> Control:
-    """The network of a file or a folder, in fp32 on the CPU; of a pickle only tensors are read.
-
-    like: the U-Net that it is for; its heads and norm groups hold where a file says none, since
-    weights do not tell them. Raises NotFound, and BadCheckpoint for a damaged file or another
-    architecture."""
+def open_network(path: Path, like: UNetConfig) -> tuple[Network, TensorSource, dict[str, str]]:
+    """(the network of a file or a folder on the meta device; its tensors, which are not read yet;
+    our key of each → its key there). Raises as `load`."""
     path = Path(path).expanduser()
     if not os.path.lexists(path):
         raise NotFound(f"there is no ControlNet {path}", "give a file, a folder, or a name")
@@ -93,13 +89,24 @@ def load(path: Path, like: UNetConfig) -> Control:
     if t2i_adapter.is_one(source.stored):
         adapter, names = t2i_adapter.open_adapter(source, fields)
         with Unfilled():
-            network: nn.Module = t2i_adapter.T2IAdapter(adapter)
+            network: Network = t2i_adapter.T2IAdapter(adapter)
     else:
         config, names = open_folder(fields, source) if fields else open_controlnet(source, like)
         with Unfilled():
             network = ControlNet(config)
     stored = {ours: source.stored[key] for ours, key in names.items()}
     check_fit(network, stored, source.path)
+    return network, source, names
+
+
+def load(path: Path, like: UNetConfig) -> Control:
+    """The network of a file or a folder, in fp32 on the CPU; of a pickle only tensors are read.
+
+    like: the U-Net that it is for; its heads and norm groups hold where a file says none, since
+    weights do not tell them. Raises NotFound, and BadCheckpoint for a damaged file or another
+    architecture."""
+    path = Path(path).expanduser()
+    network, source, names = open_network(path, like)
     ours = {key: name for name, key in names.items()}
     digest = hashlib.sha256()
     plain = isinstance(source, TensorFile) and len(ours) == len(source.stored)
@@ -109,7 +116,6 @@ def load(path: Path, like: UNetConfig) -> Control:
         with open_file(source.path) as whole:
             digest = hashlib.file_digest(whole, "sha256")
     name = path.name if path.is_dir() else path.stem
-    assert isinstance(network, ControlNet | t2i_adapter.T2IAdapter)
     return Control(network, name, digest.hexdigest()[:10], hash_as_a1111(source.path))
 
 

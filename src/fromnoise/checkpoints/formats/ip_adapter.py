@@ -3,6 +3,7 @@ picture), for Stable Diffusion 1, 2 and XL."""
 
 import hashlib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +39,13 @@ class AdapterFile:
     source: TensorSource
     config: ImagePromptConfig
     layers: tuple[int, ...]
+
+    @property
+    def sizes(self) -> list[tuple[int, ...]]:
+        """Of the matrices to keys and to values of each layer, in order."""
+        ends = ("to_k_ip.weight", "to_v_ip.weight")
+        keys = (f"{ATTENTION}{number}.{end}" for number in self.layers for end in ends)
+        return [tuple(self.source.stored[key].shape) for key in keys]
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,17 +143,26 @@ def load(path: Path) -> Adapter:
 def name_layers(adapter: Adapter, unet: UNet) -> dict[str, tuple[Tensor, Tensor]]:
     """The matrices by the names of this U-Net's cross-attentions. Raises BadInput where the adapter
     was made for another kind of model."""
-    names, width = list_layers(unet), adapter.prompt.config.context_dim
-    sizes = [unet.get_parameter(f"{name}.to_k.weight").shape for name in names]
-    own = [matrix.shape for pair in adapter.layers for matrix in pair]
-    if own != [size for size in sizes for _ in range(2)] or width != unet.config.context_dim:
-        theirs = describe_base(len(adapter.layers), width)
+    sizes = [tuple(matrix.shape) for pair in adapter.layers for matrix in pair]
+    names = check_sizes(adapter.path, sizes, adapter.prompt.config, unet)
+    return dict(zip(names, adapter.layers, strict=True))
+
+
+def check_sizes(
+    path: Path, sizes: Sequence[tuple[int, ...]], config: ImagePromptConfig, unet: UNet
+) -> list[str]:
+    """The names of this U-Net's cross-attentions. sizes: as AdapterFile has them. Raises BadInput
+    where the adapter was made for another kind of model."""
+    names, width = list_layers(unet), config.context_dim
+    wanted = [tuple(unet.get_parameter(f"{name}.to_k.weight").shape) for name in names]
+    if [*sizes] != [one for one in wanted for _ in range(2)] or width != unet.config.context_dim:
+        theirs = describe_base(len(sizes) // 2, width)
         raise BadInput(
-            f"the IP-Adapter {adapter.path} is for {theirs}, and this model is "
+            f"the IP-Adapter {path} is for {theirs}, and this model is "
             f"{describe_base(len(names), unet.config.context_dim)}",
             "give one that was made for this kind of model",
         )
-    return dict(zip(names, adapter.layers, strict=True))
+    return names
 
 
 def describe_base(layers: int, width: int) -> str:

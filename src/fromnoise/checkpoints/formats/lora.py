@@ -5,6 +5,7 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from fromnoise.checkpoints.families import tell_family
@@ -26,15 +27,17 @@ def list_files(path: Path) -> list[Path]:
     return [path, *(file for file in beside if file.is_file() and file != path)]
 
 
-def load(path: Path) -> Lora:
-    """Reads a LoRA. Raises NotFound, and BadCheckpoint for a file that is none or is damaged."""
+def load(path: Path, outline: bool = False) -> Lora:
+    """Reads a LoRA. outline: of matrices the shapes alone, see `read_outline`. Raises NotFound,
+    and BadCheckpoint for a file that is none or is damaged."""
     source = open_tensors(path)
     check_sizes(path, source)
     if all(LISTED.fullmatch(key) for key in source.stored):
         return load_list(path, source)
     lora, places = Lora(path, dict(source.metadata)), find_places(source)
     numbered: dict[str, dict[int, dict[str, Tensor]]] = {}
-    for key, tensor in source.read(keys=places.keys()).items():
+    read = read_outline(source, places) if outline else source.read(keys=places.keys())
+    for key, tensor in read.items():
         if place := places[key]:
             if place.leaf == "alpha":
                 lora.alphas[place.stem] = read_number(path, key, tensor)
@@ -90,6 +93,20 @@ def find_places(source: TensorSource) -> dict[str, Place | None]:
         or EMBEDDED.fullmatch(key)
         or source.metadata.get(key) == "<embed>"
     }
+
+
+def read_outline(source: TensorSource, places: Mapping[str, Place | None]) -> dict[str, Tensor]:
+    """The tensors that have places: single numbers and embeddings as they are, of all others the
+    shape alone, on the meta device."""
+    shapes = {key: entry for key, entry in source.stored.items() if key in places}
+    real = {key for key, entry in shapes.items() if math.prod(entry.shape) == 1}
+    real |= {key for key, place in places.items() if not place and not NUMBERED.fullmatch(key)}
+    outlines = {
+        key: torch.empty(entry.shape, dtype=entry.dtype, device="meta")
+        for key, entry in shapes.items()
+        if key not in real
+    }
+    return outlines | source.read(keys=real)
 
 
 def load_list(path: Path, source: TensorSource) -> Lora:

@@ -25,6 +25,11 @@ class Lora:
     unknown: tuple[str, ...] = ()
 
     @property
+    def count(self) -> int:
+        """How many modules it changes."""
+        return len(self.modules) + sum(map(len, self.pairs.values()))
+
+    @property
     def base(self) -> str:
         """The family that it was made for, by the width of the text that it reads, or ""."""
         for stem, leaves in self.modules.items():

@@ -9,7 +9,7 @@ from typing import Any
 
 from fromnoise.checkpoints.entries import Header
 from fromnoise.checkpoints.lora.keys import EMBEDDED, LISTED, NUMBERED, name_part, split_key
-from fromnoise.errors import BadCheckpoint
+from fromnoise.errors import BadCheckpoint, escape
 
 BASES = {768: "Stable Diffusion 1", 1024: "Stable Diffusion 2", 2048: "Stable Diffusion XL"}
 KINDS = (  # how a leaf begins → what such a change is called, the most telling first
@@ -102,6 +102,22 @@ def _read_alpha(read: Any, key: str) -> str:
         return f"{values[0]:g}" if len(values) == 1 else "?"
     except BadCheckpoint:
         return "?"
+
+
+def list_facts(report: LoraReport) -> dict[str, str]:
+    """The report in words, every text of the file escaped and cut."""
+    lines = {
+        "modules": [f"{count:,} of {part}" for part, count in report.modules.items()],
+        "kinds": [f"{kind} ({count:,})" for kind, count in report.kinds.items()],
+        "rank": [f"{rank} ({count:,})" for rank, count in [*report.ranks.items()][:8]],
+        "alpha": [*report.alphas][:8],
+        "embeddings": [escape(name, 80) for name in report.embeddings[:8]],
+        "made for": [report.base] if report.base else [],
+        "tags": [f"{escape(tag, 80)} ({count:,})" for tag, count in report.tags.items()],
+    }
+    lines |= {name: [escape(value, 160)] for name, value in report.facts.items()}
+    lines["unknown"] = [f"{report.unknown:,} tensors"] if report.unknown else []
+    return {name: ", ".join(values) for name, values in lines.items() if values}
 
 
 def read_facts(metadata: dict[str, str], report: LoraReport) -> None:

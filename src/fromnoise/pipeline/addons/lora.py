@@ -115,8 +115,7 @@ def check_places(
     lora: formats.Lora, placement: Placement, model: LatentDiffusion, embeddings: int
 ) -> list[str]:
     """A warning of what has no place in the model. Raises BadInput where nothing has."""
-    path, count = lora.path, len(lora.modules) + sum(map(len, lora.pairs.values()))
-    lost = [*placement.unplaced, *lora.unknown]
+    path, count, lost = lora.path, lora.count, [*placement.unplaced, *lora.unknown]
     listed = ", ".join(escape(name, 100) for name in lost[:LISTED])
     listed += f" and {len(lost) - LISTED:,} more" if len(lost) > LISTED else ""
     if not placement.counts and not embeddings:

@@ -1,7 +1,7 @@
 """Many pictures on one sheet, in columns, rows and stacked sheets. Each of these has its label. A
 long label is wrapped and never cut."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -29,11 +29,13 @@ class Sheet:
     texts: list[tuple[int, int, str]]
     font: Font
 
-    def draw(self, pictures: Sequence[Image.Image]) -> Image.Image:
-        """Draws the sheet: each picture in the middle of its box. There are as many pictures as
-        `cells`."""
+    def draw(self, pictures: Iterable[Image.Image | None]) -> Image.Image:
+        """Draws the sheet: each picture in the middle of its box, which stays white for None. There
+        are as many pictures as `cells`."""
         sheet = Image.new("RGB", self.size, "white")
         for picture, (x, y) in zip(pictures, self.cells, strict=True):
+            if picture is None:
+                continue
             sheet.paste(
                 picture,
                 (x + (self.box[0] - picture.width) // 2, y + (self.box[1] - picture.height) // 2),
@@ -98,7 +100,8 @@ def lay_out_sheet(
     if width * y > PIXELS or max(whole) > SIDES.get(suffix, 2**31):
         raise BadInput(
             f"the sheet would have {whole[0]}x{whole[1]} pixels, more than it may",
-            "ask for fewer or smaller cells, shorter labels, or a .png",
+            "ask for fewer or smaller cells, or shorter labels"
+            + (", or a .png" if suffix != ".png" else ""),
         )
     shifted = [(x + GAP, y) for x, y in cells]
     return Sheet(whole, box, shifted, [(x + GAP, y, line) for x, y, line in texts], font)

@@ -1,7 +1,8 @@
 """A process of its own that reads one foreign picture, with limits of memory and time.
 
-From its input: a line of JSON (bytes of memory, seconds, pixels), then the file. To its output: a
-line of JSON (size, notes, settings that the file brought; or what is wrong), then a PNG file.
+From its input: a line of JSON (bytes of memory, seconds, pixels, what is wanted), then the file. To
+its output: a line of JSON (size, notes, settings that the file brought; or what is wrong), then a
+PNG file of its pixels, or a "thumbnail": a WebP file of at most `side` pixels a side.
 """
 
 import json
@@ -30,12 +31,14 @@ def main() -> None:
     # more threads of a library that numpy brings would take address space, and have no work
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     bounds = json.loads(sys.stdin.buffer.readline())
+    from PIL import Image
     from PIL.PngImagePlugin import PngInfo
 
     from fromnoise.errors import BadInput, FromnoiseError
     from fromnoise.pipeline.pictures import read_picture
-    from fromnoise.pipeline.provenance import fields, hidden  # noqa: F401  loaded before the limit
-    from fromnoise.pipeline.provenance.read import find_text
+
+    if bounds["what"] != "thumbnail":
+        from fromnoise.pipeline.provenance import fields, hidden, read  # noqa: F401  before the limit
 
     limit(bounds["memory"], bounds["seconds"])
     data, answer, png = sys.stdin.buffer.read(), {}, BytesIO()
@@ -49,6 +52,12 @@ def main() -> None:
                 f"the picture has {picture.width}x{picture.height} pixels",
                 f"give one of at most {bounds['pixels']:,}",
             )
+        if bounds["what"] == "thumbnail":
+            picture.thumbnail((bounds["side"], bounds["side"]), Image.Resampling.LANCZOS)
+            picture.save(png, "WEBP", quality=85)
+            return send({"size": picture.size}, png.getvalue())
+        from fromnoise.pipeline.provenance.read import find_text
+
         text = (find_text(BytesIO(data)) or "").replace("\0", "").encode(errors="replace").decode()
         kept = PngInfo()
         if 0 < len(text) <= LONGEST:

@@ -45,9 +45,10 @@ def read_foreign_settings(data: bytes, limits: Limits) -> dict:
     return read_apart(data, limits, "settings")[1]
 
 
-def read_apart(data: bytes, limits: Limits, what: str) -> tuple[bytes, dict]:
-    """What `unpack` answers, from a process of its own. Raises BadInput."""
+def read_apart(data: bytes, limits: Limits, what: str, side: int = 0) -> tuple[bytes, dict]:
+    """What the module `unpack` answers, from a process of its own: see there. Raises BadInput."""
     bounds = {
+        "side": side,
         "what": what,
         "memory": limits.upload_memory,
         "seconds": limits.upload_seconds,

@@ -138,6 +138,9 @@ class EngineWorker:
     def peek(self, name: str) -> LatentDiffusion | None:
         return self.engines.peek(name)
 
+    def family(self, name: str) -> str:
+        return self.engines.tell_family(name)
+
     def vocabulary(self, name: str) -> Vocabulary:
         engine = self.engines.take(name)
         try:

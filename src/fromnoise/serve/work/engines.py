@@ -9,9 +9,10 @@ from typing import Any
 from torch import nn
 
 from fromnoise.checkpoints.download import choose_weights
+from fromnoise.checkpoints.families import BASES
 from fromnoise.checkpoints.formats.vae import load_fitting
 from fromnoise.checkpoints.hub import BUNDLED, load_parts
-from fromnoise.checkpoints.inspection import inspect_file
+from fromnoise.checkpoints.inspection import inspect, inspect_file
 from fromnoise.checkpoints.library import find_addon, list_models, measure
 from fromnoise.errors import FromnoiseError, NotFound, escape
 from fromnoise.latent_diffusion import LatentDiffusion
@@ -105,6 +106,16 @@ class Engines:
         """The model of that name if it is loaded."""
         entry = self.shelf.get((name,))
         return entry and entry.value.model
+
+    def tell_family(self, name: str) -> str:
+        """The name of a model's family, by the headers of its files; "" where they do not tell.
+        Raises NotFound."""
+        path = Path(self.find(name) or BUNDLED)
+        try:
+            family = inspect(path).family
+        except (FromnoiseError, OSError):  # a hub id, or a file that loading will say more of
+            return ""
+        return BASES[family.base].name if family and family.base else ""
 
     def take(self, name: str, vae: str = "", stopped: Callable[[], bool] = lambda: False) -> Engine:
         """The engine of that name, loaded where it is not; give it back with `release`. vae: the

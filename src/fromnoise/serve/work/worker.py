@@ -101,6 +101,11 @@ class Worker(Protocol):
         """The model of that name if it is loaded."""
         ...
 
+    def family(self, name: str) -> str:
+        """The name of a model's family, by the headers of its files; "" where they do not tell.
+        Raises NotFound."""
+        ...
+
     def vocabulary(self, name: str) -> Vocabulary:
         """What a model was taught, for the rules that expand prompts. Raises as `load`."""
         ...

@@ -22,19 +22,22 @@ class Known {
     if (this.#asked || !(await hasServer())) return;
     this.#asked = true;
     try {
-      const [models, choices, addons] = await Promise.all([
-        ask(client.GET("/api/models")), ask(client.GET("/api/samplers")), ask(client.GET("/api/addons")),
+      const [models, choices] = await Promise.all([
+        ask(client.GET("/api/models")), ask(client.GET("/api/samplers")), this.readAddons(),
       ]);
       const named = (rows: Record<string, unknown>[] = []) =>
         rows.map(({ name, label }) => ({ name: String(name), label: String(label ?? name) }));
       this.models = models;
       this.samplers = named(choices.samplers);
       this.spacings = named(choices.spacings);
-      this.addons = addons;
     } catch (error) {
       this.#asked = false;
       toasts.fail(error);
     }
+  }
+
+  async readAddons(): Promise<void> {
+    this.addons = await ask(client.GET("/api/addons"));
   }
 
   async readDefaults(model: string): Promise<void> {

@@ -82,6 +82,13 @@ function set(name: string, value: unknown): (settings: Body) => Body {
   };
 }
 
+/** An axis as settings write it: the words that are replaced belong to its name. */
+export function describeAxis(id: string, text: string): { name: string; values: string } {
+  if (id !== "prompt:") return { name: id, values: text.trim() };
+  const [part, ...rest] = text.split("=");
+  return { name: id + part.trim(), values: rest.join("=").trim() };
+}
+
 /** The values of an axis. Throws an Error that says what is wrong with the text. */
 export function parseAxis(id: string, text: string, prompt: string): Value[] {
   const kind = AXES.find((one) => one.id === id);

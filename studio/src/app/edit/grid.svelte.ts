@@ -1,7 +1,7 @@
 /** A grid whose cells are drawn as jobs of their own, some at a time. It outlives a reload: what is not
  * yet asked for is written down with what is. */
 
-import { Fault } from "../api.ts";
+import { ask, client, Fault, type Picture } from "../api.ts";
 import { hasEnded, jobs, type LiveJob } from "../jobs.svelte.ts";
 import { makeKey, recall, remember } from "../store.ts";
 import type { Body } from "./bodies.ts";
@@ -21,6 +21,7 @@ export interface GridPlan {
   columns: string[];
   rows: string[];
   sheets: string[];
+  axes?: { name: string; values: string }[]; // X, Y, Z; a plan of an earlier version has none
   cells: Cell[]; // sheet by sheet, row by row
   ended: boolean; // nothing more is asked for
 }
@@ -71,6 +72,19 @@ export class Grid {
     for (const cell of this.plan.cells) {
       if (cell.job && !this.isEnded(cell)) await jobs.cancel(cell.job);
     }
+  }
+
+  pictureOf(cell: Cell): Picture | undefined {
+    const job = this.jobOf(cell);
+    return job?.state === "done" ? job.pictures[0] : undefined;
+  }
+
+  /** All cells with their labels, as one PNG file; the place of a cell without a picture stays white. */
+  async drawSheet(): Promise<Blob> {
+    const { columns, rows, sheets, axes = [] } = $state.snapshot(this.plan!);
+    const [x, y, z] = [columns, rows, sheets].map((labels, i) => ({ ...axes[i], labels }));
+    const pictures = this.plan!.cells.map((cell) => this.pictureOf(cell)?.id ?? null);
+    return ask<Blob>(client.POST("/api/sheet", { body: { x, y, z, pictures }, parseAs: "blob" }) as never);
   }
 
   private save(): void {

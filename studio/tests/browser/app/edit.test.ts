@@ -3,6 +3,7 @@
  * SCREENSHOTS=folder also writes every state as a picture, to be looked at; with EVERY=1 at three widths,
  * light and dark. */
 
+import { execFileSync } from "node:child_process";
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import type { Locator, Page } from "playwright-core";
@@ -69,6 +70,12 @@ function pixelsOf(page: Page, path: string): Promise<{ width: number; height: nu
     context.drawImage(image, 0, 0);
     return { width: image.width, height: image.height, data: [...context.getImageData(0, 0, image.width, image.height).data] };
   }, path);
+}
+
+/** The size of a PNG file, and the settings that it carries. */
+function readPng(file: string): { size: [number, number]; text: string } {
+  const code = "import json, sys; from PIL import Image; p = Image.open(sys.argv[1]); print(json.dumps({'size': p.size, 'text': p.info['parameters']}))";
+  return JSON.parse(execFileSync("python", ["-c", code, file], { encoding: "utf8" }));
 }
 
 async function lastJob(): Promise<{ kind: string; settings: Record<string, unknown>; pictures: Drawn[]; state: string }> {
@@ -408,6 +415,20 @@ test("a grid: cells as they are drawn, headers, a reload in between", async () =
   expect(jobs.map(({ settings }) => `${settings.prompt} ${settings.steps} ${settings.seed}`).sort()).toEqual([
     "a blue cat in a meadow 2 5", "a blue cat in a meadow 4 5", "a green cat in a meadow 2 5", "a green cat in a meadow 4 5",
   ]);
+  const sheet = page.getByRole("button", { name: "Download the sheet" });
+  const [download] = await Promise.all([page.waitForEvent("download"), sheet.press("Enter")]);
+  expect(download.suggestedFilename()).toBe("grid.png");
+  const { size, text } = readPng(await download.path());
+  expect(size[0]).toBeGreaterThan(2 * first.width);
+  expect(size[1]).toBeGreaterThan(2 * first.height);
+  expect(text).toMatch(/^a blue cat in a meadow\n[^]*Script: X\/Y\/Z plot, X Type: steps, X Values: 2-4 \(\+2\), Y Type: "prompt:red", Y Values: "blue, green"$/);
+  if (process.env.SCREENSHOTS) await download.saveAs(join(process.env.SCREENSHOTS, "sheet.png"));
+  // one that is too large is refused with what to do about it, and the button works again
+  const error = { code: "bad_input", message: "the sheet would have 40000x9000 pixels, more than it may", remedy: "ask for fewer cells" };
+  await page.route("**/api/sheet", (route) => route.fulfill({ status: 422, json: { error } }), { times: 1 });
+  await sheet.click();
+  await page.getByRole("alert").getByText("Ask for fewer cells").waitFor();
+  await Promise.all([page.waitForEvent("download"), sheet.click()]);
   await page.locator("button.cell").first().press("Enter");
   await page.getByRole("region", { name: "The chosen cell" }).getByRole("button", { name: "Download" }).waitFor();
   await page.context().close();
@@ -473,6 +494,12 @@ const STATES: [string, string, (page: Page) => Promise<unknown>][] = [
   ["compare", "#/compare/ID?with=OTHER", (page) => room(page).waitFor()],
   ["beside", "#/compare/ID?with=OTHER", (page) => page.getByRole("radio", { name: "Side by side" }).check()],
   ["grid", "#/grid/ID", (page) => page.getByRole("button", { name: /Draw \d+ cells/ }).waitFor()],
+  ["sheet", "#/grid/ID", async (page) => {
+    await page.getByRole("textbox", { name: "Values" }).nth(0).fill("2");
+    await page.getByRole("textbox", { name: "Values" }).nth(1).fill("1, 2");
+    await page.getByRole("button", { name: "Draw 2 cells" }).click();
+    await page.getByRole("button", { name: "Download the sheet" }).waitFor({ timeout: 90_000 });
+  }],
   ["film", "#/film/ID", (page) => page.getByRole("button", { name: "Draw the film" }).waitFor()],
 ];
 const LOOKS = process.env.EVERY

@@ -25,12 +25,13 @@ export class Studio {
 
   private constructor(readonly address: string, readonly browser: Browser, private readonly server: ChildProcess | null, private readonly folder: string) {}
 
-  /** STUDIO=address, STUDIO_DATA=its folder: a server that runs already, which saves its start while one works on the page. */
-  static async start(): Promise<Studio> {
-    if (process.env.STUDIO) return new Studio(process.env.STUDIO, await launch(), null, process.env.STUDIO_DATA ?? "");
+  /** STUDIO=address, STUDIO_DATA=its folder: a server that runs already, which saves its start while one works on the page.
+   * env: what the server alone is told; then it is always a new one. */
+  static async start(env: Record<string, string> = {}): Promise<Studio> {
+    if (process.env.STUDIO && !Object.keys(env).length) return new Studio(process.env.STUDIO, await launch(), null, process.env.STUDIO_DATA ?? "");
     const folder = mkdtempSync(join(tmpdir(), "studio-"));
     const server = spawn("fromnoise", ["studio", "--no-browser", "--port", "0", "--data", folder], {
-      env: { ...process.env, PYTHONPATH: SOURCES, OMP_NUM_THREADS: "1" }, stdio: ["ignore", "pipe", "inherit"],
+      env: { ...process.env, PYTHONPATH: SOURCES, OMP_NUM_THREADS: "1", ...env }, stdio: ["ignore", "pipe", "inherit"],
     });
     const address = await new Promise<string>((resolve, reject) => {
       let text = "";

@@ -1,7 +1,7 @@
 /** Axes of a grid: the ranges and quotes of `fromnoise grid`, and errors that say what to write. */
 
 import { expect, test } from "vitest";
-import { AXES, parseAxis, splitValues } from "../../../src/app/edit/axes.ts";
+import { AXES, describeAxis, parseAxis, splitValues } from "../../../src/app/edit/axes.ts";
 
 const values = (id: string, text: string, field = id) => parseAxis(id, text, "a cat and a catfish").map((one) => one.apply({ prompt: "a cat and a catfish" })[field]);
 
@@ -37,4 +37,9 @@ test.each([
   ["prompt:", "cat", /what is replaced/], ["size", "big", /no size/], ["steps", " ", /give values/], ["prompt", '"a', /double quotes/], ["x", "1", /no axis/],
 ])("%s = %s is refused", (id, text, message) => {
   expect(() => parseAxis(id, text, "a cat")).toThrow(message);
+});
+
+test("an axis in settings: its name and its values as they are written", () => {
+  expect(describeAxis("steps", " 2-4 (+2) ")).toEqual({ name: "steps", values: "2-4 (+2)" });
+  expect(describeAxis("prompt:", "cat = dog, a=b")).toEqual({ name: "prompt:cat", values: "dog, a=b" });
 });

@@ -1,5 +1,5 @@
-"""What a form asks while it is filled: how a model reads words, its defaults, what a picture says
-of its making, and which add-ons there are."""
+"""What a form asks while it is filled: how a model reads words, its defaults, and what a picture
+says of its making."""
 
 from dataclasses import asdict
 from typing import Annotated, Any
@@ -7,7 +7,6 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query, UploadFile
 from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
-from fromnoise.checkpoints.library import list_models
 from fromnoise.errors import NotFound
 from fromnoise.pipeline.presets import PRESETS
 from fromnoise.serve.dialects.identity import need
@@ -16,7 +15,6 @@ from fromnoise.serve.safety.tokens import Client
 from fromnoise.serve.server import Server
 from fromnoise.serve.store.uploads import read_foreign_settings
 
-ADDONS = ("lora", "vae", "embedding", "controlnet", "t2i-adapter", "ip-adapter", "image encoder")
 Drawer = Annotated[Client, Depends(need("draw"))]
 Model = Annotated[str | None, Query(max_length=400, description="As the list of models has it.")]
 
@@ -78,28 +76,22 @@ class SettingsOut(BaseModel):
     unused: dict[str, str] = Field(description="What could not be used → its value, and why.")
 
 
-class AddonOut(BaseModel):
-    """A file of this machine that a request can put on a model, by its name."""
-
-    name: str
-    kind: str
-    bytes: int
-    program: str
+def find_model(server: Server, name: str | None) -> tuple[str, Any]:
+    """(the name of the model that a request means; the model, or None where it is not loaded).
+    Raises NotFound."""
+    chosen = name or server.settings.model_name
+    if chosen not in [model.name for model in server.worker.models()]:
+        raise NotFound("there is no such model", "name one that the list of models has")
+    return chosen, server.worker.peek(chosen)
 
 
 def add_help(router: APIRouter, server: Server) -> None:
     """The routes."""
 
-    def find_model(name: str | None) -> Any:
-        chosen = name or server.settings.model_name
-        if chosen not in [model.name for model in server.worker.models()]:
-            raise NotFound("there is no such model", "name one that the list of models has")
-        return server.worker.peek(chosen)
-
     @router.post("/words", tags=["help"])
     def read_prompt(asked: WordsIn, client: Drawer) -> WordsOut:
         """Counts the tokens of a prompt and marks its parts. It draws nothing."""
-        model = find_model(asked.model)
+        _, model = find_model(server, asked.model)
         if model is None:
             return WordsOut(loaded=False)
         from fromnoise.serve.work.words import read_words  # which loads torch
@@ -110,7 +102,7 @@ def add_help(router: APIRouter, server: Server) -> None:
     @router.get("/defaults", tags=["help"])
     def get_defaults(client: Drawer, model: Model = None) -> DefaultsOut:
         """What a model is drawn with where a request leaves a setting out."""
-        found = find_model(model)
+        _, found = find_model(server, model)
         if found is None:
             return DefaultsOut(loaded=False, presets=PRESETS)
         from fromnoise.pipeline.request import GenerationRequest
@@ -129,12 +121,3 @@ def add_help(router: APIRouter, server: Server) -> None:
         if len(data) > limit:
             raise Refusal(413, "too_large", f"the file has more than {limit:,} bytes", "send less")
         return SettingsOut(**read_foreign_settings(data, server.settings.limits))
-
-    @router.get("/addons", tags=["models"])
-    def list_addons(client: Drawer) -> list[AddonOut]:
-        """LoRA, VAEs, embeddings, ControlNets and IP-Adapters in the folders of models."""
-        return [
-            AddonOut(name=m.name, kind=m.kind, bytes=m.size, program=m.program)
-            for m in list_models()
-            if m.kind in ADDONS
-        ]

@@ -17,7 +17,15 @@ from fromnoise.diffusion.samplers import SAMPLERS
 from fromnoise.diffusion.spacing import SPACINGS
 from fromnoise.errors import escape
 from fromnoise.serve.dialects.identity import describe_refusals, need
-from fromnoise.serve.dialects.native import expanding, feed, help, shapes, signing_in
+from fromnoise.serve.dialects.native import (
+    addons,
+    expanding,
+    feed,
+    help,
+    shapes,
+    sheets,
+    signing_in,
+)
 from fromnoise.serve.dialects.native.inside import add_inside
 from fromnoise.serve.dialects.native.shapes import Identifier
 from fromnoise.serve.queue.jobs import Job
@@ -70,6 +78,8 @@ def make_router(server: Server) -> APIRouter:
     feed.add_feed(router, server, show_job)
     help.add_help(router, server)
     signing_in.add_session(router, server)
+    addons.add_addons(router, server)
+    sheets.add_sheets(router, server)
     return router
 
 
