@@ -57,6 +57,26 @@ test("search, favourites, boards, deleting with a way back, and a zip file", asy
   await page.context().close();
 }, LONG);
 
+test("what an open picture's action says can be read and used above the picture", async () => {
+  const { page, faults } = await visit(browser, studio.address, "#/gallery?search=quux+two");
+  const tiles = page.getByRole("group", { name: "Pictures", exact: true }).getByRole("button");
+  await tiles.first().click();
+  const dialog = page.getByRole("dialog", { name: "Picture" });
+  await dialog.waitFor();
+  await page.keyboard.press("v");
+  await dialog.getByText("Four variations are being drawn.").waitFor();
+  await page.keyboard.press("Escape");
+  await dialog.waitFor({ state: "hidden" });
+  await page.getByText("Four variations are being drawn.").waitFor(); // it stays when the dialog goes
+  await tiles.first().click();
+  await page.keyboard.press("v");
+  await dialog.getByRole("button", { name: "See them in Create" }).first().click();
+  await expect.poll(() => page.url()).toContain("#/create");
+  await dialog.waitFor({ state: "hidden" });
+  expect(faults).toEqual([]);
+  await page.context().close();
+}, LONG);
+
 test("by keyboard: through the pictures, into one, and on to the next", async () => {
   const { page, faults } = await visit(browser, studio.address, "#/gallery?search=quux");
   const tiles = page.getByRole("group", { name: "Pictures", exact: true }).getByRole("button");
