@@ -25,7 +25,7 @@ from typing import Any, NoReturn
 from fromnoise.checkpoints.pickles.values import Global, Inert
 from fromnoise.errors import BadCheckpoint
 
-OPCODES = 500_000  # 30 a tensor: Stable Diffusion 1.5 with its average and optimizer has 100,000
+OPCODES = 400_000  # 30 a tensor: Stable Diffusion 1.5 with its average and optimizer has 100,000
 ESCAPE = re.compile(rb"\\\\(x[0-9a-fA-F]{2}|[\\\\'\"ntr])")  # in a text of Python 2
 SIGNS = {sign: sign for sign in (b"\\", b"'", b'"')} | {b"n": b"\n", b"t": b"\t", b"r": b"\r"}
 GLOBALS = 5_000  # real files name a hundred
