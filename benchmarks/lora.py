@@ -74,6 +74,7 @@ def tell(what: str, seconds: tuple[float, float, float]) -> None:
 
 def measure_ours(model: Path, files: list[Path]) -> list[tuple[float, float, float]]:
     """Of each file after the other. The last one is put on twice, and asked for again."""
+    gc.freeze()  # what was imported, as the command line and the server do
     engine, request = load(model), GenerationRequest.of(prompt="a")
     write_lora(engine.model, files[0], 0)
     for file in files[1:]:  # other files to the program, with other weights
