@@ -40,18 +40,21 @@ async function measure(page: Page, width: number): Promise<{ x: number; y: numbe
   return { x: exact.left, y: exact.top, scale: exact.width / width };
 }
 
-/** As `measure`, once two looks in a row see the same. */
-async function measureAtRest(page: Page, width: number): Promise<{ x: number; y: number; scale: number }> {
-  let last = await measure(page, width);
+/** What `look` sees, once two looks in a row see the same. */
+async function seeAtRest<T>(look: () => Promise<T>): Promise<T> {
+  let last = await look();
   await expect
     .poll(async () => {
-      const [before, now] = [last, await measure(page, width)];
-      last = now;
-      return before.x === now.x && before.y === now.y && before.scale === now.scale;
+      const before = JSON.stringify(last);
+      last = await look();
+      return before === JSON.stringify(last);
     })
     .toBe(true);
   return last;
 }
+
+const measureAtRest = (page: Page, width: number) => seeAtRest(() => measure(page, width));
+const boxOf = async (one: Locator) => (await seeAtRest(() => one.boundingBox()))!;
 
 /** Does something that asks for a picture with a mask; the mask as the server keeps it. */
 async function catchMask(page: Page, act: () => Promise<unknown>): Promise<{ width: number; height: number; pixels: number[] }> {
@@ -154,7 +157,7 @@ describe("painting over", () => {
     await page.mouse.move(before.x + 60, before.y + 90, { steps: 4 });
     await page.mouse.up({ button: "middle" });
     const { x, y, scale } = await measureAtRest(page, first.width);
-    const box = (await room(page).boundingBox())!;
+    const box = await boxOf(room(page));
     const at: [number, number] = [Math.round(box.x + box.width / 2), Math.round(box.y + box.height / 2)];
     await page.mouse.click(...at);
     const mask = await catchMask(page, () => page.getByRole("button", { name: "Draw in the paint" }).click());
@@ -289,8 +292,8 @@ test("extend: by mouse, by keys and by numbers; the old picture stays to the byt
   const page = await studio.visit(`#/edit/${first.id}?do=extend`);
   await room(page).waitFor();
   const right = page.getByRole("slider", { name: "Pixels beyond the right edge" });
-  const box = (await right.boundingBox())!;
-  const { width: shown } = (await page.locator("img").first().boundingBox())!;
+  const box = await boxOf(right);
+  const { width: shown } = await boxOf(page.locator("img").first());
   await page.mouse.move(box.x + box.width / 2, box.y + box.height / 2);
   await page.mouse.down();
   await page.mouse.move(box.x + box.width / 2 + (shown / first.width) * 37, box.y + box.height / 2, { steps: 5 });
@@ -381,7 +384,7 @@ test("two pictures compared: slider, keys, side by side, zoomed together, what d
   const slider = page.getByRole("slider", { name: /Where First ends/ });
   await slider.press("Home");
   expect(await page.locator(".layer").nth(1).evaluate((element) => getComputedStyle(element).clipPath)).toContain("100%");
-  const divider = (await page.locator(".divider").boundingBox())!;
+  const divider = await boxOf(page.locator(".divider"));
   await page.mouse.move(divider.x + divider.width / 2, divider.y + 100);
   await page.mouse.down();
   await page.mouse.move(divider.x + divider.width / 2 + 100, divider.y + 100, { steps: 3 });
