@@ -291,6 +291,7 @@ describe("painting over", () => {
 test("extend: by mouse, by keys and by numbers; the old picture stays to the byte", async () => {
   const page = await studio.visit(`#/edit/${first.id}?do=extend`);
   await room(page).waitFor();
+  await page.locator("img").first().evaluate((picture: HTMLImageElement) => picture.decode());
   const right = page.getByRole("slider", { name: "Pixels beyond the right edge" });
   const box = await boxOf(right);
   const { width: shown } = await boxOf(page.locator("img").first());
@@ -383,7 +384,8 @@ test("two pictures compared: slider, keys, side by side, zoomed together, what d
   await page.locator(".picker li button").first().click();
   const slider = page.getByRole("slider", { name: /Where First ends/ });
   await slider.press("Home");
-  expect(await page.locator(".layer").nth(1).evaluate((element) => getComputedStyle(element).clipPath)).toContain("100%");
+  const clip = () => page.locator(".layer").nth(1).evaluate((element) => getComputedStyle(element).clipPath);
+  await expect.poll(clip).toContain("100%");
   const divider = await boxOf(page.locator(".divider"));
   await page.mouse.move(divider.x + divider.width / 2, divider.y + 100);
   await page.mouse.down();
