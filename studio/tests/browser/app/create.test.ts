@@ -67,6 +67,50 @@ test("four pictures are seen coming, each in its own tile", async () => {
   await page.context().close();
 }, LONG);
 
+test("a tall and a wide picture are whole on the stage, also on a phone", async () => {
+  for (const [width, height] of [[64, 128], [192, 64]]) {
+    const { pictures } = await draw(studio.address, { prompt: "a cat", width, height });
+    for (const options of [{}, { viewport: { width: 375, height: 740 }, hasTouch: true, isMobile: true }]) {
+      const { page } = await visit(browser, studio.address, "#/create", options);
+      const image = page.locator(`.tile img[src*="${pictures[0].id}"]`);
+      await image.waitFor();
+      const [shown, tile] = await Promise.all([image.boundingBox(), page.locator(".tile").boundingBox()]);
+      expect(shown!.width / shown!.height).toBeCloseTo(width / height, 1);
+      expect(shown!.width).toBeLessThanOrEqual(tile!.width);
+      expect(shown!.height).toBeLessThanOrEqual(tile!.height + 1);
+      await page.context().close();
+    }
+  }
+}, LONG);
+
+test("a job that failed says why on the stage", async () => {
+  const { page } = await visit(browser, studio.address, "#/create?prompt=a+cat&steps=2&count=1");
+  await page.route("**/api/generate", async (route) => {
+    const answer = await route.fetch();
+    const error = { code: "bad_input", message: "no memory for this size", remedy: "take a smaller one", field: null };
+    await route.fulfill({ response: answer, json: { ...(await answer.json()), id: "0".repeat(32), number: 1e9, state: "failed", error } });
+  });
+  await page.getByRole("button", { name: "Draw", exact: true }).click();
+  await page.locator(".state", { hasText: "no memory for this size" }).getByText("take a smaller one").waitFor();
+  await page.context().close();
+}, LONG);
+
+test("on a phone the current view and the current task are seen in their rows", async () => {
+  const { pictures } = await draw(studio.address, { prompt: "a cat" });
+  const { page } = await visit(browser, studio.address, `#/edit/${pictures[0].id}?do=describe`, { viewport: { width: 375, height: 740 } });
+  for (const [row, link] of [["What to do with the picture", "Describe"], ["Views", "Edit"]]) {
+    const current = page.getByRole("navigation", { name: row }).getByRole("link", { name: link, exact: true });
+    await expect.poll(() => current.evaluate((one) => {
+      const { left, right } = one.getBoundingClientRect();
+      return document.elementFromPoint((left + right) / 2, one.getBoundingClientRect().top + 8) === one && right <= innerWidth;
+    })).toBe(true);
+  }
+  await page.goto(`${studio.address}/studio.html#/film`);
+  const film = page.getByRole("navigation", { name: "Views" }).getByRole("link", { name: "Film" });
+  await expect.poll(() => film.evaluate((one) => one.getBoundingClientRect().right <= innerWidth - 48)).toBe(true);
+  await page.context().close();
+}, LONG);
+
 test("what was asked for last is on the stage, also variations of what is there", async () => {
   const { page, faults } = await visit(browser, studio.address, "#/create?prompt=a+cat&steps=3&count=1&seed=11");
   await page.getByRole("button", { name: "Draw", exact: true }).click();
