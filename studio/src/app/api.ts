@@ -10,10 +10,16 @@ export type Picture = Schemas["PictureOut"];
 export type Settings = Schemas["GenerateBody"];
 type ErrorBody = paths["/api/jobs"]["get"]["responses"][404]["content"]["application/json"];
 
+/** What the server says begins small; a name of a file stays as it is. */
+export const capitalise = (text: string) => text.replace(/^[a-z]+(?=[ ,])/, (word) => word[0].toUpperCase() + word.slice(1));
+
 /** What the server refuses or what does not reach it: a message, and what to do about it. */
 export class Fault extends Error {
-  constructor(message: string, readonly remedy = "", readonly status = 0, readonly code = "", readonly retryAfter = 0) {
-    super(message);
+  readonly remedy: string;
+
+  constructor(message: string, remedy = "", readonly status = 0, readonly code = "", readonly retryAfter = 0) {
+    super(capitalise(message));
+    this.remedy = capitalise(remedy);
   }
 }
 

@@ -1,6 +1,6 @@
 /** Messages in the corner: what happened, what went wrong, and what to do about it. */
 
-import { Fault } from "./api.ts";
+import { capitalise, Fault } from "./api.ts";
 
 export interface Toast {
   id: number;
@@ -12,15 +12,13 @@ export interface Toast {
 
 const SECONDS = { note: 6, warning: 12, error: 0 }; // an error stays until it is closed
 const MOST = 5;
-/** What the server says begins small; a name of a file stays as it is. */
-const begin = (text: string) => text.replace(/^[a-z]+(?=[ ,])/, (word) => word[0].toUpperCase() + word.slice(1));
 let next = 1;
 let list = $state<Toast[]>([]);
 
 function add(kind: Toast["kind"], text: string, remedy = "", action?: Toast["action"], seconds = SECONDS[kind]): number {
   const same = list.find((toast) => toast.text === text && toast.kind === kind);
   if (same && !action) return same.id;
-  const toast = { id: next++, kind, text, remedy: begin(remedy), action };
+  const toast = { id: next++, kind, text, remedy: capitalise(remedy), action };
   list = [...list, toast].slice(-MOST);
   if (seconds) setTimeout(() => toasts.close(toast.id), seconds * 1000);
   return toast.id;
@@ -32,10 +30,10 @@ export const toasts = {
   },
   /** Something was done; perhaps it can be undone. */
   tell: (text: string, action?: Toast["action"], seconds?: number) => add("note", text, "", action, seconds),
-  warn: (text: string, remedy = "") => add("warning", begin(text), remedy),
+  warn: (text: string, remedy = "") => add("warning", capitalise(text), remedy),
   fail(error: unknown): number {
     if (error instanceof DOMException && error.name === "AbortError") return 0;
-    if (error instanceof Fault) return add("error", begin(error.message), error.remedy);
+    if (error instanceof Fault) return add("error", error.message, error.remedy);
     return add("error", error instanceof Error ? error.message : String(error));
   },
   close(id: number): void {

@@ -91,23 +91,7 @@ test("a job that failed says why on the stage", async () => {
     await route.fulfill({ response: answer, json: { ...(await answer.json()), id: "0".repeat(32), number: 1e9, state: "failed", error } });
   });
   await page.getByRole("button", { name: "Draw", exact: true }).click();
-  await page.locator(".state", { hasText: "no memory for this size" }).getByText("take a smaller one").waitFor();
-  await page.context().close();
-}, LONG);
-
-test("on a phone the current view and the current task are seen in their rows", async () => {
-  const { pictures } = await draw(studio.address, { prompt: "a cat" });
-  const { page } = await visit(browser, studio.address, `#/edit/${pictures[0].id}?do=describe`, { viewport: { width: 375, height: 740 } });
-  for (const [row, link] of [["What to do with the picture", "Describe"], ["Views", "Edit"]]) {
-    const current = page.getByRole("navigation", { name: row }).getByRole("link", { name: link, exact: true });
-    await expect.poll(() => current.evaluate((one) => {
-      const { left, right } = one.getBoundingClientRect();
-      return document.elementFromPoint((left + right) / 2, one.getBoundingClientRect().top + 8) === one && right <= innerWidth;
-    })).toBe(true);
-  }
-  await page.goto(`${studio.address}/studio.html#/film`);
-  const film = page.getByRole("navigation", { name: "Views" }).getByRole("link", { name: "Film" });
-  await expect.poll(() => film.evaluate((one) => one.getBoundingClientRect().right <= innerWidth - 48)).toBe(true);
+  await page.locator(".state", { hasText: "No memory for this size" }).getByText("Take a smaller one").waitFor();
   await page.context().close();
 }, LONG);
 

@@ -278,7 +278,7 @@ describe("painting over", () => {
     await page.getByRole("button", { name: "Draw in the paint" }).click();
     const alert = page.getByRole("alert").filter({ hasText: "500 steps" });
     await alert.waitFor({ timeout: 60_000 });
-    expect(await alert.innerText()).toContain("ask for 150 at most");
+    expect(await alert.innerText()).toContain("Ask for 150 at most");
     expect(await page.locator(".summary").innerText()).toContain("pixels are painted");
     await page.getByRole("button", { name: "Undo" }).click();
     await expect.poll(() => page.locator(".summary").innerText()).toContain("Nothing is painted");
