@@ -120,17 +120,21 @@ test("the prompt shows how the model reads it", async () => {
   await page.context().close();
 }, LONG);
 
-test("a queue: places are shown, and a job can be taken out", async () => {
-  const { page, faults } = await visit(browser, studio.address, "#/create?prompt=a+fox&count=1&steps=40");
+test("a queue: places are shown; one job can be taken out, or all", async () => {
+  const { page, faults } = await visit(browser, studio.address, "#/create?prompt=a+fox&count=1&steps=150");
   const button = page.getByRole("button", { name: "Draw", exact: true });
-  for (let i = 0; i < 4; i++) await button.click();
+  for (let i = 0; i < 5; i++) await button.click();
   const queue = page.getByRole("region", { name: "Queue" });
   await queue.getByText(/Waits behind \d|Is next/).first().waitFor();
-  while (await queue.getByRole("button", { name: "Cancel" }).count()) {
-    await queue.getByRole("button", { name: "Cancel" }).last().click({ timeout: 2_000 }).catch(() => {});
-  }
-  await page.locator(".state").getByRole("button", { name: "Cancel" }).click({ timeout: 2_000 }).catch(() => {});
-  await expect.poll(async () => (await (await fetch(`${studio.address}/api/jobs?state=queued&state=running`)).json()).jobs.length, { timeout: 30_000 }).toBe(0);
+  await expect.poll(() => queue.getByRole("listitem").count()).toBe(5);
+  await queue.getByRole("button", { name: "Cancel", exact: true }).last().click();
+  await expect.poll(() => queue.getByRole("listitem").count()).toBe(4);
+  await queue.getByRole("button", { name: "Cancel all 4" }).click();
+  const waiting = async () => (await (await fetch(`${studio.address}/api/jobs?state=queued&state=running`)).json()).jobs.length;
+  await expect.poll(waiting, { timeout: 30_000 }).toBe(0);
+  await queue.waitFor({ state: "hidden" });
+  const ended = (await (await fetch(`${studio.address}/api/jobs?limit=5`)).json()).jobs;
+  expect(ended.map(({ state }: { state: string }) => state)).toEqual(Array(5).fill("cancelled"));
   expect(faults).toEqual([]);
   await page.context().close();
 }, LONG);
