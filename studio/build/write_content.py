@@ -7,6 +7,7 @@
     places.json      "path:function" → [line, text], for all functions and classes of fromnoise
     sources/         the files that a citation can open; sources.json lists them
     pictures/        the pictures in documents
+    choices.json     names and labels of the samplers and spacings
     about.json       version and counts
 
 Needs Python alone. The same sources give the same bytes.
@@ -21,6 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from fromnoise import __version__
+from fromnoise.diffusion.samplers import SAMPLERS
+from fromnoise.diffusion.spacing import SPACINGS
 from fromnoise.learn.course import Block, Chapter, load_chapters
 from fromnoise.learn.exercises import EXERCISES, load
 from fromnoise.learn.mentor.corpus import DOCS, docs_folder
@@ -130,6 +133,9 @@ def write_content() -> None:
         "questions": len(questions),
     }
     write_json("about.json", {"version": __version__, **counts})
+    choices = {"samplers": SAMPLERS, "spacings": SPACINGS}
+    rows = {k: [{"name": n, "label": e.label} for n, e in v.items()] for k, v in choices.items()}
+    write_json("choices.json", rows)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 /** The form of Create: the fields of a request, as the server names them; "" means: as the model
  * prefers, or at random for the seed. All of it stands in the address. */
 
-import type { Picture } from "../api.ts";
+import { Fault, type Picture } from "../api.ts";
 import type { Kind } from "../jobs.svelte.ts";
 import { recall, remember } from "../store.ts";
 
@@ -66,9 +66,11 @@ export function keepDraft(): void {
 /** A whole number as JSON can send it: what passes JavaScript's own goes as text. */
 const integer = (text: string): number | string => (Number.isSafeInteger(Number(text)) ? Number(text) : text);
 
-/** The kind of job that the form asks for, and its body. Throws for JSON that cannot be read. */
+/** The kind of job that the form asks for, and its body. Throws for JSON that cannot be read, and a Fault
+ * for fields that do not go together. */
 export function makeRequest(): { kind: Kind; body: Record<string, unknown> } {
   const body: Record<string, unknown> = {};
+  if (form.image && form.hires_scale) throw new Fault("A picture to start from is drawn in one pass.", "Leave out the picture, or the second pass.");
   const kind: Kind = form.image ? "edit" : form.hires_scale ? "hires" : "generate";
   for (const [name, text] of Object.entries(form)) {
     if (text === "" || name === "more" || name === "addons") continue;

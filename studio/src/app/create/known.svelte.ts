@@ -19,9 +19,10 @@ class Known {
   #asked = false;
 
   async read(): Promise<void> {
-    if (this.#asked || !(await hasServer())) return;
+    if (this.#asked) return;
     this.#asked = true;
     try {
+      if (!(await hasServer())) return void (await this.#readTab());
       const [models, choices] = await Promise.all([
         ask(client.GET("/api/models")), ask(client.GET("/api/samplers")), this.readAddons(),
       ]);
@@ -34,6 +35,12 @@ class Known {
       this.#asked = false;
       toasts.fail(error);
     }
+  }
+
+  async #readTab(): Promise<void> {
+    const { samplers, spacings, defaults } = await (await import("./tab.ts")).readChoices();
+    [this.samplers, this.spacings] = [samplers, spacings];
+    this.defaults = { loaded: true, presets: {}, ...defaults };
   }
 
   async readAddons(): Promise<void> {
