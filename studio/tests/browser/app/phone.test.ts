@@ -1,4 +1,4 @@
-/** The studio where the window is narrow: what a person comes for is in view. */
+/** The studio where the window is narrow: what a person comes for is in view. Sliders and numbers at any width. */
 
 import type { Browser } from "playwright-core";
 import { afterAll, beforeAll, expect, test } from "vitest";
@@ -66,4 +66,34 @@ test("numbers count while they are written", async () => {
   await field.press("Tab");
   expect(await field.inputValue()).toBe("64"); // the nearest that the model can draw
   await page.context().close();
+}, LONG);
+
+test.each([375, 1280])("every slider has a number field that moves it, also at %i px", async (width) => {
+  const { pictures } = await draw(studio.address, { prompt: "a cat", count: 2 });
+  const [{ id }, { id: other }] = pictures;
+  const places = [
+    "#/create?hires_scale=2", "#/film", `#/compare/${id}?with=${other}`, `#/inside/${id}`,
+    ...["inpaint", "extend", "redraw", "vary", "enlarge", "blend"].map((task) => `#/edit/${id}?do=${task}`),
+  ];
+  let count = 0;
+  for (const place of places) {
+    const { page } = await visit(browser, studio.address, place, { viewport: { width, height: 740 } });
+    await page.locator("main input[type=range]").first().waitFor({ state: "attached", timeout: LONG });
+    await page.evaluate(() => document.querySelectorAll("main details").forEach((one) => ((one as HTMLDetailsElement).open = true)));
+    for (const slider of await page.locator("main input[type=range]:visible").all()) {
+      const field = slider.locator("xpath=ancestor::*[.//input[@type='number']][1]").locator("input[type=number]:visible");
+      const name = `${place}: ${await slider.getAttribute("aria-label")}`;
+      expect(await field.count(), name).toBe(1);
+      const [least, most] = await field.evaluate((one: HTMLInputElement) => [Number(one.min), Number(one.max)]);
+      if (most === least) continue; // a run of one step
+      const before = await slider.inputValue();
+      const wanted = least + 0.7 * (most - least);
+      await field.fill(most > 1 ? String(Math.floor(wanted)) : wanted.toFixed(2));
+      await field.press("Tab");
+      expect(await slider.inputValue(), name).not.toBe(before);
+      count += 1;
+    }
+    await page.context().close();
+  }
+  expect(count).toBeGreaterThan(15);
 }, LONG);
