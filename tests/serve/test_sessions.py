@@ -153,10 +153,12 @@ def test_a_session_outlives_the_server_and_ends_with_its_token(make_server):
 
 def test_sessions_that_were_not_signed_here_are_refused(client, monkeypatch):
     sign_in(client)
-    name, until, mac = client.cookies[COOKIE].split(".")
+    name, until, salt, mac = client.cookies[COOKIE].split(".")
     other = client.server.tokens.add("bob", ["draw", "admin"])
-    forged = [f"{b'bob'.hex()}.{until}.{mac}", f"{name}.{int(until) + 1}.{mac}", "", ".", "x" * 999]
-    forged += [f"{name}.{until}.{mac[::-1]}", f"ff.{until}.{mac}", f"{name}.{until}", other]
+    forged = [f"{b'bob'.hex()}.{until}.{salt}.{mac}", f"{name}.{int(until) + 1}.{salt}.{mac}"]
+    forged += ["", ".", "x" * 999, f"{name}.{until}.{'0' * 16}.{mac}", f"{name}.{until}.{mac}"]
+    forged += [f"{name}.{until}.{salt}.{mac[::-1]}", f"ff.{until}.{salt}.{mac}"]
+    forged += [f"{name}.{until}.{salt}", other]
     client.cookies.clear()
 
     def ask(value):
@@ -164,10 +166,10 @@ def test_sessions_that_were_not_signed_here_are_refused(client, monkeypatch):
 
     for value in forged:
         assert ask(value) == DENIED, value
-    assert ask(f"{name}.{until}.{mac}") == 200
+    assert ask(f"{name}.{until}.{salt}.{mac}") == 200
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now + SECONDS + 1)
-    assert ask(f"{name}.{until}.{mac}") == DENIED
+    assert ask(f"{name}.{until}.{salt}.{mac}") == DENIED
 
 
 def test_wrong_tokens_are_counted_and_written_down(client):

@@ -42,6 +42,13 @@ tokens = Table(
     Column("created", Float(53), nullable=False),
 )
 
+ended_sessions = Table(  # that a browser signed out of; each until it would have ended by itself
+    "ended_sessions",
+    metadata,
+    Column("mac", String(64), primary_key=True),
+    Column("until", BigInteger, nullable=False),
+)
+
 jobs = Table(
     "jobs",
     metadata,

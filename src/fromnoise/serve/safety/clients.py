@@ -51,13 +51,17 @@ class Clients:
 
     async def identify(self, request: HTTPConnection) -> Client:
         """Who asks. Raises Refusal where a token is needed and none, or a wrong one, is given."""
+        client = await self.find(request)
+        return client or self._deny(request, read_secret(request) or read_session(request))
+
+    async def find(self, request: HTTPConnection) -> Client | None:
+        """Who asks; None where a token is needed and none, or a wrong one, is given."""
         if not await self.need_token():
             return LOCAL
         secret, session = read_secret(request), read_session(request)
-        if secret or not session:
-            return await self.admit(secret, request)
-        client = await run_in_threadpool(self.sessions.read, session)
-        return client or self._deny(request, session)
+        if session and not secret:
+            return await run_in_threadpool(self.sessions.read, session)
+        return await run_in_threadpool(self.tokens.find, secret) if secret else None
 
     async def admit(self, secret: str, request: HTTPConnection) -> Client:
         """Who has a token. Raises Refusal for none and for a wrong one."""
@@ -70,12 +74,17 @@ class Clients:
             raise Refusal(429, "too_many_requests", "too many wrong tokens", "wait", wait)
         if given:
             self.audit.write("denied", "", address=peer, path=request.scope["path"][:200])
-        raise Refusal(
-            401,
-            "no_token",
-            "this server needs a token that it knows",
-            "send `Authorization: Bearer` and a token of `fromnoise serve token add`",
-        )
+        raise refuse_stranger()
+
+
+def refuse_stranger() -> Refusal:
+    """For a request whose client is not known, or no longer."""
+    return Refusal(
+        401,
+        "no_token",
+        "this server needs a token that it knows",
+        "send `Authorization: Bearer` and a token of `fromnoise serve token add`",
+    )
 
 
 def find_peer(scope: Scope) -> str:

@@ -1,5 +1,6 @@
 """The gate before the application: every request passes host, origin, token, rate and size."""
 
+import asyncio
 import logging
 import re
 import secrets
@@ -7,6 +8,7 @@ import time
 from collections.abc import Callable, Collection
 from typing import Any
 
+from anyio import CancelScope
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection
@@ -15,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fromnoise.serve.refusals import Refusal
 from fromnoise.serve.safety.bodies import Body, check_json, refuse_size
-from fromnoise.serve.safety.clients import Clients, find_peer
+from fromnoise.serve.safety.clients import Clients, find_peer, refuse_stranger
 from fromnoise.serve.safety.origins import (
     SECURITY,
     allow_origin,
@@ -23,19 +25,21 @@ from fromnoise.serve.safety.origins import (
     check_host,
     check_origin,
 )
-from fromnoise.serve.safety.tokens import Client
+from fromnoise.serve.safety.tokens import FRESH, Client
 from fromnoise.serve.seeing import Metrics, request_id
 from fromnoise.serve.settings import Settings
 
 log = logging.getLogger("fromnoise.serve")
 OPEN = ("/healthz", "/readyz")  # what needs no token
 SESSION = "/api/session"  # where a page gives its token
+LOOK = FRESH  # seconds between two looks whether the client of a request is still known
 REQUEST_ID = re.compile(r"[\w.-]{1,64}", re.ASCII)
 ONCE = ("host", "content-length", "content-type", "authorization", "origin", "idempotency-key")
 
 
 class Gate:
-    """The outermost layer of the application. What it refuses reaches no handler.
+    """The outermost layer of the application. What it refuses reaches no handler, and what lasts
+    (a stream of events, a large file) ends soon after its token is removed or its session ends.
 
     body_limit: path → the most bytes of a body. render: (path, refusal) → the body of its answer,
     in the words of the path's dialect. is_link: whether a path is signed, so that it needs no
@@ -61,7 +65,8 @@ class Gate:
             return await self.app(scope, receive, send)
         if scope["type"] != "http":
             return None  # no websockets here: the server closes them
-        headers, begun, state = Headers(scope=scope), time.perf_counter(), {"status": 0}
+        headers, begun = Headers(scope=scope), time.perf_counter()
+        state: dict[str, Any] = {"status": 0, "kind": "", "whole": False}  # of the answer
         given = headers.get("x-request-id", "")
         identifier = given if REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
         token = request_id.set(identifier)
@@ -70,16 +75,25 @@ class Gate:
         async def send_on(message: Message) -> None:
             if message["type"] == "http.response.start":
                 state["status"] = message["status"]
+                state["kind"] = Headers(raw=message["headers"]).get("content-type", "")
                 self._add_headers(message, identifier, headers.get("origin", ""))
                 seconds = time.perf_counter() - begun
                 self._tell(scope, message["status"], seconds)
             await send(message)
+            is_body = message["type"] == "http.response.body"
+            state["whole"] = is_body and not message.get("more_body", False)
 
         try:
             await self._pass(scope, headers, receive, send_on)
         except Refusal as refusal:
             if not state["status"]:
                 await self._refuse(scope, refusal, receive, send_on)
+            elif state["whole"]:
+                pass
+            elif state["kind"].startswith("text/event-stream"):  # which may end at any event
+                await send({"type": "http.response.body", "body": b""})
+            else:  # the connection is broken off: nobody takes a part for the whole
+                log.warning("an answer was broken off: %s", refusal.message)
         except ConnectionError:  # the client is gone
             pass
         finally:
@@ -100,13 +114,14 @@ class Gate:
         if scope["method"] == "OPTIONS" and "access-control-request-method" in headers:
             answer = Response(status_code=204, headers=allow_preflight())
             return await answer(scope, receive, send)
+        app = self.app
         if scope["path"] not in self.open:
             if self.is_link(scope["path"]):
                 client = Client(f"link {find_peer(scope)}", frozenset())
             elif scope["path"] == SESSION:
                 client = Client(f"visitor {find_peer(scope)}", frozenset())
             else:
-                client = await self.clients.identify(HTTPConnection(scope))
+                client, app = await self.clients.identify(HTTPConnection(scope)), self._attend
             scope["state"]["client"] = client
             limit = client.per_minute or self.settings.limits.requests_per_minute
             if wait := self.clients.rates.take(client.name, limit):
@@ -125,7 +140,7 @@ class Gate:
             raise refuse_size(body.most)
         kind = headers.get("content-type", "").split(";")[0].strip().lower()
         if kind != "application/json" and not kind.endswith("+json"):
-            return await self.app(scope, body.receive, send)
+            return await app(scope, body.receive, send)
         if headers.get("content-encoding", "identity") != "identity":
             raise Refusal(415, "packed_body", "packed bodies are not read", "send it unpacked")
         data = await body.read()
@@ -136,7 +151,29 @@ class Gate:
         async def replay() -> Message:
             return whole.pop() if whole else await receive()
 
-        await self.app(scope, replay, send)
+        await app(scope, replay, send)
+
+    async def _attend(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Runs the application for as long as its client is known. Raises Refusal after that."""
+        with CancelScope() as running:
+            watching = asyncio.ensure_future(self._watch(scope, running))
+            try:
+                await self.app(scope, receive, send)
+            finally:
+                watching.cancel()
+        if running.cancelled_caught:
+            raise refuse_stranger()
+
+    async def _watch(self, scope: Scope, running: CancelScope) -> None:
+        """Cancels what runs when its client is no longer known, or cannot be looked up."""
+        request, client, known = HTTPConnection(scope), scope["state"]["client"], True
+        try:
+            while known:
+                await asyncio.sleep(LOOK)
+                known = await self.clients.find(request) == client
+        except Exception:
+            log.exception("cannot look up the client of a request that lasts")
+        running.cancel()
 
     async def _refuse(self, scope: Scope, refusal: Refusal, receive: Receive, send: Send) -> None:
         self.metrics.refused.labels(refusal.code).inc()

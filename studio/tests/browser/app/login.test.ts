@@ -11,6 +11,7 @@ import { checkAccess, launch, runPython, start, visit, type Studio } from "./rea
 
 const LONG = 180_000;
 const TITLE = "This server asks for a token";
+const HASTE = "from fromnoise.serve.safety import tokens; tokens.FRESH = 0.2"; // it knows soon which tokens are gone
 const folder = mkdtempSync(join(tmpdir(), "fromnoise-login-"));
 let studio: Studio;
 let browser: Browser;
@@ -25,7 +26,7 @@ const changeTokens = (...words: string[]) => runPython(
 
 beforeAll(async () => {
   token = changeTokens("add", "ann");
-  [studio, browser] = [await start(folder), await launch()];
+  [studio, browser] = [await start(folder, 0, HASTE), await launch()];
 }, LONG);
 afterAll(async () => {
   await browser?.close();
@@ -39,11 +40,15 @@ const isLoaded = (image: Locator) => expect.poll(() => image.evaluate((one: HTML
 /** Without the answers of 401, which a browser writes down. */
 const rest = (faults: string[]) => faults.filter((fault) => !fault.includes("401"));
 
-async function signIn(page: Page): Promise<void> {
-  await form(page).getByLabel("Token").fill(token);
+async function signIn(page: Page, secret = token): Promise<void> {
+  await form(page).getByLabel("Token").fill(secret);
   await page.keyboard.press("Enter");
   await form(page).waitFor({ state: "detached" });
 }
+
+/** Waits until the server knows a page's cookie no more. */
+const isStranger = (page: Page) =>
+  expect.poll(async () => (await (await page.context().request.get(`${studio.address}/api/session`)).json()).signed_in).toBe(false);
 
 test("by keyboard: asked for a token, told of a wrong one, in by the right one", async () => {
   for (const colorScheme of ["light", "dark"] as const) {
@@ -126,15 +131,46 @@ test("two pages: who signs in in one is asked no more in the other", async () =>
 test("a token that is taken back: the next request asks again, and then goes on", async () => {
   const second = changeTokens("add", "bob");
   const { page } = await visit(browser, studio.address, "#/create?prompt=a+cat&steps=2&count=1");
-  await form(page).getByLabel("Token").fill(second);
-  await page.keyboard.press("Enter");
+  await form(page).waitFor();
+  await page.route("**/api/events", () => {}); // a stream that says nothing: the request is the first to learn of it
+  await signIn(page, second);
   await page.getByRole("button", { name: "Sign out" }).waitFor();
   changeTokens("remove", "bob");
-  await page.waitForTimeout(5_500);
+  await isStranger(page);
   await page.getByRole("button", { name: "Draw", exact: true }).click();
   await form(page).waitFor();
+  await page.unroute("**/api/events");
   await signIn(page);
+  await page.reload(); // the stream that said nothing is gone
   await page.locator(".tile .open").first().waitFor({ timeout: LONG }); // what was asked for is drawn
+  await page.context().close();
+}, LONG);
+
+test("a token that is taken back while nobody does anything: the form comes by itself, and nothing that was typed is lost", async () => {
+  const second = changeTokens("add", "cid");
+  const { page, faults } = await visit(browser, studio.address, "#/create");
+  await signIn(page, second);
+  await page.getByRole("button", { name: "Sign out" }).waitFor();
+  await page.getByLabel("Prompt", { exact: true }).fill("a cat that nobody has sent");
+  changeTokens("remove", "cid");
+  await form(page).waitFor();
+  await signIn(page);
+  await expect.poll(() => page.getByLabel("Prompt", { exact: true }).inputValue()).toBe("a cat that nobody has sent");
+  await page.getByText("The server is away").waitFor({ state: "detached" }); // it is followed again
+  expect(rest(faults)).toEqual([]);
+  await page.context().close();
+}, LONG);
+
+test("two pages: who signs out in one is asked again in the other", async () => {
+  const { page, faults } = await visit(browser, studio.address, "#/create");
+  await signIn(page);
+  const other = await page.context().newPage();
+  await other.goto(`${studio.address}/studio.html#/gallery`);
+  await other.getByRole("button", { name: "Sign out" }).waitFor();
+  await page.getByRole("button", { name: "Sign out" }).click();
+  await form(page).waitFor();
+  await form(other).waitFor();
+  expect(rest(faults)).toEqual([]);
   await page.context().close();
 }, LONG);
 

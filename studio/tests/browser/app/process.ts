@@ -15,9 +15,9 @@ export interface Studio {
   process?: ChildProcess;
 }
 
-/** Starts a studio; it has answered when this returns. */
-export async function start(data: string, port = 0): Promise<Studio> {
-  const command = ["-c", "from fromnoise.cli.main import main; main()", "studio", "--no-browser", "--port", String(port), "--data", data, "--slots", "2"];
+/** Starts a studio; it has answered when this returns. before: Python that runs first. */
+export async function start(data: string, port = 0, before = "pass"): Promise<Studio> {
+  const command = ["-c", `${before}; from fromnoise.cli.main import main; main()`, "studio", "--no-browser", "--port", String(port), "--data", data, "--slots", "2"];
   const child = spawn(PYTHON, command, { env: ENV, stdio: ["ignore", "pipe", "inherit"], detached: true });
   const address = await new Promise<string>((resolve, reject) => {
     child.stdout!.on("data", (text) => {

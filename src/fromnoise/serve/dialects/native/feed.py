@@ -38,8 +38,7 @@ def add_feed(router: APIRouter, server: Server, show: Show) -> None:
         """What happens to all jobs of the client: `job` (the job as it is now), `step` (with `job`,
         its id), `warning`. `reset` comes first where the events since Last-Event-ID are not known:
         then the list of jobs says how things are."""
-        if server.streams.get(client.name, 0) >= server.settings.limits.streams_per_client:
-            raise Refusal(429, "too_many_streams", "too many open streams", "close some", 5)
+        server.check_streams(client)
         events = tell_all(server, client, last_event_id or "", previews, show)
         return EventSourceResponse(events, ping=15, send_timeout=30)
 
@@ -58,30 +57,22 @@ async def tell_all(
 ) -> AsyncIterator[JSONServerSentEvent]:
     """The feed's events that the client may see."""
     hub, owned = server.hub, dict[str, bool]()
-    server.streams[client.name] = server.streams.get(client.name, 0) + 1
-    server.metrics.streams.inc()
-    try:
-        with hub.listen(ALL) as news:
-            serial = hub.find_serial(last)
-            if serial is None:
-                serial = hub.serial
-                yield JSONServerSentEvent({}, event="reset", id=f"{hub.name}-{serial}")
-            while not server.runner.ended.is_set():
-                news.clear()
-                for fed in hub.fed_after(serial):
-                    serial = fed.serial
-                    if owned.get(fed.job) is False:
-                        continue
-                    told = await tell(server, client, fed, previews, show, owned)
-                    if told is not None:
-                        yield told
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(news.wait(), PATIENCE)
-    finally:
-        server.metrics.streams.dec()
-        server.streams[client.name] -= 1
-        if not server.streams[client.name]:
-            del server.streams[client.name]
+    with server.count_stream(client), hub.listen(ALL) as news:
+        serial = hub.find_serial(last)
+        if serial is None:
+            serial = hub.serial
+            yield JSONServerSentEvent({}, event="reset", id=f"{hub.name}-{serial}")
+        while not server.runner.ended.is_set():
+            news.clear()
+            for fed in hub.fed_after(serial):
+                serial = fed.serial
+                if owned.get(fed.job) is False:
+                    continue
+                told = await tell(server, client, fed, previews, show, owned)
+                if told is not None:
+                    yield told
+            with suppress(TimeoutError):
+                await asyncio.wait_for(news.wait(), PATIENCE)
 
 
 async def tell(

@@ -76,5 +76,7 @@ def add_session(router: APIRouter, server: Server) -> None:
 
     @router.delete("/session", status_code=204, tags=["session"], dependencies=own)
     def sign_out(request: Request, response: Response) -> None:
-        """Signs a browser out: it forgets the cookie."""
+        """Signs a browser out: its session ends, and it forgets the cookie."""
+        if client := clients.sessions.end(request.cookies.get(COOKIE, "")):
+            server.audit.write("sign out", client.name, address=find_peer(request.scope))
         response.delete_cookie(**describe_cookie(request))
