@@ -38,7 +38,7 @@ def read_audit(client):
 
 
 def test_a_page_signs_in_and_out(client):
-    shown = {"needed": True, "signed_in": False, "name": None}
+    shown = {"needed": True, "signed_in": False, "name": None, "scopes": []}
     assert client.get("/api/session").json() == shown
     assert client.get("/api/jobs").status_code == DENIED
     answer = sign_in(client)
@@ -48,7 +48,7 @@ def test_a_page_signs_in_and_out(client):
     assert facts == {"httponly", "samesite=strict", "path=/", f"max-age={SECONDS}"}
     assert client.secret not in kept
     assert answer.headers["cache-control"] == "no-store"
-    shown = {"needed": True, "signed_in": True, "name": "änn.b-c"}
+    shown = {"needed": True, "signed_in": True, "name": "änn.b-c", "scopes": ["draw", "gallery"]}
     assert client.get("/api/session").json() == shown
     assert client.get("/api/jobs").status_code == 200
     asked = client.post("/api/generate", json={"prompt": "a cat"}, headers=OWN)
@@ -208,7 +208,8 @@ def test_bodies_that_are_no_token(client):
 
 def test_a_server_without_tokens_asks_for_none(make_server):
     client = make_server()
-    shown = {"needed": False, "signed_in": False, "name": None}
+    scopes = ["draw", "gallery", "admin"]
+    shown = {"needed": False, "signed_in": False, "name": None, "scopes": scopes}
     assert client.get("/api/session").json() == shown
     answer = client.post("/api/session", json={"token": "any"}, headers=OWN)
     assert answer.status_code == 400

@@ -3,6 +3,7 @@
 import { ask, client, fileUrl, type Picture } from "./api.ts";
 import { jobs } from "./jobs.svelte.ts";
 import { go } from "./router.svelte.ts";
+import { session } from "./session.svelte.ts";
 import { toasts } from "./toasts.svelte.ts";
 
 export interface Action {
@@ -13,6 +14,9 @@ export interface Action {
   when?: (picture: Picture) => boolean;
   run: (picture: Picture) => void | Promise<void>;
 }
+
+const draws = () => session.may("draw");
+const sorts = () => session.may("gallery");
 
 const path = (picture: Picture) => ({ params: { path: { identifier: picture.id } } });
 
@@ -32,7 +36,7 @@ export async function deletePicture(picture: Picture): Promise<void> {
     try {
       const back = await ask(client.POST("/api/pictures/{identifier}/restore", path(picture)));
       dispatchEvent(new CustomEvent("fromnoise:restored", { detail: back }));
-      await jobs.refresh();
+      if (draws()) await jobs.refresh();
     } catch (error) {
       toasts.fail(error);
     }
@@ -51,16 +55,16 @@ const openEditor = (task: string) => (picture: Picture) => go("edit", picture.id
 
 export const ACTIONS: Action[] = [
   {
-    id: "reuse", label: "Use its settings", key: "r", main: true,
+    id: "reuse", label: "Use its settings", key: "r", main: true, when: draws,
     run: (picture) => go("create", "", new URLSearchParams({ from: picture.id })),
   },
-  { id: "vary", label: "Vary", key: "v", main: true, run: async (picture) => (await import("./edit/actions.ts")).vary(picture) },
-  { id: "edit", label: "Edit", key: "e", main: true, run: (picture) => go("edit", picture.id) },
-  { id: "enlarge", label: "Enlarge", key: "u", main: true, run: openEditor("enlarge") },
-  { id: "compare", label: "Compare", run: (picture) => go("compare", picture.id) },
-  { id: "blend", label: "Blend", run: openEditor("blend") },
-  { id: "describe", label: "Describe", run: openEditor("describe") },
-  { id: "inside", label: "Look inside", key: "i", when: ({ seed }) => seed !== "", run: (picture) => go("inside", picture.id) },
+  { id: "vary", label: "Vary", key: "v", main: true, when: draws, run: async (picture) => (await import("./edit/actions.ts")).vary(picture) },
+  { id: "edit", label: "Edit", key: "e", main: true, when: draws, run: (picture) => go("edit", picture.id) },
+  { id: "enlarge", label: "Enlarge", key: "u", main: true, when: draws, run: openEditor("enlarge") },
+  { id: "compare", label: "Compare", when: sorts, run: (picture) => go("compare", picture.id) },
+  { id: "blend", label: "Blend", when: draws, run: openEditor("blend") },
+  { id: "describe", label: "Describe", when: draws, run: openEditor("describe") },
+  { id: "inside", label: "Look inside", key: "i", when: ({ seed }) => seed !== "" && draws() && sorts(), run: (picture) => go("inside", picture.id) },
   { id: "download", label: "Download", key: "d", run: download },
-  { id: "delete", label: "Delete", key: "Delete", run: deletePicture },
+  { id: "delete", label: "Delete", key: "Delete", when: sorts, run: deletePicture },
 ];

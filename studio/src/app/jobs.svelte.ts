@@ -206,7 +206,8 @@ class Jobs {
       this.connection = "lost";
       await new Promise((resolve) => setTimeout(resolve, RETRY));
     }
-    this.#connect();
+    if (session.may("draw")) this.#connect();
+    else this.connection = "closed"; // another token has signed in, and it has no jobs
   }
 
   #hear(name: string, text: string): void {

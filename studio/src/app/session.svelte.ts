@@ -1,5 +1,5 @@
-/** Whether this server wants a token, and whether this browser has given one. The browser then keeps a
- * cookie that no script can read: pictures, downloads and streams of events carry it too. */
+/** Whether this server wants a token, whether this browser has given one, and what it may do. The browser
+ * keeps a cookie that no script can read: pictures, downloads and streams of events carry it too. */
 
 import type { components } from "../../generated/api.d.ts";
 import { forget } from "./store.ts";
@@ -9,9 +9,13 @@ const post = (token: string): RequestInit => ({
   method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify({ token }),
 });
 
+/** What a token may be for. */
+export type Scope = "draw" | "gallery" | "admin";
+
 class Session {
   asks = $state(false); // whether requests wait for a person to sign in
   name = $state(""); // of the token of who is signed in
+  scopes = $state.raw<string[] | null>(null); // of that token; null: the server has not said them
   #waiting: (() => void)[] = [];
   #begun?: Promise<void>;
 
@@ -43,8 +47,15 @@ class Session {
     const found = (await answer.json()) as components["schemas"]["SessionOut"];
     this.name = found.name ?? "";
     const lacks = found.needed && !found.signed_in;
-    if (!lacks) this.#goOn();
-    return lacks;
+    if (lacks) return true; // what is shown stays until somebody signs in
+    this.scopes = found.scopes;
+    this.#goOn();
+    return false;
+  }
+
+  /** Whether the token is for that. Where the server has not said it, its answers will. */
+  may(scope: Scope): boolean {
+    return this.scopes?.includes(scope) ?? true;
   }
 
   /** Gives the server a token; its answer. What waits goes on where it is the right one. */

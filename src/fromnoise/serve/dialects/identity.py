@@ -30,16 +30,16 @@ def describe_refusals(
     return {status: {"model": error, "description": text} for status, text in reasons.items()}
 
 
-def need(scope: str) -> Callable[[Request], Client]:
-    """A dependency: the client of a request, which must have that scope."""
+def need(*scopes: str) -> Callable[[Request], Client]:
+    """A dependency: the client of a request, which must have one of these scopes."""
 
     def find_client(request: Request) -> Client:
         client: Client = request.state.client
-        if scope not in client.scopes:
+        if client.scopes.isdisjoint(scopes):
             raise Refusal(
                 403,
                 "no_scope",
-                f"this token may not do that: it lacks {scope!r}",
+                f"this token may not do that: it lacks {' or '.join(map(repr, scopes))}",
                 "make one with `fromnoise serve token add --scope`",
             )
         return client

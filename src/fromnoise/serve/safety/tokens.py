@@ -14,8 +14,8 @@ from fromnoise.serve.database.opening import reading
 from fromnoise.serve.database.tables import tokens
 
 SCOPES = {
-    "draw": "ask for pictures, upload, cancel",
-    "gallery": "look at pictures, delete and sort them",
+    "draw": "ask for pictures, upload, cancel, see what came of it",
+    "gallery": "find pictures, sort, delete and export them",
     "admin": "see everyone's jobs and pictures, load models, read metrics, come first",
 }
 NAME = re.compile(r"[\w.-]{1,64}")

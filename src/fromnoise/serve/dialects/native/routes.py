@@ -47,6 +47,7 @@ ERRORS = describe_refusals(
 )
 Drawer = Annotated[Client, Depends(need("draw"))]
 Viewer = Annotated[Client, Depends(need("gallery"))]
+Looker = Annotated[Client, Depends(need("draw", "gallery"))]  # at what it drew, or at all
 Admin = Annotated[Client, Depends(need("admin"))]
 Before = Annotated[int | None, Query(ge=0, lt=2**63, description="Only what has a lower number.")]
 Most = Annotated[int, Query(ge=1, le=200)]
@@ -133,7 +134,7 @@ def add_jobs(router: APIRouter, server: Server) -> None:
         return shapes.JobsOut(jobs=shown, before=more)
 
     @router.get("/jobs/{identifier}", tags=["jobs"])
-    def get_job(identifier: Identifier, client: Drawer) -> shapes.JobOut:
+    def get_job(identifier: Identifier, client: Looker) -> shapes.JobOut:
         """A job, with its pictures once it is done."""
         return show_job(server, server.queue.get(identifier, client.owner))
 
@@ -251,7 +252,7 @@ def add_gallery(router: APIRouter, server: Server) -> None:
         return Response(json.dumps(whole), media_type="application/json")
 
     @router.get("/pictures/{identifier}", tags=["gallery"])
-    def get_picture(identifier: Identifier, client: Viewer) -> shapes.PictureOut:
+    def get_picture(identifier: Identifier, client: Looker) -> shapes.PictureOut:
         """A picture's settings."""
         return shapes.show_picture(server.gallery.get(identifier, client.owner, True), undo)
 
@@ -261,7 +262,7 @@ def add_gallery(router: APIRouter, server: Server) -> None:
         response_class=FileResponse,
         responses={200: {"content": {"image/png": {}}}},
     )
-    def get_file(identifier: Identifier, client: Viewer) -> FileResponse:
+    def get_file(identifier: Identifier, client: Looker) -> FileResponse:
         """The picture as a PNG file that carries its settings."""
         picture = server.gallery.get(identifier, client.owner)
         path = server.files.path(PICTURES, picture.hash)
@@ -282,7 +283,7 @@ def add_gallery(router: APIRouter, server: Server) -> None:
         response_class=FileResponse,
         responses={200: {"content": {"image/webp": {}}}},
     )
-    def get_thumbnail(identifier: Identifier, client: Viewer) -> FileResponse:
+    def get_thumbnail(identifier: Identifier, client: Looker) -> FileResponse:
         """The picture in small."""
         picture = server.gallery.get(identifier, client.owner, True)
         try:

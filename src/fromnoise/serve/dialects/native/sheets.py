@@ -19,6 +19,7 @@ MOST = 400  # cells
 LONGEST = 20_000  # characters of all labels of an axis
 Label = Annotated[str, StringConstraints(max_length=2_000)]
 Id = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
+Looker = Annotated[Client, Depends(need("draw", "gallery"))]
 drawing = threading.Lock()  # one sheet at a time: each may take half a gigabyte of memory
 
 
@@ -62,7 +63,7 @@ def add_sheets(router: APIRouter, server: Server) -> None:
         response_class=Response,
         responses={200: {"content": {"image/png": {}}}},
     )
-    def draw_sheet(asked: SheetIn, client: Annotated[Client, Depends(need("gallery"))]) -> Response:
+    def draw_sheet(asked: SheetIn, client: Looker) -> Response:
         """One PNG file of many pictures with the labels of their axes. It carries the settings of
         the first picture and the axes, in A1111's words. Nothing is drawn by a model."""
         from fromnoise.pipeline.provenance.write import format_pairs  # which load torch

@@ -7,6 +7,7 @@ from fromnoise.serve.refusals import Refusal
 from fromnoise.serve.safety.clients import find_peer, read_secret, read_session
 from fromnoise.serve.safety.origins import is_foreign
 from fromnoise.serve.safety.sessions import COOKIE, SECONDS
+from fromnoise.serve.safety.tokens import LOCAL, SCOPES
 from fromnoise.serve.server import Server
 
 
@@ -24,6 +25,9 @@ class SessionOut(BaseModel):
     needed: bool = Field(description="Whether this server needs a token.")
     signed_in: bool = Field(description="Whether this request brought one that the server knows.")
     name: str | None = Field(description="Of that token.")
+    scopes: list[str] = Field(
+        description="What this request's sender may do: draw, gallery, admin."
+    )
 
 
 def refuse_foreign(request: Request) -> None:
@@ -59,8 +63,13 @@ def add_session(router: APIRouter, server: Server) -> None:
                 if refusal.status != 401:
                     raise
                 response.delete_cookie(**describe_cookie(request))
-        name = client.name if client else None
-        return SessionOut(needed=needed, signed_in=client is not None, name=name)
+        known = client or (None if needed else LOCAL)
+        return SessionOut(
+            needed=needed,
+            signed_in=client is not None,
+            name=client.name if client else None,
+            scopes=[scope for scope in SCOPES if known and scope in known.scopes],
+        )
 
     @router.post("/session", status_code=204, tags=["session"], dependencies=own)
     async def sign_in(request: Request, response: Response, asked: SessionIn | None = None) -> None:
