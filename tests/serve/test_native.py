@@ -24,7 +24,7 @@ def submit(client, kind="generate", headers=None, **values):
 
 
 def wait(client, job, seconds=10.0):
-    limit = time.monotonic() + seconds
+    limit, found = time.monotonic() + seconds, None
     while time.monotonic() < limit:
         found = client.get(f"/api/jobs/{job['id']}").json()
         if found["state"] not in ("queued", "running"):
@@ -203,7 +203,8 @@ def test_the_queue_refuses_at_its_depth(make_server):
     first = submit(client)
     while client.get(f"/api/jobs/{first['id']}").json()["state"] == "queued":
         time.sleep(0.01)
-    submit(client), submit(client)
+    submit(client)
+    submit(client)
     answer = client.post("/api/generate", json={"prompt": "one more"})
     assert answer.status_code == 429
     assert int(answer.headers["retry-after"]) >= 1
@@ -286,7 +287,7 @@ def test_many_thumbnails_with_one_request(client, monkeypatch):
         assert answer.status_code == 200, answer.text
         return answer.json()["thumbnails"]
 
-    monkeypatch.setattr("fromnoise.serve.dialects.native.routes.MAKING", -1.0)
+    monkeypatch.setattr("fromnoise.serve.dialects.native.gallery.MAKING", -1.0)
     assert [*ask(*cats)] == cats[:1]  # the others are not made yet
     monkeypatch.undo()
     client.delete(f"/api/pictures/{cats[1]}")  # it can be brought back, and is shown until then

@@ -1,9 +1,9 @@
 """What the handlers of every dialect have in common: who asks, and the refusals they may answer."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import Request
+from fastapi import Depends, Request
 from pydantic import BaseModel
 
 from fromnoise.serve.refusals import Refusal
@@ -45,3 +45,10 @@ def need(*scopes: str) -> Callable[[Request], Client]:
         return client
 
     return find_client
+
+
+# the client of a request, by what it must be allowed
+Drawer = Annotated[Client, Depends(need("draw"))]
+Viewer = Annotated[Client, Depends(need("gallery"))]
+Looker = Annotated[Client, Depends(need("draw", "gallery"))]  # at what it drew, or at all
+Admin = Annotated[Client, Depends(need("admin"))]

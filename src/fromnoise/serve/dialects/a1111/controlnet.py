@@ -1,19 +1,17 @@
 """The lists of A1111's ControlNet extension, /controlnet, which clients show."""
 
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter
 
 from fromnoise.pipeline.addons.preprocessors import PREPROCESSORS
 from fromnoise.serve.dialects.a1111 import shapes
 from fromnoise.serve.dialects.a1111.listing import list_names
 from fromnoise.serve.dialects.a1111.routes import ERRORS
-from fromnoise.serve.dialects.identity import need
-from fromnoise.serve.safety.tokens import Client
+from fromnoise.serve.dialects.identity import Drawer
 from fromnoise.serve.server import Server
 
 render = shapes.render
-Drawer = Annotated[Client, Depends(need("draw"))]
 
 
 def make_router(server: Server) -> APIRouter:

@@ -4,7 +4,7 @@ import json
 from html import escape
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Query
 from starlette.concurrency import run_in_threadpool
 
 from fromnoise.errors import NotFound
@@ -19,13 +19,11 @@ from fromnoise.serve.dialects.a1111.telling import (
     write_info,
 )
 from fromnoise.serve.dialects.a1111.uploading import decode, open_pictures
-from fromnoise.serve.dialects.identity import need
+from fromnoise.serve.dialects.identity import Drawer
 from fromnoise.serve.queue.jobs import Job
 from fromnoise.serve.safety.tokens import Client
 from fromnoise.serve.server import Server
 from fromnoise.serve.store.uploads import unpack
-
-Drawer = Annotated[Client, Depends(need("draw"))]
 
 
 def add_drawing(router: APIRouter, server: Server, orders: Orders) -> None:

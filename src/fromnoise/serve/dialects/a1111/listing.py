@@ -3,19 +3,15 @@
 import os
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Depends
+from fastapi import APIRouter, Body
 
 from fromnoise.checkpoints.library import list_models
 from fromnoise.diffusion.samplers import SAMPLERS
 from fromnoise.diffusion.spacing import SPACINGS
 from fromnoise.serve.dialects.a1111 import shapes
 from fromnoise.serve.dialects.a1111.options import load_options, save_options, show_options
-from fromnoise.serve.dialects.identity import need
-from fromnoise.serve.safety.tokens import Client
+from fromnoise.serve.dialects.identity import Admin, Drawer
 from fromnoise.serve.server import Server
-
-Drawer = Annotated[Client, Depends(need("draw"))]
-Admin = Annotated[Client, Depends(need("admin"))]
 
 
 def list_names(kind: str) -> list[str]:

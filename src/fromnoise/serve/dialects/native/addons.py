@@ -3,14 +3,13 @@
 from typing import Annotated, Literal
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Depends, Header, Query, Response
+from fastapi import APIRouter, Header, Query, Response
 from pydantic import BaseModel, Field
 
 from fromnoise.checkpoints.library import find_addon, list_models
-from fromnoise.serve.dialects.identity import need
+from fromnoise.serve.dialects.identity import Drawer
 from fromnoise.serve.dialects.native.help import Model, find_model
 from fromnoise.serve.safety.folders import hide_folders
-from fromnoise.serve.safety.tokens import Client
 from fromnoise.serve.server import Server
 from fromnoise.serve.store.addon_pictures import (
     AddonPictures,
@@ -19,7 +18,6 @@ from fromnoise.serve.store.addon_pictures import (
     read_picture,
 )
 
-Drawer = Annotated[Client, Depends(need("draw"))]
 Fitting = Literal["lora", "embedding", "controlnet", "t2i-adapter", "ip-adapter"]
 Kind = Literal[Fitting, "vae", "image encoder"]
 ADDONS = ("lora", "vae", "embedding", "controlnet", "t2i-adapter", "ip-adapter", "image encoder")

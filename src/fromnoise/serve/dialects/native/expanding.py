@@ -1,12 +1,9 @@
 """The native dialect: prompts that say more."""
 
-from typing import Annotated
-
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
-from fromnoise.serve.dialects.identity import need
-from fromnoise.serve.safety.tokens import Client
+from fromnoise.serve.dialects.identity import Drawer
 from fromnoise.serve.server import Server
 
 
@@ -30,9 +27,7 @@ def add_expander(router: APIRouter, server: Server) -> None:
     """The route that makes a short prompt say more."""
 
     @router.post("/expand", tags=["models"])
-    def expand_prompt(
-        asked: PromptIn, client: Annotated[Client, Depends(need("draw"))]
-    ) -> PromptOut:
+    def expand_prompt(asked: PromptIn, client: Drawer) -> PromptOut:
         """A prompt with style, light and details, in words that the model knows. Nothing is
         drawn."""
         expansion = server.expand(asked.prompt, asked.model)

@@ -5,11 +5,11 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Header, Query, Response
+from fastapi import APIRouter, Header, Query, Response
 from sse_starlette import EventSourceResponse, JSONServerSentEvent
 from starlette.concurrency import run_in_threadpool
 
-from fromnoise.serve.dialects.identity import need
+from fromnoise.serve.dialects.identity import Drawer
 from fromnoise.serve.dialects.native import shapes
 from fromnoise.serve.queue.jobs import Job
 from fromnoise.serve.refusals import Refusal
@@ -31,7 +31,7 @@ def add_feed(router: APIRouter, server: Server, show: Show) -> None:
         responses={200: {"content": {"text/event-stream": {}}}},
     )
     def stream_jobs(
-        client: Annotated[Client, Depends(need("draw"))],
+        client: Drawer,
         previews: Annotated[bool, Query(description="Whether steps have previews.")] = True,
         last_event_id: Annotated[str | None, Header(max_length=64)] = None,
     ) -> Response:

@@ -4,18 +4,16 @@ says of its making."""
 from dataclasses import asdict
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, UploadFile
+from fastapi import APIRouter, Query, UploadFile
 from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 from fromnoise.errors import NotFound
 from fromnoise.pipeline.presets import PRESETS
-from fromnoise.serve.dialects.identity import need
+from fromnoise.serve.dialects.identity import Drawer
 from fromnoise.serve.refusals import Refusal
-from fromnoise.serve.safety.tokens import Client
 from fromnoise.serve.server import Server
 from fromnoise.serve.store.uploads import read_foreign_settings
 
-Drawer = Annotated[Client, Depends(need("draw"))]
 Model = Annotated[str | None, Query(max_length=400, description="As the list of models has it.")]
 
 

@@ -6,13 +6,13 @@ from functools import partial
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Query, Response
 from fastapi import Path as PathParameter
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
 from fromnoise.errors import BadInput
-from fromnoise.serve.dialects.identity import need
+from fromnoise.serve.dialects.identity import Drawer, Viewer
 from fromnoise.serve.dialects.native import shapes
 from fromnoise.serve.dialects.native.shapes import Identifier
 from fromnoise.serve.safety.tokens import Client
@@ -20,8 +20,6 @@ from fromnoise.serve.server import Server
 from fromnoise.serve.store.traces import StoredTrace, encode_png
 from fromnoise.serve.work.tracing import CHANGES
 
-Drawer = Annotated[Client, Depends(need("draw"))]
-Viewer = Annotated[Client, Depends(need("gallery"))]
 PanelName = Literal["sigmas", "norms", "guidance", "latents", "frame", "words", "map", "difference"]
 Number = Annotated[int, Field(ge=0, lt=100_000)]
 OtherId = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]

@@ -6,6 +6,7 @@ from functools import cache
 from typing import Annotated, Any, Literal
 
 from fastapi import Path as PathParameter
+from fastapi import Query
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StringConstraints, create_model
 
 from fromnoise.serve.queue.jobs import STATES, Job
@@ -15,6 +16,8 @@ from fromnoise.serve.store.uploads import Upload
 from fromnoise.serve.work.kinds import KINDS, derive_fields
 
 Identifier = Annotated[str, PathParameter(pattern=r"^[0-9a-f]{32}$")]
+Before = Annotated[int | None, Query(ge=0, lt=2**63, description="Only what has a lower number.")]
+Most = Annotated[int, Query(ge=1, le=200)]
 State = Literal["queued", "running", "done", "failed", "cancelled", "expired"]
 Key = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[\x21-\x7e]+$")]
 assert set(State.__args__) == set(STATES)

@@ -3,14 +3,13 @@
 import threading
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Response
+from fastapi import APIRouter, Response
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from fromnoise.errors import BadInput
-from fromnoise.serve.dialects.identity import need
+from fromnoise.serve.dialects.identity import Looker
 from fromnoise.serve.refusals import Refusal
-from fromnoise.serve.safety.tokens import Client
 from fromnoise.serve.server import Server
 from fromnoise.serve.store.files import PICTURES
 from fromnoise.serve.store.gallery import Picture
@@ -19,7 +18,6 @@ MOST = 400  # cells
 LONGEST = 20_000  # characters of all labels of an axis
 Label = Annotated[str, StringConstraints(max_length=2_000)]
 Id = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
-Looker = Annotated[Client, Depends(need("draw", "gallery"))]
 drawing = threading.Lock()  # one sheet at a time: each may take half a gigabyte of memory
 
 

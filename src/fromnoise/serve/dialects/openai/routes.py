@@ -3,13 +3,13 @@
 import time
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Request, Response
+from fastapi import APIRouter, Header, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from sse_starlette import EventSourceResponse
 from starlette.concurrency import run_in_threadpool
 
-from fromnoise.serve.dialects.identity import describe_refusals, need
+from fromnoise.serve.dialects.identity import Drawer, describe_refusals
 from fromnoise.serve.dialects.openai import asking, shapes, telling
 from fromnoise.serve.dialects.openai.asking import Asked
 from fromnoise.serve.queue.jobs import Job
@@ -33,7 +33,6 @@ STREAMED: dict[int | str, dict[str, Any]] = {
         "content": {"text/event-stream": {}},
     }
 }
-Drawer = Annotated[Client, Depends(need("draw"))]
 Key = Annotated[
     str | None, Header(min_length=1, max_length=200, pattern=r"^[\x21-\x7e]+$")
 ]  # shown by its name
