@@ -218,7 +218,11 @@ def test_edits_and_masks_come_by_upload(client):
     parts = submit(client, prompt="a cat IMASK(sky)", masks={"sky": mask["id"]})
     assert wait(client, parts)["state"] == "done"
     assert client.get(f"/api/uploads/{picture['id']}").json()["width"] == 16
+    kept = client.get(f"/api/uploads/{picture['id']}/file")
+    assert kept.headers["content-type"] == "image/png"
+    assert Image.open(io.BytesIO(kept.content)).getpixel((3, 3)) == (255, 0, 0)
     assert client.delete(f"/api/uploads/{picture['id']}").status_code == 204
+    assert client.get(f"/api/uploads/{picture['id']}/file").status_code == 404
     answer = client.post("/api/edit", json={"prompt": "x", "image": picture["id"]})
     assert answer.status_code == 404
     for bad in ("/etc/passwd", "../x", "", 3, None, "f" * 31):

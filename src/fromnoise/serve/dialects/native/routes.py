@@ -4,6 +4,7 @@ from dataclasses import asdict
 from typing import Any
 
 from fastapi import APIRouter, UploadFile
+from fastapi.responses import FileResponse
 
 from fromnoise import __version__
 from fromnoise.diffusion.samplers import SAMPLERS
@@ -25,6 +26,7 @@ from fromnoise.serve.dialects.native import (
 from fromnoise.serve.dialects.native.shapes import Identifier
 from fromnoise.serve.refusals import Refusal, refuse_missing
 from fromnoise.serve.server import Server
+from fromnoise.serve.store.files import UPLOADS
 from fromnoise.serve.work.kinds import KINDS
 
 render = shapes.render
@@ -67,6 +69,19 @@ def add_uploads(router: APIRouter, server: Server) -> None:
     def get_upload(identifier: Identifier, client: Drawer) -> shapes.UploadOut:
         """What is known of an upload."""
         return shapes.show_upload(server.uploads.get(identifier, client.owner), [])
+
+    @router.get(
+        "/uploads/{identifier}/file",
+        tags=["uploads"],
+        response_class=FileResponse,
+        responses={200: {"content": {"image/png": {}}}},
+    )
+    def get_upload_file(identifier: Identifier, client: Drawer) -> FileResponse:
+        """The upload as it is kept, a PNG file."""
+        path = server.files.path(UPLOADS, server.uploads.get(identifier, client.owner).hash)
+        if not path.is_file():
+            raise Refusal(404, "not_found", "the upload's file is gone from the disk", "")
+        return FileResponse(path, media_type="image/png")
 
     @router.delete("/uploads/{identifier}", status_code=204, tags=["uploads"])
     def remove_upload(identifier: Identifier, client: Drawer) -> None:
