@@ -54,6 +54,26 @@ def upload(client, data=None):
     return answer.json()
 
 
+@pytest.mark.parametrize(
+    ("values", "message", "remedy"),
+    [
+        ({"steps": 0}, "cannot use steps = 0", "steps: input should be greater than or equal to 1"),
+        (
+            {"seed": "seven", "cfg": -1},
+            "cannot use cfg = -1, seed = 'seven'",
+            "cfg: input should be greater than or equal to 0; seed: input should be a valid "
+            "integer, unable to parse string as an integer",
+        ),
+        ({"wonder": 5}, "cannot use wonder = 5", "wonder: extra inputs are not permitted"),
+    ],
+)
+def test_a_bad_value_is_told_with_what_it_must_be(client, values, message, remedy):
+    answer = client.post("/api/generate", json={"prompt": "a cat"} | values)
+    assert answer.status_code == 422
+    error = answer.json()["error"]
+    assert (error["message"], error["remedy"]) == (message, remedy)
+
+
 def test_a_job_becomes_pictures_with_their_settings(client):
     answer = client.post("/api/generate", json={"prompt": "a cat", "count": 2, "steps": 3})
     assert answer.status_code == 202

@@ -232,6 +232,48 @@ def test_the_settings_of_a_foreign_picture(tmp_path, make_server):
         assert answer.json()["error"]["remedy"]
 
 
+def test_a_second_pass_of_a_foreign_picture(tmp_path, make_server):
+    client = make_server()
+
+    def read(fields: str) -> dict:
+        data = save(
+            tmp_path / "a.png",
+            "parameters",
+            f"a cat\nSteps: 2, Sampler: Euler a, CFG scale: 4, Seed: 1, Size: 64x64, {fields}",
+        )
+        return client.post("/api/settings", files={"file": data}).json()
+
+    found = read(
+        "Denoising strength: 0.4, Hires upscale: 2, Hires upscaler: Latent, Hires steps: 3, "
+        "Hires sampler: DPM++ 2M, Hires schedule type: SGM Uniform, Hires CFG Scale: 3"
+    )
+    assert found["kind"] == "hires"
+    own = {name: value for name, value in found["settings"].items() if name.startswith("hires_")}
+    assert own == {
+        "hires_strength": 0.4,
+        "hires_scale": 2.0,
+        "hires_upscaler": "Latent",
+        "hires_steps": 3,
+        "hires_sampler": "dpmpp_2m",
+        "hires_spacing": "sgm_uniform",
+        "hires_cfg": 3.0,
+    }
+    assert not [name for name in found["unused"] if name.startswith(("Hires", "Denoising"))]
+    assert client.post("/api/hires", json=found["settings"]).status_code == 202
+
+    found = read("Denoising strength: 0.4, Hires resize: 96x0, Hires upscaler: 4x-Their_ESRGAN")
+    assert found["settings"]["hires_width"] == 96
+    assert "hires_upscaler" not in found["settings"]
+    assert found["unused"]["Hires upscaler"].startswith("4x-Their_ESRGAN (")
+    assert found["unused"].keys() & {"Denoising strength", "Hires resize"} == set()
+    assert client.post("/api/hires", json=found["settings"]).status_code == 202
+
+    found = read("Denoising strength: 40, Hires upscale: 2, Hires sampler: Theirs, Hires steps: -1")
+    assert found["settings"].keys() & {"hires_strength", "hires_sampler", "hires_steps"} == set()
+    assert {"Denoising strength", "Hires sampler", "Hires steps"} <= found["unused"].keys()
+    assert client.post("/api/hires", json=found["settings"]).status_code == 202
+
+
 def test_add_ons_are_listed_by_kind(tmp_path, make_server, monkeypatch):
     (tmp_path / "loras").mkdir()
     (tmp_path / "loras/glow.safetensors").write_bytes(b"x" * 9)

@@ -159,10 +159,10 @@ def make_refusal(error: Exception, folders: Sequence[Path]) -> Refusal:
     if isinstance(error, Refusal):
         return error
     if isinstance(error, RequestValidationError | ValidationError):
-        faults = [describe_fault(fault) for fault in error.errors()[:9]]
-        text = f"cannot use {'; '.join(faults)}"
-        field = name_field(error.errors()[0])
-        return Refusal(422, "bad_input", text, "see /openapi.json", field=field)
+        faults = error.errors()[:9]
+        text = f"cannot use {', '.join(map(describe_fault, faults))}"
+        rules = "; ".join(map(describe_rule, faults))
+        return Refusal(422, "bad_input", text, rules, field=name_field(faults[0]))
     if isinstance(error, FromnoiseError):
         message, remedy = (hide_folders(part, *folders) for part in (error.message, error.remedy))
         if isinstance(error, NotFound):
@@ -178,10 +178,15 @@ def make_refusal(error: Exception, folders: Sequence[Path]) -> Refusal:
 
 
 def describe_fault(fault: Any) -> str:
-    """A field that cannot be used, its value, and why."""
+    """A field that cannot be used, and its value."""
     where = name_field(fault) or "the body"
-    value = escape(repr(fault.get("input"))[:100])
-    return f"{escape(where)} = {value}: {escape(fault['msg'])}"
+    return f"{escape(where)} = {escape(repr(fault.get('input'))[:100])}"
+
+
+def describe_rule(fault: Any) -> str:
+    """What a field must be."""
+    rule = escape(fault["msg"])
+    return f"{escape(name_field(fault) or 'the body')}: {rule[:1].lower()}{rule[1:]}"
 
 
 def name_field(fault: Any) -> str:

@@ -9,6 +9,7 @@ import json
 import os
 import sys
 from io import BytesIO
+from typing import Any
 
 LONGEST = 200_000  # letters of settings that stay in the file
 
@@ -85,7 +86,7 @@ def describe(file: BytesIO) -> dict:
 
     info = read_open_settings(file)
     settings, unused = to_request(info)
-    more = to_hires(info)
+    more = check_hires(to_hires(info), unused)
     if not more and to_edit(info):
         unused["Denoising strength"] = "it was drawn from another picture, which the file has not"
     return {
@@ -98,6 +99,35 @@ def describe(file: BytesIO) -> dict:
         },
         "unused": unused,
     }
+
+
+def check_hires(values: dict[str, Any], unused: dict[str, str]) -> dict[str, Any]:
+    """The settings of a second pass that a HiresRequest takes; none without a size. Their keys
+    leave `unused`, where the others get the reason."""
+    from fromnoise.diffusion import samplers, spacing
+    from fromnoise.errors import FromnoiseError, escape
+    from fromnoise.pipeline.enlarging.request import HiresRequest
+    from fromnoise.pipeline.provenance.fields import HIRES
+    from fromnoise.pipeline.request import is_automatic
+
+    keys = {name: key for key, name in HIRES.items()}
+    taken, told = {}, set()
+    for name, value in values.items():
+        key = keys.get(name, "Hires resize")
+        try:
+            if name == "hires_sampler":
+                value = samplers.parse(value)[0].name
+            elif name == "hires_spacing" and not is_automatic(value):
+                value = spacing.find(value).name
+            taken[name] = getattr(HiresRequest.of(**{name: value}), name)
+            told.add(key)
+        except FromnoiseError as error:
+            unused[key] = f"{escape(value)} ({escape(error.remedy)[:200]})"
+    if not taken.keys() & {"hires_scale", "hires_width", "hires_height"}:
+        return {}
+    for key in told:
+        unused.pop(key, None)
+    return taken
 
 
 if __name__ == "__main__":

@@ -7,12 +7,13 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, UploadFile
 from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
-from fromnoise.errors import NotFound
+from fromnoise.errors import NotFound, UnknownName, escape
 from fromnoise.pipeline.presets import PRESETS
 from fromnoise.serve.dialects.identity import Drawer
 from fromnoise.serve.refusals import Refusal
 from fromnoise.serve.server import Server
 from fromnoise.serve.store.uploads import read_foreign_settings
+from fromnoise.serve.work.upscalers import find_network
 
 Model = Annotated[str | None, Query(max_length=400, description="As the list of models has it.")]
 
@@ -118,4 +119,11 @@ def add_help(router: APIRouter, server: Server) -> None:
         data = file.file.read(limit + 1)
         if len(data) > limit:
             raise Refusal(413, "too_large", f"the file has more than {limit:,} bytes", "send less")
-        return SettingsOut(**read_foreign_settings(data, server.settings.limits))
+        found = SettingsOut(**read_foreign_settings(data, server.settings.limits))
+        if name := found.settings.get("hires_upscaler"):
+            try:
+                find_network(name)
+            except UnknownName as error:
+                del found.settings["hires_upscaler"]
+                found.unused["Hires upscaler"] = f"{escape(name)} ({error.remedy})"
+        return found
