@@ -26,6 +26,11 @@ interface Letter {
   sent: number; // when it was written, in milliseconds
 }
 
+interface Waiter {
+  resolve: (job: LiveJob) => void;
+  reject: (fault: unknown) => void;
+}
+
 const OUTBOX = "studio.outbox";
 const LISTED = 60; // jobs that are read at the start
 const KEPT = 100; // jobs that have ended, beside those that somebody holds
@@ -34,13 +39,16 @@ const QUIET = 5_000; // after which unfinished jobs are looked at again
 const HOPELESS = 24 * 3600_000; // a letter of another day is not sent any more
 
 export const hasEnded = (job: Job): boolean => !["queued", "running"].includes(job.state);
+/** Whether the server did not answer, or not yet: the same is asked again. */
+const isAway = (error: unknown): boolean => error instanceof Fault && (error.status === 0 || error.status === 503);
+const pause = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, RETRY));
 
 class Jobs {
   connection = $state<"closed" | "connecting" | "open" | "lost">("closed");
   asked = $state(""); // the id of the job that this page asked for last
   readonly #jobs = new SvelteMap<string, LiveJob>();
   readonly #holders = new Set<(id: string) => boolean>();
-  readonly #waiting = new Map<string, ((job: LiveJob) => void)[]>();
+  readonly #waiting = new Map<string, Waiter[]>();
   #stream: EventSource | null = null;
   #heard = 0;
 
@@ -107,12 +115,11 @@ class Jobs {
         this.asked = job.id;
         return this.#jobs.get(job.id)!;
       } catch (error) {
-        const lost = error instanceof Fault && (error.status === 0 || error.status === 503);
-        if (!lost) {
+        if (!isAway(error)) {
           this.#drop(letter);
           throw error;
         }
-        await new Promise((resolve) => setTimeout(resolve, RETRY));
+        await pause();
       }
     }
   }
@@ -122,20 +129,54 @@ class Jobs {
   }
 
   async cancel(id: string): Promise<void> {
-    this.#put(await ask(client.DELETE("/api/jobs/{identifier}", { params: { path: { identifier: id } } })));
+    await this.#take(id, client.DELETE("/api/jobs/{identifier}", { params: { path: { identifier: id } } }));
   }
 
-  /** The job when it has ended. */
+  /** The job when it has ended. Rejects with a Fault where the server does not have it. */
   wait(id: string): Promise<LiveJob> {
     const job = this.#jobs.get(id);
     if (job && hasEnded(job)) return Promise.resolve(job);
-    if (!job) void this.read(id).catch((error) => toasts.fail(error)); // it may have ended long ago
-    return new Promise((resolve) => this.#waiting.set(id, [...(this.#waiting.get(id) ?? []), resolve]));
+    const ended = new Promise<LiveJob>((resolve, reject) => this.#waiting.set(id, [...(this.#waiting.get(id) ?? []), { resolve, reject }]));
+    if (!job) void this.#find(id);
+    return ended;
   }
 
-  /** Reads a job that is not known here. Only one that is held stays. Throws a Fault. */
-  async read(id: string): Promise<void> {
-    this.#put(await ask(client.GET("/api/jobs/{identifier}", { params: { path: { identifier: id } } })));
+  /** Reads a job that somebody waits for, until the server has answered: it may have ended long ago. */
+  async #find(id: string): Promise<void> {
+    while (this.#waiting.has(id) && !this.#jobs.has(id)) {
+      try {
+        await this.read(id);
+      } catch (error) {
+        if (isAway(error)) await pause();
+        else this.#lose(id, error);
+      }
+    }
+  }
+
+  /** Reads a job anew. Only one that is held stays. Throws a Fault. */
+  read(id: string): Promise<void> {
+    return this.#take(id, client.GET("/api/jobs/{identifier}", { params: { path: { identifier: id } } }));
+  }
+
+  /** Takes the server's word on a job, also that there is none. */
+  async #take(id: string, call: Parameters<typeof ask<Job>>[0]): Promise<void> {
+    try {
+      this.#put(await ask(call));
+    } catch (error) {
+      if (!(error instanceof Fault && error.status === 404)) throw error;
+      const gone = new Fault("The server no longer has this job.", "Ask for it again.", 404);
+      this.#lose(id, gone);
+      throw gone;
+    }
+  }
+
+  /** Forgets a job that the server does not have, and tells those who wait for it. */
+  #lose(id: string, fault: unknown): void {
+    const job = this.#jobs.get(id);
+    this.#jobs.delete(id);
+    if (job && !hasEnded(job)) toasts.fail(fault);
+    for (const { reject } of this.#waiting.get(id) ?? []) reject(fault);
+    this.#waiting.delete(id);
   }
 
   /** Reads the list of jobs: the newest, and those that wait. */
@@ -148,7 +189,7 @@ class Jobs {
       for (const job of [...newest.jobs, ...open.jobs]) this.#put(job);
       // what is thought unfinished, and is in neither list, has ended long ago
       const known = new Set([...newest.jobs, ...open.jobs].map(({ id }) => id));
-      for (const job of this.unfinished.filter(({ id }) => !known.has(id))) await this.read(job.id);
+      await Promise.allSettled(this.unfinished.filter(({ id }) => !known.has(id)).map(({ id }) => this.read(id)));
       this.#heard = Date.now();
     } catch {
       // the server is away: the stream says so, and asks again
@@ -173,7 +214,7 @@ class Jobs {
     this.#jobs.set(job.id, live);
     if (!hasEnded(job)) return;
     if (before && !hasEnded(before)) this.#tell(live);
-    for (const resolve of this.#waiting.get(job.id) ?? []) resolve(live);
+    for (const { resolve } of this.#waiting.get(job.id) ?? []) resolve(live);
     this.#waiting.delete(job.id);
     this.#forget();
   }
@@ -204,7 +245,7 @@ class Jobs {
     if (await session.look()) await session.wait();
     else {
       this.connection = "lost";
-      await new Promise((resolve) => setTimeout(resolve, RETRY));
+      await pause();
     }
     if (session.may("draw")) this.#connect();
     else this.connection = "closed"; // another token has signed in, and it has no jobs

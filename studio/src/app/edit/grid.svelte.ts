@@ -47,7 +47,7 @@ export class Grid {
   }
 
   get isBusy(): boolean {
-    return this.plan !== null && this.plan.cells.some((cell) => (cell.job ? !this.isEnded(cell) : !cell.fault && !this.plan!.ended));
+    return this.plan !== null && this.plan.cells.some((cell) => !cell.fault && (cell.job ? !this.isEnded(cell) : !this.plan!.ended));
   }
 
   jobOf(cell: Cell): LiveJob | undefined {
@@ -70,7 +70,7 @@ export class Grid {
     this.plan.ended = true;
     this.save();
     for (const cell of this.plan.cells) {
-      if (cell.job && !this.isEnded(cell)) await jobs.cancel(cell.job);
+      if (cell.job && !cell.fault && !this.isEnded(cell)) await jobs.cancel(cell.job);
     }
   }
 
@@ -108,17 +108,20 @@ export class Grid {
     if (this.pumping || !plan) return;
     this.pumping = true;
     const going = new Set<Promise<void>>();
-    const follow = (id: string) => {
-      const ended: Promise<void> = jobs.wait(id).then(() => void going.delete(ended));
+    const follow = (cell: Cell) => {
+      const ended: Promise<void> = jobs.wait(cell.job!)
+        .catch(({ message, remedy = "" }) => ((cell.fault = { message, remedy }), this.save()))
+        .then(() => void going.delete(ended));
       going.add(ended);
     };
     try {
-      for (const cell of plan.cells) if (cell.job && !cell.fault && !this.isEnded(cell)) follow(cell.job);
+      for (const cell of plan.cells) if (cell.job && !cell.fault && !this.isEnded(cell)) follow(cell);
       for (const cell of plan.cells) {
         while (!plan.ended && going.size >= TOGETHER) await Promise.race(going);
         if (plan.ended) break;
-        if (!cell.job && !cell.fault) await this.ask(cell);
-        if (cell.job && !this.isEnded(cell)) follow(cell.job);
+        if (cell.job || cell.fault) continue;
+        await this.ask(cell);
+        if (cell.job) follow(cell);
         this.save();
       }
       plan.ended = true;

@@ -30,7 +30,8 @@ export async function openPicture(id: string): Promise<Source> {
   return { key: picture.hash, src: fileUrl(picture), label: words, width: picture.width, height: picture.height, picture, job, file: null };
 }
 
-/** A file of the person's own; it outlives a reload under its key. Throws an Error with a remedy. */
+/** A file of the person's own; it outlives a reload under its key. Its address holds the file in memory
+ * until `closeSource`. Throws a Fault. */
 export async function openFile(file: Blob, name: string): Promise<Source> {
   const image = await createImageBitmap(file).catch(() => {
     throw new Fault(`${name} is no picture that the browser can read.`, "Give a PNG, JPEG or WebP file.");
@@ -48,6 +49,11 @@ export async function reopenFile(key: string): Promise<Source> {
   const kept = await recallFile(key).catch(() => null);
   if (!kept) throw new Fault("The browser no longer has this file.", "Open it again.");
   return openFile(kept.file, kept.name);
+}
+
+/** Lets a source go that is shown no more. */
+export function closeSource({ src, file }: Source): void {
+  if (file) URL.revokeObjectURL(src);
 }
 
 /** The id of an upload of a source: the file is sent once, and again when the server has forgotten it. */

@@ -53,6 +53,7 @@ export async function openTrace(picture: string, asked: Asked, started: (job: st
 /** The job when it has ended: the stream of events tells it, and now and then it is looked at. */
 async function waitFor(id: string): Promise<LiveJob> {
   const told = jobs.wait(id);
+  told.catch(() => {}); // also told of after it was looked at
   for (;;) {
     const job = await Promise.race([told, new Promise<null>((resolve) => setTimeout(resolve, 1500, null))]);
     if (job) return job;
