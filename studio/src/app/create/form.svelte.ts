@@ -1,7 +1,8 @@
 /** The form of Create: the fields of a request, as the server names them; "" means: as the model
  * prefers, or at random for the seed. All of it stands in the address. */
 
-import { Fault, type Picture } from "../api.ts";
+import { Fault, type Picture, type Schemas } from "../api.ts";
+import { hasHash, partAddons, tellWords, writeSeed } from "../edit/bodies.ts";
 import type { Kind } from "../jobs.svelte.ts";
 import { recall, remember } from "../store.ts";
 
@@ -63,46 +64,86 @@ export function keepDraft(): void {
   remember(DRAFT, $state.snapshot(form));
 }
 
-/** A whole number as JSON can send it: what passes JavaScript's own goes as text. */
-const integer = (text: string): number | string => (Number.isSafeInteger(Number(text)) ? Number(text) : text);
+/** A number as JSON can send it; what is none goes as it is written, and the server says so. */
+const number = (text: string): number | string => (Number.isFinite(Number(text)) ? Number(text) : text);
 
-/** The kind of job that the form asks for, and its body. Throws for JSON that cannot be read, and a Fault
- * for fields that do not go together. */
-export function makeRequest(): { kind: Kind; body: Record<string, unknown> } {
-  const body: Record<string, unknown> = {};
-  if (form.image && form.hires_scale) throw new Fault("A picture to start from is drawn in one pass.", "Leave out the picture, or the second pass.");
-  const kind: Kind = form.image ? "edit" : form.hires_scale ? "hires" : "generate";
-  for (const [name, text] of Object.entries(form)) {
-    if (text === "" || name === "more" || name === "addons") continue;
-    if (name.startsWith("hires_") && kind !== "hires") continue;
-    if (name === "strength" && kind !== "edit") continue;
-    body[name] = SEEDS.has(name) ? integer(text) : NUMBERS.has(name) ? Number(text) : text;
+/** An object written as JSON; null for anything else. */
+export function parseObject(text: string): Record<string, unknown> | null {
+  try {
+    const value = JSON.parse(text);
+    return typeof value === "object" && !Array.isArray(value) ? value : null;
+  } catch {
+    return null;
   }
-  if (form.addons) body.addons = JSON.parse(form.addons);
-  if (form.more) Object.assign(body, JSON.parse(form.more));
-  return { kind, body };
 }
 
-/** Puts settings of a request into the form. What has no control of its own goes to `more`. */
-export function fillForm(settings: Record<string, unknown>, keepModel = false): void {
+function readField(name: "addons" | "more"): Record<string, unknown> {
+  const value = form[name] ? parseObject(form[name]) : {};
+  if (!value) throw new Fault(`The address has "${name}" that cannot be read.`, `Take "${name}=…" out of it, or press Clear.`);
+  return value;
+}
+
+const isHires = (name: string): boolean => name.startsWith("hires_");
+
+/** The kind of job that the form asks for, and its body. Throws a Fault for JSON that cannot be read,
+ * and for fields that do not go together. */
+export function makeRequest(): { kind: Kind; body: Record<string, unknown> } {
+  const [addons, more] = [readField("addons"), readField("more")];
+  if (form.image && form.hires_scale) throw new Fault("A picture to start from is drawn in one pass.", "Leave out the picture, or the second pass.");
+  const body: Record<string, unknown> = {};
+  const kind: Kind = form.image ? "edit" : form.hires_scale || Object.keys(more).some(isHires) ? "hires" : "generate";
+  for (const [name, text] of Object.entries(form)) {
+    if (!text.trim() || name === "more" || name === "addons") continue;
+    if (isHires(name) && kind !== "hires") continue;
+    if (name === "strength" && kind !== "edit") continue;
+    body[name] = SEEDS.has(name) ? writeSeed(text) : NUMBERS.has(name) ? number(text) : text;
+  }
+  if (form.addons) body.addons = addons;
+  return { kind, body: { ...body, ...more } };
+}
+
+/** Lets the next picture start from an upload: in one pass. */
+export function startFromUpload(id: string): void {
+  const more = Object.entries(parseObject(form.more) ?? {}).filter(([name]) => !isHires(name));
+  Object.assign(form, { image: id, hires_scale: "", hires_strength: "", more: more.length ? JSON.stringify(Object.fromEntries(more)) : "" });
+}
+
+type Kinds = "EditBody" | "UpscaleBody" | "BlendBody" | "FilmBody" | "GridBody";
+type Foreign = Exclude<{ [K in Kinds]: keyof Schemas[K] }[Kinds], keyof Schemas["HiresBody"]>;
+const [ANOTHER, FILM, GRID] = ["it is of a picture that was made from another one", "it is of a film", "it is of a grid"];
+/** Fields of other kinds of jobs, and why Create does not draw with them. */
+const FOREIGN: Record<Foreign, string> = {
+  image: ANOTHER, mask: ANOTHER, strength: ANOTHER, content: ANOTHER, mask_blur: ANOTHER, only_masked: ANOTHER, padding: ANOTHER,
+  resize: ANOTHER, image_cfg: ANOTHER, depth_map: ANOTHER, extend_left: ANOTHER, extend_right: ANOTHER, extend_top: ANOTHER,
+  extend_bottom: ANOTHER, scale: ANOTHER, upscaler: ANOTHER, first: ANOTHER, second: ANOTHER, weight: ANOTHER, clip_scale: ANOTHER,
+  prompts: FILM, frames: FILM, key_seeds: FILM, easing: FILM, loop: FILM, blend: FILM, x: GRID, y: GRID, z: GRID,
+};
+
+/** Puts settings of a request into the form; what has no control of its own goes to `more`. Returns what
+ * Create does not draw with: its name → why. */
+export function fillForm(settings: Record<string, unknown>, keepModel = false): Record<string, string> {
   const values: Partial<Form> = {};
   const more: Record<string, unknown> = {};
+  const unused: Record<string, string> = {};
   for (const [name, value] of Object.entries(settings)) {
     if (value === null || value === undefined) continue;
-    if (name === "addons") values.addons = JSON.stringify(value);
-    else if (name === "image" || name === "mask") continue; // hashes of what was uploaded then
+    if (name === "addons") {
+      const { kept, lost } = partAddons(value as Record<string, unknown>);
+      if (Object.keys(kept).length) values.addons = JSON.stringify(kept);
+      for (const addon of lost) unused[addon] = "it looks at a picture of its own";
+    } else if (name in FOREIGN) unused[name] = FOREIGN[name as Foreign];
+    else if (typeof value === "object" && hasHash(value)) unused[name] = "it holds a picture of its own";
     else if (name in EMPTY && ["string", "number"].includes(typeof value)) values[name as keyof Form] = String(value);
     else more[name] = value;
   }
   if (Object.keys(more).length) values.more = JSON.stringify(more);
-  Object.assign(form, EMPTY, { model: keepModel ? form.model : "" }, values);
+  Object.assign(form, EMPTY, { model: keepModel ? form.model : "", prompt: tellWords(settings) }, values);
+  return unused;
 }
 
 /** The settings that draw one picture of a job again: its own seed, and itself alone. */
-export function settingsOf(picture: Picture): Record<string, unknown> {
-  const { settings, seed, index } = picture;
-  const own: Record<string, unknown> = { ...settings, count: 1 };
-  if (settings.variation_strength) own.variation_seed = Number(settings.variation_seed ?? 0) + index;
-  else own.seed = seed;
+export function settingsOf({ settings, seed, index }: Picture): Record<string, unknown> {
+  const own: Record<string, unknown> = { ...settings, seed, count: 1 };
+  if (settings.variation_strength) own.variation_seed = String(BigInt(String(settings.variation_seed)) + BigInt(index));
   return own;
 }

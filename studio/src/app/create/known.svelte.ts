@@ -17,6 +17,7 @@ class Known {
   addons = $state.raw<Schemas["AddonOut"][]>([]);
   defaults = $state.raw<Schemas["DefaultsOut"] | null>(null);
   #asked = false;
+  #turn = 0;
 
   async read(): Promise<void> {
     if (this.#asked) return;
@@ -48,13 +49,10 @@ class Known {
   }
 
   async readDefaults(model: string): Promise<void> {
+    const turn = ++this.#turn;
     if (!(await hasServer())) return;
-    try {
-      const found = await ask(client.GET("/api/defaults", { params: { query: model ? { model } : {} } }));
-      this.defaults = found;
-    } catch {
-      this.defaults = null; // the fields then say "auto"
-    }
+    const found = await ask(client.GET("/api/defaults", { params: { query: model ? { model } : {} } })).catch(() => null); // the fields then say "auto"
+    if (turn === this.#turn) this.defaults = found; // another model may have been chosen meanwhile
   }
 }
 

@@ -30,9 +30,15 @@ const HASH = /^[0-9a-f]{64}$/;
 
 /** Whether a value names the content of an upload: the server's record has such hashes, which no request
  * can name. */
-function hasHash(value: unknown): boolean {
+export function hasHash(value: unknown): boolean {
   if (typeof value === "string") return HASH.test(value);
   return typeof value === "object" && value !== null && Object.values(value).some(hasHash);
+}
+
+/** Add-ons: those that can be asked for again, and the names of those that look at uploads. */
+export function partAddons(addons: Body): { kept: Body; lost: string[] } {
+  const kept = Object.fromEntries(Object.entries(addons).filter(([, value]) => !hasHash(value)));
+  return { kept, lost: Object.keys(addons).filter((name) => !(name in kept)) };
 }
 
 /** The words of a film's first key frame: its frames have no prompt of their own. */
@@ -54,9 +60,8 @@ export function carryOver(settings: Body, model: string): { words: Words; more: 
   for (const name of CARRIED) if (settings[name] !== undefined && settings[name] !== null) more[name] = settings[name];
   const addons = settings.addons;
   if (typeof addons === "object" && addons !== null) {
-    const kept = Object.fromEntries(Object.entries(addons).filter(([, value]) => !hasHash(value)));
+    const { kept, lost } = partAddons(addons as Body);
     if (Object.keys(kept).length) more.addons = kept;
-    const lost = Object.keys(addons).filter((name) => !(name in kept));
     if (lost.length) notes.push(`These look at pictures of their own and are left out: ${lost.join(", ")}.`);
   }
   return { words, more, notes };
