@@ -25,8 +25,12 @@ export function href(name: string, id = "", query?: URLSearchParams): string {
   return `#/${name}${id ? `/${encodeURIComponent(id)}` : ""}${text ? `?${text}` : ""}`;
 }
 
-let place = $state.raw(readPlace(location.hash));
-addEventListener("hashchange", () => (place = readPlace(location.hash)));
+let hash = location.hash; // of the place
+let place = $state.raw(readPlace(hash));
+addEventListener("hashchange", () => {
+  hash = location.hash;
+  place = readPlace(hash);
+});
 
 export const router = {
   get place(): Place {
@@ -39,12 +43,12 @@ export function go(name: string, id = "", query?: URLSearchParams): void {
 }
 
 /** Changes the address of a view without a step in the history: for what is being typed. Does nothing
- * where the address leads to another view already. */
+ * where the address leads elsewhere already. */
 export function replaceQuery(name: string, query: URLSearchParams): void {
-  const now = readPlace(location.hash);
-  if (now.name !== name || now.id !== place.id) return;
+  if (location.hash !== hash || place.name !== name) return;
   const next = href(place.name, place.id, query);
-  if (next === location.hash) return;
+  if (next === hash) return;
   history.replaceState(history.state, "", next);
-  place = readPlace(next);
+  hash = location.hash;
+  place = readPlace(hash);
 }

@@ -295,6 +295,25 @@ test("the whole form is in the address: in another browser it is the same, and d
   await other.page.context().close();
 }, LONG);
 
+test("a link that is opened while somebody types goes before what was typed", async () => {
+  const { page, faults } = await visit(browser, studio.address, "#/create?prompt=a+cat");
+  await page.addInitScript(() => { // what waits a quarter of a second waits until it is called
+    const [late, wait] = [[] as (() => void)[], window.setTimeout];
+    window.setTimeout = ((act: () => void, time = 0) => (time === 250 ? late.push(act) : wait(act, time))) as typeof setTimeout;
+    Object.assign(window, { late });
+  });
+  await page.reload();
+  await page.getByRole("textbox", { name: "Prompt" }).fill("a dog");
+  await page.evaluate(() => {
+    location.hash = "#/create?prompt=a+fox";
+    for (const act of (window as any).late) act(); // eslint-disable-line
+  });
+  await expect.poll(() => page.getByRole("textbox", { name: "Prompt" }).inputValue()).toBe("a fox");
+  expect(page.url()).toContain("prompt=a+fox");
+  expect(faults).toEqual([]);
+  await page.context().close();
+}, LONG);
+
 test("a start from a picture and add-ons are in the address too", async () => {
   const { page } = await visit(browser, studio.address, "#/create?prompt=a+fox&steps=2&count=3&seed=4");
   await open(page, "Start from a picture");
