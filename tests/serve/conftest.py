@@ -6,6 +6,7 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -93,3 +94,15 @@ def make_server(folder):
 @pytest.fixture
 def client(make_server):
     return make_server()
+
+
+@pytest.fixture
+def client_of_each(make_server, url):
+    """A client of a server on each of the databases."""
+    return make_server(database=url)
+
+
+@pytest.fixture
+def still_clock(monkeypatch):
+    """No bucket of rates fills up again, however long the requests take."""
+    monkeypatch.setattr("fromnoise.serve.safety.clients.time", SimpleNamespace(monotonic=lambda: 9))

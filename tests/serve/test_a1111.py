@@ -218,6 +218,14 @@ def test_webuiapi_reads_lists_sets_options_and_interrupts(listening, make_api):
     other.util_wait_for_ready()
 
 
+def test_options_are_kept_in_both_databases(client_of_each):
+    for value in ("a", "b"):
+        asked = {"of_an_extension": value}
+        assert client_of_each.post("/sdapi/v1/options", json=asked).status_code == 200
+        kept = client_of_each.get("/sdapi/v1/options").json()
+        assert kept["of_an_extension"] == value
+
+
 def test_open_webui_s_requests_in_their_order(app):
     """backend/open_webui/routers/images.py: verify_url, get_models, get_image_model,
     set_image_model, image_generations."""

@@ -1,7 +1,6 @@
 """A request that lasts ends when its client is no longer known: no stream outlives its token."""
 
 import asyncio
-import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -10,7 +9,7 @@ from fake_worker import FakeWorker
 
 from fromnoise.serve.safety import gate, tokens
 from fromnoise.serve.safety.gate import Gate
-from fromnoise.serve.safety.sessions import COOKIE, SECONDS
+from fromnoise.serve.safety.sessions import SECONDS
 
 OWN = {"origin": "http://127.0.0.1:8188", "sec-fetch-site": "same-origin"}
 IMAGES = "/v1/images/generations"
@@ -145,43 +144,6 @@ def test_who_waits_for_pictures_is_told_that_its_token_is_gone(client, ann):
     assert answer.json()["error"]["code"] == "invalid_api_key"
 
 
-def test_a_session_that_was_signed_out_works_no_more_wherever_its_cookie_lies(client, ann):
-    client.server.tokens.add("bob", ["draw"])
-    sign_in(client, ann)
-    kept = client.cookies[COOKIE]
-    client.cookies.clear()
-    sign_in(client, ann)  # in another browser, in the same second
-    other = client.cookies[COOKIE]
-    sign_out(client)
-    for value, status in ((other, 401), (kept, 200)):
-        client.cookies.clear()
-        assert (
-            client.get("/api/jobs", headers={"cookie": f"{COOKIE}={value}"}).status_code == status
-        )
-
-
-def test_what_is_kept_of_sessions_that_were_signed_out_ends_with_them(client, ann, monkeypatch):
-    from sqlalchemy import select
-
-    from fromnoise.serve.database.tables import ended_sessions
-
-    def count():
-        with client.server.database.connect() as connection:
-            return len(connection.execute(select(ended_sessions)).all())
-
-    for _ in range(2):
-        sign_in(client, ann)
-        sign_out(client)
-    assert count() == 2
-    sign_out(client)  # without a session
-    client.delete("/api/session", headers=OWN | {"cookie": f"{COOKIE}=aa.{2**33}.{'0' * 80}"})
-    assert count() == 2
-    expire(client, monkeypatch)
-    sign_in(client, ann)
-    sign_out(client)
-    assert count() == 1
-
-
 def run_gate(client, headers, kind, change):
     """What a gate sends of an endless answer of that kind, in front of an application that knows
     nothing of tokens. change: is called when the first piece was sent, and for each later one."""
@@ -263,11 +225,3 @@ def test_where_the_database_does_not_answer_a_stream_ends(client, ann):
 def test_the_bound():
     """A look, and an answer of the database that was fresh at the look before."""
     assert gate.LOOK + tokens.FRESH <= 10
-
-
-def test_the_audit_says_when_somebody_signs_out(client, ann):
-    sign_in(client, ann)
-    sign_out(client)
-    lines = (client.server.settings.folder / "audit.jsonl").read_text().splitlines()
-    last = json.loads(lines[-1])
-    assert (last["action"], last["client"]) == ("sign out", "ann")

@@ -281,29 +281,3 @@ def test_add_ons_are_listed_by_kind(tmp_path, make_server, monkeypatch):
     found = [one for one in make_server().get("/api/addons").json() if "glow" in one["name"]]
     about = {"name": "loras/glow.safetensors", "kind": "lora", "bytes": 9, "program": "fromnoise"}
     assert found == [about | {"thumbnail": None}]
-
-
-def test_the_gallery_in_short_is_the_gallery(make_server):
-    client = make_server()
-    for i in range(3):
-        job = client.post("/api/generate", json={"prompt": f"cat {i}", "steps": i + 1}).json()["id"]
-        client.get(f"/api/jobs/{job}/events")
-    whole = client.get("/api/pictures").json()["pictures"]
-    short = client.get("/api/gallery").json()
-    assert [one["id"] for one in short["pictures"]] == [one["id"] for one in whole]
-    assert short["pictures"][0] == {
-        "id": whole[0]["id"],
-        "prompt": "cat 2",
-        "favourite": False,
-        "width": 32,
-        "height": 32,
-    }
-    assert short["more"] is False
-    client.patch(f"/api/pictures/{whole[1]['id']}", json={"favourite": True})
-    for query in ("search=steps:2", "favourite=true"):
-        found = client.get(f"/api/gallery?{query}").json()["pictures"]
-        assert [one["prompt"] for one in found] == ["cat 1"], query
-    client.delete(f"/api/pictures/{whole[1]['id']}")
-    assert [p["prompt"] for p in client.get("/api/gallery?deleted=1").json()["pictures"]] == [
-        "cat 1"
-    ]

@@ -372,7 +372,7 @@ def test_tokens_say_who_may_do_what(make_server):
         assert json.loads(line)["action"] in ("submit", "delete", "denied")
 
 
-def test_rates(make_server):
+def test_rates(make_server, still_clock):
     client = make_server()
     secret = client.server.tokens.add("ann", ["draw"], per_minute=3)
     client.server.tokens.counted = (0.0, False)

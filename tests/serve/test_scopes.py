@@ -9,8 +9,8 @@ OWN = {"origin": "http://127.0.0.1:8188", "sec-fetch-site": "same-origin"}
 
 
 @pytest.fixture
-def client(make_server):
-    return make_server()
+def client(client_of_each):
+    return client_of_each
 
 
 def make_asker(client, name, scopes):

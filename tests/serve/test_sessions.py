@@ -5,8 +5,11 @@ import json
 import time
 
 import pytest
+from sqlalchemy import select
 
+from fromnoise.serve.database.tables import ended_sessions
 from fromnoise.serve.safety.sessions import COOKIE, SECONDS
+from fromnoise.serve.safety.tokens import LOCAL
 from fromnoise.serve.settings import Limits
 
 OWN = {"origin": "http://127.0.0.1:8188", "sec-fetch-site": "same-origin"}
@@ -172,7 +175,58 @@ def test_sessions_that_were_not_signed_here_are_refused(client, monkeypatch):
     assert ask(f"{name}.{until}.{salt}.{mac}") == DENIED
 
 
-def test_wrong_tokens_are_counted_and_written_down(client):
+def make_signed(client):
+    """A client that has a token, and whose server wants one to the end."""
+    client.secret = client.server.tokens.add("ann", ["draw"])
+    client.server.tokens.add("bob", ["draw"])
+    forget_answers(client)
+    return client
+
+
+def test_a_session_that_was_signed_out_works_no_more_wherever_its_cookie_lies(client_of_each):
+    client = make_signed(client_of_each)
+    sign_in(client)
+    kept = client.cookies[COOKIE]
+    client.cookies.clear()
+    sign_in(client)  # in another browser, in the same second
+    other = client.cookies[COOKIE]
+    assert client.delete("/api/session", headers=OWN).status_code == 204
+    last = read_audit(client)[-1]
+    assert (last["action"], last["client"]) == ("sign out", "ann")
+    for value, status in ((other, DENIED), (kept, 200)):
+        client.cookies.clear()
+        headers = {"cookie": f"{COOKIE}={value}"}
+        assert client.get("/api/jobs", headers=headers).status_code == status
+
+
+def test_what_is_kept_of_ended_sessions_goes_with_their_time(client_of_each, monkeypatch):
+    client = make_signed(client_of_each)
+    sessions = client.server.clients.sessions
+
+    def count():
+        with client.server.database.connect() as connection:
+            return len(connection.execute(select(ended_sessions)).all())
+
+    value = ""
+    for _ in range(2):
+        sign_in(client)
+        value = client.cookies[COOKIE]
+        client.delete("/api/session", headers=OWN)
+    assert count() == 2
+    client.delete("/api/session", headers=OWN)  # without a session
+    client.delete("/api/session", headers=OWN | {"cookie": f"{COOKIE}=aa.{2**33}.{'0' * 81}"})
+    with monkeypatch.context() as patch:  # as when two requests end it at once
+        patch.setattr(sessions, "read", lambda value: LOCAL)
+        sessions.end(value)
+    assert count() == 2
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + SECONDS + 1)
+    sign_in(client)
+    client.delete("/api/session", headers=OWN)
+    assert count() == 1
+
+
+def test_wrong_tokens_are_counted_and_written_down(client, still_clock):
     codes = [sign_in(client, f"wrong {i}").status_code for i in range(20)]
     for _ in range(20):
         codes.append(client.get("/api/jobs", headers={"authorization": "Bearer no"}).status_code)
@@ -182,14 +236,14 @@ def test_wrong_tokens_are_counted_and_written_down(client):
     assert codes[-1] == 429  # one bucket for all ways
     denied = [line for line in read_audit(client) if line["action"] == "denied"]
     assert {line["path"] for line in denied} == {"/api/session", "/api/jobs"}
-    assert 60 <= len(denied) < 65
+    assert len(denied) == 60
     assert sign_in(client).status_code == 204
     whole = json.dumps(read_audit(client))
     assert "sign in" in whole
     assert client.secret not in whole
 
 
-def test_visitors_have_a_rate_of_their_own(make_server):
+def test_visitors_have_a_rate_of_their_own(make_server, still_clock):
     client = make_server(limits=Limits(requests_per_minute=5))
     client.server.tokens.add("ann", ["draw"])
     forget_answers(client)
