@@ -33,6 +33,7 @@ log = logging.getLogger("fromnoise.serve")
 OPEN = ("/healthz", "/readyz")  # what needs no token
 SESSION = "/api/session"  # where a page gives its token
 LOOK = FRESH  # seconds between two looks whether the client of a request is still known
+METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 REQUEST_ID = re.compile(r"[\w.-]{1,64}", re.ASCII)
 ONCE = ("host", "content-length", "content-type", "authorization", "origin", "idempotency-key")
 
@@ -194,7 +195,8 @@ class Gate:
     def _tell(self, scope: Scope, status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", "other")  # a pattern: few different ones
         client = scope["state"].get("client")
-        self.metrics.requests.labels(scope["method"][:10], route, str(status)).inc()
+        method = scope["method"] if scope["method"] in METHODS else "other"
+        self.metrics.requests.labels(method, route, str(status)).inc()
         self.metrics.request_seconds.labels(route).observe(seconds)
         fields = {
             "method": scope["method"],

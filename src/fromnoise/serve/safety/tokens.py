@@ -20,6 +20,7 @@ SCOPES = {
 }
 NAME = re.compile(r"[\w.-]{1,64}")
 FRESH = 5.0  # seconds for which an answer of the database holds
+KNOWN = 10_000  # answers that are kept at most; also those about tokens that are gone
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,8 @@ class Tokens:
             self.known.pop(key, None)
             return None
         found = row.digest, Client(row.name, frozenset(row.scopes.split()), row.per_minute)
+        if len(self.known) >= KNOWN:
+            self.known.clear()  # the database is asked anew
         self.known[key] = now, found
         return found
 

@@ -18,6 +18,7 @@ from fromnoise.serve.server import Server
 from fromnoise.serve.work.events import ALL, Event, Fed
 
 Show = Callable[[Server, Job], shapes.JobOut]
+OWNED = 5_000  # jobs of which a stream knows whose they are
 PATIENCE = 1.0  # seconds until it looks again whether the server ends
 
 
@@ -85,6 +86,8 @@ async def tell(
 ) -> JSONServerSentEvent | None:
     """One event for HTTP; None where the job is not the client's. owned: what is known of that."""
     identifier, event = f"{server.hub.name}-{fed.serial}", fed.event
+    while len(owned) >= OWNED:
+        del owned[next(iter(owned))]  # is looked up again where it is told of once more
     if event is None or event.name not in ("step", "warning") or fed.job not in owned:
         try:
             job = await run_in_threadpool(server.queue.get, fed.job, client.owner)
