@@ -1,9 +1,10 @@
-/** A grid whose cells are drawn as jobs of their own, some at a time. It outlives a reload: what is not
- * yet asked for is written down with what is. */
+/** The grid of this browser: its cells are drawn as jobs of their own, some at a time. It goes on while
+ * another view is open, and outlives a reload: what is not yet asked for is written down with what is. */
 
 import { ask, client, Fault, type Picture } from "../api.ts";
 import { hasEnded, jobs, type LiveJob } from "../jobs.svelte.ts";
 import { makeKey, recall, remember } from "../store.ts";
+import { toasts } from "../toasts.svelte.ts";
 import type { Body } from "./bodies.ts";
 
 const NAME = "studio.grid";
@@ -12,7 +13,7 @@ const TOGETHER = 6; // cells that wait or are drawn at once: others' jobs come i
 export interface Cell {
   body: Body;
   job: string | null;
-  key?: string; // of its request: asked for again after a reload, it is the same job
+  key?: string; // of its request: asked for again, after a reload or in another window, it is the same job
   fault: { message: string; remedy: string } | null;
 }
 
@@ -26,16 +27,17 @@ export interface GridPlan {
   ended: boolean; // nothing more is asked for
 }
 
-export class Grid {
-  plan = $state<GridPlan | null>(recall<GridPlan | null>(NAME, null));
-  private pumping = false;
+class Grid {
+  plan = $state<GridPlan | null>(null);
+  private pumped: GridPlan | null = null; // the plan whose cells are being asked for
   private readonly ids = $derived(new Set(this.plan?.cells.map(({ job }) => job)));
 
-  /** Of a component: its cells' jobs are held until that goes. */
-  constructor() {
+  /** Goes on with it. Its cells' jobs are held until the function that this returns is called. */
+  open(): () => void {
+    if (!this.plan || this.plan.ended) this.plan = recall<GridPlan | null>(NAME, null); // another window may have a newer one
     const release = jobs.hold((id) => this.ids.has(id));
-    $effect(() => release);
     void this.find().then(() => this.pump());
+    return release;
   }
 
   get count(): number {
@@ -60,8 +62,8 @@ export class Grid {
   }
 
   start(plan: GridPlan): void {
-    this.plan = plan;
-    this.save();
+    this.plan = { ...plan, cells: plan.cells.map((cell) => ({ ...cell, key: makeKey() })) };
+    this.save(); // before anything is sent
     void this.pump();
   }
 
@@ -102,11 +104,11 @@ export class Grid {
     }
   }
 
-  /** Asks for the cells that were not asked for yet, some at a time. */
+  /** Asks for the cells of the plan that were not asked for yet, some at a time. */
   private async pump(): Promise<void> {
     const { plan } = this;
-    if (this.pumping || !plan) return;
-    this.pumping = true;
+    if (!plan || plan.ended || this.pumped === plan) return;
+    this.pumped = plan;
     const going = new Set<Promise<void>>();
     const follow = (cell: Cell) => {
       const ended: Promise<void> = jobs.wait(cell.job!)
@@ -114,29 +116,24 @@ export class Grid {
         .then(() => void going.delete(ended));
       going.add(ended);
     };
-    try {
-      for (const cell of plan.cells) if (cell.job && !cell.fault && !this.isEnded(cell)) follow(cell);
-      for (const cell of plan.cells) {
-        while (!plan.ended && going.size >= TOGETHER) await Promise.race(going);
-        if (plan.ended) break;
-        if (cell.job || cell.fault) continue;
-        await this.ask(cell);
-        if (cell.job) follow(cell);
-        this.save();
-      }
-      plan.ended = true;
+    for (const cell of plan.cells) if (cell.job && !cell.fault && !this.isEnded(cell)) follow(cell);
+    for (const cell of plan.cells) {
+      while (!plan.ended && going.size >= TOGETHER) await Promise.race(going);
+      if (plan.ended) break;
+      if (cell.job || cell.fault) continue;
+      await this.ask(plan, cell);
+      if (cell.job) follow(cell);
       this.save();
-    } finally {
-      this.pumping = false;
     }
+    plan.ended = true;
+    this.save();
   }
 
-  private async ask(cell: Cell): Promise<void> {
-    cell.key ??= makeKey();
-    this.save(); // before it is sent
-    for (;;) {
+  private async ask(plan: GridPlan, cell: Cell): Promise<void> {
+    while (!plan.ended) {
       try {
         cell.job = (await jobs.submit("generate", $state.snapshot(cell.body), cell.key)).id;
+        if (plan.ended) await jobs.cancel(cell.job).catch((error) => toasts.fail(error)); // it was on its way
         return;
       } catch (error) {
         const fault = error instanceof Fault ? error : new Fault(String(error));
@@ -149,3 +146,5 @@ export class Grid {
     }
   }
 }
+
+export const grid = new Grid();
