@@ -267,6 +267,8 @@ def test_a_network_for_another_model_is_refused(tmp_path):
     _, theirs = nets.make_controlnets("sd1")
     theirs.save_pretrained(tmp_path / "c")
     control = controlnet.load(tmp_path / "c", UNetConfig())
+    inner = controlnet.load(tmp_path / "c/diffusion_pytorch_model.safetensors", UNetConfig())
+    assert control.name == inner.name == "c"
     with pytest.raises(BadInput, match="widths of blocks"):
         check_made_for(control, nets.UNETS["xl"], 8)
     with pytest.raises(BadInput, match="size of latents"):

@@ -123,6 +123,9 @@ def test_an_addon_is_found_by_its_name_alone(home: Path):
         library.find_addon("lora", "styles")
     assert "style" in error.value.remedy
     assert str(home / ".fromnoise/models/lora") in error.value.remedy
+    with pytest.raises(NotFound, match="'cany'") as error:
+        library.find_addon("controlnet", "cany")
+    assert error.value.remedy.startswith("there are canny;")  # its folder's name
     for path in (str(style), "../Lora/people/Style", "/etc/passwd"):
         with pytest.raises(NotFound):
             library.find_addon("lora", path)

@@ -167,8 +167,8 @@ def find_addon(kind: str, name: str, roots: dict[Path, str] | None = None) -> Pa
                 raise BadInput(fault, "give the folder's name too, as in folder/name")
             if found:
                 return found[0]
-    names = list(dict.fromkeys(_shorten(model.name) for model in near if model.kind == kind))
-    alike = get_close_matches(_shorten(name)[:100], names, 5, 0.5) or names[:5]
+    names = list(dict.fromkeys(shorten(model.name) for model in near if model.kind == kind))
+    alike = get_close_matches(shorten(name)[:100], names, 5, 0.5) or names[:5]
     here = f"there are {', '.join(alike)}" if alike else "there is none"
     root = next(iter(find_roots() if roots is None else roots))
     place = root / next(folder for folder, of in KINDS.items() if of == kind)
@@ -176,8 +176,11 @@ def find_addon(kind: str, name: str, roots: dict[Path, str] | None = None) -> Pa
     raise NotFound(f"no {kind} {name!r} in the models' folders", remedy)
 
 
-def _shorten(name: str) -> str:
-    return _without_ending(name.rsplit("/", 1)[-1])
+def shorten(name: str) -> str:
+    """A name, or a path, without its folder and its ending; the folder's name for one of PLAIN."""
+    *folders, last = name.split("/")
+    short = _without_ending(last)
+    return folders[-1] if folders and short in PLAIN else short
 
 
 def _name_forms(model: Model, change: Callable[[str], str] = str.lower) -> set[str]:

@@ -213,6 +213,6 @@ def check_made_for(control: Control, unet: UNetConfig, factor: int) -> None:
         }
     if wrong := [name for name, other in differs.items() if other]:
         raise BadInput(
-            f"{control.name} was made for another model: it has another {', another '.join(wrong)}",
-            "give one for the model's kind: Stable Diffusion 1, 2 or XL",
+            f"{control.name} was made for a model that differs in {', '.join(wrong)}",
+            "give one that was made for this kind of model",
         )

@@ -18,6 +18,7 @@ from fromnoise.checkpoints.formats import t2i_adapter
 from fromnoise.checkpoints.formats.diffusers_configs import DOWN, read_unet
 from fromnoise.checkpoints.formats.vae import open_weights
 from fromnoise.checkpoints.keymap import WHOLE, Group, KeyMap, rule_unet
+from fromnoise.checkpoints.library import shorten
 from fromnoise.checkpoints.measures import LAYERS, count, find, measure_unet
 from fromnoise.checkpoints.sources import TensorSource, open_tensors
 from fromnoise.checkpoints.tensors import TensorFile, Unfilled, check_fit, fill
@@ -115,8 +116,9 @@ def load(path: Path, like: UNetConfig) -> Control:
     if not plain:
         with open_file(source.path) as whole:
             digest = hashlib.file_digest(whole, "sha256")
-    name = path.name if path.is_dir() else path.stem
-    return Control(network, name, digest.hexdigest()[:10], hash_as_a1111(source.path))
+    return Control(
+        network, shorten(path.as_posix()), digest.hexdigest()[:10], hash_as_a1111(source.path)
+    )
 
 
 def find_weights_of(path: Path) -> Path:

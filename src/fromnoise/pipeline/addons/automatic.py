@@ -4,7 +4,7 @@ in the models' folders, as in A1111."""
 import warnings
 from collections.abc import Sequence
 
-from fromnoise.checkpoints.library import ENDINGS, list_models
+from fromnoise.checkpoints.library import list_models, shorten
 from fromnoise.errors import FromnoiseError
 from fromnoise.latent_diffusion import LatentDiffusion
 from fromnoise.pipeline.addon_fields.addons import Addons
@@ -45,8 +45,7 @@ def find_named(
     for file in list_models():
         if file.kind != "embedding":
             continue
-        name = file.path.stem if file.path.suffix.lower() in ENDINGS else file.path.name
-        name = file.path.parent.name if name == "learned_embeds" else name
+        name = shorten(file.path.as_posix())
         ids = f" {' '.join(map(str, read(name)))} "
         if name in found or not ids.strip() or not any(ids in text for text in words):
             continue

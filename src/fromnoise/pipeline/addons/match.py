@@ -12,6 +12,7 @@ from fromnoise.checkpoints.formats.controlnet import open_network
 from fromnoise.checkpoints.formats.ip_adapter import check_sizes, open_adapter
 from fromnoise.checkpoints.headers import peek
 from fromnoise.checkpoints.inspection import read_values
+from fromnoise.checkpoints.library import shorten
 from fromnoise.checkpoints.lora.place import place
 from fromnoise.checkpoints.lora.report import LoraReport, describe_lora, list_facts
 from fromnoise.errors import FromnoiseError, escape
@@ -70,7 +71,7 @@ def describe_file(kind: str, path: Path) -> Match:
         found.made_for = WIDTHS.get(widths, "")
         found.facts = {"vectors": f"{embedding.vectors}"}
         found.facts["width"] = " and ".join(map(str, widths))
-        found.triggers = pick_words([path.stem])
+        found.triggers = pick_words([shorten(path.as_posix())])
         return found
     header = peek(path)
     if kind == "lora":
@@ -118,7 +119,7 @@ def match_lora(path: Path, model: LatentDiffusion, found: Match) -> Match:
 
 def match_embedding(path: Path, model: LatentDiffusion, found: Match) -> Match:
     """Whether its vectors are as wide as the model's text is."""
-    fit_parts(model, Named([path.stem], read_embedding(path).parts))
+    fit_parts(model, Named([shorten(path.as_posix())], read_embedding(path).parts))
     tokens = "token" if found.facts["vectors"] == "1" else "tokens"
     found.fits = "whole"
     found.summary = f"It fits. It takes the place of {found.facts['vectors']} {tokens}."
@@ -128,7 +129,7 @@ def match_embedding(path: Path, model: LatentDiffusion, found: Match) -> Match:
 def match_control(path: Path, model: LatentDiffusion, found: Match) -> Match:
     """Whether the network sees what this model's U-Net sees."""
     network, *_ = open_network(path, model.unet.config)
-    control = Control(network, path.stem)
+    control = Control(network, shorten(path.as_posix()))
     check_made_for(control, model.unet.config, model.vae.config.factor)
     named = isinstance(network, ControlNet)
     union = named and network.settings.kinds
