@@ -12,11 +12,15 @@ export interface Item {
 }
 export type Field = "loras" | "embeddings" | "controls" | "ip_adapters";
 /** Fields of a request → the kinds of files that they name. */
-export const FIELDS: Record<Field, { title: string; of: string[]; picture?: "image" | "pictures"; weighs: boolean }> = {
-  loras: { title: "LoRA", of: ["lora"], weighs: true },
-  embeddings: { title: "Embedding", of: ["embedding"], weighs: false },
-  controls: { title: "ControlNet", of: ["controlnet", "t2i-adapter"], picture: "image", weighs: true },
-  ip_adapters: { title: "IP-Adapter", of: ["ip-adapter"], picture: "pictures", weighs: true },
+export const FIELDS: Record<Field, { of: string[]; picture?: "image" | "pictures"; weighs: boolean }> = {
+  loras: { of: ["lora"], weighs: true },
+  embeddings: { of: ["embedding"], weighs: false },
+  controls: { of: ["controlnet", "t2i-adapter"], picture: "image", weighs: true },
+  ip_adapters: { of: ["ip-adapter"], picture: "pictures", weighs: true },
+};
+/** Kinds of files → what a person calls them. */
+export const TITLES: Record<string, string> = {
+  lora: "LoRA", embedding: "Embedding", controlnet: "ControlNet", "t2i-adapter": "T2I-Adapter", "ip-adapter": "IP-Adapter",
 };
 export const fieldOf = (kind: string): Field | undefined => (Object.keys(FIELDS) as Field[]).find((field) => FIELDS[field].of.includes(kind));
 

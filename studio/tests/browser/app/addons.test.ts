@@ -2,15 +2,12 @@
  *
  * SCREENSHOTS=folder also writes the states as pictures, to be looked at. */
 
-import { execFileSync } from "node:child_process";
-import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { mkdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import type { Page } from "playwright-core";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { findViolations, Studio } from "./studio.ts";
+import { findViolations, Studio, writeModels } from "./studio.ts";
 
-const ROOT = new URL("../../../../", import.meta.url).pathname;
 const FILES = `
 import sys
 from pathlib import Path
@@ -47,9 +44,8 @@ let models: string;
 let parts = 0; // of the LoRA that fits
 
 beforeAll(async () => {
-  models = mkdtempSync(join(tmpdir(), "studio-models-"));
-  const env = { ...process.env, PYTHONPATH: `${join(ROOT, "src")}:${join(ROOT, "tests")}`, OMP_NUM_THREADS: "1" };
-  parts = Number(execFileSync("python", ["-c", FILES, models], { env, encoding: "utf8" }));
+  const written = writeModels(FILES);
+  [models, parts] = [written.folder, Number(written.printed)];
   studio = await Studio.start({ FROMNOISE_MODELS: models, HOME: models });
 }, 300_000);
 afterAll(async () => {
@@ -64,7 +60,7 @@ const addon = (page: Page, name: string) => page.getByRole("region", { name, exa
 async function openPicker(page: Page): Promise<void> {
   const summary = page.locator("summary", { hasText: "LoRA and other add-ons" });
   await summary.waitFor();
-  if (!(await summary.evaluate((element) => (element.parentElement as HTMLDetailsElement).open))) await summary.click();
+  if (!(await summary.evaluate((element) => (element.parentElement as HTMLDetailsElement).open))) await summary.press("Enter"); // it moves while the page is filled
   await page.getByRole("button", { name: /^(Choose an add-on|Add another)$/ }).click();
   await picker(page).waitFor();
 }
@@ -171,7 +167,7 @@ test("a model that is not loaded yet is loaded to count the parts", async () => 
   const page = await studio.visit(`#/create?${new URLSearchParams({ prompt: "a cat", addons })}`);
   const row = addon(page, "paper_cut");
   await row.getByText("It fits").waitFor();
-  await page.locator("summary", { hasText: "Model and sampler" }).click();
+  await page.locator("summary", { hasText: "Model and sampler" }).press("Enter");
   await page.getByRole("combobox", { name: "Model" }).selectOption("diffusers/second");
   await row.getByText("Whether it fits is known once the model is loaded.").waitFor();
   await row.getByRole("button", { name: "Load the model and count" }).press("Enter");

@@ -8,7 +8,8 @@ import { join } from "node:path";
 import { chromium, type Browser, type BrowserContextOptions, type Page } from "playwright-core";
 
 const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
-const SOURCES = new URL("../../../../src", import.meta.url).pathname;
+const ROOT = new URL("../../../..", import.meta.url).pathname;
+const SOURCES = join(ROOT, "src");
 
 export interface Drawn {
   id: string;
@@ -16,6 +17,13 @@ export interface Drawn {
   width: number;
   height: number;
   seed: string;
+}
+
+/** A folder of models that Python code writes into its first argument; and what the code prints. */
+export function writeModels(code: string): { folder: string; printed: string } {
+  const folder = mkdtempSync(join(tmpdir(), "studio-models-"));
+  const env = { ...process.env, PYTHONPATH: `${SOURCES}:${join(ROOT, "tests")}`, OMP_NUM_THREADS: "1" };
+  return { folder, printed: execFileSync("python", ["-c", code, folder], { env, encoding: "utf8" }) };
 }
 
 const launch = (): Promise<Browser> => chromium.launch({ executablePath: "/usr/bin/chromium", args: ["--no-sandbox"] });
