@@ -166,6 +166,164 @@ describe("painting over", () => {
     await page.context().close();
   }, 60_000);
 
+  test("size by slider, by number and by keys; a rectangle; what is erased is not in the mask", async () => {
+    const page = await studio.visit(`#/edit/${second.id}`);
+    await room(page).waitFor();
+    const number = page.getByRole("spinbutton", { name: "Brush size" });
+    const slider = page.getByRole("slider", { name: "Brush size, as a slider" });
+    const wanted = new Mask(second.width, second.height);
+    const { x, y, scale } = await measureAtRest(page, second.width);
+    /** A stroke on the page, and the same in the mask that is wanted. */
+    const stroke = async (diameter: number, paint: boolean, ...places: [number, number][]) => {
+      const onScreen = places.map(([px, py]) => [Math.round(x + px * scale), Math.round(y + py * scale)]);
+      await page.mouse.move(onScreen[0][0], onScreen[0][1]);
+      await page.mouse.down();
+      for (const [sx, sy] of onScreen.slice(1)) await page.mouse.move(sx, sy);
+      await page.mouse.up();
+      const dots = onScreen.map(([sx, sy]) => ({ x: (sx - x) / scale, y: (sy - y) / scale, radius: diameter / 2 }));
+      dots.forEach((dot, i) => wanted.stroke(dots[Math.max(i - 1, 0)], dot, paint));
+    };
+    await slider.press("End");
+    expect(await number.inputValue()).toBe("128"); // as wide as the picture
+    await slider.press("Home");
+    expect(await number.inputValue()).toBe("1");
+    await stroke(1, true, [10, 10]);
+    await slider.fill("60"); // of 100: equal ways are equal ratios
+    expect(await number.inputValue()).toBe("18"); // 128 ** 0.6
+    expect(await slider.getAttribute("aria-valuetext")).toBe("18 pixels");
+    await stroke(18, true, [30, 30]);
+    await setNumber(number, 31);
+    expect(await slider.getAttribute("aria-valuetext")).toBe("31 pixels");
+    await stroke(31, true, [40, 90], [100, 90]);
+    await room(page).press("]");
+    expect(await number.inputValue()).toBe("39"); // a quarter more
+    await room(page).press("[");
+    expect(await number.inputValue()).toBe("31");
+    const whole = wanted.painted;
+    await page.getByRole("radio", { name: "Erase" }).check();
+    await setNumber(number, 12);
+    await stroke(12, false, [70, 70], [70, 110]);
+    expect(wanted.painted).toBeLessThan(whole);
+    await room(page).press("e"); // paints again
+    expect(await page.getByRole("radio", { name: "Paint" }).isChecked()).toBe(true);
+    await stroke(12, true, [70, 90]);
+    await page.getByRole("radio", { name: "Rectangle" }).check();
+    const corners = [5, 25].map((place) => [x, y + 95 * scale].map((edge) => Math.round(edge + place * scale)));
+    await page.mouse.move(corners[0][0], corners[0][1]);
+    await page.mouse.down();
+    await page.mouse.move(corners[1][0], corners[1][1], { steps: 3 });
+    await page.mouse.up();
+    const [from, to] = corners.map(([sx, sy]) => [(sx - x) / scale, (sy - y) / scale]);
+    wanted.rectangle({ left: Math.floor(from[0]), top: Math.floor(from[1]), right: Math.ceil(to[0]), bottom: Math.ceil(to[1]) }, true);
+    await openDetails(page, "By numbers");
+    for (const [name, value] of [["Left", 20], ["Top", 20], ["Width", 10], ["Height", 20]] as const) {
+      await page.getByRole("spinbutton", { name, exact: true }).fill(String(value));
+    }
+    await page.getByRole("button", { name: "Erase the rectangle" }).click();
+    wanted.rectangle({ left: 20, top: 20, right: 30, bottom: 40 }, false);
+    const mask = await catchMask(page, () => page.getByRole("button", { name: "Draw in the paint" }).click());
+    expect(mask.pixels).toEqual([...wanted.pixels]);
+    await page.context().close();
+  }, 60_000);
+
+  test("feather by number and by slider: the mask on the page and the picture are soft at the edge", async () => {
+    const page = await studio.visit(`#/edit/${first.id}`);
+    await room(page).waitFor();
+    await openDetails(page, "By numbers");
+    for (const name of ["Left", "Top"]) await page.getByRole("spinbutton", { name, exact: true }).fill("32");
+    for (const name of ["Width", "Height"]) await page.getByRole("spinbutton", { name, exact: true }).fill("64");
+    await page.getByRole("button", { name: "Paint the rectangle" }).click();
+    await page.getByRole("textbox", { name: "What to draw there" }).fill("a blue fish");
+    await openDetails(page, "More settings");
+    await page.getByRole("textbox", { name: "Seed" }).fill("7");
+    await setNumber(page.getByRole("spinbutton", { name: "Strength" }), 1);
+    const number = page.getByRole("spinbutton", { name: "Feather" });
+    const slider = page.getByRole("slider", { name: "Feather, as a slider" });
+    const before = await pixelsOf(page, first.file);
+    /** How opaque the mask on the page is, in the middle row, from the left edge of the rectangle on. */
+    const row = () => page.locator(".layers canvas").evaluate((canvas: HTMLCanvasElement) => {
+      const { data } = canvas.getContext("2d")!.getImageData(0, 64, 64, 1);
+      return Array.from({ length: 64 }, (_, i) => data[4 * i + 3]);
+    });
+    /** Draws; the pixels, of which those outside of the rectangle are as before. */
+    const drawWith = async (feather: number): Promise<number[]> => {
+      const [picture] = await draw(page, "Draw in the paint");
+      expect((await lastJob()).settings).toMatchObject({ mask_blur: feather, seed: 7 });
+      const { data } = await pixelsOf(page, picture.file);
+      const isInside = (i: number) => [i % 128, i >> 7].every((place) => place >= 32 && place < 96);
+      expect(data.filter((value, i) => !isInside(i >> 2) && value !== before.data[i])).toEqual([]);
+      await page.getByRole("button", { name: "The picture" }).click();
+      return data;
+    };
+    await setNumber(number, 0);
+    await expect.poll(row).toEqual([...Array(32).fill(0), ...Array(32).fill(255)]); // hard
+    const hard = await drawWith(0);
+    await slider.press("Home");
+    for (let i = 0; i < 24; i++) await slider.press("ArrowRight"); // of half a pixel
+    expect(await number.inputValue()).toBe("12");
+    const soft = await seeAtRest(row);
+    expect(soft.slice(0, 32)).toEqual(Array(32).fill(0)); // inwards alone
+    expect(soft[32]).toBeGreaterThan(0);
+    expect(soft[32]).toBeLessThan(180);
+    expect(soft[63]).toBeGreaterThan(soft[44]);
+    expect(soft[44]).toBeGreaterThan(soft[32] + 40);
+    const feathered = await drawWith(12);
+    // how much of the new picture a column has, in the rows where the other edges are far: as the page shows it
+    const share = (column: number) => {
+      let [product, square] = [0, 0];
+      for (let y = 56; y < 72; y++) {
+        for (let i = 4 * (y * 128 + column); i < 4 * (y * 128 + column) + 3; i++) {
+          const change = hard[i] - before.data[i];
+          [product, square] = [product + (feathered[i] - before.data[i]) * change, square + change * change];
+        }
+      }
+      return product / square;
+    };
+    for (const column of [36, 40, 44, 48, 52, 63]) expect(Math.abs(share(column) - soft[column] / 255), `column ${column}`).toBeLessThan(0.05);
+    await page.context().close();
+  }, 90_000);
+
+  test("zoom by buttons, by keys and by the wheel: the place under the pointer stays, and the paint hits it", async () => {
+    const page = await studio.visit(`#/edit/${second.id}`);
+    await room(page).waitFor();
+    const fitted = await measureAtRest(page, second.width);
+    const percent = page.locator(".bar output");
+    const scaleIs = (scale: number) => expect.poll(async () => (await measure(page, second.width)).scale).toBeCloseTo(scale, 3);
+    await page.getByRole("button", { name: "Larger" }).click();
+    await scaleIs(fitted.scale * 1.25);
+    expect(await percent.innerText()).toBe(`${Math.round(fitted.scale * 125)} %`);
+    await page.getByRole("button", { name: "Smaller" }).click();
+    await scaleIs(fitted.scale);
+    await room(page).press("+");
+    await room(page).press("+");
+    await scaleIs(fitted.scale * 1.25 ** 2);
+    await room(page).press("-");
+    await scaleIs(fitted.scale * 1.25);
+    await page.getByRole("button", { name: "Fit" }).click();
+    await scaleIs(fitted.scale);
+    await room(page).press("1");
+    await scaleIs(1); // a pixel of the screen
+    await room(page).press("0");
+    await scaleIs(fitted.scale);
+    const { x, y, scale } = await measureAtRest(page, second.width);
+    const at: [number, number] = [Math.round(x + 100 * scale), Math.round(y + 30 * scale)];
+    const place: [number, number] = [(at[0] - x) / scale, (at[1] - y) / scale];
+    await page.mouse.move(...at);
+    await page.mouse.wheel(0, -300);
+    await scaleIs(fitted.scale * Math.exp(0.4)); // 200 pixels of the wheel at most
+    await page.mouse.wheel(0, 100);
+    await scaleIs(fitted.scale * Math.exp(0.2));
+    const zoomed = await measureAtRest(page, second.width);
+    expect((at[0] - zoomed.x) / zoomed.scale).toBeCloseTo(place[0], 1);
+    expect((at[1] - zoomed.y) / zoomed.scale).toBeCloseTo(place[1], 1);
+    await setNumber(page.getByRole("spinbutton", { name: "Brush size" }), 9);
+    await page.mouse.click(...at);
+    const mask = await catchMask(page, () => page.getByRole("button", { name: "Draw in the paint" }).click());
+    const { x: left, y: top, scale: size } = zoomed;
+    expect(mask.pixels).toEqual(paint(second.width, second.height, 9, [[(at[0] - left) / size, (at[1] - top) / size]]));
+    await page.context().close();
+  }, 60_000);
+
   test("by keyboard alone: brush, rectangle, undo, redo, invert, clear; a reload loses nothing", async () => {
     const page = await studio.visit(`#/edit/${second.id}`);
     await room(page).waitFor();
