@@ -56,6 +56,8 @@ const without = (settings: Json, ...names: string[]): Json => Object.fromEntries
 test("presets: each changes what the form shows, is sent and drawn with; and back", async () => {
   const { page, faults } = await visit(browser, studio.address, "#/create?prompt=a+cat&count=1");
   const { presets, ...usual } = await api("defaults");
+  const choices = await api("samplers");
+  const labelOf = (kind: string, wanted: string) => choices[kind].find(({ name }: Json) => name === wanted).label;
   await open(page, "Model and sampler");
   const choice = list(page, "Preset");
   const read = async () => ({
@@ -63,7 +65,9 @@ test("presets: each changes what the form shows, is sent and drawn with; and bac
     cfg: Number(await field(page, "Guidance").getAttribute("placeholder")), cfgSlider: Number(await field(page, "Guidance, slider").inputValue()),
     sampler: await list(page, "Sampler").locator("option").first().innerText(), spacing: await list(page, "Spacing").locator("option").first().innerText(),
   });
-  const show = ({ steps, cfg, sampler, spacing }: Json) => ({ steps, stepsSlider: steps, cfg, cfgSlider: cfg, sampler, spacing });
+  const show = ({ steps, cfg, sampler, spacing }: Json) => ({
+    steps, stepsSlider: steps, cfg, cfgSlider: cfg, sampler: labelOf("samplers", sampler), spacing: labelOf("spacings", spacing),
+  });
   await expect.poll(read).toEqual(show(usual));
   await expect.poll(() => choice.locator("option").allInnerTexts()).toEqual(["None", ...Object.keys(presets)]);
   for (const [name, values] of Object.entries<Json>(presets)) {

@@ -48,7 +48,7 @@ test("the editor tells it, and can ask again", async () => {
   await pretend(page, "**/api/describe", { image: picture.hash }, 1);
   const button = page.getByRole("button", { name: "Describe it" });
   await button.click();
-  await page.locator(".failure").getByText(GONE).waitFor({ timeout: LONG });
+  await page.getByRole("alert").getByText(GONE).first().waitFor({ timeout: LONG });
   await button.click();
   await page.locator("tbody td").first().waitFor({ timeout: LONG });
   expect(rest(faults)).toEqual([]);
