@@ -71,7 +71,7 @@ test("presets: each changes what the form shows, is sent and drawn with; and bac
   await expect.poll(read).toEqual(show(usual));
   await expect.poll(() => choice.locator("option").allInnerTexts()).toEqual(["None", ...Object.keys(presets)]);
   for (const [name, values] of Object.entries<Json>(presets)) {
-    await choice.selectOption(name);
+    await choice.selectOption({ value: name });
     await expect.poll(read, { message: name }).toEqual(show({ ...usual, ...values }));
     const job = await askAndSee(page);
     expect(without(job.settings, "seed")).toEqual({ prompt: "a cat", count: 1, preset: name });
@@ -83,7 +83,7 @@ test("presets: each changes what the form shows, is sent and drawn with; and bac
   expect(mine.settings).toMatchObject({ preset: Object.keys(presets).at(-1), steps: 1 });
   expect(mine.pictures[0].infotext).toContain("Steps: 1, Sampler: Euler, Schedule type: Trailing");
   await field(page, "Steps").fill("");
-  await choice.selectOption("None");
+  await choice.selectOption({ value: "" });
   await expect.poll(read).toEqual(show(usual));
   expect(await choice.isVisible()).toBe(true); // the section stays open
   expect(without((await ask(page)).settings, "seed")).toEqual({ prompt: "a cat", count: 1 });
@@ -117,7 +117,7 @@ test("each field, by mouse and by keyboard, is sent as it is shown", async () =>
   expect(width / height).toBeCloseTo(3 / 2, 0);
   await open(page, "Model and sampler");
   await list(page, "Sampler").selectOption({ label: "Heun" });
-  await list(page, "Spacing").selectOption("leading");
+  await list(page, "Spacing").selectOption({ value: "leading" });
   const job = await askAndSee(page);
   expect(without(job.settings, "seed")).toEqual({
     prompt: "a cat", negative_prompt: "a dog, snow", steps: 2, cfg: middle, width, height, count: 2, sampler: "heun", spacing: "leading",
@@ -129,11 +129,11 @@ test("each field, by mouse and by keyboard, is sent as it is shown", async () =>
   await field(page, "Width").fill("144");
   for (const { number } of [steps, cfg]) await number.fill("");
   await expect.poll(() => steps.slider.inputValue()).toBe("20");
-  await list(page, "Sampler").selectOption("");
-  await list(page, "Spacing").selectOption("automatic");
+  await list(page, "Sampler").selectOption({ value: "" });
+  await list(page, "Spacing").selectOption({ value: "automatic" });
   await page.getByRole("radio", { name: "1", exact: true }).press("Space");
   await page.getByRole("textbox", { name: "Stay away from" }).fill("");
-  await list(page, "Preset").selectOption("fast");
+  await list(page, "Preset").selectOption({ value: "fast" });
   await field(page, "Steps").fill("1");
   expect(without((await ask(page)).settings, "seed")).toEqual({ prompt: "a cat", steps: 1, width: 144, count: 1, spacing: "automatic", preset: "fast" });
   expect(faults).toEqual([]);
@@ -267,14 +267,14 @@ test("the whole form is in the address: in another browser it is the same, and d
   await page.getByRole("textbox", { name: "Prompt" }).fill(ODD);
   await page.getByRole("textbox", { name: "Stay away from" }).fill("snow & 50% #rain");
   for (const title of ["Model and sampler", "Variation of a seed", "Two passes", "Seamless tiles"]) await open(page, title);
-  await list(page, "Preset").selectOption("turbo");
-  await list(page, "Sampler").selectOption("euler");
-  await list(page, "Spacing").selectOption("karras");
+  await list(page, "Preset").selectOption({ value: "turbo" });
+  await list(page, "Sampler").selectOption({ value: "euler" });
+  await list(page, "Spacing").selectOption({ value: "karras" });
   for (const [name, value] of [
     ["Steps", "2"], ["Guidance", "3.25"], ["Width", "144"], ["Height", "128"], ["Seed", "12345678901234567890"], ["Strength", "0.25"],
     ["Variation seed", "8"], ["Scale", "1.25"], ["Change", "0.5"],
   ]) await field(page, name).fill(value);
-  await list(page, "Along").selectOption("x");
+  await list(page, "Along").selectOption({ value: "x" });
   await page.getByRole("radio", { name: "2", exact: true }).press("Space");
   await expect.poll(() => page.url()).toContain("tiling=x");
   await expect.poll(() => page.url()).toContain("count=2");
