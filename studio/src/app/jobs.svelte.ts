@@ -32,8 +32,8 @@ interface Waiter {
 }
 
 const OUTBOX = "studio.outbox";
-const LISTED = 60; // jobs that are read at the start
-const KEPT = 100; // jobs that have ended, beside those that somebody holds
+const LISTED = 40; // jobs that are read at the start
+const KEPT = 40; // jobs that have ended, beside those that somebody holds
 const RETRY = 1_000; // milliseconds until the stream is opened again
 const QUIET = 5_000; // after which unfinished jobs are looked at again
 const HOPELESS = 24 * 3600_000; // a letter of another day is not sent any more
