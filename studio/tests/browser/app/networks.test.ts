@@ -110,6 +110,8 @@ test.each([
   const row = addon(page, name);
   await row.getByText(match).waitFor();
   await row.locator("span").getByText(kind, { exact: true }).waitFor(); // and no other one
+  await page.getByRole("button", { name: "Draw", exact: true }).click();
+  await page.getByText(`${name} looks at a picture, and has none.`).waitFor();
   await row.getByLabel("It needs a picture").setInputFiles(SEEN);
   await row.getByLabel("Another picture").waitFor();
   if (process.env.SCREENSHOTS) await page.screenshot({ path: join(process.env.SCREENSHOTS, `networks-${name}.png`) });
