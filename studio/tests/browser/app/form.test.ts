@@ -418,6 +418,16 @@ test("a file that falls beside its place does not take the place of the page", a
   await page.context().close();
 }, LONG);
 
+test("a file that falls on its field is taken by that field", async () => {
+  const { page, faults } = await visit(browser, studio.address, "#/create?prompt=a+cat");
+  await open(page, "Start from a picture");
+  await dropFile(page, join(folder, "comfyui.png"), page.getByLabel("PNG, JPEG or WebP; or drop it on the page"));
+  await page.getByText("The picture is uploaded.").waitFor({ timeout: LONG });
+  expect(await page.getByRole("textbox", { name: "Prompt" }).inputValue()).toBe("a cat"); // not that of the file
+  expect(faults).toEqual([]);
+  await page.context().close();
+}, LONG);
+
 test("settings of a picture of any kind: what Create does not draw with is told, the rest is drawn", async () => {
   const post = async (path: string, body: unknown) => (await fetch(`${studio.address}/api/${path}`, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) })).json();
   const wait = async ({ id }: Json) => {
