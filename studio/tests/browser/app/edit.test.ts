@@ -628,6 +628,8 @@ test("a film: key frames, frames, player by keys; motion does not start where it
   await page.getByRole("button", { name: "Pause" }).press("Enter");
   const [download] = await Promise.all([page.waitForEvent("download"), page.getByRole("button", { name: "Save as a video" }).click()]);
   expect(download.suggestedFilename()).toMatch(/film\.(webm|mp4)/);
+  await page.getByRole("link", { name: "Create", exact: true }).click(); // where a film has words too
+  await page.getByRole("button", { name: "Show: a red cat in a meadow, 4 pictures" }).first().waitFor();
   await page.context().close();
 }, 120_000);
 
