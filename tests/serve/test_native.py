@@ -396,6 +396,7 @@ def test_a_film_is_drawn(client):
     job = wait(client, submit(client, "film", prompts=["a", "b"], frames=3, seed=1, steps=2))
     assert job["state"] == "done", job
     assert job["pictures"]
+    assert {one["prompt"] for one in client.get("/api/gallery").json()["pictures"]} == {"a"}
 
 
 def test_a_grid_is_checked_and_filtered_cell_by_cell(client):

@@ -82,6 +82,11 @@ def index_words(settings: dict[str, Any], infotext: str, more: dict[str, Any]) -
     return f"{prompts}\n{infotext}\n {named} ".lower()
 
 
+def tell_words(settings: dict[str, Any]) -> str:
+    """What a picture shows, in words: its prompt, or that of a film's first key frame."""
+    return str(settings.get("prompt") or next(iter(settings.get("prompts") or ()), ""))
+
+
 class Gallery:
     """The pictures of a database and their files. client: whose; None: everyone's."""
 
@@ -126,7 +131,7 @@ class Gallery:
         return [
             {
                 "id": identifier,
-                "prompt": str(json.loads(settings).get("prompt", ""))[:200],
+                "prompt": tell_words(json.loads(settings))[:200],
                 "favourite": favourite,
                 "width": width,
                 "height": height,
