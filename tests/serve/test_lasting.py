@@ -170,14 +170,24 @@ def run_gate(client, headers, kind, change):
 
     server = client.server
     whole = Gate(
-        endless, server.settings, server.clients, server.metrics,
-        lambda path: 0, lambda path, refusal: {}, lambda path: False,
-    )  # fmt: skip
+        endless,
+        server.settings,
+        server.clients,
+        server.metrics,
+        lambda path: 0,
+        lambda path, refusal: {},
+        lambda path: False,
+    )
     given = {"host": "127.0.0.1:8188"} | headers
     scope = {
-        "type": "http", "method": "GET", "scheme": "http", "path": "/api/any", "query_string": b"",
-        "headers": [(k.encode(), v.encode()) for k, v in given.items()], "client": ("here", 1),
-    }  # fmt: skip
+        "type": "http",
+        "method": "GET",
+        "scheme": "http",
+        "path": "/api/any",
+        "query_string": b"",
+        "headers": [(k.encode(), v.encode()) for k, v in given.items()],
+        "client": ("here", 1),
+    }
     asyncio.run(asyncio.wait_for(whole(scope, receive, send), PATIENCE))
     assert ended
     return sent

@@ -343,7 +343,7 @@ def test_a_controls_faults_are_told(place, engine, tmp_path):
 def test_a_network_of_another_model_is_refused(place, engine, tmp_path):
     _, theirs = nets.make_controlnets("sd1")
     theirs.save_pretrained(tmp_path / "sd1")
-    with pytest.raises(BadInput, match="another model"):
+    with pytest.raises(BadInput, match="made for a model that differs in"):
         draw(engine, control(place) | {"file": tmp_path / "sd1"})
 
 
