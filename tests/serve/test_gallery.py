@@ -185,3 +185,12 @@ def test_a_sheet_beyond_the_limit_is_refused_before_it_is_drawn(client):
     error = answer.json()["error"]
     assert "pixels, more than it may" in error["message"]
     assert error["remedy"] == "ask for fewer or smaller cells, or shorter labels"
+
+
+def test_a_client_has_a_limited_number_of_boards(client, monkeypatch):
+    monkeypatch.setattr("fromnoise.serve.store.gallery.BOARDS", 2)
+    made = [client.post("/api/boards", json={"name": name}) for name in ("one", "two", "three")]
+    assert [answer.status_code for answer in made] == [201, 201, 409]
+    assert made[2].json()["error"]["code"] == "too_many_boards"
+    assert client.delete(f"/api/boards/{made[0].json()['id']}").status_code == 204
+    assert client.post("/api/boards", json={"name": "three"}).status_code == 201

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Select, delete, insert, select, update
+from sqlalchemy import Connection, Engine, Select, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from fromnoise.serve.database.opening import reading
@@ -18,6 +18,7 @@ from fromnoise.serve.store.files import PICTURES, Files
 
 SETTING = re.compile(r"[a-z_]+:\S+")  # a word of a search that asks for a setting: steps:20
 WORDS = 20  # of one search
+BOARDS = 500  # of one client
 
 
 @dataclass(frozen=True)
@@ -234,10 +235,13 @@ class Gallery:
             return [dict(row._mapping) for row in connection.execute(query)]
 
     def add_board(self, client: str, name: str) -> dict[str, Any]:
-        """A new board. Raises Refusal where its name is taken."""
+        """A new board. Raises Refusal where its name is taken, and where there are BOARDS."""
         row = {"id": secrets.token_hex(16), "client": client, "name": name, "created": time.time()}
         try:
             with self.engine.begin() as connection:
+                mine = select(func.count()).select_from(boards).where(boards.c.client == client)
+                if connection.execute(mine).scalar_one() >= BOARDS:
+                    raise Refusal(409, "too_many_boards", f"there are {BOARDS}", "remove some")
                 connection.execute(insert(boards).values(row))
         except IntegrityError:
             raise Refusal(
