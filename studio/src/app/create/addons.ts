@@ -24,6 +24,12 @@ export const TITLES: Record<string, string> = {
 };
 export const fieldOf = (kind: string): Field | undefined => (Object.keys(FIELDS) as Field[]).find((field) => FIELDS[field].of.includes(kind));
 
+/** The items of a field of add-ons as an address may have them: those that name a file. */
+export function itemsOf(addons: Partial<Record<Field, unknown>>, field: Field): Item[] {
+  const items = addons[field];
+  return Array.isArray(items) ? items.filter((item) => typeof item?.name === "string") : [];
+}
+
 const ENDING = /\.(safetensors|ckpt|pth?|bin|gguf)$/i;
 // names that every file of a kind may have: the folder says which one it is
 const PLAIN = new Set(["diffusion_pytorch_model", "pytorch_lora_weights", "adapter_model", "learned_embeds", "model"]);

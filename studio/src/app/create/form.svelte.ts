@@ -3,7 +3,7 @@
 
 import { Fault, type Picture, type Schemas } from "../api.ts";
 import { hasHash, partAddons, tellWords, writeSeed } from "../edit/bodies.ts";
-import { shorten, type Field, type Item } from "./addons.ts";
+import { itemsOf, shorten, type Item } from "./addons.ts";
 import type { Kind } from "../jobs.svelte.ts";
 import { recall, remember } from "../store.ts";
 
@@ -84,11 +84,10 @@ function readField(name: "addons" | "more"): Record<string, unknown> {
   return value;
 }
 
-/** The add-ons that lack their picture. A ControlNet looks at the picture to start from, where there is one. */
-function findBlind(addons: Record<string, unknown>, kind: Kind): Item[] {
-  const list = (name: Field) => (Array.isArray(addons[name]) ? (addons[name] as Item[]) : []);
-  const controls = kind === "edit" ? [] : list("controls").filter(({ image }) => !image);
-  return [...controls, ...list("ip_adapters").filter(({ pictures }) => !pictures?.length)];
+/** An add-on that lacks its picture. A ControlNet looks at the picture to start from, where there is one. */
+function findBlind(addons: Record<string, unknown>, kind: Kind): Item | undefined {
+  const control = kind !== "edit" && itemsOf(addons, "controls").find(({ image }) => !image);
+  return control || itemsOf(addons, "ip_adapters").find(({ pictures }) => !pictures?.length);
 }
 
 const isHires = (name: string): boolean => name.startsWith("hires_");
@@ -106,8 +105,9 @@ export function makeRequest(): { kind: Kind; body: Record<string, unknown> } {
     if (name === "strength" && kind !== "edit") continue;
     body[name] = SEEDS.has(name) ? writeSeed(text) : NUMBERS.has(name) ? number(text) : text;
   }
-  for (const { name } of findBlind(addons, kind)) {
-    throw new Fault(`${shorten(name)} looks at a picture, and has none.`, "Choose its picture under “LoRA and other add-ons”, or remove it.");
+  const blind = findBlind(addons, kind);
+  if (blind) {
+    throw new Fault(`${shorten(blind.name)} looks at a picture, and has none.`, "Choose its picture under “LoRA and other add-ons”, or remove it.");
   }
   if (form.addons) body.addons = addons;
   return { kind, body: { ...body, ...more } };

@@ -182,6 +182,7 @@ test("what cannot be drawn is told with its remedy, and the form stays", async (
     ["sampler=theirs", "theirs", /choose one of: euler/i], ["preset=theirs", "theirs", /choose one of: fast/i],
     ["more=5", '"more"', /press Clear/], ["more=null", '"more"', /press Clear/], ["addons=%7B", '"addons"', /press Clear/],
     ["addons=%7B%22loras%22%3A5%7D", "loras", /valid tuple/],
+    ["addons=%7B%22controls%22%3A%5B%7B%7D%2C3%5D%7D", "controls", /required/],
   ] as const) {
     await page.goto(`${studio.address}/studio.html#/create?prompt=a+cat&${query}`);
     await expect.poll(() => page.getByRole("textbox", { name: "Prompt" }).inputValue()).toBe("a cat");
